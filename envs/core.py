@@ -1,0 +1,357 @@
+"""The vocabulary of every layer above: Task, Outcome, Expert and TextEnv.
+
+A family subclasses `TextEnv` and supplies four things: its task lists, how an episode begins, what an
+action does, and its experts. Everything Gymnasium asks for beyond that (seeding, options, the info
+keys, step limits, closing, rendering, pickling) is here, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, overload
+
+import gymnasium
+import msgspec
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+
+from prosegym.envs.errors import BadOption, UnknownName, Unsupported
+from prosegym.envs.spaces import Text
+
+INFO_KEYS = (
+    "task_id",
+    "task_type",
+    "split",
+    "admissible_actions",
+    "score",
+    "progress",
+    "success",
+    "invalid_action",
+    "steps",
+)
+"""What `info` holds after every reset and step, of every environment."""
+
+MAX_ACTION = 1 << 16
+"""Longest action that reaches an engine, in characters; a longer one is invalid."""
+
+# C0 controls but tab, newline and carriage return; DEL; lone surrogates, which UTF-8 cannot carry.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+_RESET_OPTIONS = ("task_id", "prefix")
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256, in hexadecimal, of the parts joined by NUL bytes; texts as UTF-8."""
+    data = (part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts)
+    return hashlib.sha256(b"\0".join(data)).hexdigest()
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing to be solved; `reset(options={"task_id": task.id})` starts it."""
+
+    id: str
+    split: str
+    env_id: str
+    task_type: str
+    sha256: str
+    """Digest of the task's whole content: equal digests, equal episodes for equal actions."""
+
+
+class Tasks(Sequence[Task]):
+    """An ordered task list whose tasks are made when asked for."""
+
+    def __init__(self, count: int, make: Callable[[int], Task]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Task]: ...
+    def __getitem__(self, index: int | slice) -> Task | list[Task]:
+        if isinstance(index, slice):
+            return [self._make(i) for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._make(index % self._count)
+
+
+class Outcome(NamedTuple):
+    """What the engine answers to the start of an episode or to an action."""
+
+    observation: str
+    score: float = 0.0
+    """In [0, 1]; the engine's own score at this moment."""
+    progress: float = 0.0
+    """In [0, 1]; share of the task's sub-goals reached."""
+    success: bool = False
+    """Whether the task's full score has been reached."""
+    terminated: bool = False
+    """Whether the engine has ended the episode."""
+    invalid: bool = False
+    """Whether the action was refused: it changed nothing."""
+
+
+class Expert(Protocol):
+    """Plays one episode, from its start, well."""
+
+    privileged: bool
+    """Whether it uses facts that an agent could not have seen.
+
+    A privileged expert reads the engine's state, so it may be asked in any state. An honest one knows
+    only what it was shown: it must be shown every observation and its actions must be taken.
+    """
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str | None:
+        """The next action, or None where this expert has no advice (off its path)."""
+        ...
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """A Gymnasium environment whose observations and actions are text.
+
+    A family supplies `tasks`, `_begin`, `_play`, and, where it has them, `_admissible`, `_expert`,
+    `_save` and `_load`.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
+    env_id: ClassVar[str]
+    """The registered id, `prosegym/Name-vN`."""
+    instruction: ClassVar[str]
+    """What the environment is and which actions it takes, for an agent that has never seen it."""
+    splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
+    experts: ClassVar[Mapping[str, bool]] = {}
+    """Name of each expert, and whether it is privileged; the first is the default one."""
+    ceiling: ClassVar[float] = 1.0
+    """Mean score that the default expert is known to reach."""
+    max_steps: int = 50
+    """Steps after which an episode is truncated, unless the constructor was given another number."""
+    refusal: ClassVar[str] = "Nothing happens."
+    """The environment's own words for an action it cannot read."""
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        max_steps: int | None = None,
+        admissible: bool = True,
+        expose_expert: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        """Make the environment; nothing is loaded before the first reset.
+
+        Args:
+            split: the split that `reset` draws from when no task is named.
+            max_steps: steps after which an episode is truncated; None keeps the published limit.
+            admissible: whether info lists the admissible actions (None instead of the list saves time).
+            expose_expert: whether info carries `expert_action`; evaluation refuses such an environment.
+            render_mode: None or "ansi".
+        """
+        if split not in self.splits:
+            raise UnknownName("split", split, self.splits)
+        if max_steps is not None and max_steps < 1:
+            raise BadOption(f"max_steps must be at least 1, not {max_steps}")
+        if render_mode not in (None, "ansi"):
+            raise UnknownName("render_mode", render_mode, ["ansi"])
+        self.observation_space = Text()
+        self.action_space = Text()
+        self.split = split
+        self.max_steps = self.max_steps if max_steps is None else max_steps
+        self.admissible = admissible
+        self.expose_expert = expose_expert
+        self.render_mode = render_mode
+        self._task: Task | None = None
+        self._closed = False
+        self._steps = 0
+        self._last = Outcome("")
+        self._shown = ""
+        self._advisor: Expert | None = None
+        self._index: dict[str, Task] | None = None
+
+    # What a family supplies.
+
+    @abstractmethod
+    def tasks(self, split: str) -> Sequence[Task]:
+        """Every task of a split, in an order that is the same on every machine.
+
+        Raises:
+            UnknownName: there is no such split.
+            DataMissing: the data is not here; the message says the command that gets it.
+        """
+
+    @abstractmethod
+    def _begin(self, task: Task) -> Outcome:
+        """Load a task and show its first observation."""
+
+    @abstractmethod
+    def _play(self, action: str) -> Outcome:
+        """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
+
+    def _admissible(self) -> list[str] | None:
+        """The actions that the present state admits, in a fixed order; None where they cannot be listed."""
+        return None
+
+    def _expert(self, name: str) -> Expert:
+        """The expert of that name (one of `experts`) for the present episode."""
+        raise NotImplementedError
+
+    def _save(self) -> Any:
+        """The engine's state, as something that later plays do not change."""
+        raise Unsupported(f"{self.env_id} cannot snapshot its engine; reset with options={{'prefix': [...]}}")
+
+    def _load(self, state: Any) -> None:
+        """Go back to a state that `_save` returned."""
+        raise NotImplementedError
+
+    # What every family has.
+
+    def task(self, task_id: str) -> Task:
+        """The task of that id, whatever its split.
+
+        Raises:
+            UnknownName: there is none; the message lists near ones.
+        """
+        if self._index is None:
+            self._index = {task.id: task for split in self.splits for task in self.tasks(split)}
+        if task_id not in self._index:
+            raise UnknownName("task id", task_id, self._index)
+        return self._index[task_id]
+
+    def expert(self, name: str | None = None) -> Expert:
+        """An expert for the episode that the last `reset` began; by default the first of `experts`."""
+        if not self.experts:
+            raise Unsupported(f"{self.env_id} has no expert")
+        name = next(iter(self.experts)) if name is None else name
+        if name not in self.experts:
+            raise UnknownName("expert", name, self.experts)
+        if self._task is None:
+            raise ResetNeeded("call reset before asking for an expert")
+        return self._expert(name)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: seeds the generator that draws tasks; the same seed draws the same task.
+            options: `task_id` names the task; `prefix` is a list of actions to be taken first, so that the
+                episode starts where they lead (they count as steps).
+
+        Raises:
+            BadOption: an unknown option, or a prefix that ends the episode.
+            UnknownName: no such task.
+        """
+        if self._closed:
+            raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
+        super().reset(seed=seed)
+        options = options or {}
+        for key in options:
+            if key not in _RESET_OPTIONS:
+                raise BadOption(f"unknown reset option {key!r}; there are {', '.join(_RESET_OPTIONS)}")
+        if (task_id := options.get("task_id")) is not None:
+            task = self.task(task_id)
+        else:
+            pool = self.tasks(self.split)
+            task = pool[int(self.np_random.integers(len(pool)))]
+        self._task = None  # a failed beginning leaves no half-begun episode
+        self._last = self._begin(task)
+        self._task = task
+        self._steps = 0
+        for action in options.get("prefix") or ():
+            if self._last.terminated or self._steps >= self.max_steps:
+                raise BadOption(f"the prefix goes on after the episode has ended (step {self._steps})")
+            self._last = self._answer(action)
+            self._steps += 1
+        if self._last.terminated or self._steps >= self.max_steps:
+            raise BadOption(f"the prefix ends the episode (step {self._steps}); leave out its last action")
+        self._advisor = self.expert() if self.expose_expert else None
+        self._shown = self._last.observation
+        return self._shown, self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Do one action. The reward is sparse: the score, at the end of the episode; 0 before."""
+        if self._task is None:
+            if self._closed:
+                raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
+            raise ResetNeeded("call reset before step")
+        last = self._last = self._answer(action)
+        self._steps += 1
+        truncated = not last.terminated and self._steps >= self.max_steps
+        reward = last.score if truncated or last.terminated else 0.0
+        self._shown = last.observation
+        return last.observation, reward, last.terminated, truncated, self._info()
+
+    def _answer(self, action: str) -> Outcome:
+        if not isinstance(action, str):
+            raise TypeError(f"an action is a string, not {type(action).__name__}")
+        if len(action) > MAX_ACTION or (not action.isprintable() and _CONTROL.search(action)):
+            return self._last._replace(observation=self.refusal, invalid=True)
+        return self._play(action)
+
+    def _info(self) -> dict[str, Any]:
+        task, last = self._task, self._last
+        assert task is not None
+        info: dict[str, Any] = {
+            "task_id": task.id,
+            "task_type": task.task_type,
+            "split": task.split,
+            "admissible_actions": self._admissible() if self.admissible else None,
+            "score": last.score,
+            "progress": last.progress,
+            "success": last.success,
+            "invalid_action": last.invalid,
+            "steps": self._steps,
+        }
+        if self._advisor is not None:
+            info["expert_action"] = self._advisor.act(last.observation, info)
+        return info
+
+    def snapshot(self) -> Any:
+        """The state of the episode, for `restore` of this or another instance of the same environment.
+
+        Raises:
+            Unsupported: the engine cannot do it cheaply; start from a prefix instead.
+        """
+        if self._task is None:
+            raise ResetNeeded("call reset before snapshot")
+        return self._task, self._steps, self._last, self._save()
+
+    def restore(self, state: Any) -> tuple[str, dict[str, Any]]:
+        """Go back to a snapshot; returns its observation and info, as `reset` does."""
+        if self._closed:
+            raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
+        self._task, self._steps, self._last, engine = state
+        self._load(engine)
+        self._shown = self._last.observation
+        return self._shown, self._info()
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The latest observation, when made with `render_mode="ansi"`."""
+        return self._shown if self.render_mode == "ansi" else None
+
+    def close(self) -> None:
+        """Let go of the engine; closing twice is harmless."""
+        self._closed = True
+        self._task = None
+
+    # A pickled environment is a new one made with the same arguments: engines do not travel.
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> TextEnv:
+        self = super().__new__(cls)
+        self._made_with = (args, kwargs)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, (type(self), *self._made_with, self.spec)
+
+
+def _remake(cls: type[TextEnv], args: tuple[Any, ...], kwargs: dict[str, Any], spec: Any) -> TextEnv:
+    env = cls(*args, **kwargs)
+    env.spec = spec
+    return env

@@ -1,0 +1,40 @@
+"""Errors a person can act on: one line each, with the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ProsegymError(Exception):
+    """Something the user can put right; the message is one line and says how."""
+
+
+class UnknownName(ProsegymError):
+    """A name that is not among those that exist; the message lists the nearest."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        known = list(known)
+        near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or known[:5]
+        more = f" ({len(known)} in all)" if len(known) > len(near) else ""
+        super().__init__(f"unknown {kind} {name!r}; nearest: {', '.join(near) or 'none'}{more}")
+
+
+class DataMissing(ProsegymError):
+    """Data that this environment needs is not on this machine; the message says the command that gets it."""
+
+
+class CorruptData(ProsegymError):
+    """A file that does not hold what it should; the message names the file and, where known, the line."""
+
+
+class BadOption(ProsegymError, ValueError):
+    """An argument or reset option outside what the environment takes."""
+
+
+class Unsupported(ProsegymError):
+    """Something that this environment's engine cannot do."""
+
+
+class EngineError(ProsegymError):
+    """The engine crashed or hung: an error of this episode, never a score."""

@@ -1,0 +1,147 @@
+"""Reward modes: each a wrapper, declared when the environment is made, and recorded in its spec.
+
+    gymnasium.make(id, reward="sparse" | "progress" | "potential" | "expert")
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.utils import RecordConstructorArgs
+
+from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import UnknownName
+
+Step = tuple[str, float, bool, bool, dict[str, Any]]
+
+
+class ProgressReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
+    """r_t = progress_t - progress_{t-1}: the return is the progress made."""
+
+    def __init__(self, env: gymnasium.Env[str, str]) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._progress = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Begin an episode, and remember the progress it starts with."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._progress = info["progress"]
+        return observation, info
+
+    def step(self, action: str) -> Step:
+        """Do one action; the reward is what it changed of the progress."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        before, self._progress = self._progress, info["progress"]
+        return observation, self._progress - before, terminated, truncated, info
+
+
+class PotentialReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
+    """r_t = sparse reward + gamma * phi(s_t) - phi(s_{t-1}), phi the progress, and 0 in a terminal state.
+
+    Shaping of this form keeps the optimal policy of the sparse reward under the same gamma
+    (Ng, Harada & Russell 1999, theorem 1).
+    """
+
+    def __init__(self, env: gymnasium.Env[str, str], gamma: float = 0.99) -> None:
+        RecordConstructorArgs.__init__(self, gamma=gamma)
+        super().__init__(env)
+        self._gamma = gamma
+        self._phi = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Begin an episode, and remember its potential."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._phi = info["progress"]
+        return observation, info
+
+    def step(self, action: str) -> Step:
+        """Do one action; the reward is the sparse one and the shaping term."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        phi = 0.0 if terminated else info["progress"]
+        shaped = float(reward) + self._gamma * phi - self._phi
+        self._phi = phi
+        return observation, shaped, terminated, truncated, info
+
+
+class ExpertReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
+    """r_t = 1 where the action is the one the expert takes in the same state, else 0.
+
+    The comparison of agent and expert step by step is StepAgent's (Deng et al. 2024, arXiv:2411.03817);
+    the expert must be able to advise in any state, so the environment's first privileged one is asked.
+    """
+
+    def __init__(self, env: gymnasium.Env[str, str]) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        text_env = env.unwrapped
+        assert isinstance(text_env, TextEnv)
+        self._name = next((name for name, privileged in text_env.experts.items() if privileged), None)
+        if self._name is None:
+            raise UnknownName("reward", "expert", ["sparse", "progress", "potential"])
+        self._text_env = text_env
+        self._advice: str | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Begin an episode, and ask the expert for its first action."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._expert = self._text_env.expert(self._name)
+        self._advice = self._expert.act(observation, info)
+        return observation, info
+
+    def step(self, action: str) -> Step:
+        """Do one action; the reward says whether it was the expert's."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        agreed = float(action == self._advice)
+        if not (terminated or truncated):
+            self._advice = self._expert.act(observation, info)
+        return observation, agreed, terminated, truncated, info
+
+
+REWARDS: dict[str, Callable[[gymnasium.Env[str, str]], gymnasium.Env[str, str]] | None] = {
+    "sparse": None,
+    "progress": ProgressReward,
+    "potential": PotentialReward,
+    "expert": ExpertReward,
+}
+"""Every reward mode and its wrapper; sparse is what an environment gives of itself."""
+
+
+class Maker:
+    """What is registered for an id: makes the environment and wraps it in the reward mode asked for."""
+
+    def __init__(self, env_class: type[TextEnv]) -> None:
+        self.env_class = env_class
+        self.metadata = env_class.metadata
+
+    def __call__(self, *, reward: str = "sparse", **kwargs: Any) -> gymnasium.Env[str, str]:
+        """Make the environment; `kwargs` are those of its class."""
+        if reward not in REWARDS:
+            raise UnknownName("reward", reward, REWARDS)
+        known = _arguments(self.env_class)
+        for name in kwargs:
+            if name not in known:
+                raise UnknownName(f"argument of {self.env_class.env_id}", name, ["reward", *known])
+        env = self.env_class(**kwargs)
+        wrapper = REWARDS[reward]
+        return env if wrapper is None else wrapper(env)
+
+
+def _arguments(env_class: type[TextEnv]) -> list[str]:
+    """Names of the constructor arguments, those that a family passes on to its bases included."""
+    names: dict[str, None] = {}
+    for cls in env_class.__mro__:
+        if "__init__" in vars(cls) and issubclass(cls, TextEnv):
+            for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
+                if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                    names[name] = None
+    return list(names)

@@ -1,0 +1,171 @@
+"""Trajectories: one record for demonstrations, exploration, evaluation and submissions. JSON Lines."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from prosegym.envs.core import digest
+from prosegym.envs.errors import CorruptData
+
+SCHEMA = 1
+"""Version of the record; a change that older readers cannot take raises it."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a chat, in OpenAI's form."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    trainable: bool = False
+    """Whether a learner is trained on it: what the agent wrote in this episode, and nothing else."""
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the agent saw, said and did, and what came of it."""
+
+    observation: str
+    """What the agent saw before it answered."""
+    response: str
+    """All that the agent wrote, thought included."""
+    action: str
+    """The part of the response that reached the environment."""
+    reward: float
+    score: float
+    """The engine's score after the action, in [0, 1]."""
+    progress: float
+    """Share of sub-goals reached after the action, in [0, 1]."""
+    invalid: bool
+    observation_sha256: str
+    """Digest of `observation`: what a replay must show again."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the episode's language models used."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    """In US dollars, where a price is known."""
+
+
+class Trajectory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One finished episode."""
+
+    env_id: str
+    task_id: str
+    task_sha256: str
+    task_type: str
+    split: str
+    env_kwargs: dict[str, Any]
+    """Arguments the environment was made with, beyond its defaults."""
+    seed: int
+    attempt: int
+    """Which independent try at the task this is, from 0."""
+    trial: int
+    """Which retry within the attempt this is, from 0: retry agents carry a memory from trial to trial."""
+    agent: str
+    messages: list[Message]
+    """The whole conversation, as the agent had it; [] for agents that have none."""
+    steps: list[Turn]
+    final_observation: str
+    final_observation_sha256: str
+    score: float
+    """The engine's score at the end; 0 where the episode ended in an error."""
+    success: bool
+    ended: Literal["terminated", "truncated", "error"]
+    error: str | None
+    usage: Usage
+    started: str
+    """When the episode began, ISO 8601, UTC."""
+    seconds: float
+    schema: int = SCHEMA
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells episodes of one run apart: task, attempt, trial."""
+        return self.task_id, self.attempt, self.trial
+
+    @property
+    def progress(self) -> float:
+        """Share of sub-goals reached at the end."""
+        return self.steps[-1].progress if self.steps else 0.0
+
+    @property
+    def best_score(self) -> float:
+        """Highest score reached at any step."""
+        return max((step.score for step in self.steps), default=0.0)
+
+    @property
+    def actions(self) -> list[str]:
+        """The actions, in order."""
+        return [step.action for step in self.steps]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Trajectory)
+
+
+def encode(trajectory: Trajectory) -> bytes:
+    """One JSON line, its newline included."""
+    return _encoder.encode(trajectory) + b"\n"
+
+
+def decode(line: bytes, where: str = "trajectory") -> Trajectory:
+    """The trajectory that a line holds; `where` is named in the error.
+
+    Raises:
+        CorruptData: the line is cut, is not JSON, or lacks or misnames a field.
+    """
+    try:
+        trajectory = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptData(f"{where}: {error}") from error
+    if trajectory.schema != SCHEMA:
+        raise CorruptData(f"{where}: schema {trajectory.schema}; this version reads {SCHEMA}")
+    return trajectory
+
+
+def read(path: str | Path) -> Iterator[Trajectory]:
+    """The trajectories of a JSON Lines file, one after the other.
+
+    Raises:
+        CorruptData: a bad line, named by file and number.
+    """
+    try:
+        file = open(path, "rb", buffering=1 << 20)
+    except OSError as error:
+        raise CorruptData(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        yield from _lines(file, str(path))
+
+
+def _lines(file: io.BufferedReader, name: str) -> Iterator[Trajectory]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            yield decode(line, f"{name}:{number}")
+
+
+def write(path: str | Path, trajectories: Iterable[Trajectory]) -> int:
+    """Write a JSON Lines file, whole or not at all; returns how many episodes it holds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    count = 0
+    with open(part, "wb") as file:
+        for trajectory in trajectories:
+            file.write(encode(trajectory))
+            count += 1
+    part.replace(path)
+    return count
+
+
+def observation_digest(observation: str) -> str:
+    """The digest that stands in a trajectory for an observation."""
+    return digest(observation)

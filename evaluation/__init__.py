@@ -1,0 +1,1 @@
+"""Play panels with agents, keep every episode, and say what the numbers support."""
