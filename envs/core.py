@@ -11,7 +11,7 @@ import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, overload
 
 import gymnasium
 import msgspec
@@ -19,6 +19,9 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 from prosegym.envs.errors import BadOption, UnknownName, Unsupported
 from prosegym.envs.spaces import Text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 INFO_KEYS = (
     "task_id",
@@ -119,7 +122,7 @@ class TextEnv(gymnasium.Env[str, str]):
     `_save` and `_load`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
     env_id: ClassVar[str]
     """The registered id, `prosegym/Name-vN`."""
     instruction: ClassVar[str]
@@ -127,6 +130,10 @@ class TextEnv(gymnasium.Env[str, str]):
     splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
     experts: ClassVar[Mapping[str, bool]] = {}
     """Name of each expert, and whether it is privileged; the first is the default one."""
+    data: ClassVar[str | None] = None
+    """Name of the official data set it needs (`prosegym data get NAME`), None where it needs none."""
+    extra: ClassVar[str | None] = None
+    """The optional dependency it needs (`pip install "prosegym[EXTRA]"`), None where it needs none."""
     ceiling: ClassVar[float] = 1.0
     """Mean score that the default expert is known to reach."""
     max_steps: int = 50
@@ -331,7 +338,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self._shown = self._last.observation
         return self._shown, self._info()
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The latest observation, when made with `render_mode="ansi"`."""
         return self._shown if self.render_mode == "ansi" else None
 
@@ -342,7 +349,10 @@ class TextEnv(gymnasium.Env[str, str]):
 
     # A pickled environment is a new one made with the same arguments: engines do not travel.
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> TextEnv:
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember the arguments, for `__reduce__`."""
         self = super().__new__(cls)
         self._made_with = (args, kwargs)
         return self

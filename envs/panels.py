@@ -109,7 +109,9 @@ def tasks_of(panel: Panel, env: gymnasium.Env[str, str]) -> list[Task]:
     text_env = env.unwrapped
     assert isinstance(text_env, TextEnv)
     tasks = [text_env.task(task_id) for task_id in panel.task_ids]
-    differing = [task.id for task, (_, sha256) in zip(tasks, panel.tasks, strict=True) if task.sha256 != sha256]
+    differing = [
+        task.id for task, (_, sha256) in zip(tasks, panel.tasks, strict=True) if task.sha256 != sha256
+    ]
     if differing:
         raise ProsegymError(
             f"{len(differing)} of {len(tasks)} tasks of {panel.name} differ from the panel's digests, "

@@ -1,6 +1,6 @@
 """Reward modes: each a wrapper, declared when the environment is made, and recorded in its spec.
 
-    gymnasium.make(id, reward="sparse" | "progress" | "potential" | "expert")
+gymnasium.make(id, reward="sparse" | "progress" | "potential" | "expert")
 """
 
 from __future__ import annotations

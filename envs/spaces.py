@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from ctypes import c_char
 from types import ModuleType
-from typing import Any
+from typing import Any, overload
 
 import gymnasium
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
@@ -63,10 +64,36 @@ def _write(space: Text, index: int, values: str, shared_memory: Any) -> None:
 
 
 @read_from_shared_memory.register(Text)
-def _read(space: Text, shared_memory: Any, n: int = 1) -> tuple[str, ...]:
-    view = memoryview(shared_memory.get_obj()).cast("B")
-    texts = []
-    for start in range(0, n * (_HEADER + SHARED_BYTES), _HEADER + SHARED_BYTES):
+def _read(space: Text, shared_memory: Any, n: int = 1) -> _SharedTexts:
+    return _SharedTexts(shared_memory, n)
+
+
+class _SharedTexts(Sequence[str]):
+    """The texts that shared memory holds at this moment; a deep copy is a tuple of them.
+
+    AsyncVectorEnv reads its shared memory once, when made, and hands out deep copies of what it read:
+    right for arrays, which are views, and stale for anything decoded at that time.
+    """
+
+    def __init__(self, shared_memory: Any, n: int) -> None:
+        self._memory, self._n = shared_memory, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._n))]
+        if not 0 <= index < self._n:
+            raise IndexError(index)
+        view = memoryview(self._memory.get_obj()).cast("B")
+        start = index * (_HEADER + SHARED_BYTES)
         size = int.from_bytes(view[start : start + _HEADER], "little")
-        texts.append(bytes(view[start + _HEADER : start + _HEADER + size]).decode("utf-8", "surrogatepass"))
-    return tuple(texts)
+        return bytes(view[start + _HEADER : start + _HEADER + size]).decode("utf-8", "surrogatepass")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[str, ...]:
+        return tuple(self)

@@ -101,9 +101,7 @@ class _Place:
         if not isinstance(self.text_env, TextEnv):
             raise ProsegymError(f"{type(self.text_env).__name__} is not a prosegym environment (TextEnv)")
 
-    def begin(
-        self, job: Job, agent: Agent, seed: int, env_kwargs: dict[str, Any]
-    ) -> Trajectory | None:
+    def begin(self, job: Job, agent: Agent, seed: int, env_kwargs: dict[str, Any]) -> Trajectory | None:
         """Start the job's episode; a trajectory is returned only where it could not start."""
         self.started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self.clock = time.perf_counter()

@@ -1,0 +1,59 @@
+"""Official data: which sets there are, where they lie on this machine, and how they get there.
+
+None of it is part of this repository. `prosegym data get NAME` fetches a set from where its authors
+publish it; `--from PATH` takes an archive or folder that the user already has.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Protocol
+
+from prosegym.envs.errors import DataMissing, UnknownName
+from prosegym.envs.home import home
+
+DATASETS: dict[str, str] = {}
+"""Name of each data set, and where its `DataSet` is (`module:attribute`)."""
+
+
+class DataSet(Protocol):
+    """One official data set."""
+
+    name: str
+    about: str
+    """What it is, where its authors publish it, and its licence: one line."""
+
+    def get(self, source: Path | None = None) -> Path:
+        """Install the set into `folder(name)`, checked; from `source` (archive or folder) or by download.
+
+        Raises:
+            ProsegymError: it cannot be had, or is not what the panels' digests say; nothing half-done
+                is left behind.
+        """
+        ...
+
+
+def folder(name: str) -> Path:
+    """Where the set of that name lies; not necessarily existing yet."""
+    return home() / "data" / name
+
+
+def missing(name: str) -> DataMissing:
+    """The error that says how to get a set."""
+    return DataMissing(
+        f"the {name} data is not on this machine; run `prosegym data get {name}` (or add `--from PATH`)"
+    )
+
+
+def dataset(name: str) -> DataSet:
+    """The data set of that name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    if name not in DATASETS:
+        raise UnknownName("data set", name, DATASETS)
+    module, _, attribute = DATASETS[name].partition(":")
+    found: DataSet = getattr(importlib.import_module(module), attribute)
+    return found

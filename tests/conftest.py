@@ -1,0 +1,64 @@
+"""What every test may use: the test data, a home with that data installed, the smallest environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gymnasium
+import lockbox  # noqa: F401  (so that its module is importable by workers)
+import pytest
+
+import prosegym
+from prosegym.envs import ENVS, data
+
+ROOT = Path(__file__).parents[1]
+TEST_DATA = Path(os.environ.get("PROSEGYM_TEST_DATA", ROOT.parent / "shared" / "data")).resolve()
+
+FOLDERS = {"hotpotqa": "multihop", "2wikimultihopqa": "multihop", "musique": "multihop"}
+"""Data sets whose test data lies in a folder of another name."""
+
+if "prosegym/Lockbox-v1" not in ENVS:
+    ENVS["prosegym/Lockbox-v1"] = "lockbox:make"
+    prosegym.envs.register_envs()
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of official data and recorded transcripts; skips where it is absent."""
+    if not TEST_DATA.is_dir():
+        pytest.skip(f"no test data at {TEST_DATA} (PROSEGYM_TEST_DATA)")
+    return TEST_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prosegym_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PROSEGYM_HOME of the test session's own; PROSEGYM_TEST_HOME keeps it from run to run."""
+    kept = os.environ.get("PROSEGYM_TEST_HOME")
+    home = Path(kept) if kept else tmp_path_factory.getbasetemp().parent / "prosegym-home"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PROSEGYM_HOME"] = str(home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def installed(prosegym_home: Path):  # type: ignore[no-untyped-def]
+    """`installed(name)` installs an official data set from the test data, once; skips where it is absent."""
+
+    def install(name: str) -> Path:
+        target = data.folder(name)
+        if not target.is_dir():
+            source = TEST_DATA / FOLDERS.get(name, name)
+            if not source.is_dir():
+                pytest.skip(f"no test data for {name} at {source} (PROSEGYM_TEST_DATA)")
+            data.dataset(name).get(source)
+        return target
+
+    return install
+
+
+@pytest.fixture
+def lockbox_env():  # type: ignore[no-untyped-def]
+    env = gymnasium.make("prosegym/Lockbox-v1")
+    yield env
+    env.close()

@@ -1,0 +1,335 @@
+"""What every registered environment promises, tested on each without naming any."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import gymnasium
+import psutil
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils.env_checker import check_env
+
+from prosegym.envs import ENVS
+from prosegym.envs.core import INFO_KEYS, TextEnv
+from prosegym.envs.errors import BadOption, UnknownName, Unsupported
+from prosegym.envs.rewards import Maker
+
+EXPERT_TASKS = 4
+"""Tasks a split that each expert plays here; families test more of their own."""
+
+
+@pytest.fixture(params=list(ENVS))
+def env_id(request: pytest.FixtureRequest, installed: Any) -> str:
+    """Every id, made playable: its extra present, its data installed."""
+    env_class = class_of(request.param)
+    if env_class.extra is not None and not extra_present(env_class):
+        pytest.skip(f"prosegym[{env_class.extra}] is not installed")
+    if env_class.data is not None:
+        installed(env_class.data)
+    return str(request.param)
+
+
+def class_of(env_id: str) -> type[TextEnv]:
+    module, _, attribute = ENVS[env_id].partition(":")
+    maker = getattr(importlib.import_module(module), attribute)
+    assert isinstance(maker, Maker)
+    return maker.env_class
+
+
+def extra_present(env_class: type[TextEnv]) -> bool:
+    """Families with an extra say which module stands for it in `extra_module` of their package."""
+    name = getattr(importlib.import_module(env_class.__module__), "EXTRA_MODULE", env_class.extra)
+    return importlib.util.find_spec(name) is not None
+
+
+def make(env_id: str, **kwargs: Any) -> Any:
+    return gymnasium.make(env_id, **kwargs)
+
+
+def play(env: Any, actions: list[str]) -> list[Any]:
+    return [env.step(action) for action in actions]
+
+
+def expert_actions(
+    env_id: str, task_id: str, name: str | None = None
+) -> tuple[list[str], list[str], dict[str, Any]]:
+    env = make(env_id)
+    observation, info = env.reset(options={"task_id": task_id})
+    expert = env.unwrapped.expert(name)
+    actions, texts, done = [], [observation], False
+    while not done:
+        actions.append(expert.act(observation, info) or "")
+        observation, _, terminated, truncated, info = env.step(actions[-1])
+        texts.append(observation)
+        done = terminated or truncated
+    env.close()
+    return actions, texts, info
+
+
+def test_id_is_that_of_the_class(env_id: str) -> None:
+    assert class_of(env_id).env_id == env_id
+
+
+def test_gymnasium_checker(env_id: str) -> None:
+    env = make(env_id, render_mode="ansi")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings(
+            "ignore", message=".*not.*standard.*|.*spec.*render.*|.*different from the unwrapped.*"
+        )
+        check_env(env.unwrapped)
+    env.close()
+
+
+def test_same_seed_or_task_same_text(env_id: str) -> None:
+    a, b = make(env_id), make(env_id)
+    for seed in range(3):
+        assert a.reset(seed=seed) == b.reset(seed=seed)
+    task_id = a.unwrapped.tasks("train")[1].id
+    actions, texts, _ = expert_actions(env_id, task_id)
+    assert a.reset(options={"task_id": task_id})[0] == texts[0]
+    assert [step[0] for step in play(a, actions)] == texts[1:]
+    a.close(), b.close()
+
+
+def test_splits_are_disjoint_and_everywhere_the_same(env_id: str) -> None:
+    env = make(env_id).unwrapped
+    seen: set[str] = set()
+    for split in env.splits:
+        tasks = env.tasks(split)
+        head = [tasks[i] for i in range(min(200, len(tasks)))]
+        ids = {task.id for task in head}
+        assert len(ids) == len(head) > 0 and not ids & seen
+        assert all(task.split == split and task.env_id == env_id for task in head)
+        assert env.task(head[-1].id) == head[-1]
+        seen |= ids
+    code = (
+        "import sys,json,gymnasium,prosegym\n"
+        "sys.path.insert(0,sys.argv[2])\n"
+        "import conftest\n"
+        "e=gymnasium.make(sys.argv[1]).unwrapped\n"
+        "print(json.dumps([[[t.id,t.sha256] for t in (e.tasks(s)[i] for i in range(min(5,len(e.tasks(s)))))]"
+        " for s in e.splits]))"
+    )
+    tests = os.path.dirname(os.path.dirname(__file__))
+    out = subprocess.run(
+        [sys.executable, "-c", code, env_id, tests],
+        env=os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join([*sys.path, tests])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    here = [
+        [[t.id, t.sha256] for t in (env.tasks(s)[i] for i in range(min(5, len(env.tasks(s)))))]
+        for s in env.splits
+    ]
+    assert json.loads(out.stdout.strip().splitlines()[-1]) == here
+
+
+def test_experts_reach_the_ceiling(env_id: str) -> None:
+    env = make(env_id).unwrapped
+    assert env.experts
+    for name, privileged in env.experts.items():
+        scores = []
+        for split in env.splits:
+            for i in range(min(EXPERT_TASKS, len(env.tasks(split)))):
+                _, _, info = expert_actions(env_id, env.tasks(split)[i].id, name)
+                scores.append(info["score"])
+                assert info["success"] == (info["score"] == 1.0)
+                assert not info["success"] or info["progress"] == 1.0
+        env.reset(seed=0)
+        assert env.expert(name).privileged == privileged
+        if name == next(iter(env.experts)):
+            assert sum(scores) / len(scores) >= env.ceiling
+
+
+def test_null_scores_nothing(env_id: str) -> None:
+    env = make(env_id)
+    for split in env.unwrapped.splits:
+        env.reset(options={"task_id": env.unwrapped.tasks(split)[0].id})
+        done, total = False, 0.0
+        while not done:
+            _, reward, terminated, truncated, info = env.step("")
+            total += reward
+            done = terminated or truncated
+        assert total == 0.0 and info["score"] == 0.0 and not info["success"]
+    env.close()
+
+
+def test_info_keys_and_ranges(env_id: str) -> None:
+    env = make(env_id)
+    task = env.unwrapped.tasks("train")[0]
+    actions, _, _ = expert_actions(env_id, task.id)
+    _, info = env.reset(options={"task_id": task.id})
+    infos = [
+        info,
+        *(
+            step[4]
+            for step in play(env, [*actions[:-1], "no such thing", actions[-1]][: env.unwrapped.max_steps])
+        ),
+    ]
+    for steps, info in enumerate(infos):
+        assert tuple(info) == INFO_KEYS
+        assert (info["task_id"], info["split"], info["task_type"]) == (task.id, task.split, task.task_type)
+        assert 0.0 <= info["score"] <= 1.0 and 0.0 <= info["progress"] <= 1.0
+        assert info["steps"] == steps
+        assert type(info["success"]) is bool and type(info["invalid_action"]) is bool
+        assert info["admissible_actions"] is None or all(type(a) is str for a in info["admissible_actions"])
+    env.close()
+    env = make(env_id, admissible=False)
+    assert env.reset(seed=1)[1]["admissible_actions"] is None
+    env.close()
+
+
+def test_admissible_actions_are_admitted(env_id: str) -> None:
+    env = make(env_id)
+    _, info = env.reset(seed=3)
+    for _ in range(5):
+        if info["admissible_actions"] is None:
+            pytest.skip("this environment lists no actions")
+        action = info["admissible_actions"][len(info["admissible_actions"]) // 2]
+        *_, terminated, truncated, info = env.step(action)
+        assert not info["invalid_action"], action
+        if terminated or truncated:
+            break
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "action", ["", "xyzzy plugh", "x" * 1_000_000, "a\x00b", "\x1b[2J", "\ud800", "näch\u202este"]
+)
+def test_an_invalid_action_costs_a_step_and_changes_nothing(env_id: str, action: str) -> None:
+    env = make(env_id)
+    _, before = env.reset(seed=5)
+    observation, reward, terminated, truncated, info = env.step(action)
+    assert info["invalid_action"] and info["steps"] == 1 and isinstance(observation, str)
+    assert not terminated and not truncated and reward == 0.0
+    for key in ("score", "progress", "success", "admissible_actions"):
+        assert info[key] == before[key]
+    with pytest.raises(TypeError):
+        env.unwrapped.step(None)
+    env.close()
+
+
+@pytest.mark.parametrize("mode", ["sparse", "progress", "potential", "expert"])
+def test_reward_modes_are_declared(env_id: str, mode: str) -> None:
+    env = make(env_id, reward=mode)
+    assert json.loads(env.spec.to_json())["kwargs"].get("reward") == mode
+    name = next((n for n, privileged in env.unwrapped.experts.items() if privileged), None)
+    task_id = env.unwrapped.tasks("train")[0].id
+    _, info = env.reset(options={"task_id": task_id})
+    start = info["progress"]
+    actions, _, last = expert_actions(env_id, task_id, name)
+    rewards = [step[1] for step in play(env, actions)]
+    if mode == "sparse":
+        assert rewards == [0.0] * (len(rewards) - 1) + [last["score"]]
+    if mode == "progress":
+        assert sum(rewards) == pytest.approx(last["progress"] - start)
+    if mode == "expert":
+        assert rewards[0] == 1.0 and sum(rewards) >= 0.8 * len(rewards)
+    env.close()
+
+
+def test_prefix_and_snapshot(env_id: str) -> None:
+    env = make(env_id)
+    task_id = env.unwrapped.tasks("train")[0].id
+    actions, texts, _ = expert_actions(env_id, task_id)
+    half = len(actions) // 2
+    observation, info = env.reset(options={"task_id": task_id, "prefix": actions[:half]})
+    assert observation == texts[half] and info["steps"] == half
+    try:
+        state = env.unwrapped.snapshot()
+    except Unsupported:
+        state = None
+    assert [step[0] for step in play(env, actions[half:])] == texts[half + 1 :]
+    if state is not None:
+        for _ in range(2):
+            assert env.unwrapped.restore(state) == (observation, info)
+            assert [step[0] for step in play(env.unwrapped, actions[half:])] == texts[half + 1 :]
+    with pytest.raises(BadOption):
+        env.reset(options={"task_id": task_id, "prefix": actions})
+    env.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_vector_environments(env_id: str, mode: Any) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    envs = gymnasium.make_vec(env_id, num_envs=2, vectorization_mode=mode)
+    single = make(env_id)
+    observations, infos = envs.reset(seed=7)
+    assert observations[0] == single.reset(seed=7)[0]
+    assert observations[1] == single.reset(seed=8)[0]
+    assert list(infos["steps"]) == [0, 0]
+    for _ in range(3):
+        observations, rewards, *_ = envs.step(("look", "näch"))
+        assert len(observations) == 2 and all(isinstance(o, str) for o in observations)
+    envs.close()
+    single.close()
+    assert not [p for p in psutil.Process().children(recursive=True) if p not in before and lives(p)]
+
+
+def lives(process: psutil.Process) -> bool:
+    # Python's own resource tracker outlives the pool that started it.
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(
+            process.cmdline()
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_pickle_and_spec_round_trips(env_id: str) -> None:
+    env = make(env_id, reward="progress", split=class_of(env_id).splits[-1])
+    text = env.reset(seed=11)[0]
+    copy = pickle.loads(pickle.dumps(env))
+    assert copy.reset(seed=11)[0] == text
+    again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.reset(seed=11)[0] == text and again.spec == env.spec
+    for made in (env, copy, again):
+        made.close()
+
+
+def test_closed_and_unknown(env_id: str) -> None:
+    env = make(env_id).unwrapped
+    with pytest.raises(ResetNeeded):
+        env.step("look")
+    with pytest.raises(UnknownName, match="nearest"):
+        env.reset(options={"task_id": "no/such/task"})
+    with pytest.raises(UnknownName, match="split"):
+        env.tasks("tset")
+    with pytest.raises(UnknownName, match="split"):
+        make(env_id, split="tset")
+    with pytest.raises(UnknownName, match="argument"):
+        make(env_id, no_such_argument=1)
+    with pytest.raises(BadOption, match="task_id"):
+        env.reset(options={"taskid": 1})
+    env.close()
+    env.close()
+    with pytest.raises(ClosedEnvironmentError):
+        env.reset()
+    with pytest.raises(ClosedEnvironmentError):
+        env.step("look")
+
+
+def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:
+    env = make(env_id, expose_expert=True)
+    _, info = env.reset(seed=2)
+    assert set(info) == {*INFO_KEYS, "expert_action"}
+    env.close()
+
+
+def test_made_without_an_import(env_id: str) -> None:
+    if env_id == "prosegym/Lockbox-v1":
+        pytest.skip("the test environment is registered by the tests")
+    code = f"import gymnasium; print(gymnasium.make('prosegym:{env_id}').unwrapped.env_id)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert out.stdout.strip() == env_id, out.stderr
