@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 
@@ -146,7 +145,7 @@ def read(path: str | Path) -> Iterator[Trajectory]:
         yield from _lines(file, str(path))
 
 
-def _lines(file: io.BufferedReader, name: str) -> Iterator[Trajectory]:
+def _lines(file: BinaryIO, name: str) -> Iterator[Trajectory]:
     for number, line in enumerate(file, start=1):
         if line.strip():
             yield decode(line, f"{name}:{number}")

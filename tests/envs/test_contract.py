@@ -49,7 +49,7 @@ def class_of(env_id: str) -> type[TextEnv]:
 def extra_present(env_class: type[TextEnv]) -> bool:
     """Families with an extra say which module stands for it in `extra_module` of their package."""
     name = getattr(importlib.import_module(env_class.__module__), "EXTRA_MODULE", env_class.extra)
-    return importlib.util.find_spec(name) is not None
+    return importlib.util.find_spec(str(name)) is not None
 
 
 def make(env_id: str, **kwargs: Any) -> Any:
