@@ -22,7 +22,8 @@ class Difference(NamedTuple):
     replayed: str
 
     def __str__(self) -> str:
-        return f"{self.task_id} step {self.step}: {self.field} is {self.replayed}, the record says {self.recorded}"
+        where = f"{self.task_id} step {self.step}"
+        return f"{where}: {self.field} is {self.replayed}, the record says {self.recorded}"
 
 
 def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference | None:
@@ -40,13 +41,13 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
         return Difference(t.task_id, step, field, repr(recorded), repr(replayed))
 
     task = text_env.task(t.task_id)
-    for field, recorded, here in (
+    for field, stated, here in (
         ("task_sha256", t.task_sha256, task.sha256),
         ("split", t.split, task.split),
         ("task_type", t.task_type, task.task_type),
     ):
-        if recorded != here:
-            return differs(0, field, recorded, here)
+        if stated != here:
+            return differs(0, field, stated, here)
     observation, info = env.reset(seed=t.seed % 2**31, options={"task_id": t.task_id})
     terminated = truncated = False
     for index, step in enumerate(t.steps):

@@ -97,20 +97,13 @@ class Run:
             lock = _lock(folder)
         except OSError as error:
             raise ProsegymError(f"cannot write to run folder {folder}: {error.strerror}") from error
-        path = folder / "run.json"
-        if path.exists():
-            before = _conditions(path)
-            if differing := _differences(before, conditions):
-                raise ProsegymError(
-                    f"{folder} holds a run of other conditions ({'; '.join(differing)}); choose another --out"
-                )
-            conditions = before
-        else:
-            part = folder / "run.json.part"
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(conditions), indent=1) + b"\n")
-            part.replace(path)
-        _drop_cut_line(folder / "episodes.jsonl")
-        return cls(folder, conditions, _episodes(folder), lock)
+        try:
+            conditions = _settle(folder, conditions)
+            _drop_cut_line(folder / "episodes.jsonl")
+            return cls(folder, conditions, _episodes(folder), lock)
+        except BaseException:
+            os.close(lock)
+            raise
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
@@ -190,6 +183,22 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _settle(folder: Path, conditions: Conditions) -> Conditions:
+    """Write the conditions of a new run; of an old one, check and return those it began with."""
+    path = folder / "run.json"
+    if path.exists():
+        before = _conditions(path)
+        if differing := _differences(before, conditions):
+            raise ProsegymError(
+                f"{folder} holds a run of other conditions ({'; '.join(differing)}); choose another --out"
+            )
+        return before
+    part = folder / "run.json.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(conditions), indent=1) + b"\n")
+    part.replace(path)
+    return conditions
 
 
 def _lock(folder: Path) -> int:

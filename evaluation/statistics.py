@@ -105,7 +105,7 @@ def mcnemar(fixed: int, broken: int) -> float:
     """
     n = fixed + broken
     tail = sum(math.comb(n, i) for i in range(min(fixed, broken) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, tail / 2 ** (n - 1)) if n else 1.0
 
 
 def pass_at_k(attempts: int, successes: int, k: int) -> float:
