@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     _env_arguments(collect)
 
+    convert = verb("convert", _convert, "write trajectories in another project's format", as_json=False)
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
+    convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
+
     train = verbs.add_parser("train", help="train an agent by a method (`prosegym train METHOD --help`)")
     train.set_defaults(command=lambda args: _train("", []))
 
@@ -412,6 +417,13 @@ def _collect(args: argparse.Namespace) -> int:
         _print_json({"file": str(args.out), "episodes": kept})
     else:
         print(f"{kept} episodes in {args.out}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.convert import convert
+
+    print(f"{convert(args.files, args.to, args.out)} rows in {args.out}")
     return 0
 
 
