@@ -251,6 +251,7 @@ class CachedEngine:
             seat.key = key
             if key is not None:
                 self._by_key[key] = seat
+        if len(seat.token_ids) < SHARED:
             self._copy_beginning(seat, token_ids, most)
         seat.taken, seat.used = True, self._clock
         return seat
@@ -529,19 +530,19 @@ def make_engine(model: Any, *, max_context: int, cache_bytes: int) -> Engine:
     rows = [[(7 * i + j * j) % 50 + 1 for i in range(9 + 4 * j)] for j in range(3)]
     try:
         engine = CachedEngine(model, max_context=max_context, cache_bytes=cache_bytes)
+        trial = CachedEngine(model, max_context=max_context, cache_bytes=1 << 30)
         seats = []
         for row in rows:
-            seat = engine.open(None, row)
+            seat = trial.open(None, row)
             if seat is None:
                 raise RuntimeError("no room for three short sequences")
             seats.append(seat)
-        engine.feed(seats, [row[: len(row) // 2] for row in rows])
-        cached = engine.feed(seats, [row[len(row) // 2 :] for row in rows]).float()
+        trial.feed(seats, [row[: len(row) // 2] for row in rows])
+        cached = trial.feed(seats, [row[len(row) // 2 :] for row in rows]).float()
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
         log.warning("no cache between turns for %s: %s", type(model).__name__, error)
         return plain
     fresh = torch.cat([plain.feed([Seat(0)], [row]) for row in rows]).float()
-    engine.forget()
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     if float((cached - fresh).abs().max()) > tolerance * max(float(fresh.std()), 1e-6):
         log.warning("no cache between turns for %s: its logits would differ", type(model).__name__)
