@@ -1,0 +1,1 @@
+"""Agents that use language models, and the methods that train them: one file each, read from the top."""
