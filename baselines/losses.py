@@ -140,7 +140,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
 def kl(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
     """mean_t [exp(q) - 1 - q], q = log ref - log pi: an estimate of KL(pi || ref) that is never negative.
 
-    From tokens sampled from pi, unbiased; three (B, T) to (). Schulman 2020, joschu.net/blog/kl-approx.html, "k3".
+    From tokens sampled from pi, unbiased: three (B, T) to (). Schulman 2020, "Approximating KL divergence".
     """
     q = ref - logp
     return masked_mean(q.exp() - 1 - q, mask)
