@@ -21,8 +21,8 @@ from prosegym.envs.trajectory import Trajectory
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
-# Every message is one role token, its text as it stands, and <|end|>: adding messages never changes the tokens
-# of those before, and <|end|> is what generation stops at.
+# Every message is one role token, its text as it stands, and <|end|>: a further message never changes the
+# tokens of those before, and <|end|> is what generation stops at.
 CHAT_TEMPLATE = (
     "{{- bos_token }}"
     "{%- for message in messages %}"
@@ -75,7 +75,7 @@ def tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> PreTrainedTokeniz
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe,
         pad_token=PAD,
         bos_token=BEGIN,

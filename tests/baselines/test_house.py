@@ -67,8 +67,8 @@ def test_saved_folder_loads_as_any_other_model(tmp_path: Path) -> None:
     assert model(ids).logits.shape == (1, ids.shape[1], len(pieces))
     assert pieces.chat_template == house.CHAT_TEMPLATE
     assert (pieces.pad_token, pieces.eos_token, model.config.eos_token_id) == (
-        "<pad>",
-        "<end>",
+        "<|pad|>",
+        "<|end|>",
         pieces.eos_token_id,
     )
 
