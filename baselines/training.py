@@ -1,8 +1,8 @@
 """The training loop that every method shares: `fit` minimises an objective over a list of items.
 
-A method composes calls of `fit`; each is a phase with a folder of its own, holding one checkpoint. A phase that
-was interrupted goes on where its checkpoint is, bit for bit on a CPU; one that is finished only loads its result.
-Left out: model parallelism (accelerate's launchers and configuration decide placement), evaluation, callbacks.
+A method composes calls of `fit`; each is a phase with a folder of its own, holding one checkpoint. A phase
+that was interrupted goes on where its checkpoint is, bit for bit on a CPU; a finished one only loads its
+result. Left out: model parallelism (accelerate decides placement), evaluation, callbacks.
 """
 
 from __future__ import annotations
@@ -248,8 +248,8 @@ def fit(
                 _save(path, trained, optimizer, settings, step, accelerator)
                 which = ", ".join(names[i] if names else str(i) for i in sorted(batch)[:8])
                 raise Diverged(
-                    f"{phase}: loss {metrics['loss']}, gradient norm {norm} at step {step + 1}, items {which}; the "
-                    f"weights before it are in {path}: lower the learning rate or look at those items"
+                    f"{phase}: loss {metrics['loss']}, gradient norm {norm} at step {step + 1}, "
+                    f"items {which}; the weights before it are in {path}: lower the learning rate or look at those items"
                 )
             whole = False
             wrapped_optimizer.step()
