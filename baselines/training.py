@@ -249,7 +249,8 @@ def fit(
                 which = ", ".join(names[i] if names else str(i) for i in sorted(batch)[:8])
                 raise Diverged(
                     f"{phase}: loss {metrics['loss']}, gradient norm {norm} at step {step + 1}, "
-                    f"items {which}; the weights before it are in {path}: lower the learning rate or look at those items"
+                    f"items {which}; the weights before it are in {path}: lower the learning rate or look at "
+                    "those items"
                 )
             whole = False
             wrapped_optimizer.step()
