@@ -142,7 +142,7 @@ def test_sft_is_trls(tmp_path: Path) -> None:
         processing_class=PIECES,
     )
     trainer.model.eval()
-    theirs = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
+    theirs = trainer.compute_loss(trainer.model, trainer.data_collator(list(trainer.train_dataset)))
     assert theirs.item() == pytest.approx(mine, abs=1e-5)
 
 
