@@ -199,6 +199,12 @@ class TextEnv(gymnasium.Env[str, str]):
     def _play(self, action: str) -> Outcome:
         """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
 
+    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027
+        """Make ready what the tasks need (games to be built, say), many at once and with progress.
+
+        Optional: a task that was not prepared is made ready when it is reset.
+        """
+
     def _admissible(self) -> list[str] | None:
         """The actions that the present state admits, in a fixed order; None where they cannot be listed."""
         return None
