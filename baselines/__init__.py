@@ -1,1 +1,1 @@
-"""Agents that use language models, and the methods that train them: one file each, read from the top."""
+"""Agents that use language models, the trainers that make them, and the models themselves."""
