@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -176,10 +176,6 @@ class Forced:
     def count_tokens(self, text: str) -> int:
         """As the model counts."""
         return self._model.count_tokens(text)
-
-    def release(self, key: Hashable) -> None:
-        """As the model does."""
-        self._model.release(key)
 
 
 def demonstrations(path: str | Path, env_id: str) -> list[Trajectory]:
