@@ -109,6 +109,8 @@ def model(
         num_attention_heads=shape.heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        # The usual 0.02 suits thousands of units; so few need weights whose sums are about as large.
+        initializer_range=shape.hidden**-0.5,
         pad_token_id=pieces.pad_token_id,
         bos_token_id=pieces.bos_token_id,
         eos_token_id=pieces.eos_token_id,

@@ -1,16 +1,15 @@
-"""`prosegym train METHOD`: load, train, save, evaluate. What is learnt, and how, is in the method's own file."""
+"""`prosegym train METHOD`: load, train, save, evaluate. What is learnt, and how, is in the method's file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, make_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
-from typing_extensions import Annotated
 
 from prosegym.baselines import agents, house, react
 from prosegym.baselines.chat import audit
@@ -34,7 +33,7 @@ class Lora:
 
     rank: int = 0
     """0 trains all parameters."""
-    alpha: float = 16.0
+    alpha: int = 16
     dropout: float = 0.05
     targets: str = "all-linear"
     """Names of the layers that get one, separated by commas, or all-linear."""
@@ -91,13 +90,17 @@ def main(method: str, argv: Sequence[str]) -> int:
         raise UnknownName("method", method or "(none given)", METHODS)
     module = import_module(f"prosegym.baselines.{method}")
 
-    @dataclass(frozen=True)
-    class Command:
-        options: Annotated[Options, tyro.conf.arg(name="")]
-        config: Annotated[module.Config, tyro.conf.arg(name="")] = module.Config()  # type:
-        ignore[name-defined]
-
-    command = tyro.cli(Command, args=list(argv), prog=f"prosegym train {method}", description=module.__doc__)
+    flat = tyro.conf.arg(name="")
+    command_type = make_dataclass(
+        "Command",
+        [
+            ("options", Annotated[Options, flat]),
+            ("config", Annotated[module.Config, flat], field(default=module.Config())),
+        ],
+    )
+    command: Any = tyro.cli(
+        command_type, args=list(argv), prog=f"prosegym train {method}", description=module.__doc__
+    )
     run(method, module.train, command.options, command.config)
     return 0
 
@@ -153,14 +156,14 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
                 panel,
                 options.out / "evaluation",
                 seed=options.seed,
-                env_kwargs=practice.env_kwargs | {},
+                env_kwargs=dict(practice.env_kwargs),
             )
     practice.accelerator.wait_for_everyone()
     return policy
 
 
 def settle(method: str, options: Options, config: Any) -> None:
-    """Keep the settings in OUT/training.json; a folder that has other ones is refused, with the difference."""
+    """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference."""
     path = options.out / "training.json"
     free = ("audit", "evaluate", "evaluate_split", "report", "device", "batch_size")
     asked = {"method": method, **asdict(options), "config": asdict(config)}
@@ -229,7 +232,7 @@ def add_adapter(policy: LocalModel, lora: Lora) -> None:
             target_modules=targets,
             task_type="CAUSAL_LM",
         ),
-    )  # type: ignore[arg-type]
+    )
 
 
 def accelerator(options: Options, policy: LocalModel) -> Any:
@@ -269,8 +272,8 @@ def card(method: str, options: Options, config: Any, experts: int) -> str:
     return (
         f"---\nlibrary_name: transformers\ntags: [prosegym, {method}]\n---\n\n"
         f"# {method} on {options.env}\n\n"
-        f"Base model: `{options.model}`. Trained on {experts} expert episodes, seed {options.seed}, as
-        `training.json` " f"says; curves in `metrics.jsonl`.\n\n"
+        f"Base model: `{options.model}`. Trained on {experts} expert episodes, seed {options.seed}, as "
+        "`training.json` says; curves in `metrics.jsonl`.\n\n"
         f"    prosegym evaluate --agent {options.out} --env {options.env} --out RUN\n\n"
         f"The checkpoint is the last one: nothing was chosen on any panel.\n\n```json\n{settings}\n```\n"
     )

@@ -25,7 +25,7 @@ from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 torch.set_num_threads(1)
 LOCKBOX = "prosegym/Lockbox-v1"
 TASKS = [f"train/{c}" for c in ("red", "blue", "green", "teal", "plum", "rust", "sand", "jade")]
-CLONING = sft.Config(Optim(learning_rate=1e-2, epochs=120, batch_size=2))
+CLONING = sft.Config(Optim(learning_rate=5e-3, epochs=60, batch_size=2))
 
 
 @pytest.fixture(scope="module")
