@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     _env_arguments(collect)
 
+    convert = verb("convert", _convert, "write trajectories in another project's format", as_json=False)
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
+    convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
+
     train = verbs.add_parser("train", help="train an agent by a method (`prosegym train METHOD --help`)")
     train.set_defaults(command=lambda args: _train("", []))
 
@@ -95,9 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     what = evaluate.add_mutually_exclusive_group(required=True)
     what.add_argument("--env", metavar="ID")
     what.add_argument("--panel", help="a panel's name (`prosegym list`) or file")
+    what.add_argument("--suite", help="a suite's name: every panel of it, each in a folder below RUN")
     evaluate.add_argument("--split", help="with --env: the split whose panel is played (default: the last)")
     evaluate.add_argument("--tasks", type=int, help="play only the first N tasks: another panel, named so")
     evaluate.add_argument("--attempts", type=int, default=1)
+    evaluate.add_argument("--workers", type=int, default=0, help="processes, for agents without a model")
+    evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
+    evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
     evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
     _env_arguments(evaluate)
 
@@ -261,7 +270,8 @@ def _print_summary(run: Run, summary: Summary) -> None:
         )
     print(
         f"episodes {summary.played}/{summary.planned}, errors {summary.errors}, "
-        f"invalid actions {100 * summary.invalid_rate:.1f} %, steps {_number(summary.steps, 1)}, "
+        f"invalid actions {100 * summary.invalid_rate:.1f} %, "
+        f"unreadable {100 * summary.parse_failure_rate:.1f} %, steps {_number(summary.steps, 1)}, "
         f"steps to success {_number(summary.steps_to_success, 1)}, "
         f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s an episode"
@@ -282,11 +292,20 @@ def _print_summary(run: Run, summary: Summary) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     from prosegym.envs import data, panels
+    from prosegym.evaluation import suites
     from prosegym.evaluation.agents import BUILT_IN
 
     sets = {name: data.dataset(name).about for name in data.DATASETS}
     if args.json:
-        _print_json({"environments": list(ENVS), "agents": BUILT_IN, "data": sets, "panels": panels.names()})
+        _print_json(
+            {
+                "environments": list(ENVS),
+                "agents": BUILT_IN,
+                "data": sets,
+                "panels": panels.names(),
+                "suites": suites.names(),
+            }
+        )
         return 0
     print("Environments (`prosegym info ID`)")
     for env_id in ENVS:
@@ -298,6 +317,7 @@ def _list(args: argparse.Namespace) -> int:
     print("Panels (`prosegym panel show NAME`)")
     for name in panels.names():
         print(f"  {name}")
+    print(f"Suites (`prosegym evaluate --suite NAME`)\n  {', '.join(suites.names()) or 'none'}")
     return 0
 
 
@@ -400,6 +420,13 @@ def _collect(args: argparse.Namespace) -> int:
     return 0
 
 
+def _convert(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.convert import convert
+
+    print(f"{convert(args.files, args.to, args.out)} rows in {args.out}")
+    return 0
+
+
 def _train(method: str, argv: list[str]) -> int:
     return int(_baselines("train").main(method, argv))
 
@@ -407,7 +434,10 @@ def _train(method: str, argv: list[str]) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
     from prosegym.evaluation.evaluate import evaluate
+    from prosegym.evaluation.workers import Limits
 
+    if args.suite:
+        return _evaluate_suite(args)
     if args.panel:
         panel = panels.load(args.panel)
     else:
@@ -423,6 +453,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         seed=args.seed,
         batch_size=args.batch_size,
         env_kwargs=_env_kwargs(args),
+        workers=args.workers,
+        limits=Limits(args.step_limit, args.episode_limit),
         progress=not args.json,
     )
     summary = run.summary()
@@ -430,6 +462,37 @@ def _evaluate(args: argparse.Namespace) -> int:
         _print_json({"conditions": run.conditions, "summary": summary})
     else:
         _print_summary(run, summary)
+    return 0
+
+
+def _evaluate_suite(args: argparse.Namespace) -> int:
+    from prosegym.evaluation import suites
+    from prosegym.evaluation.workers import Limits
+
+    suite = suites.load(args.suite)
+    if args.attempts != 1 or args.tasks is not None or _env_kwargs(args):
+        raise ProsegymError(
+            "a suite fixes its tasks, attempts and environment arguments; leave those options out"
+        )
+    runs = suites.play(
+        _agent(args),
+        suite,
+        args.out,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        limits=Limits(args.step_limit, args.episode_limit),
+        progress=not args.json,
+    )
+    found = suites.summarise(suite, runs)
+    if args.json:
+        _print_json(found)
+        return 0
+    print(f"{found.agent} on suite {suite.name} ({suite.tier} tasks)")
+    rows = [("panel", "success", "score")]
+    rows += [(name, str(found.successes[name]), str(score)) for name, score in found.scores.items()]
+    _table(rows)
+    print(f"inter-quartile mean of the panels' scores: {_number(found.interquartile_mean)}")
     return 0
 
 
