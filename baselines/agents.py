@@ -39,6 +39,8 @@ class ModelOptions:
     """Longest context in tokens; by default what the model was made for."""
     max_batch: int = 64
     """Answers written at the same time, at most."""
+    cache_gb: float = 0.0
+    """Most memory for what is kept between turns, in 2**30 bytes; 0 chooses by the device."""
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

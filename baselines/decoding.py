@@ -84,6 +84,12 @@ class Writer:
         if len(self.token_ids) >= self.sampling.max_tokens and self.trie is None:
             self._finish("length")
 
+    def take(self, token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
+        """Add a whole action, which ends the answer."""
+        self.token_ids += token_ids
+        self.logprobs += logprobs
+        self._finish("end")
+
     def overflow(self) -> None:
         """The context is full."""
         self._finish("context")
@@ -181,3 +187,13 @@ def _among(logprobs: Any, writers: Sequence[Writer]) -> Any:
     if warm:
         picked[warm] = _sample(among[warm], [writers[i] for i in warm])
     return index.gather(1, picked[:, None])[:, 0]
+
+
+def choose_whole(
+    writer: Writer, options: Sequence[tuple[list[int], list[float]]]
+) -> tuple[list[int], list[float]]:
+    """One of the allowed actions, by the total log-probability of its tokens."""
+    totals = torch.tensor([sum(logprobs) for _, logprobs in options])
+    if writer.sampling.temperature > 0:
+        return options[int(_sample(totals[None], [writer])[0])]
+    return options[int(totals.argmax())]

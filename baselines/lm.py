@@ -33,7 +33,7 @@ class Request:
     seed: int = 0
     """Seeds the sampling: equal requests with equal seeds get equal answers, in whatever batch."""
     key: Hashable = None
-    """Names the episode, so that what was computed for its earlier turns is used again; None keeps nothing."""
+    """Names the episode, so that what was computed for its earlier turns is used again; or None."""
 
 
 @dataclass(frozen=True)

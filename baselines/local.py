@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 import transformers
 
 from prosegym.baselines.chat import Chat
-from prosegym.baselines.decoding import Writer, choose
+from prosegym.baselines.decoding import Writer, choose, choose_whole
+from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
+from prosegym.envs.errors import UnknownName
 
 
 class LocalModel:
@@ -27,6 +30,7 @@ class LocalModel:
         chat: Chat | None = None,
         max_context: int | None = None,
         max_batch: int = 64,
+        cache_gb: float = 0.0,
     ) -> None:
         """Use a model that is already in memory.
 
@@ -37,6 +41,8 @@ class LocalModel:
             chat: how messages become tokens; by default through the tokenizer's own template.
             max_context: longest context in tokens; by default what the model was made for.
             max_batch: answers written at the same time, at most.
+            cache_gb: most memory, in 2**30 bytes, for what is kept between turns; 0 takes 2 on the CPU and
+                80 % of what is free on a GPU.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -45,6 +51,10 @@ class LocalModel:
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.max_context: int = max_context or limit or 4096
         self.max_batch = max_batch
+        self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
+        self._engine: Engine | None = None
+        self._stamp: Any = None
+        self._adapter: str | None = "default"
         self.end_ids = frozenset(_end_ids(model, tokenizer) | {self.chat.end_id})
 
     @classmethod
@@ -59,6 +69,7 @@ class LocalModel:
         chat_template: str | None = None,
         max_context: int | None = None,
         max_batch: int = 64,
+        cache_gb: float = 0.0,
     ) -> LocalModel:
         """Load a model by name or path.
 
@@ -71,6 +82,7 @@ class LocalModel:
             chat_template: a file with a Jinja chat template to be used in place of the tokenizer's own.
             max_context: longest context in tokens; by default what the model was made for.
             max_batch: answers written at the same time, at most.
+            cache_gb: most memory for what is kept between turns; see the constructor.
 
         Raises:
             ModelError: there is no such model, or it has no tokenizer or chat template.
@@ -95,6 +107,7 @@ class LocalModel:
             chat=Chat(tokenizer, template),
             max_context=max_context,
             max_batch=max_batch,
+            cache_gb=cache_gb,
         )
 
     def conditions(self) -> Mapping[str, Any]:
@@ -114,48 +127,255 @@ class LocalModel:
         """How many tokens a text is."""
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
+    def forget(self) -> None:
+        """Let go of the keys and values of all episodes, and their memory.
+
+        Done of itself where weights or adapters are seen to have changed.
+        """
+        if self._engine is not None:
+            self._engine.forget()
+
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """One answer per request, in order."""
-        was_training = self.model.training
-        self.model.eval()
         writers = [
             Writer(request, sampling, self.chat, self.chat.prompt(request.messages), self.end_ids)
             for request in requests
         ]
-        waiting = list(writers)
-        while waiting:
-            live, waiting = waiting[: self.max_batch], waiting[self.max_batch :]
-            while live:
-                for writer in live:
-                    if len(writer.prompt) + len(writer.token_ids) >= self.max_context:
-                        writer.overflow()
-                live = [writer for writer in live if writer.reason is None]
-                if not live:
-                    break
-                logits = self._last_logits([w.prompt + w.token_ids for w in live])
-                for writer, token, logprob in zip(live, *choose(live, logits), strict=True):
-                    writer.push(token, logprob)
-                live = [writer for writer in live if writer.reason is None]
-        self.model.train(was_training)
+        with self._ready() as engine:
+            _Batch(engine, self.max_context, self.max_batch).write(writers)
         return [writer.generation() for writer in writers]
 
-    def _last_logits(self, rows: Sequence[list[int]]) -> Any:
-        """Logits after the last token of each row, computed anew: [n, vocabulary]."""
-        longest = max(len(row) for row in rows)
-        ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=self.model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=ids.device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        output = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
-        )
-        return output.logits[:, -1]
+    @torch.inference_mode()
+    def score(self, requests: Sequence[Request]) -> list[list[float]]:
+        """Log-probability of each allowed action as the whole answer, under the model itself.
+
+        The actions of a request are scored in one forward pass, what they share computed once.
+        """
+        writers = [
+            Writer(request, Sampling(), self.chat, self.chat.prompt(request.messages), self.end_ids)
+            for request in requests
+        ]
+        with self._ready() as engine:
+            return _Batch(engine, self.max_context, self.max_batch).score(writers)
+
+    @contextmanager
+    def _ready(self) -> Iterator[Engine]:
+        """The engine, the model in evaluation mode, nothing held that other weights have computed."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            if self._engine is None:
+                self._engine = make_engine(
+                    self.model, max_context=self.max_context, cache_bytes=self.cache_bytes
+                )
+            if self._stamp != (stamp := self._weights()):
+                self._engine.forget()
+                self._stamp = stamp
+            yield self._engine
+        finally:
+            self.model.train(was_training)
+
+    def _weights(self) -> Any:
+        """Changes whenever weights are written to or replaced, or another adapter is used."""
+        total = where = 0
+        for parameter in self.model.parameters():
+            total += parameter._version
+            where ^= parameter.data_ptr()
+        return total, where, self._adapter
 
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Within it, the model is the one before its adapter was trained: no second copy of the weights."""
-        with self.model.disable_adapter():
-            yield
+        before, self._adapter = self._adapter, None
+        try:
+            with self.model.disable_adapter():
+                yield
+        finally:
+            self._adapter = before
+
+    def add_adapter(self, folder: str, name: str) -> None:
+        """Load one more adapter for the same weights; `use_adapter` switches to it."""
+        if not self._adapted():
+            self.model = with_adapter(self.model, folder, name)
+            self._engine = None
+            self._adapter = name
+        else:
+            with_adapter(self.model, folder, name)
+
+    def use_adapter(self, name: str) -> None:
+        """Answer with that adapter from now on.
+
+        Raises:
+            UnknownName: no such adapter is loaded.
+        """
+        known = list(self.model.peft_config) if self._adapted() else []
+        if name not in known:
+            raise UnknownName("adapter", name, known)
+        self.model.set_adapter(name)
+        self._adapter = name
+
+    def _adapted(self) -> bool:
+        import peft
+
+        return isinstance(self.model, peft.PeftModel)
+
+
+class _Batch:
+    """Answers that are written together: finished ones leave, waiting ones enter."""
+
+    def __init__(self, engine: Engine, max_context: int, max_batch: int) -> None:
+        self._engine = engine
+        self._max_context = max_context
+        self._max_batch = max_batch
+        self._seats: dict[Writer, Seat] = {}
+
+    def write(self, writers: Sequence[Writer]) -> None:
+        """Write every answer to its end."""
+        waiting = deque(writers)
+        live: list[Writer] = []
+        try:
+            while waiting or live:
+                while fresh := self._admit(waiting, live):
+                    live += self._advance(fresh)
+                while len(live) > 1 and len(live) > self._engine.room(_longest(live)):
+                    late = live.pop()  # memory is short: it goes on when others have finished
+                    self._leave(late)
+                    waiting.appendleft(late)
+                live = self._advance(live)
+        finally:
+            for writer in list(self._seats):
+                self._leave(writer)
+
+    def score(self, writers: Sequence[Writer]) -> list[list[float]]:
+        """Total log-probability of each allowed continuation of each prompt."""
+        scores: dict[Writer, list[float]] = {}
+        waiting = deque(writers)
+        try:
+            while waiting:
+                fresh = self._admit(waiting, [])
+                logits = self._feed(fresh)
+                for writer, row in zip(fresh, logits, strict=True):
+                    steps = self._continuations(writer, row)
+                    scores[writer] = [sum(step) for _, step in steps]
+                    self._leave(writer)
+        finally:
+            for writer in list(self._seats):
+                self._leave(writer)
+        return [scores.get(writer, []) for writer in writers]
+
+    def _admit(self, waiting: deque[Writer], live: Sequence[Writer]) -> list[Writer]:
+        """Seat waiting answers. Those that share a long beginning with one that enters now enter next,
+        so that it is computed once."""
+        entering: list[Writer] = []
+        later: list[Writer] = []
+        busy, longest = len(live), _longest(live)
+        while waiting and busy + len(entering) < self._max_batch:
+            writer = waiting.popleft()
+            context = writer.prompt + writer.token_ids
+            if len(context) >= self._max_context:
+                writer.overflow()
+                continue
+            longest = max(longest, len(context) + 1)
+            if busy + len(entering) >= self._engine.room(longest):
+                later.append(writer)
+                break
+            seat = self._engine.open(writer.request.key, context)
+            if seat is None:
+                later.append(writer)
+                break
+            shared = max((common(w.prompt, context) for w in entering), default=0)
+            if shared > len(seat.token_ids) + SHARED:
+                self._engine.close(seat)
+                later.append(writer)
+                continue
+            self._seats[writer] = seat
+            entering.append(writer)
+        waiting.extendleft(reversed(later))
+        return entering
+
+    def _leave(self, writer: Writer) -> None:
+        self._engine.close(self._seats.pop(writer))
+
+    def _feed(self, writers: Sequence[Writer]) -> Any:
+        """Logits after all that each answer has so far."""
+        seats = [self._seats[writer] for writer in writers]
+        tokens = [(w.prompt + w.token_ids)[len(s.token_ids) :] for w, s in zip(writers, seats, strict=True)]
+        return self._engine.feed(seats, tokens)
+
+    def _advance(self, writers: Sequence[Writer]) -> list[Writer]:
+        """One token each, or a whole action where actions are chosen whole; returns the unfinished."""
+        if not writers:
+            return []
+        logits = self._feed(writers)
+        by_token = [i for i, w in enumerate(writers) if w.trie is None or w.sampling.choice == "token"]
+        for i, writer in enumerate(writers):
+            if writer.trie is not None and writer.sampling.choice == "action":
+                options = self._continuations(writer, logits[i])
+                writer.take(*choose_whole(writer, options))
+        if by_token:
+            some = [writers[i] for i in by_token]
+            rows = logits if len(some) == len(writers) else logits[by_token]
+            for writer, token, logprob in zip(some, *choose(some, rows), strict=True):
+                writer.push(token, logprob)
+        going = []
+        for writer in writers:
+            if writer.reason is None and len(writer.prompt) + len(writer.token_ids) >= self._max_context:
+                writer.overflow()
+            if writer.reason is None:
+                going.append(writer)
+            else:
+                self._leave(writer)
+        return going
+
+    def _continuations(self, writer: Writer, logits: Any) -> list[tuple[list[int], list[float]]]:
+        """Each allowed continuation and the log-probabilities of its tokens; `logits` are at its start."""
+        seat = self._seats[writer]
+        sequences = writer.continuations()
+        first = torch.log_softmax(logits.float(), dim=-1)
+        found: list[tuple[list[int], list[float]]] = []
+        room = max(self._max_context - len(seat.token_ids), 1)
+        for part in _parts(sequences, room):
+            # Every token but a sequence's last is a node: the logits after it are those of the next.
+            nodes: dict[tuple[int, ...], int] = {}
+            tokens: list[int] = []
+            parents: list[int] = []
+            for sequence in part:
+                for end in range(1, len(sequence)):
+                    path = tuple(sequence[:end])
+                    if path not in nodes:
+                        nodes[path] = len(tokens)
+                        tokens.append(sequence[end - 1])
+                        parents.append(nodes[path[:-1]] if end > 1 else -1)
+            after = first[None]
+            if tokens:
+                spread = self._engine.spread([seat], [Tree(tokens, parents)])[0]
+                after = torch.cat([after, torch.log_softmax(spread.float(), dim=-1)])
+            where = [(nodes[tuple(s[:i])] + 1 if i else 0, s[i]) for s in part for i in range(len(s))]
+            index = torch.tensor(where, device=after.device)
+            values = after[index[:, 0], index[:, 1]].tolist()
+            for sequence in part:
+                found.append((sequence, values[: len(sequence)]))
+                values = values[len(sequence) :]
+        return found
+
+
+def _longest(writers: Sequence[Writer]) -> int:
+    return max((len(w.prompt) + len(w.token_ids) for w in writers), default=0)
+
+
+def _parts(sequences: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
+    """The sequences in parts of at most `room` tokens each, one sequence at least."""
+    part: list[list[int]] = []
+    size = 0
+    for sequence in sequences:
+        if part and size + len(sequence) > room:
+            yield part
+            part, size = [], 0
+        part.append(sequence)
+        size += len(sequence)
+    if part:
+        yield part
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:
@@ -168,7 +388,7 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
     return ends
 
 
-def with_adapter(model: Any, folder: str) -> Any:
+def with_adapter(model: Any, folder: str, name: str = "default") -> Any:
     """The model with a peft adapter on it, its weights shared.
 
     Raises:
@@ -177,10 +397,19 @@ def with_adapter(model: Any, folder: str) -> Any:
     import peft
 
     try:
-        return peft.PeftModel.from_pretrained(model, folder)
+        if isinstance(model, peft.PeftModel):
+            model.load_adapter(folder, adapter_name=name)
+            return model
+        return peft.PeftModel.from_pretrained(model, folder, adapter_name=name)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"cannot put the adapter {folder!r} on this model: {reason}") from error
+
+
+def _default_cache(device: Any) -> int:
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    return 2 * 2**30
 
 
 def best_device() -> str:
