@@ -3,7 +3,11 @@
 Importing it stays light: an environment's module is imported when the environment is made.
 """
 
-ENVS: dict[str, str] = {}
+ENVS: dict[str, str] = {
+    "prosegym/TextWorld-CoinCollector-v1": "prosegym.envs.textworld.env:coin_collector",
+    "prosegym/TextWorld-TreasureHunter-v1": "prosegym.envs.textworld.env:treasure_hunter",
+    "prosegym/TextWorld-Cooking-v1": "prosegym.envs.textworld.env:cooking",
+}
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
 
