@@ -23,7 +23,7 @@ Behave = Callable[["Handler", int], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         number = len(self.server.requests)
