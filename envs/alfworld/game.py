@@ -9,7 +9,7 @@ import msgspec
 from prosegym.envs.core import digest
 
 Kind = Literal["simple", "clean", "heat", "cool", "two", "light"]
-"""What must be done with the object: only placed; treated and placed; two of them placed; held under a lit lamp."""
+"""What must be done: place an object, treat it first, place two, or hold one under a lit lamp."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
