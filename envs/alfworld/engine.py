@@ -260,7 +260,7 @@ class House:
     @property
     def progress(self) -> float:
         """Share of the task's sub-goals reached."""
-        return self.points / self.board.subgoals
+        return float(self.points / self.board.subgoals)
 
     # What is said.
 
@@ -463,7 +463,11 @@ class House:
         """Every command that the present state admits, sorted."""
         board, held = self.board, self.held
         here = board.here[self.place]
-        opens, closes, takes, puts, uses = [], [], [], [], []
+        opens: list[str] = []
+        closes: list[str] = []
+        takes: list[str] = []
+        puts: list[str] = []
+        uses: list[str] = []
         treats: dict[str, list[str]] = {"clean": [], "cool": [], "heat": []}
         examines = [f"examine {board.r_names[r]}" for r in here]
         for r in here:

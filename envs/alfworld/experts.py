@@ -93,7 +93,7 @@ def _ways(house: House) -> Iterator[list[Move]]:
     special_receptacles = {r for _, r in sources}
 
     def alike(candidates: list[int], also: set[int]) -> list[int]:
-        chosen = {}
+        chosen: dict[tuple[int, int, int], int] = {}
         for r in candidates:
             shut = board.openable >> r & 1 and not house.opened >> r & 1
             place = board.places[r] if board.places[r] in special else -1
@@ -150,7 +150,7 @@ def _ways(house: House) -> Iterator[list[Move]]:
         treatments: list[list[Move]] = [[]]
         if verb and not treated >> o & 1:
             treatments = [[(verb, o, r)] for r in alike(appliances, set())]
-        # Official games have objects in two receptacles at once; taken from one, they still count in the other.
+        # Official games have objects in two receptacles at once: taken from one, they count in the other.
         counted = any(o in house.contents[t] and ("take", o, t) not in moves for t in targets)
         for treatment in treatments:
             if treatment and counted:
