@@ -68,7 +68,7 @@ _TREATED = (
     "(and (exists (?r - receptacle) (exists (?o - object) (and ({0}able ?o) (objecttype ?o *)"
     " (receptacletype ?r *) {1} (inreceptacle ?o ?r)))))"
 )
-_GOALS: dict[Kind, str] = {
+GOALS: dict[Kind, str] = {
     "simple": "(and (exists (?r - receptacle) (exists (?o - object)"
     " (and (inreceptacle ?o ?r) (objecttype ?o *) (receptacletype ?r *)))))",
     "clean": _TREATED.format("clean", "(isclean ?o)"),
@@ -92,7 +92,7 @@ def _shape(goal: str) -> str:
     return "".join(_TOKEN.findall(goal)).replace("?", " ?").replace("*", " *")
 
 
-_KIND_OF_SHAPE = {_shape(goal): kind for kind, goal in _GOALS.items()}
+_KIND_OF_SHAPE = {_shape(goal): kind for kind, goal in GOALS.items()}
 
 
 class UnknownGoal(CorruptData):

@@ -20,7 +20,7 @@ from prosegym.envs.alfworld.experts import figures
 from prosegym.envs.alfworld.game import Game, Kind, Receptacle, Thing
 
 LEVELS = ("small", "standard", "large")
-"""Difficulties: half the furniture and nothing hidden; as in ALFWorld; half as much again, and well hidden."""
+"""Half the furniture and nothing hidden; as in ALFWorld; half as much again, and more of it hidden."""
 
 SENTENCES: dict[Kind, tuple[str, str]] = {
     "simple": ("put a {o} in {t}.", "put some {o} on {t}."),
@@ -53,15 +53,18 @@ class _Furniture(NamedTuple):
     """One kind of receptacle in one kind of room."""
 
     kind: str
+    names: list[str]
+    """What the first, second, ... of them is called."""
     counts: list[int]
     count_weights: list[float]
     """Running sums: how often a room has that many of them."""
     openable: float
     fills: list[float]
     """Running sums: how often one holds 0, 1, 2, ... things."""
-    things: list[str]
+    things: list[int]
+    """Kinds of things (by position in `_things`) that are found in it."""
     thing_weights: list[float]
-    """Running sums: how often each kind of thing is in one."""
+    """Running sums: how often each of them is."""
     rates: dict[str, float]
     """How many of each kind of thing are in one, on average."""
 
@@ -81,7 +84,7 @@ def _running(weights: Sequence[float]) -> list[float]:
 def _rooms() -> tuple[dict[str, _Room], list[tuple[str, Kind]], list[float]]:
     """Every kind of room; and the kinds of task in each, with running sums of how often."""
     known = figures()
-    traits, fits = _traits(), _fits()
+    things, number, fits = _things(), _numbers(), _fits()
     rooms = {}
     for room, counted in known["rooms"].items():
         furniture = []
@@ -94,27 +97,28 @@ def _rooms() -> tuple[dict[str, _Room], list[tuple[str, Kind]], list[float]]:
             furniture.append(
                 _Furniture(
                     kind,
+                    [f"{kind} {n}" for n in range(1, 100)],
                     list(counts),
                     _running(list(counts.values())),
                     yes / (yes + no),
                     _running(c["contents"]),
-                    list(c["objects"]),
+                    [number[thing] for thing in c["objects"]],
                     _running(list(c["objects"].values())),
                     {thing: n / c["receptacles"] for thing, n in c["objects"].items()},
                 )
             )
-        present = sorted({thing for f in furniture for thing in f.things})
+        present = sorted({thing for f in furniture for thing in f.rates})
         goals: dict[Kind, list[tuple[str, list[int]]]] = {}
         for task_kind in g.KINDS:
             needed = g.PICKUPABLE | _TRAIT.get(task_kind, 0)
             options = []
             for thing in present:
-                if traits[thing] & needed != needed:
+                if things[number[thing]].traits & needed != needed:
                     continue
                 targets = [
                     i
                     for i, f in enumerate(furniture)
-                    if thing in fits[f.kind] and f.kind != _TREATED_IN.get(task_kind)
+                    if number[thing] in fits[f.kind] and f.kind != _TREATED_IN.get(task_kind)
                 ]
                 elsewhere = [f for f in furniture if thing in f.rates]
                 if task_kind in ("simple", "two") and len(elsewhere) == 1:
@@ -135,6 +139,7 @@ def level_of(index: int) -> int:
 def generate(split: str, index: int) -> Game:
     """Game number `index` of a split: the same on every machine, and solvable."""
     rooms, tasks, task_weights = _rooms()
+    things = _things()
     draw = Random(f"household/{split}/{index}").random
     level = level_of(index)
 
@@ -180,93 +185,116 @@ def generate(split: str, index: int) -> Game:
         counts[i] = max(counts[i], 1)
 
     # The furniture, and what lies about.
-    stands: list[tuple[str, int, int, bool]] = []  # name, kind of furniture, place, openable
-    lies: list[tuple[str, float, int]] = []  # kind of thing, a number to shuffle by, where
-    first = []  # of each kind of furniture, the first one
+    number = _numbers()
+    chosen = {number[thing], number.get(lamp, -1)}
+    stands: list[tuple[str, _Furniture, int, bool]] = []  # name, sort, place, openable
+    # What lies where: kind of thing plus a fraction, by which things of one kind are shuffled; receptacle.
+    lies: list[tuple[float, int]] = []
+    first = []  # of each sort of furniture, the first one
     place = 0  # 0 is where the player begins
-    for i, f in enumerate(furniture):
-        first.append(len(stands))
-        for number in range(counts[i], 0, -1):
-            if number == counts[i] or f.kind not in _SHARING or draw() >= _SHARE:
+    for f, count in zip(furniture, counts, strict=True):
+        at = len(stands)
+        first.append(at)
+        shares = f.kind in _SHARING
+        sometimes = 0.0 < f.openable < 1.0
+        openable = f.openable == 1.0
+        for n in range(count - 1, -1, -1):
+            if not shares or n == count - 1 or draw() >= _SHARE:
                 place += 1
-            for _ in range(pick(f.fills)):
-                found = f.things[pick(f.thing_weights)]
-                if found != thing and found != lamp:
-                    lies.append((found, draw(), len(stands)))
-            openable = f.openable == 1.0 or (f.openable > 0.0 and draw() < f.openable)
-            stands.append((f"{f.kind} {number}", i, place, openable))
+            for _ in range(bisect(f.fills, draw() * f.fills[-1])):
+                found = f.things[bisect(f.thing_weights, draw() * f.thing_weights[-1])]
+                if found not in chosen:
+                    lies.append((found + draw(), at))
+            if sometimes:
+                openable = draw() < f.openable
+            stands.append((f.names[n], f, place, openable))
+            at += 1
     for i in homes_of_thing:
-        lies.append((thing, draw(), first[i] + int(draw() * counts[i])))
+        lies.append((number[thing] + draw(), first[i] + int(draw() * counts[i])))
     if lamp:
-        lies.append((lamp, draw(), first[lamp_home] + int(draw() * counts[lamp_home])))
+        lies.append((number[lamp] + draw(), first[lamp_home] + int(draw() * counts[lamp_home])))
     lies.sort()
 
-    return _game(
-        sentence=SENTENCES[kind][draw() < 0.5].format(o=thing, t=goal_target),
-        kind=kind,
-        goal=(thing, goal_target),
-        places=place + 1,
-        furniture=furniture,
-        stands=stands,
-        lies=[(name, at, draw() < _ALREADY_COLD) for name, _, at in lies],
-    )
-
-
-def _game(
-    sentence: str,
-    kind: Kind,
-    goal: tuple[str, str],
-    places: int,
-    furniture: list[_Furniture],
-    stands: list[tuple[str, int, int, bool]],
-    lies: list[tuple[str, int, bool]],
-) -> Game:
-    """Number everything and put it together."""
-    traits, fits = _traits(), _fits()
-    kinds = sorted({furniture[i].kind for _, i, _, _ in stands})
-    things = sorted({name for name, _, _ in lies})
+    # Number everything and put it together.
+    present = sorted({int(key) for key, _ in lies}, key=lambda n: things[n].type)
+    kinds = sorted({f.kind for _, f, _, _ in stands}, key=lambda kind: f"{kind}type")
+    thing_number = {name: n for n, name in enumerate(present)}
     kind_number = {name: n for n, name in enumerate(kinds)}
-    thing_number = {name: n for n, name in enumerate(things)}
     contents: list[list[int]] = [[] for _ in stands]
-    left = Counter([name for name, _, _ in lies])
+    left = Counter([int(key) for key, _ in lies])
     objects = []
-    for name, at, cold in lies:
-        contents[at].append(len(objects))
-        trait = traits[name]
-        if cold and trait & g.COOLABLE and furniture[stands[at][1]].kind == "fridge":
+    for n, (key, at) in enumerate(lies):
+        name = int(key)
+        contents[at].append(n)
+        sort = things[name]
+        trait = sort.traits
+        _, f, where, _ = stands[at]
+        if f.kind == "fridge" and trait & g.COOLABLE and draw() < _ALREADY_COLD:
             trait |= g.IS_COOL
-        objects.append(Thing(f"{name} {left[name]}", thing_number[name], trait, (stands[at][2],), ()))
-        left[name] -= 1
+        copy = left[name]
+        left[name] = copy - 1
+        objects.append(Thing(sort.names[copy - 1], thing_number[name], trait, (where,), ()))
     return Game(
-        task=sentence,
+        task=SENTENCES[kind][draw() < 0.5].format(o=thing, t=goal_target),
         kind=kind,
-        goal_object=f"{goal[0]}type",
-        goal_target=f"{goal[1]}type",
+        goal_object=f"{thing}type",
+        goal_target=f"{goal_target}type",
         start=0,
-        places=tuple([f"loc {places - i}" for i in range(places)]),
+        places=tuple(_places()[-place - 1 :]),
         receptacle_types=tuple([f"{name}type" for name in kinds]),
-        object_types=tuple([f"{name}type" for name in things]),
+        object_types=tuple([things[name].type for name in present]),
         fits=tuple(
             [
-                tuple([n for n, name in enumerate(things) if name in fits[furniture_kind]])
-                for furniture_kind in kinds
+                tuple([n for n, name in enumerate(present) if name in taken])
+                for taken in map(_fits().__getitem__, kinds)
             ]
         ),
         receptacles=tuple(
             [
-                Receptacle(name, kind_number[furniture[i].kind], place, openable, False, tuple(inside))
-                for (name, i, place, openable), inside in zip(stands, contents, strict=True)
+                Receptacle(name, kind_number[f.kind], where, openable, False, tuple(inside))
+                for (name, f, where, openable), inside in zip(stands, contents, strict=True)
             ]
         ),
         objects=tuple(objects),
     )
 
 
-@lru_cache(maxsize=1)
-def _traits() -> dict[str, int]:
-    return dict(figures()["traits"])
+class _Sort(NamedTuple):
+    """A kind of thing."""
+
+    name: str
+    type: str
+    traits: int
+    names: list[str]
+    """What the first, second, ... of them is called."""
 
 
 @lru_cache(maxsize=1)
-def _fits() -> dict[str, frozenset[str]]:
-    return {kind: frozenset(things) for kind, things in figures()["fits"].items()}
+def _things() -> list[_Sort]:
+    """Every kind of thing, by name."""
+    return [
+        _Sort(name, f"{name}type", traits, [f"{name} {n}" for n in range(1, 200)])
+        for name, traits in sorted(figures()["traits"].items())
+    ]
+
+
+@lru_cache(maxsize=1)
+def _numbers() -> dict[str, int]:
+    """The position of each kind of thing in `_things`."""
+    return {sort.name: n for n, sort in enumerate(_things())}
+
+
+@lru_cache(maxsize=1)
+def _fits() -> dict[str, frozenset[int]]:
+    """Which kinds of things each kind of receptacle takes."""
+    number = _numbers()
+    return {
+        kind: frozenset(number[thing] for thing in taken if thing in number)
+        for kind, taken in figures()["fits"].items()
+    }
+
+
+@lru_cache(maxsize=1)
+def _places() -> list[str]:
+    """Names of places, the last one being number 1."""
+    return [f"loc {n}" for n in range(500, 0, -1)]
