@@ -7,6 +7,8 @@ ENVS: dict[str, str] = {
     "prosegym/TextWorld-CoinCollector-v1": "prosegym.envs.textworld.env:coin_collector",
     "prosegym/TextWorld-TreasureHunter-v1": "prosegym.envs.textworld.env:treasure_hunter",
     "prosegym/TextWorld-Cooking-v1": "prosegym.envs.textworld.env:cooking",
+    "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make",
+    "prosegym/Household-v1": "prosegym.envs.alfworld.household:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
