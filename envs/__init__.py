@@ -3,7 +3,12 @@
 Importing it stays light: an environment's module is imported when the environment is made.
 """
 
-ENVS: dict[str, str] = {}
+ENVS: dict[str, str] = {
+    "prosegym/HotpotQA-v1": "prosegym.envs.questions.env:make_hotpotqa",
+    "prosegym/2WikiMultihopQA-v1": "prosegym.envs.questions.env:make_two_wiki",
+    "prosegym/MuSiQue-v1": "prosegym.envs.questions.env:make_musique",
+    "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
+}
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
 

@@ -13,7 +13,11 @@ from typing import Protocol
 from prosegym.envs.errors import DataMissing, UnknownName
 from prosegym.envs.home import home
 
-DATASETS: dict[str, str] = {}
+DATASETS: dict[str, str] = {
+    "hotpotqa": "prosegym.envs.questions.data:hotpotqa",
+    "2wikimultihopqa": "prosegym.envs.questions.data:two_wiki",
+    "musique": "prosegym.envs.questions.data:musique",
+}
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 
 
