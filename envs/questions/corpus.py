@@ -152,7 +152,9 @@ class FileCorpus:
             with open(folder / "texts", "rb") as file:
                 self._texts = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise CorruptData(f"no corpus at {folder} ({error}); remove the folder to build it again") from error
+            raise CorruptData(
+                f"no corpus at {folder} ({error}); remove the folder to build it again"
+            ) from error
         right = {"format": FORMAT, "sha256": sha256, "paragraphs": len(self._ends)}
         if about != right or len(self._texts) != int(self._ends[-1]):
             raise CorruptData(f"{folder} holds another corpus ({about}); remove the folder to build it again")

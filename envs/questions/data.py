@@ -153,7 +153,9 @@ class QuestionSet:
                 fetch(url, writable("downloads", self.name) / file_name)
             source = writable("downloads", self.name)
         elif not source.exists():
-            raise ProsegymError(f"{source} does not exist; give the file or folder that holds the {self.name} data")
+            raise ProsegymError(
+                f"{source} does not exist; give the file or folder that holds the {self.name} data"
+            )
         target = data.folder(self.name)
         with tempfile.TemporaryDirectory(dir=writable("data"), prefix=f".{self.name}-") as work:
             unpacked, made = Path(work, "unpacked"), Path(work, "made")
@@ -175,7 +177,9 @@ class QuestionSet:
                 chosen.append(path)
             elif alone and len(files) == 1:
                 is_of = f"is of the {kind} set" if kind else "holds no questions that can be told"
-                raise ProsegymError(f"{path.name} {is_of}; --from takes a file, folder or archive of {self.name}")
+                raise ProsegymError(
+                    f"{path.name} {is_of}; --from takes a file, folder or archive of {self.name}"
+                )
         if any("_ans_" in path.name for path in chosen):
             chosen = [path for path in chosen if "_full_" not in path.name]
         if not chosen:
@@ -193,7 +197,9 @@ class QuestionSet:
                         raise CorruptData(f"{path.name}: {question.id!r} differs from that of another file")
                 if not any(question.id in other for other in splits.values()):
                     splits[split][question.id] = question
-            reports.append(FileReport(path.name, split, len(kept), len(reasons), reasons[0] if reasons else None))
+            reports.append(
+                FileReport(path.name, split, len(kept), len(reasons), reasons[0] if reasons else None)
+            )
             if self.name == "hotpotqa" and split == "dev" and len(kept) == REACT_DEV_SIZE:
                 react500 = _react500(kept)
         if not splits["train"] and not splits["dev"]:

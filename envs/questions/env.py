@@ -179,7 +179,9 @@ class OfficialQuestions(Questions):
             return super().task(task_id)
         except UnknownName as error:
             assert self._index is not None
-            kind = f"task id among the {len(self._index)} installed (`prosegym data get {self.data}` gets all)"
+            kind = (
+                f"task id among the {len(self._index)} installed (`prosegym data get {self.data}` gets all)"
+            )
             raise UnknownName(kind, task_id, self._index) from error
 
     def _load_question(self, task: Task) -> tuple[Question, Corpus]:

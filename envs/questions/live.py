@@ -58,7 +58,12 @@ class LiveWiki:
         if not title or any(mark in title for mark in "[]{}|<>#"):  # no MediaWiki title has these
             return None
         answer = self._ask(
-            action="query", prop="extracts", explaintext="1", redirects="1", titles=title, exsectionformat="plain"
+            action="query",
+            prop="extracts",
+            explaintext="1",
+            redirects="1",
+            titles=title,
+            exsectionformat="plain",
         )
         for page in answer.get("query", {}).get("pages", []):
             text = page.get("extract", "").strip()

@@ -57,6 +57,10 @@ class Variant(Protocol):
         """The action that searches for that title."""
 
     @abstractmethod
+    def look_up(self, keyword: str) -> str | None:
+        """The action that looks a keyword up on the open page; None where there is no such action."""
+
+    @abstractmethod
     def finish(self, answer: str) -> str:
         """The action that gives that answer."""
 
@@ -142,6 +146,10 @@ class ReAct:
     def search(self, title: str) -> str:
         """`search[title]`."""
         return f"search[{title}]"
+
+    def look_up(self, keyword: str) -> str:
+        """`lookup[keyword]`."""
+        return f"lookup[{keyword}]"
 
     def finish(self, answer: str) -> str:
         """`finish[answer]`."""
@@ -239,6 +247,10 @@ class Reflexion:
         """`Search[title]`."""
         return f"Search[{title}]"
 
+    def look_up(self, keyword: str) -> str:
+        """`Lookup[keyword]`."""
+        return f"Lookup[{keyword}]"
+
     def finish(self, answer: str) -> str:
         """`Finish[answer]`."""
         return f"Finish[{' '.join(answer.split())}]"
@@ -287,6 +299,9 @@ class RetroAct:
     def search(self, title: str) -> str:
         """`Search[title]`."""
         return f"Search[{title}]"
+
+    def look_up(self, keyword: str) -> None:
+        """RetroAct's agents have none."""
 
     def finish(self, answer: str) -> str:
         """`Finish[answer]`."""
