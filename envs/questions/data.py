@@ -159,7 +159,8 @@ class QuestionSet:
         target = data.folder(self.name)
         with tempfile.TemporaryDirectory(dir=writable("data"), prefix=f".{self.name}-") as work:
             unpacked, made = Path(work, "unpacked"), Path(work, "made")
-            unpacked.mkdir(), made.mkdir()
+            unpacked.mkdir()
+            made.mkdir()
             self._install(_question_files(source, unpacked), made, alone=source.is_file())
             if target.exists():
                 target.rename(Path(work, "old"))

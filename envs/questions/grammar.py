@@ -2,7 +2,7 @@
 
 A wording has two places: whom the fact is about, then its value. Every wording of a relation contains the
 relation's keyword, so that one look-up finds it. A question nests relations from the outside in: "the
-mother of the director of X"; the short form "X's mother" stands only around a name, so reading is unambiguous.
+mother of the director of X"; the short form "X's mother" stands only around a name, which leaves one reading.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ YEARS = frozenset({"established", "released"})
 """Relations whose value is a year."""
 
 WORDINGS: dict[str, tuple[str, ...]] = {
-    "born_on": ("%s was born on %s.", "The date on which %s was born is %s."),
+    "born_on": ("%s was born on %s.", "According to the registers %s was born on %s."),
     "born_in": ("%s was born in the city of %s.", "The city in which %s was born is %s."),
     "occupation": ("%s worked as a professional %s.", "The profession of %s was that of a professional %s."),
     "father": ("%s had a father named %s.", "The father of %s was %s."),
@@ -187,10 +187,13 @@ SAME: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 BRIDGE_FIRST = {
-    "film": ("director", "Which film has the older director, %s or %s?", "Which film has the younger director, %s or %s?"),
-    "novel": ("author", "Which novel has the older author, %s or %s?", "Which novel has the younger author, %s or %s?"),
-    "song": ("singer", "Which song has the older singer, %s or %s?", "Which song has the younger singer, %s or %s?"),
-}  # fmt: skip
+    kind: (
+        bridge,
+        f"Which {kind} has the older {bridge}, %s or %s?",
+        f"Which {kind} has the younger {bridge}, %s or %s?",
+    )
+    for kind, bridge in (("film", "director"), ("novel", "author"), ("song", "singer"))
+}
 """For each kind: the bridge, the question for the older, the question for the younger."""
 
 
@@ -349,7 +352,7 @@ _FACTS = {relation: _fact_pattern(wordings) for relation, wordings in WORDINGS.i
 
 
 def read_fact(text: str, relation: str) -> str | None:
-    """The value of a relation that a page, or a part of one, states about its subject; None where it does not."""
+    """The value of a relation that a page, or a part of one, states about its subject, if it does."""
     found = _FACTS[relation].search(text)
     return next(value for value in found.groups() if value is not None) if found else None
 
@@ -376,29 +379,30 @@ def _mixed(first: str, second: str, joint: str = "") -> tuple[str, ...]:
 
 
 _MEN = (
-    "Aldric Benno Castor Dagmund Edvar Falko Garrick Henrik Ivo Joren Kaspar Leopold Marek Niklas Osric Pavel "
-    "Quillon Rurik Sander Tobias Ulrich Viktor Wendel Xaver Yorick Zoltan Anselm Bertil Corvin Dieter Emeric "
-    "Florian Gustav Hakon Ilmari Jasper Konrad"
+    "Aldric Benno Castor Dagmund Edvar Falko Garrick Henrik Ivo Joren Kaspar Leopold Marek Niklas "
+    "Osric Pavel Quillon Rurik Sander Tobias Ulrich Viktor Wendel Xaver Yorick Zoltan Anselm "
+    "Bertil Corvin Dieter Emeric Florian Gustav Hakon Ilmari Jasper Konrad"
 )
 _WOMEN = (
-    "Adela Brita Celeste Dorit Elin Frida Gisela Hedda Ilona Jorunn Katya Linnea Mirela Nadja Odile Petra Quenta "
-    "Rosalind Sigrid Tamsin Ursula Vesna Wilma Xenia Ylva Zelda Agathe Birgit Carina Dunja Estrid Fiorella Greta "
-    "Hanneke Ingrid Jelena Karin"
+    "Adela Brita Celeste Dorit Elin Frida Gisela Hedda Ilona Jorunn Katya Linnea Mirela Nadja "
+    "Odile Petra Quenta Rosalind Sigrid Tamsin Ursula Vesna Wilma Xenia Ylva Zelda Agathe Birgit "
+    "Carina Dunja Estrid Fiorella Greta Hanneke Ingrid Jelena Karin"
 )
 _CITY = "Karn Bel Thor Ost Vind Myr Hal Drem Sol Fen Aster Grim Luth Norr Pell Quar Rav Stel Tarn Urd"
 _COUNTRY = "Vel Mor Sar Tal Eri Cor Dan Lys Pan Ruth Zem Kol Ba Ny Ost"
 _GENRES = (
-    "romance satire mystery tragedy pastoral thriller ballad fable epic comedy farce western fantasy noir memoir "
-    "melodrama adventure whodunit burlesque elegy parody travelogue allegory"
+    "romance satire mystery tragedy pastoral thriller ballad fable epic comedy farce western "
+    "fantasy noir memoir melodrama adventure whodunit burlesque elegy parody travelogue allegory"
 )
 _INDUSTRIES = (
-    "shipbuilding brewing printing weaving mining glassmaking farming banking forestry fishing papermaking tanning "
-    "surveying clockmaking milling smelting insurance aviation pottery railways dyeing salvage optics"
+    "shipbuilding brewing printing weaving mining glassmaking farming banking forestry fishing "
+    "papermaking tanning surveying clockmaking milling smelting insurance aviation pottery "
+    "railways dyeing salvage optics"
 )
 _OCCUPATIONS = (
-    "cartographer composer botanist engraver jeweller surgeon architect chemist falconer geologist historian "
-    "illustrator journalist librarian mathematician navigator organist painter sculptor typesetter violinist "
-    "watchmaker zoologist"
+    "cartographer composer botanist engraver jeweller surgeon architect chemist falconer "
+    "geologist historian illustrator journalist librarian mathematician navigator organist "
+    "painter sculptor typesetter violinist watchmaker zoologist"
 )
 POOLS: dict[str, tuple[str, ...]] = {
     "men": _prime(_MEN.split()),
@@ -410,15 +414,15 @@ POOLS: dict[str, tuple[str, ...]] = {
     "cities": _mixed(_CITY, "haven burg stad mouth dale minster gate port holm bridge ton field"),
     "countries": _mixed(_COUNTRY, "avia andia onia istan umbria eria"),
     "works": _mixed(
-        "Silent Golden Broken Distant Hidden Crimson Winter Hollow Burning Paper Velvet Wandering Iron Forgotten "
-        "Second Amber Restless Painted Northern Last",
-        "Harbour Orchard Lantern River Garden Window Voyage Letter Mirror Bridge Meadow Clock Tower Summer Road "
-        "Island Sparrow Door Kingdom Tide",
+        "Silent Golden Broken Distant Hidden Crimson Winter Hollow Burning Paper Velvet Wandering "
+        "Iron Forgotten Second Amber Restless Painted Northern Last",
+        "Harbour Orchard Lantern River Garden Window Voyage Letter Mirror Bridge Meadow Clock Tower "
+        "Summer Road Island Sparrow Door Kingdom Tide",
         " ",
     ),
     "organisations": _mixed(
-        "Alder Bristow Crane Dunmore Everly Fenwick Galloway Hartwell Inver Juniper Kingsley Larch Montrose Newbold "
-        "Orwell Penrose Quayle Redfern Sable Tennant",
+        "Alder Bristow Crane Dunmore Everly Fenwick Galloway Hartwell Inver Juniper Kingsley Larch "
+        "Montrose Newbold Orwell Penrose Quayle Redfern Sable Tennant",
         "Institute Company Society Foundry Press Pictures Records Guild Laboratories Works Union Trust",
         " ",
     ),

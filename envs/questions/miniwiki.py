@@ -30,7 +30,8 @@ VERSION = 1
 
 COUNTS = {"train": 100_000, "valid": 1_000, "test": 1_000}
 TYPES = (
-    "bridge-2", "comparison", "bridge-3", "inference", "bridge-2", "bridge_comparison", "bridge-4", "unanswerable",
+    "bridge-2", "comparison", "bridge-3", "inference",
+    "bridge-2", "bridge_comparison", "bridge-4", "unanswerable",
 )  # fmt: skip
 """Task i is of type TYPES[i % len(TYPES)]."""
 
@@ -179,13 +180,14 @@ _Made = tuple[str, str, "tuple[_Entity, str] | None"]
 def _path(world: _World, hops: int) -> tuple[_Entity, list[str]]:
     """A start and a path of relations from it, the last of them to any value."""
     start = world.pick(g.KINDS)
-    kind, path = start, []
+    kind = start
+    path: list[str] = []
     for hop in range(hops):
         last = hop == hops - 1
         options = g.RELATIONS_OF_KIND[kind] if last else g.BRIDGES_OF_KIND[kind]
         # A spouse's spouse is where one came from.
-        options = [one for one in options if not (one == "spouse" and path and path[-1] == "spouse")]
-        path.append(world.pick(options))
+        back = "spouse" if path and path[-1] == "spouse" else ""
+        path.append(world.pick([one for one in options if one != back]))
         kind = g.KIND_OF_VALUE.get(path[-1], "")
     return world.entity(start), path
 
@@ -276,11 +278,12 @@ def reason(question: str) -> Search:
     plan = g.read_question(question)
     values = []
     for start, path in plan.chains:
-        value: str | None = start
+        value = start
         for relation in path:
-            value = yield value, relation
-            if value is None:
+            found = yield value, relation
+            if found is None:
                 return NO_ANSWER
+            value = found
         values.append(value)
     return plan.conclude(values)
 
@@ -327,7 +330,7 @@ class Searcher:
         """Yields actions, is sent what they showed, returns the answer."""
         seen: dict[str, str] = {}
         search = reason(question)
-        open_page = ""
+        open_page = looked_up = ""
         try:
             name, relation = next(search)
             while True:
@@ -335,11 +338,15 @@ class Searcher:
                     seen[name] = yield self._variant.search(name)
                     open_page = name
                 value = g.read_fact(seen[name], relation)
-                look_up = self._variant.look_up(g.KEYWORDS[relation])
+                # Reflexion's look-up goes on counting when the same keyword is looked up on another page.
+                keyword = g.KEYWORDS[relation]
+                keyword = keyword[:-1] if keyword == looked_up else keyword
+                look_up = self._variant.look_up(keyword)
                 if value is None and look_up:
                     if open_page != name:
                         yield self._variant.search(name)
                         open_page = name
+                    looked_up = keyword
                     value = g.read_fact((yield look_up), relation)
                 name, relation = search.send(value)
         except StopIteration as stop:

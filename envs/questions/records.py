@@ -20,6 +20,7 @@ import gzip
 import lzma
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,7 +65,7 @@ Aliases = Mapping[str, Sequence[str]]
 """Other right answers, by the `answer_id` of 2WikiMultihopQA's records (its `id_aliases.json`)."""
 
 
-def read_questions(path: Path, aliases: Aliases = {}) -> Iterator[Question | Skipped]:
+def read_questions(path: Path, aliases: Aliases = MappingProxyType({})) -> Iterator[Question | Skipped]:
     """The questions of a file, in its order; in place of one that cannot be played, why.
 
     Raises:
@@ -241,7 +242,7 @@ class _MuSiQue(msgspec.Struct):
 _T = TypeVar("_T")
 
 
-def parse(raw: bytes, aliases: Aliases = {}) -> Question:
+def parse(raw: bytes, aliases: Aliases = MappingProxyType({})) -> Question:
     """The question that one JSON object holds, of whichever form.
 
     Raises:
