@@ -130,6 +130,7 @@ class Index:
         self._ids = _Texts(arrays["ids"], arrays["id_ends"])
         self._terms = _Texts(arrays["terms"], arrays["term_ends"])
         self._starts, self._docs, self._codes = arrays["starts"], arrays["docs"], arrays["codes"]
+        self._order = _Sorted(self._ids, arrays["order"].data)
         self._best, self._rank, self._impacts = arrays["best"], arrays["rank"], arrays["impacts"]
         self._count = int(arrays["count"][0])
 
@@ -139,6 +140,11 @@ class Index:
     def id(self, number: int) -> str:
         """The id of a document."""
         return self._ids[number]
+
+    def number(self, id: str) -> int | None:
+        """The number of the document with that id."""
+        place = bisect.bisect_left(self._order, id)
+        return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
 
     def search(self, query: str, k: int = 50) -> list[Hit]:
         """The k best documents for a query, best first; only documents that share a term with it."""
@@ -243,11 +249,31 @@ class _Texts(Sequence[str]):
         return str(self._data[start : self._ends[index]], "utf-8", "surrogatepass")
 
 
+class _Sorted(Sequence[str]):
+    """The same texts, in the order of `numbers`."""
+
+    def __init__(self, texts: Sequence[str], numbers: Sequence[int]) -> None:
+        self.texts, self.numbers = texts, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self.texts[i] for i in self.numbers[index]]
+        return self.texts[self.numbers[index]]
+
+
 # Building: documents are inverted in runs, each a folder of its own; then the runs are merged.
 
 _ARRAYS: dict[str, type] = {
     "ids": np.uint8, "id_ends": np.uint64,  # the documents' ids
-    "rank": np.uint32,  # place of each document's id among the sorted ids
+    "order": np.uint32,  # the documents by id, sorted by code point
+    "rank": np.uint32,  # place of each document in `order`
     "terms": np.uint8, "term_ends": np.uint64,  # the terms, sorted by code point
     "starts": np.uint64,  # where each term's documents begin in `docs` and `codes`, and where the last end
     "docs": np.uint32,  # numbers of the documents with the term, ascending
@@ -358,7 +384,7 @@ def _code_type(impacts: Array) -> type:
 
 
 def _map(path: Path, dtype: type) -> Array:
-    if not path.stat().st_size:
+    if not path.stat().st_size:  # which cannot be mapped
         return np.zeros(0, dtype)
     return np.memmap(path, dtype, "r").view(np.ndarray)
 
@@ -373,6 +399,7 @@ def _merge(runs: list[_Run], source: str, out: _Memory | _Files) -> None:
     rank = np.empty(len(ids), np.uint32)
     rank[order] = np.arange(len(ids))
     out.add("rank", rank)
+    out.add("order", np.array(order, np.uint32))
     _add_texts(out, "ids", "id_ends", ids)
 
     vocabulary = sorted(set().union(*(run.terms for run in runs)))
