@@ -146,6 +146,17 @@ class Index:
         place = bisect.bisect_left(self._order, id)
         return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
 
+    def postings(self) -> tuple[list[str], Array, Array, NDArray[np.float32]]:
+        """The terms, sorted; for each in turn where its documents end; their numbers; and their scores.
+
+        The score is what the term adds to the document's where it stands in a query once. For small
+        indexes: everything is in memory at once.
+        """
+        found = np.diff(self._starts.astype(np.int64))
+        idf = [math.log(1 + (self._count - n + 0.5) / (n + 0.5)) for n in found.tolist()]
+        weights = np.repeat(np.array(idf, np.float32), found)
+        return list(self._terms), self._starts[1:], self._docs, weights - weights / self._impacts[self._codes]
+
     def search(self, query: str, k: int = 50) -> list[Hit]:
         """The k best documents for a query, best first; only documents that share a term with it."""
         lists = [found for term, times in Counter(terms(query)).items() if (found := self._find(term, times))]

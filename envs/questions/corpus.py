@@ -13,7 +13,7 @@ import mmap
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -25,10 +25,14 @@ from prosegym.envs.download import file_digest
 from prosegym.envs.errors import CorruptData
 from prosegym.envs.home import writable
 from prosegym.envs.questions.data import Split, open_split
+from prosegym.envs.questions.ranking import Ranking, encode
 from prosegym.envs.questions.records import Paragraph, Question, read_corpus
 
 FORMAT = 1
 """Version of a built corpus's files; one of another version is built anew."""
+
+MAX_KEPT = 256
+"""Queries whose result is kept, of one question."""
 
 PER_TITLE = 4
 """Paragraphs ranked for each title wanted: several of the best may be of one page."""
@@ -64,19 +68,16 @@ def title_key(title: str) -> str:
     return " ".join(title.replace("_", " ").split()).casefold()
 
 
-def ranked_text(title: str, text: str) -> str:
-    """What BM25 sees of a paragraph."""
-    return f"{title}\n{text}"
-
-
 # A question's own paragraphs.
 
 
 class OwnParagraphs:
     """The paragraphs that come with a question; searched in memory."""
 
-    def __init__(self, paragraphs: Iterable[Paragraph]) -> None:
-        self._paragraphs = tuple(paragraphs)
+    def __init__(self, paragraphs: Sequence[Paragraph], ranking: Callable[[], bytes] | None = None) -> None:
+        """`ranking` gives what `ranking.encode` made of the paragraphs, where that is kept."""
+        self._paragraphs = paragraphs
+        self._encoded = ranking or functools.partial(encode, paragraphs)
         texts: dict[str, list[str]] = {}
         for paragraph in self._paragraphs:
             texts.setdefault(paragraph.title, []).append(paragraph.text)
@@ -84,7 +85,11 @@ class OwnParagraphs:
         self._pages: dict[str, Page] = {}
         for title, page in self._exact.items():
             self._pages.setdefault(title_key(title), page)
-        self._index: bm25.Index | None = None
+        self._found: dict[str, list[str]] = {}
+
+    @functools.cached_property
+    def _ranking(self) -> Ranking:
+        return Ranking(self._encoded())
 
     def page(self, title: str) -> Page | None:
         """The page of that title."""
@@ -92,13 +97,14 @@ class OwnParagraphs:
 
     def similar(self, query: str, count: int) -> list[str]:
         """Titles of the pages that match the query best."""
-        if self._index is None:
-            self._index = bm25.Index(
-                (f"{number:08d}", ranked_text(paragraph.title, paragraph.text))
-                for number, paragraph in enumerate(self._paragraphs)
-            )
-        hits = self._index.search(query, len(self._paragraphs))
-        return list(dict.fromkeys(self._paragraphs[hit.number].title for hit in hits))[:count]
+        # Kept, because the attempts at one question tend to search for the same things.
+        found = self._found.get(query)
+        if found is None:
+            hits = self._ranking.search(query)
+            found = list(dict.fromkeys(self._paragraphs[number].title for number in hits))
+            if len(self._found) < MAX_KEPT:
+                self._found[query] = found
+        return found[:count]
 
     def nearest(self, query: str) -> Page | None:
         """The page of that title, the best by BM25, or else the one whose title has most of its letters."""
@@ -119,11 +125,11 @@ def _overlap(a: set[str], b: set[str]) -> float:
     return len(a & b) / len(a | b)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=512)
 def of_question(split: Split, question_id: str) -> tuple[Question, OwnParagraphs]:
     """A question, and the corpus of its own paragraphs."""
     question = split.question(question_id)
-    return question, OwnParagraphs(question.paragraphs)
+    return question, OwnParagraphs(question.paragraphs, functools.partial(split.ranking, question_id))
 
 
 # Large corpora: a folder of memory-mapped files.

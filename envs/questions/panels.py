@@ -7,6 +7,12 @@ Reflexion's 100 (also Retroformer's, ExpeL's and RetroAct's test questions) are 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+
+import msgspec
+
+from prosegym.envs import panels
+from prosegym.envs.core import TextEnv
 
 REACT_DEV_SIZE = 7405
 """Questions in HotpotQA's official development set."""
@@ -129,3 +135,33 @@ def react_rows() -> list[int]:
     rows = list(range(REACT_DEV_SIZE))
     random.Random(233).shuffle(rows)
     return rows[:REACT_COUNT]
+
+
+def of_ids(env: TextEnv, name: str, split: str, ids: Sequence[str], about: str) -> panels.Panel:
+    """A panel of the named questions, in that order.
+
+    Raises:
+        UnknownName: one of them is not installed.
+    """
+    tasks = [(task.id, task.sha256) for task in map(env.task, ids)]
+    empty = panels.make(env, split, about=about, name=name, count=0)
+    digest = panels.panel_digest(env.env_id, tasks)
+    return msgspec.structs.replace(empty, tasks=tasks, sha256=digest)
+
+
+def reflexion100(env: TextEnv) -> panels.Panel:
+    """The panel of Reflexion's 100 questions."""
+    about = (
+        "Reflexion's 100 questions (noahshinn/reflexion @218cf0ef), in its order; also the test questions of "
+        "Retroformer and ExpeL. Rows of HotpotQA's official development set."
+    )
+    return of_ids(env, "reflexion100", "dev", list(REFLEXION_ROWS.values()), about)
+
+
+def react500(env: TextEnv, ids: Sequence[str]) -> panels.Panel:
+    """The panel of ReAct's 500 questions, whose ids the installed set's manifest gives (`react500`)."""
+    about = (
+        "ReAct's 500 questions (ysymyth/ReAct, hotpotqa.ipynb): rows of HotpotQA's official development set "
+        "by random.Random(233).shuffle(range(7405))."
+    )
+    return of_ids(env, "react500", "dev", ids, about)

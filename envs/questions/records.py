@@ -32,6 +32,10 @@ from prosegym.envs.questions.metrics import NO_ANSWER
 PICKLES = (".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pt")
 
 
+MAX_PARAGRAPHS = 256
+"""Paragraphs that a question can come with; more are a corpus."""
+
+
 class Paragraph(msgspec.Struct, frozen=True):
     """A paragraph of an encyclopaedia, under the title of its page."""
 
@@ -348,6 +352,10 @@ def _checked(question: Question, own: bool) -> Question:
         raise msgspec.ValidationError("field `answer` is empty")
     if not question.paragraphs:
         raise Skipped(f"question {question.id!r} comes without paragraphs")
+    if len(question.paragraphs) > MAX_PARAGRAPHS:
+        raise msgspec.ValidationError(
+            f"more than {MAX_PARAGRAPHS} paragraphs; give them as a corpus - at `$.paragraphs`"
+        )
     titles = {paragraph.title for paragraph in question.paragraphs}
     if not all(title.strip() for title in titles):
         raise msgspec.ValidationError("a title is empty - at `$.paragraphs`")
