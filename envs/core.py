@@ -138,7 +138,7 @@ class TextEnv(gymnasium.Env[str, str]):
     """Mean score that the default expert is known to reach."""
     max_steps: int = 50
     """Steps after which an episode is truncated, unless the constructor was given another number."""
-    refusal: ClassVar[str] = "Nothing happens."
+    refusal: str = "Nothing happens."
     """The environment's own words for an action it cannot read."""
 
     def __init__(

@@ -15,6 +15,9 @@ from prosegym.envs.home import home
 
 DATASETS: dict[str, str] = {
     "alfworld": "prosegym.envs.alfworld.official:OFFICIAL",
+    "hotpotqa": "prosegym.envs.questions.data:hotpotqa",
+    "2wikimultihopqa": "prosegym.envs.questions.data:two_wiki",
+    "musique": "prosegym.envs.questions.data:musique",
 }
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 
