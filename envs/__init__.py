@@ -3,7 +3,9 @@
 Importing it stays light: an environment's module is imported when the environment is made.
 """
 
-ENVS: dict[str, str] = {}
+ENVS: dict[str, str] = {
+    "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
+}
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
 

@@ -200,7 +200,7 @@ class TextEnv(gymnasium.Env[str, str]):
         """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
 
     def conditions(self) -> Mapping[str, Any]:
-        """What a run must record beyond the arguments: whatever this machine settles that can change a score."""
+        """What a run records beyond the arguments: what this machine settles and can change a score."""
         return {}
 
     def _admissible(self) -> list[str] | None:

@@ -13,7 +13,10 @@ from typing import Protocol
 from prosegym.envs.errors import DataMissing, UnknownName
 from prosegym.envs.home import home
 
-DATASETS: dict[str, str] = {}
+DATASETS: dict[str, str] = {
+    "webshop": "prosegym.envs.webshop.env:small",
+    "webshop-full": "prosegym.envs.webshop.env:full",
+}
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 
 
