@@ -205,6 +205,10 @@ class TextEnv(gymnasium.Env[str, str]):
         Optional: a task that was not prepared is made ready when it is reset.
         """
 
+    def conditions(self) -> Mapping[str, Any]:
+        """What a run records beyond the arguments: what this machine settles and can change a score."""
+        return {}
+
     def _admissible(self) -> list[str] | None:
         """The actions that the present state admits, in a fixed order; None where they cannot be listed."""
         return None

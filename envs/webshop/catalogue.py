@@ -341,7 +341,11 @@ def synthetic_goals(product: Product, label: _Instruction) -> Iterator[Goal]:
 
 
 def _goal(
-    product: Product, text: str, attributes: list[str], options: list[str] | dict[str, str], limit: float | None
+    product: Product,
+    text: str,
+    attributes: list[str],
+    options: list[str] | dict[str, str],
+    limit: float | None,
 ) -> Goal:
     if limit is not None:
         text += f", and price lower than {limit:.2f} dollars"
