@@ -96,6 +96,7 @@ def evaluate(
         attempts,
         trials,
         seed,
+        dict(text_env.conditions()),
         versions(),
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
