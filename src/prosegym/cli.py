@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--tasks", type=int, help="play only the first N tasks: another panel, named so")
     evaluate.add_argument("--attempts", type=int, default=1)
     evaluate.add_argument("--workers", type=int, default=0, help="processes, for agents without a model")
+    evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
     evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
     evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
     evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
@@ -217,6 +219,8 @@ def _agent(args: argparse.Namespace) -> Agent:
 
     if args.agent.partition(":")[0] in BUILT_IN:
         return built_in(args.agent)
+    if (Path(args.agent) / "sb3.json").is_file():
+        return _baselines("sb3").NumberedPolicy(args.agent)  # type: ignore[no-any-return]
     return _baselines("agents").load(args.agent, args.model, **_pairs(args.agent_arg))  # type: ignore[no-any-return]
 
 
@@ -435,7 +439,8 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _train(method: str, argv: list[str]) -> int:
-    return int(_baselines("train").main(method, argv))
+    module = "sb3" if method.startswith("sb3") else "train"
+    return int(_baselines(module).main(method, argv))
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -462,6 +467,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         env_kwargs=_env_kwargs(args),
         workers=args.workers,
         limits=Limits(args.step_limit, args.episode_limit),
+        ray_actors=args.ray,
+        make_agent=partial(_agent, args),
         progress=not args.json,
     )
     summary = run.summary()
