@@ -85,8 +85,35 @@ def near_miss(command: str, rng: random.Random) -> str:
     return command.replace("take", "move").replace("from", "to")
 
 
-VERBS = ("go to", "open", "close", "take", "move", "put", "examine", "use", "heat", "cool", "clean", "slice", "look")
-NOISE = ("", " ", "xyzzy", "go", "go to", "take", "help me", "examine agent1", "examine agent1 ", "look around", "0", "é")
+VERBS = (
+    "go to",
+    "open",
+    "close",
+    "take",
+    "move",
+    "put",
+    "examine",
+    "use",
+    "heat",
+    "cool",
+    "clean",
+    "slice",
+    "look",
+)
+NOISE = (
+    "",
+    " ",
+    "xyzzy",
+    "go",
+    "go to",
+    "take",
+    "help me",
+    "examine agent1",
+    "examine agent1 ",
+    "look around",
+    "0",
+    "é",
+)
 
 
 def commands(house: House, admissible: list[str], rng: random.Random) -> str:
@@ -114,7 +141,9 @@ def commands(house: House, admissible: list[str], rng: random.Random) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--games", type=Path, action="append", default=[])
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -151,7 +180,12 @@ def main() -> int:
             theirs = (state.feedback, bool(state["won"]), state["admissible_commands"])
             if ours != theirs:
                 differences += 1
-                print(f"DIFFERENCE in {where} after {command!r}", *zip(theirs, ours, strict=True), sep="\n  ", flush=True)
+                print(
+                    f"DIFFERENCE in {where} after {command!r}",
+                    *zip(theirs, ours, strict=True),
+                    sep="\n  ",
+                    flush=True,
+                )
                 break
             command = commands(house, ours[2], rng)
             state = real.env.step(command)[0]
@@ -160,7 +194,10 @@ def main() -> int:
             steps += 1
             count["refused" if answer is None else f"done: {command.split()[0]}"] += 1
         if games % 5 == 0:
-            print(f"{games} games, {steps} steps, {differences} differences, {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"{games} games, {steps} steps, {differences} differences, {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
     print(f"{games} games, {steps} steps, {differences} differences in {time.monotonic() - started:.0f} s")
     for what, n in sorted(count.items()):
         print(f"  {n:7d} {what}")
