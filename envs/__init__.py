@@ -17,6 +17,12 @@ ENVS: dict[str, str] = {
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
+VECTOR_ENVS: dict[str, str] = {
+    "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make_vector",
+    "prosegym/Household-v1": "prosegym.envs.alfworld.household:make_vector",
+}
+"""Ids that have a vector environment of their own, and where its maker is."""
+
 
 def register_envs() -> None:
     """Register every id; calling it again changes nothing."""
@@ -25,7 +31,7 @@ def register_envs() -> None:
 
     for env_id, entry_point in ENVS.items():
         if env_id not in registry:
-            register(id=env_id, entry_point=entry_point)
+            register(id=env_id, entry_point=entry_point, vector_entry_point=VECTOR_ENVS.get(env_id))
 
 
 register_envs()
