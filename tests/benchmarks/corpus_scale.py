@@ -67,24 +67,24 @@ def opening(folder: Path, sha256: str) -> str:
 
 
 def stepping(corpus: FileCorpus, steps: int) -> str:
-    """Steps a second of a ReAct episode: a hit, two look-ups, and every fourth step a miss of three words."""
+    """Steps a CPU second of a ReAct episode: a hit, two look-ups, and every fourth step a miss of three words."""
     draw = random.Random(2)
     words = vocabulary()
     titles = [corpus._paragraph(draw.randrange(len(corpus)))[0] for _ in range(500)]
     queries = [" ".join(words[rank] for rank in row) for row in ranks(np.random.default_rng(3), (500, 3))]
-    session, began = ReAct(), time.perf_counter()
+    session, began = ReAct(), time.process_time()
     for step in range(0, steps, 4):
         title = titles[step % 500]
         session.play(f"search[{title}]", corpus)
         session.play("lookup[a]", corpus)
         session.play("lookup[a]", corpus)
         session.play(f"search[{queries[step // 4 % 500]}]", corpus)
-    rate = steps / (time.perf_counter() - began)
-    began = time.perf_counter()
+    rate = steps / (time.process_time() - began)
+    began = time.process_time()
     for query in queries:
         corpus.similar(query, 5)
-    misses = len(queries) / (time.perf_counter() - began)
-    return f"{rate:,.0f} steps a second with a quarter misses; {misses:,.0f} misses a second"
+    misses = len(queries) / (time.process_time() - began)
+    return f"{rate:,.0f} steps a CPU second with a quarter misses; {misses:,.0f} misses a CPU second"
 
 
 def main() -> None:

@@ -44,7 +44,10 @@ def test_titles_match_without_regard_to_case_and_spaces(small: OwnParagraphs | F
 
 
 def test_similar_names_each_title_once_and_only_what_matches(small: OwnParagraphs | FileCorpus) -> None:
-    assert small.similar("pumps", 5) == ["VIVA", "The Pump"] or small.similar("pumps", 5) == ["The Pump", "VIVA"]
+    assert small.similar("pumps", 5) == ["VIVA", "The Pump"] or small.similar("pumps", 5) == [
+        "The Pump",
+        "VIVA",
+    ]
     assert small.similar("channel closed 2018", 5) == ["Viva"]
     assert len(small.similar("viva", 1)) == 1
     assert small.similar("zebra", 5) == [] and small.similar("", 5) == []
@@ -97,7 +100,11 @@ def test_a_built_corpus_is_kept_and_repeats_are_left_out(tmp_path: Path) -> None
 
 
 def test_titles_and_texts_of_any_characters(tmp_path: Path) -> None:
-    odd = (Paragraph("line\nbreak", "two\nlines"), Paragraph("nul\x00", "\x00"), Paragraph("日本 [1]", "東京"))
+    odd = (
+        Paragraph("line\nbreak", "two\nlines"),
+        Paragraph("nul\x00", "\x00"),
+        Paragraph("日本 [1]", "東京"),
+    )
     found = build(odd, tmp_path / "c", sha256=digest("odd"))
     assert found.page("line break") == ("line break", ("two\nlines",))
     assert found.page("nul\x00") == ("nul\x00", ("\x00",))

@@ -94,7 +94,10 @@ def test_without_a_training_file_some_questions_are_set_aside(tmp_path: Path) ->
 
 
 def test_archives(tmp_path: Path) -> None:
-    train, dev = write(tmp_path / "train.json", [two_wiki("t")]), write(tmp_path / "dev.json", [two_wiki("d")])
+    train, dev = (
+        write(tmp_path / "train.json", [two_wiki("t")]),
+        write(tmp_path / "dev.json", [two_wiki("d")]),
+    )
     aliases = write(tmp_path / "id_aliases.json", [{"Q_id": "Q1", "aliases": ["Anna"], "demonyms": []}], True)
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for path in (train, dev, aliases):

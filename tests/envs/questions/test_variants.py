@@ -32,7 +32,9 @@ def said(variant: str, *actions: str) -> list[str]:
 
 
 def test_react_by_hand() -> None:
-    assert said("react", "search[Lyra Voss]", "lookup[ostby]", "lookup[ostby]", "lookup[Ostby]", "lookup[dyer]") == [
+    assert said(
+        "react", "search[Lyra Voss]", "lookup[ostby]", "lookup[ostby]", "lookup[Ostby]", "lookup[dyer]"
+    ) == [
         "Lyra Voss was a dyer. She was born in Ostby. Her teacher was Emil Kant. One. Two.",
         "(Result 1 / 3) She was born in Ostby.",
         "(Result 2 / 3) She died in Ostby..",  # WikiEnv puts a full stop to the last piece of a line, too
@@ -53,7 +55,9 @@ def test_react_hit_restarts_the_look_up() -> None:
 
 
 def test_react_odds_and_ends() -> None:
-    assert said("react", "lookup[x]", "think[let me see]", "  search[Emil Kant]  ", "search[]", "lookup[]") == [
+    assert said(
+        "react", "lookup[x]", "think[let me see]", "  search[Emil Kant]  ", "search[]", "lookup[]"
+    ) == [
         "No more results.\n",
         "Nice thought.",
         "Emil Kant taught dyeing.",
@@ -69,7 +73,9 @@ def test_react_odds_and_ends() -> None:
 
 def test_react_takes_a_disambiguation_for_a_miss_of_the_bracketed_title() -> None:
     found = said("react", "search[Ostby]", "search[Lor]", "lookup[town]")
-    assert found[1].startswith("Could not find [Lor]. Similar: [") and found[2].startswith("(Result 1 / 1) Ostby")
+    assert found[1].startswith("Could not find [Lor]. Similar: [") and found[2].startswith(
+        "(Result 1 / 1) Ostby"
+    )
 
 
 def test_react_sentences() -> None:
@@ -103,19 +109,34 @@ def test_reflexion_look_up_goes_on_counting_on_another_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["search[Ostby]", "Search[]", "Search[Ostby] ", " Search[Ostby]", "Search [x]", "", "Think[x]", "Search[a\nb]"]
+    "wrong",
+    [
+        "search[Ostby]",
+        "Search[]",
+        "Search[Ostby] ",
+        " Search[Ostby]",
+        "Search [x]",
+        "",
+        "Think[x]",
+        "Search[a\nb]",
+    ],
 )
 def test_reflexion_refuses_what_is_not_spelled_exactly(wrong: str) -> None:
     reply = Reflexion().play(wrong, CORPUS)
     assert reply.invalid and reply.opened is None
-    assert reply.observation == "Invalid Action. Valid Actions are Lookup[<topic>] Search[<topic>] and Finish[<answer>]."
+    assert (
+        reply.observation
+        == "Invalid Action. Valid Actions are Lookup[<topic>] Search[<topic>] and Finish[<answer>]."
+    )
 
 
 def test_retroact_always_finds_and_never_looks_up() -> None:
     session = RetroAct()
     assert session.play("search[ostby]", CORPUS).observation == " ".join(PAGES["Ostby"][0].split())
     assert session.play("SEARCH[who taught dyeing]", CORPUS).observation == "Emil Kant taught dyeing"
-    nearest = session.play("Search[Ostbee]", CORPUS)  # shares no word with any page: the title's letters decide
+    nearest = session.play(
+        "Search[Ostbee]", CORPUS
+    )  # shares no word with any page: the title's letters decide
     assert nearest.opened is not None and nearest.opened.title == "Ostby"
     for wrong in ("Lookup[Ostby]", "Search[]", "Ostby", "Finish"):
         reply = session.play(wrong, CORPUS)
@@ -201,7 +222,9 @@ def react(past: Sequence[tuple[str, str]], kind: str, argument: str) -> str:
             break
         times += 1
     found = [piece for piece in pieces(page[1]) if argument.lower() in piece.lower()]
-    return f"(Result {times + 1} / {len(found)}) {found[times]}" if times < len(found) else "No more results.\n"
+    return (
+        f"(Result {times + 1} / {len(found)}) {found[times]}" if times < len(found) else "No more results.\n"
+    )
 
 
 def page_at(past: Sequence[tuple[str, str]]) -> tuple[str, list[str]] | None:
