@@ -5,6 +5,7 @@ Importing it stays light: an environment's module is imported when the environme
 
 ENVS: dict[str, str] = {
     "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
+    "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
