@@ -93,7 +93,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 KINDS = tuple(
-    Kind(category, query, path.replace("/", " \u203a "), _parts(nouns), _parts(options), attributes, cheapest)
+    Kind(category, query, " \u203a ".join(path.split("/")), _parts(nouns), _parts(options), attributes, price)
     for category, attributes, rows in (
         ("fashion", _CLOTHING, (
         ("men's shirts", "Clothing/Men/Shirts", "shirt, henley, button shirt", "color, size", 14.0),
@@ -122,25 +122,25 @@ KINDS = tuple(
         ("garden", _HOME, (
         ("throw pillows", "Home/Bedding/Pillows", "cushion, throw pillow", "color, dimensions", 8.0),
         ("duvet covers", "Home/Bedding/Duvets", "duvet cover, bedspread", "color, bed size", 29.0),
-        ("wall art", "Home/Decor/Wall Art", "canvas print, poster, framed print", "dimensions, material", 16.0),
+        ("wall art", "Home/Decor/Wall Art", "canvas print, framed poster", "dimensions, material", 16.0),
         ("side tables", "Home/Furniture/Tables", "end table, nightstand", "color, material", 42.0),
         ("storage ottomans", "Home/Furniture/Ottomans", "ottoman, bench, footstool", "color, material", 38.0),
         )),
         ("electronics", _TECH, (
-        ("headphones", "Electronics/Audio/Headphones", "headphone, earbud, headset", "color, cable length", 17.0),
-        ("charging cables", "Electronics/Accessories/Cables", "charger cord, data cable", "color, cable length", 5.0),
+        ("headphones", "Electronics/Audio/Headphones", "headphone, earbud", "color, cable length", 17.0),
+        ("charging cables", "Electronics/Parts/Cables", "charger cord", "color, cable length", 5.0),
         ("memory cards", "Electronics/Storage/Cards", "memory card, flash drive", "capacity, pack", 12.0),
-        ("phone cases", "Electronics/Accessories/Cases", "phone case, wallet case", "color, material", 8.0),
+        ("phone cases", "Electronics/Parts/Cases", "phone case, wallet case", "color, material", 8.0),
         )),
     )
-    for query, path, nouns, options, cheapest in rows
+    for query, path, nouns, options, price in rows
 )  # fmt: skip
 """Every kind of product."""
 
 _STARTS = "bal cor del fen gal hol jor kel lum mar nor oro pel quil ros sel tor ula ver wil yar zen".split()
 _ENDS = "a ano by da dex ella era ford ica ix la lo mont na nova on ria so tek ton ura vo wood".split()
 _LINES = (
-    "Classic Meadow Harbor Summit Aurora Juniper Metro Coastal Willow Ember Prairie Nimbus Alder Canyon Drift "
+    "Classic Meadow Harbor Summit Aurora Juniper Metro Coastal Willow Ember Prairie Nimbus Alder Canyon "
     "Heritage Horizon Lagoon Maple Orchard Pebble Quarry Ridge Sierra Tundra Vista"
 ).split()
 _PRAISE = (
@@ -171,13 +171,13 @@ def product(number: int) -> Product:
     if place == 1:  # lacks one attribute and has another
         told = [spare if i == 1 else attribute for i, attribute in enumerate(told)]
     if place == 2:  # lacks every other value of the first option
-        first = kind.options[0]
-        offered[first] = offered[first][::2]
+        offered[kind.options[0]] = offered[kind.options[0]][::2]
     if place == 3:
         price = round(price * 2.5 + 20, 2)
     told = _some(own, told, len(told))
     material = _pick(own, ("sturdy", "tidy", "clever", "plain", "handy", "honest"))
     name = capwords(f"{maker} {line} {noun}, {told[0]} {kind.query} with {told[1]}")
+    first = kind.options[0]
     bullets = [
         f"{noun.capitalize()} that is {told[2]}: {_pick(own, _PRAISE)}.",
         f"Also {told[3]}, and {_pick(own, _PRAISE)}.",
@@ -185,7 +185,7 @@ def product(number: int) -> Product:
     ]
     description = (
         f"The {maker} {line} {noun} is {_pick(own, _PRAISE)}. It is {told[0]} and {told[1]}. "
-        f"Choose from {len(offered[kind.options[0]])} kinds of {kind.options[0]}. It is {_pick(own, _PRAISE)}."
+        f"Choose from {len(offered[first])} kinds of {first}. It is {_pick(own, _PRAISE)}."
     )
     prices = [price]
     if own.random() < 0.2:  # a range, of which the true price is somewhere inside
