@@ -119,6 +119,8 @@ class Compiled:
     """Lower-case output names that together determine a row (a derived table's group), where known."""
     sorts: bool = False
     """Whether rows come in reading order with their rank as a last column, to be sorted by `sorting`."""
+    counted: bool = True
+    """See `sorting.filesort`."""
     limit: tuple[int | None, int] = (None, 0)
 
 
@@ -405,7 +407,7 @@ class _Compiler:
             if planner.groups_sorted(self, items, group, tree.having, order):
                 position = ", ".join(_folded(x.sql, x.type) for x in grouped)
             else:
-                position = planner.position(self, tree, scope, items, group, order, aggregated or tree.distinct)
+                position = planner.position(self, tree, scope, items, group, order, aggregated)
         local = [x for x in grouped if x.source is None or x.source in scope.sources]
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
         by_group = ", ".join(_folded(x.sql, x.type) for x in local) or "NULL"
@@ -422,7 +424,7 @@ class _Compiler:
         grouping = f" GROUP BY {by_group}" if tree.group else ""
         if having and (aggregated or tree.distinct):
             grouping += f" HAVING {having}"
-        sorts = False
+        sorts, counted = False, not (aggregated or tree.distinct)
         if tree.rollup and tree.group:
             where_sql = f" WHERE {where}" if where else ""
             sql = self.rollup(outputs, grouped, f" FROM {source_sql}", where_sql, having) + limit
@@ -453,7 +455,7 @@ class _Compiler:
                 elif tree.limit is not None and self.outward == entered:
                     s = self.fresh("s")
                     sql = (
-                        f"WITH {s} AS ({ranked}) SELECT {names_sql} FROM {s}, (SELECT my_top(_d, _p, {tree.limit}, {tree.offset}) AS _t FROM {s}) "
+                        f"WITH {s} AS ({ranked}) SELECT {names_sql} FROM {s}, (SELECT my_top(_d, _p, {tree.limit}, {tree.offset}, {int(counted)}) AS _t FROM {s}) "
                         f"WHERE my_at(_t, _p) > 0 ORDER BY my_at(_t, _p)"
                     )
                 else:
@@ -467,7 +469,7 @@ class _Compiler:
             covered = {(x.source, x.column) for x in outputs} >= refs
             group_names = frozenset(at) if covered else None
         types = tuple(x.type for x in outputs)
-        result = Compiled(sql, names, types, single, group_names, sorts, (tree.limit, tree.offset))
+        result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
         return Compiled(self.numbered(result), names, types, single, group_names) if want == "table" else result
 
     def rollup(self, outputs: list[X], grouped: list[X], from_sql: str, where_sql: str, having: str) -> str:
@@ -491,7 +493,7 @@ class _Compiler:
             sql = self.table(node, scope)
             return lambda: sql
         if isinstance(node, Derived):
-            compiled = self.query(node.query, None, scope.ctes, "table")
+            compiled = self.query(node.query, scope.parent, scope.ctes, "table")
             self.add(scope, self.derived(node.alias, compiled, node.columns))
             sql = f"({compiled.sql}) AS {scope.sources[-1].sql}"
             return lambda: sql
@@ -935,6 +937,8 @@ class _Compiler:
                 return f"{one} {sql_op} {two}"
             a, b = self.number(a), self.number(b)
             return f"{a.sql} {sql_op} {b.sql}"
+        if {x, y} <= {"str", "bytes"}:
+            return f"CAST({a.sql} AS BLOB) {sql_op} CAST({b.sql} AS BLOB)"
         if x in _NUMBERS and y in _NUMBERS:
             return f"{a.sql} {sql_op} {b.sql}"
         return f"{self.number(a).sql} {sql_op} {self.number(b).sql}"

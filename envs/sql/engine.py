@@ -15,7 +15,7 @@ from typing import Any
 from prosegym.envs.sql import functions
 from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query
 from prosegym.envs.sql.parser import Explain, Fault, Other, Select, Show, SyntaxFault, Union, Use, parse
-from prosegym.envs.sql.schema import Column, Table, order_key
+from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, order_key
 from prosegym.envs.sql.sorting import filesort
 
 STEPS = 20_000_000
@@ -49,14 +49,19 @@ class Answer:
 class Server:
     """Databases in one SQLite connection; statements change nothing."""
 
-    def __init__(self, dbs: dict[str, dict[str, Table]], *, cache: int = 4096) -> None:
+    def __init__(self, dbs: dict[str, dict[str, Table]], *, uncounted: frozenset[str] = frozenset(), cache: int = 4096) -> None:
         """Build every table.
 
         Args:
             dbs: {database: {table: Table}}, names lower case.
+            uncounted: databases whose tables the optimizer takes to be empty, as a server does that has not yet
+                gathered their statistics.
             cache: compiled statements (and answers, of a statement and database) that are kept.
         """
         self.dbs = dict(dbs)
+        for db in uncounted:
+            for table in self.dbs.get(db, {}).values():
+                table.counted = False
         self.dbs["information_schema"] = _information_schema(dbs)
         types = {(db, name): column_types(table) for db, tables in self.dbs.items() for name, table in tables.items()}
         self.catalog = Catalog(self.dbs, types)
@@ -190,7 +195,7 @@ class Server:
             self.connection.set_progress_handler(None, 0)
         if compiled.sorts:
             count, offset = compiled.limit
-            order = filesort([row[-1] for row in raw], None if count is None else count + offset)
+            order = filesort([row[-1] for row in raw], None if count is None else count + offset, compiled.counted)
             raw = [raw[i][:-1] for i in order[offset:]]
         return Answer(convert(raw, compiled.types))
 
@@ -285,10 +290,6 @@ def _explained(tree: Any) -> Rows:
     return [(1, "SIMPLE", name, None, "ALL", None, None, None, None, None, 100.0, None) for name in names]
 
 
-def _text_column(name: str) -> Column:
-    return Column(name, "varchar(64)")
-
-
 def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
     """INFORMATION_SCHEMA's views that describe the databases, in the order in which the server lists them."""
     created = dt.datetime(2023, 5, 15, 5, 53, 44).isoformat(" ")
@@ -306,7 +307,7 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
     for db, found in dbs.items():
         for name, table in sorted(found.items()):
             auto = any(c.extra == "auto_increment" for c in table.columns)
-            rows = len(table.rows)
+            rows = len(table.rows) if table.counted else 0
             size = 16384
             tables.append(
                 ("def", db, name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, size // rows if rows else 0, size, 0,
@@ -348,7 +349,7 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
                 )
     names = sorted([*dbs, "information_schema", "mysql", "performance_schema", "sys"])
     schemata: Rows = [("def", n, "utf8mb4", "utf8mb4_general_ci", None, "NO") for n in names]
-    return {
+    found_tables = {
         table.name: table
         for table in (
             made("tables", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME TABLE_TYPE ENGINE VERSION:i ROW_FORMAT TABLE_ROWS:i AVG_ROW_LENGTH:i DATA_LENGTH:i MAX_DATA_LENGTH:i INDEX_LENGTH:i DATA_FREE:i AUTO_INCREMENT:i CREATE_TIME:d UPDATE_TIME:d CHECK_TIME:d TABLE_COLLATION CHECKSUM:i CREATE_OPTIONS TABLE_COMMENT", tables),
@@ -360,6 +361,8 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
             made("views", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION", []),
         )
     }  # fmt: skip
+    found_tables["columns"].keys.append(Key(ORDINAL, ("TABLE_SCHEMA", "TABLE_NAME", "ORDINAL_POSITION"), False))
+    return found_tables
 
 
 # Values, as mysql.connector gives them.

@@ -615,14 +615,15 @@ class _Top:
     def __init__(self) -> None:
         self.rows: list[tuple[int, int]] = []
         self.limit = self.offset = 0
+        self.counted = True
 
-    def step(self, rank: int, number: int, limit: int, offset: int) -> None:
+    def step(self, rank: int, number: int, limit: int, offset: int, counted: int) -> None:
         self.rows.append((number, rank))
-        self.limit, self.offset = limit, offset
+        self.limit, self.offset, self.counted = limit, offset, bool(counted)
 
     def finalize(self) -> str:
         self.rows.sort()
-        order = filesort([rank for _, rank in self.rows], self.limit + self.offset)
+        order = filesort([rank for _, rank in self.rows], self.limit + self.offset, self.counted)
         return "," + "".join(f"{self.rows[i][0]}," for i in order[self.offset :])
 
 
@@ -694,7 +695,7 @@ def install(connection: sqlite3.Connection, fault: Callable[[str], None], variab
 
     connection.create_function("my_rand", 0, random.Random(0).random)
     connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
-    connection.create_aggregate("my_top", 4, _Top)
+    connection.create_aggregate("my_top", 5, _Top)
     connection.create_function("my_at", 2, lambda found, number: found.find(f",{number},") + 1, deterministic=True)
     connection.create_aggregate("my_variance", 1, _Variance)
     connection.create_aggregate("my_stddev", 1, _Deviation)

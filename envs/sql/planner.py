@@ -43,6 +43,8 @@ class _Facts:
     constant: set[Place] = field(default_factory=set)
     filters: dict[int, float] = field(default_factory=dict)
     rejects_null: set[int] = field(default_factory=set)
+    either: dict[int, set[int]] = field(default_factory=dict)
+    """Sources with a key that is compared with one or another column of these sources (`k = a OR k = b`)."""
 
     def same(self, place: Place) -> set[Place]:
         """The column and all that must equal it."""
@@ -64,17 +66,13 @@ def position(
     sources = scope.sources
     facts = _facts(compiler, tree, scope)
     needed = _needed(compiler, tree, scope)
-    sorts_groups = bool(group) and any(
-        isinstance(n, Func) and ((n.distinct and n.name != "max" and n.name != "min") or n.name == "group_concat")
-        for part in (tuple(i.expr for i in items), tree.having or (), tuple(e for e, _, _ in order))
-        for n in compiler.walk(part)
-    )
+    merges = aggregated or tree.distinct
     keys = group
-    if not group and tree.distinct and len(sources) == 1 and not aggregated:
+    if tree.distinct and not aggregated and len(sources) == 1:
         keys = [i.expr for i in items]
     if len(sources) == 1:
         found = _single(compiler, sources[0], scope, facts, needed.get(0, set()), keys, bool(group))
-        return f"min({found})" if aggregated else found
+        return f"min({found})" if merges else found
     plan, hashed = _join_order(sources, facts, _dependencies(tree, scope), needed)
     first = plan[0]
     scans = {n: _scan(sources[n], needed.get(n, set())) for n in plan}
@@ -83,8 +81,7 @@ def position(
         columns = []
         for expr in group:
             place = _place(compiler, expr, scope)
-            mine = [p for p in facts.same(place) if p[0] == first] if place else []
-            columns.append(mine[0][1] if mine else None)
+            columns.append(place[1] if place and place[0] == first else None)
         index = _index_for(sources[first], columns)
         if index is not None:
             scans[first] = index
@@ -99,10 +96,8 @@ def position(
             expr = f"(({expr}) * {width} + coalesce({_lookup(sources[n])}, 0))"
         size *= width
         if size > 1 << 60:
-            return f"min({scans[first]})" if aggregated else scans[first]
-    if sorts_groups:
-        pass
-    return f"min({expr})" if aggregated else expr
+            return f"min({scans[first]})" if merges else scans[first]
+    return f"min({expr})" if merges else expr
 
 
 def groups_sorted(compiler: _Compiler, items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
@@ -116,6 +111,11 @@ def groups_sorted(compiler: _Compiler, items: list[Item], group: list[Any], havi
 
 def _size(source: Source) -> int:
     return max(1, len(source.table.rows)) if source.table is not None else 4096
+
+
+def _rows(source: Source) -> int:
+    """As the optimizer has it."""
+    return 1 if source.table is not None and not source.table.counted else _size(source)
 
 
 def _lookup(source: Source) -> str:
@@ -161,6 +161,10 @@ def _single(compiler: _Compiler, source: Source, scope: Scope, facts: _Facts, ne
     table = source.table
     if table is None:
         return f"{source.sql}._p"
+    if table.db == "information_schema":
+        if table.keys and (0, "table_schema") not in facts.constant and len(needed) < len(table.columns):
+            return _rank(source, table.keys[0])
+        return f"{source.sql}.rowid"
     # A key that constants bind is read in clustered order within one value.
     for key in table.keys:
         if (0, key.columns[0].lower()) in facts.constant:
@@ -247,14 +251,36 @@ def _facts(compiler: _Compiler, tree: Select, scope: Scope) -> _Facts:
                     facts.equal.append((a, b))
                 return
             for place, other in ((a, expr.args[1]), (b, expr.args[0])):
+                if place and isinstance(other, Func) and other.name in ("database", "schema"):
+                    facts.constant.add(place)
                 if place and isinstance(other, Lit) and _index_usable(scope, place, other):
                     facts.constant.add(place)
+        if isinstance(expr, Op) and expr.name == "OR":
+            choices(expr)
         places = {p[0] for n in compiler.walk(expr) if isinstance(n, Col) and (p := _place(compiler, n, scope))}
         if len(places) == 1:
             n = places.pop()
             facts.filters[n] = facts.filters.get(n, 1.0) * _share(expr, _size(scope.sources[n]))
             if not (isinstance(expr, Op) and expr.name.startswith("IS ")) and not (isinstance(expr, Op) and expr.name == "OR"):
                 facts.rejects_null.add(n)
+
+    def choices(expr: Op) -> None:
+        sides: list[list[Place]] = []
+        stack: list[Any] = [expr]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Op) and node.name == "OR":
+                stack.extend(node.args)
+            elif isinstance(node, Op) and node.name == "=" and (a := _place(compiler, node.args[0], scope)) and (
+                b := _place(compiler, node.args[1], scope)
+            ):
+                sides.append([a, b])
+            else:
+                return
+        for place in sides[0]:
+            keyed = any(key == (place[1],) for key in _unique(scope.sources[place[0]]))
+            if keyed and all(place in pair for pair in sides):
+                facts.either[place[0]] = {p[0] for pair in sides for p in pair if p != place}
 
     def joins(node: Any) -> None:
         if isinstance(node, Join):
@@ -346,7 +372,7 @@ def _join_order(sources: list[Source], facts: _Facts, after: dict[int, set[int]]
         for key in sources[n].table.keys if sources[n].table is not None else ():
             if (n, key.columns[0].lower()) in facts.constant:
                 return _per_key(sources[n], key, 1)
-        return _size(sources[n])
+        return _rows(sources[n])
 
     ordered = sorted((n for n in range(count) if n not in const), key=lambda n: (len(after.get(n, ())), estimate(n)))
     if len(ordered) > 6:
@@ -386,7 +412,7 @@ def _per_key(source: Source, key: Key, parts: int) -> float:
     """Rows per distinct value of an index's first columns."""
     table = source.table
     assert table is not None
-    if key.unique and parts == len(key.columns):
+    if (key.unique and parts == len(key.columns)) or not table.counted:
         return 1.0
     cache = table.__dict__.setdefault("_per_key", {})
     if (key.name, parts) not in cache:
@@ -395,13 +421,14 @@ def _per_key(source: Source, key: Key, parts: int) -> float:
         distinct = len({tuple(row[i] for i in at) for row in table.rows})
         cache[key.name, parts] = max(1.0, len(table.rows) / max(1, distinct))
     found: float = cache[key.name, parts]
-    return found
+    # A lookup that is not by a whole unique key is never taken to find fewer than two rows.
+    return max(2.0, found)
 
 
 def _access(sources: list[Source], n: int, done: set[int], prefix: float, facts: _Facts, needed: set[str], first: bool) -> tuple[float, float, bool]:
     """(cost of reading, rows per row of the prefix, whether by hash join) of the cheapest way to a source."""
     source = sources[n]
-    size = _size(source)
+    size = _rows(source)
     share = max(facts.filters.get(n, 1.0), 0.05 / size)
     table = source.table
     best: tuple[float, float, bool] | None = None
@@ -419,7 +446,7 @@ def _access(sources: list[Source], n: int, done: set[int], prefix: float, facts:
             fan = _per_key(source, key, parts)
             whole = key.unique and parts == len(key.columns)
             worst = max(2.0 * PAGE, min(size / 10 * PAGE, pages * 3 * PAGE))
-            covering = key.name == "PRIMARY" or needed <= {c.lower() for c in key.columns} | set(table.primary)
+            covering = key.name != "PRIMARY" and needed <= {c.lower() for c in key.columns} | set(table.primary)
             pages_read = 1.0 if whole or covering else fan
             read = prefix * (PAGE if whole else min(max(pages_read, fan if not covering else 1.0) * PAGE, worst))
             used = {c.lower() for c in key.columns[:parts]}
@@ -427,6 +454,8 @@ def _access(sources: list[Source], n: int, done: set[int], prefix: float, facts:
             total = read + prefix * fan * ROW
             if best is None or total < best[0] + prefix * best[1] * ROW:
                 best = (read, fan * min(1.0, rest), False)
+        if best is None and n in facts.either and facts.either[n] <= done:
+            best = (prefix * 2 * PAGE, 2.0, False)
     else:
         pages = max(1.0, size / 100)
     kept = size * share

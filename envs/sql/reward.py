@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import Any, Literal
 
-Kendall = Literal["upstream", "retroact"]
+Kendall = Literal["upstream", "retroact", "none"]
 
 
 def kendall_tau_b(x: list[str], y: list[str]) -> float:
@@ -60,12 +60,11 @@ def reward(answer: list[tuple[Any, ...]] | None, gold: list[tuple[Any, ...]] | N
 
     IoU of the two multisets of rows (as texts), times Kendall's tau of the common rows in both orders,
     rounded to two digits; the IoU alone where tau is undefined; 1 where both are empty. With
-    `kendall="retroact"` the factor is (tau + 1) / 2. Upstream's value lies in [-1, 1].
+    `kendall="retroact"` the factor is (tau + 1) / 2, with "none" there is none (the form that InterCode's
+    published GPT-4 episodes were scored with). Upstream's value lies in [-1, 1].
     """
     if answer is None or gold is None:
         return 0.0
-    if answer == gold and len(answer) < 2:
-        return 1.0
     mine, theirs = [str(row) for row in answer], [str(row) for row in gold]
     counts, wanted = Counter(mine), Counter(theirs)
     union = counts | wanted
@@ -73,7 +72,7 @@ def reward(answer: list[tuple[Any, ...]] | None, gold: list[tuple[Any, ...]] | N
         return 1.0
     common = counts & wanted
     overlap = common.total() / union.total() if hasattr(common, "total") else sum(common.values()) / sum(union.values())
-    if not common:
+    if not common or kendall == "none":
         return overlap
     tau = kendall_tau_b(_common(mine, common), _common(theirs, common))
     if math.isnan(tau):

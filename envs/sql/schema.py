@@ -9,6 +9,9 @@ from typing import Any
 
 from prosegym.envs.errors import CorruptData
 
+ORDINAL = "(ordinal)"
+"""Name of the order in which INFORMATION_SCHEMA gives columns when only their table's name is asked for."""
+
 INTEGERS = frozenset("tinyint smallint mediumint int integer bigint year bit bool boolean".split())
 TEXTS = frozenset("char varchar text tinytext mediumtext longtext enum set json".split())
 
@@ -74,6 +77,8 @@ class Table:
     """(constraint, columns, referenced table, referenced columns)."""
     options: str = ""
     rows: list[tuple[Any, ...]] = field(default_factory=list)
+    counted: bool = True
+    """Whether the server has statistics of it: without them the optimizer takes it to be empty."""
 
     @property
     def primary(self) -> tuple[str, ...]:

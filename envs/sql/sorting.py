@@ -1,7 +1,8 @@
 """How MySQL's filesort leaves rows with equal keys.
 
 Up to 100 rows are sorted by C++'s std::sort, more by std::stable_sort; with a LIMIT far below the number
-of rows a bounded priority queue is kept instead. The first and the last are not stable, but deterministic.
+of rows of a table (not of groups, whose number is not known beforehand) a bounded priority queue is kept
+instead. The first and the last are not stable, but deterministic.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def filesort(keys: Sequence[int], limit: int | None) -> list[int]:
+def filesort(keys: Sequence[int], limit: int | None, counted: bool = True) -> list[int]:
     """Positions of the rows in the order that MySQL gives them, from their sort keys in reading order.
 
     Args:
         keys: a number per row; equal numbers, equal sort keys.
         limit: rows wanted (offset included), None for all.
+        counted: whether the rows are a table's, so that their number was known before.
     """
     n = len(keys)
-    if limit is not None and limit + 1 < n / 3:
+    if counted and limit is not None and limit + 1 < n // 3:
         return _bounded(keys, limit + 1)[:limit]
     order = list(range(n))
     if n > 100 or n <= 16:
