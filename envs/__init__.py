@@ -3,7 +3,10 @@
 Importing it stays light: an environment's module is imported when the environment is made.
 """
 
-ENVS: dict[str, str] = {}
+ENVS: dict[str, str] = {
+    "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make",
+    "prosegym/Household-v1": "prosegym.envs.alfworld.household:make",
+}
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 
 

@@ -125,7 +125,7 @@ class TextEnv(gymnasium.Env[str, str]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
     env_id: ClassVar[str]
     """The registered id, `prosegym/Name-vN`."""
-    instruction: ClassVar[str]
+    instruction: str
     """What the environment is and which actions it takes, for an agent that has never seen it."""
     splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
     experts: ClassVar[Mapping[str, bool]] = {}

@@ -13,7 +13,9 @@ from typing import Protocol
 from prosegym.envs.errors import DataMissing, UnknownName
 from prosegym.envs.home import home
 
-DATASETS: dict[str, str] = {}
+DATASETS: dict[str, str] = {
+    "alfworld": "prosegym.envs.alfworld.official:OFFICIAL",
+}
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 
 
