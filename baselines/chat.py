@@ -6,9 +6,10 @@ of a conversation are a prefix of those of every longer one, and the trainable t
 mask comes from the turns, text is never searched for them. Where a message has the tokens that were
 sampled for it, those are its segment.
 
-How the template writes a segment is learnt once, from made-up conversations. Every conversation put
-together from segments is compared with what the template itself renders; a template that rewrites
-earlier turns (drops their thoughts, moves the system message) does not compare equal and is refused.
+How the template writes a segment is learnt once, from made-up conversations. What is put together from
+segments is compared with what the template itself renders: always in training, after 1, 2, 4, 8, ... turns
+in a rollout. A template that rewrites earlier turns (drops their thoughts, moves the system message) does
+not compare equal and is refused.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ class Chat:
         self._check_roles(messages, start, answered=answered)
         pieces = self._pieces
         text = self.render(messages[:start], prompt=True)
-        token_ids = list(self._tokens(text, start=True))
+        token_ids = list(self._start_tokens(text))
         trainable = [False] * len(token_ids)
         turns = []
         for i in range(start, len(messages), 2):
@@ -244,29 +245,35 @@ class Chat:
                 text += pieces.lead + written + pieces.after + heard + pieces.prompt
             else:
                 text += pieces.lead + written + pieces.after
-        self._check_rendering(messages, text, answered=answered)
+        turns_before = len(messages) // 2
+        if answered or turns_before & (turns_before - 1) == 0:  # in a rollout after 0, 1, 2, 4, 8, ... turns
+            self._check_rendering(messages, text, answered=answered)
         return Encoded(token_ids, trainable, turns)
 
     def _said(self, content: str) -> str:
         return content.strip() if self._pieces.trims_assistant else content
 
-    def _tokens(self, text: str, *, start: bool = False) -> list[int]:
-        """Tokens of a piece; one in the middle of a text gets no word-start mark that is not written."""
-        known = self._memo.get(text) if not start else None
-        if known is not None:
+    def _tokens(self, text: str) -> list[int]:
+        """Tokens of a piece in the middle of a text: it gets no word-start mark that is not written."""
+        if (known := self._memo.get(text)) is not None:
             return known
-        if start:
-            token_ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-            return token_ids
         anchored: list[int] = self.tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
         count = len(self._anchor_ids)
         if anchored[:count] == self._anchor_ids:
-            token_ids = anchored[count:]
-        else:
-            token_ids = self.tokenizer.encode(text, add_special_tokens=False)
-        if len(self._memo) > 20_000:
+            return self._remember(text, anchored[count:])
+        return self._remember(text, self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _start_tokens(self, text: str) -> list[int]:
+        """Tokens of the beginning of a text."""
+        start = "\0" + text  # a key of its own
+        if (known := self._memo.get(start)) is not None:
+            return known
+        return self._remember(start, self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _remember(self, key: str, token_ids: list[int]) -> list[int]:
+        if len(self._memo) >= 20_000:
             self._memo.clear()
-        self._memo[text] = token_ids
+        self._memo[key] = token_ids
         return token_ids
 
     def _read_tokens(self, text: str) -> list[int]:
@@ -274,7 +281,7 @@ class Chat:
         ended = self._pieces.end + text
         if (known := self._memo.get(ended)) is None:
             token_ids: list[int] = self.tokenizer.encode(ended, add_special_tokens=False)
-            known = self._memo[ended] = token_ids[token_ids.index(self._pieces.end_id) + 1 :]
+            return self._remember(ended, token_ids[token_ids.index(self._pieces.end_id) + 1 :])
         return known
 
     def _check_roles(self, messages: Sequence[Message], start: int, *, answered: bool) -> None:

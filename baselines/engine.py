@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+import transformers
 from transformers.cache_utils import Cache, DynamicLayer
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,35 @@ class _Shapes(DynamicLayer):
         return super().update(key_states, value_states)
 
 
+def _packed_attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Any, None]:
+    """Attention in which the query heads of one key head are stacked: keys and values are never repeated.
+
+    query: [n, heads, t, d]; key, value: [n, key heads, length, d]; attention_mask: [n, 1, g * t, length], as
+    the engine makes it, g being query heads per key head. Returns [n, t, heads, d].
+    """
+    n, heads, t, d = query.shape
+    packed = query.reshape(n, key.shape[1], -1, d)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        packed, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    return out.reshape(n, heads, t, value.shape[-1]).transpose(1, 2), None
+
+
+PACKED = "prosegym_packed"
+"""Name under which transformers knows the engine's attention."""
+
+transformers.AttentionInterface.register(PACKED, _packed_attention)
+
+
 class CachedEngine:
     """Keeps every seat's keys and values between turns, within a bound on memory."""
 
@@ -224,7 +254,15 @@ class CachedEngine:
         per_cell = sum(h * d + g * e for h, d, g, e in self._shapes) * self._dtype.itemsize
         self._max_cells = max(cache_bytes // per_cell, 1)
         self._windows = _windows(self._config)
-        self._additive = self._config._attn_implementation == "eager"
+        own = self._config._attn_implementation
+        self._attention = PACKED if own == "sdpa" else own
+        key_heads = {shape[0] for shape in self._shapes} | {shape[2] for shape in self._shapes}
+        if self._attention == PACKED and len(key_heads) != 1:
+            self._attention = "sdpa"
+        self._group = 1
+        """Query heads whose masks are stacked."""
+        if self._attention == PACKED:
+            self._group = int(self._config.num_attention_heads) // key_heads.pop()
         self._plan = _Plan()
         self._layers = [_Layer(self._plan) for _ in range(count)]
         self._cache = Cache(layers=list(self._layers))
@@ -469,18 +507,23 @@ class CachedEngine:
         return spread
 
     def _pass(self, ids: Any, positions: Any, masks: Any, *, every: bool = False) -> Any:
-        output = self._model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask=masks,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=0 if every else 1,
-        )
+        own = self._config._attn_implementation
+        self._config._attn_implementation = self._attention
+        try:
+            output = self._model(
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=masks,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+            )
+        finally:
+            self._config._attn_implementation = own
         return output.logits
 
     def _masks(self, positions: Any, length: int, *, seen: Any = None, places: Any = None) -> Any:
-        """What each token may look at: [n, 1, t, length], one for each kind of layer where they differ.
+        """What each token may look at, to be added to scores: [n, 1, g * t, length], one per kind of layer.
 
         `seen` is what each may look at but for windows, `places` the position of the token in each cell; by
         default cell i holds position i and everything up to a token's own position is seen.
@@ -490,13 +533,14 @@ class CachedEngine:
         if seen is None:
             seen = places <= positions[:, :, None]
         masks = {}
+        low = torch.finfo(self._dtype).min
         for kind, window in self._windows.items():
-            mask = seen if window is None else seen & (places > positions[:, :, None] - window)
-            mask = mask[:, None]
-            if self._additive:
-                low = torch.finfo(self._dtype).min
-                mask = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill(~mask, low)
-            masks[kind] = mask
+            seeing = seen if window is None else seen & (places > positions[:, :, None] - window)
+            mask = torch.zeros(seeing.shape, dtype=self._dtype, device=seeing.device)
+            mask.masked_fill_(~seeing, low)
+            if self._group > 1:  # [n, t, length] -> [n, g * t, length]
+                mask = mask[:, None].expand(-1, self._group, -1, -1).flatten(1, 2)
+            masks[kind] = mask[:, None]
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
 

@@ -284,7 +284,9 @@ class _Batch:
             if seat is None:
                 later.append(writer)
                 break
-            shared = max((common(w.prompt, context) for w in entering), default=0)
+            shared = 0
+            if len(seat.token_ids) < SHARED:
+                shared = max((common(w.prompt, context) for w in entering), default=0)
             if shared > len(seat.token_ids) + SHARED:
                 self._engine.close(seat)
                 later.append(writer)

@@ -97,8 +97,8 @@ def rollout_in_processes(
                     if again:
                         waiting.appendleft(_Try(tried.job, tried.tries + 1))
                     else:
-                        yield _error_row(
-                            agent, task_of(tried.job.task_id), tried.job, seed, failure, env_kwargs or {}
+                        yield error_row(
+                            agent.name, task_of(tried.job.task_id), tried.job, seed, failure, env_kwargs or {}
                         )
                 worker.job = None
                 if waiting:
@@ -225,9 +225,10 @@ def _work(
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _error_row(
-    agent: Agent, task: Task, job: Job, seed: int, error: str, env_kwargs: dict[str, Any]
+def error_row(
+    agent: str, task: Task, job: Job, seed: int, error: str, env_kwargs: dict[str, Any]
 ) -> Trajectory:
+    """The record of an episode that could not be finished: a row that scores 0 and says why."""
     return Trajectory(
         env_id=task.env_id,
         task_id=task.id,
@@ -238,7 +239,7 @@ def _error_row(
         seed=episode_seed(seed, job),
         attempt=job.attempt,
         trial=job.trial,
-        agent=agent.name,
+        agent=agent,
         messages=[],
         steps=[],
         final_observation="",

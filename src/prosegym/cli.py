@@ -150,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--about", default="first tasks of the split")
     make.add_argument("--out", type=Path, required=True, metavar="FOLDER")
 
+    serve = verb("serve", _serve, "serve an environment in OpenEnv's protocol", as_json=False)
+    serve.add_argument("--env", required=True, metavar="ID")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--sessions", type=int, default=64, help="most clients at once")
+    _env_arguments(serve)
+
     verb("doctor", _doctor, "say what works on this machine and how to mend what does not")
     return parser
 
@@ -601,6 +608,16 @@ def _panel_make(args: argparse.Namespace) -> int:
     panel = panels.make(_text_env(args.env), args.split, about=args.about, count=args.count)
     path = panels.save(panel, args.out)
     print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    try:
+        from prosegym.evaluation.serve import serve
+    except ModuleNotFoundError as error:
+        raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[serve]"`') from error
+    print(f"{args.env} at http://{args.host}:{args.port}; Ctrl-C stops")
+    serve(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
     return 0
 
 
