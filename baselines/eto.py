@@ -37,6 +37,8 @@ class Config:
     """Paper section 4.1 and run_eto.sh."""
 
     cloning: sft.Config = sft.Config()
+    cloned: bool = False
+    """The model has been cloned already: leave out step 1."""
     iterations: int = 2
     """Paper: 2 on WebShop and ScienceWorld, 1 on ALFWorld (later ones fall below SFT there); script: 3."""
     optim: Optim = Optim(1e-6, epochs=3, batch_size=32, schedule="constant", warmup=0.1)
@@ -59,7 +61,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Algorithm 1; the policy changes in place."""
-    if not config.self_play:
+    if not (config.cloned or config.self_play):
         sft.train(policy, experts, practice, config.cloning)
     for i in range(1, config.iterations + 1):
         pairs: list[Contrast] = []
