@@ -55,7 +55,9 @@ def _inversions(values: list[int]) -> int:
     return found
 
 
-def reward(answer: list[tuple[Any, ...]] | None, gold: list[tuple[Any, ...]] | None, kendall: Kendall = "upstream") -> float:
+def reward(
+    answer: list[tuple[Any, ...]] | None, gold: list[tuple[Any, ...]] | None, kendall: Kendall = "upstream"
+) -> float:
     """The reward of an answer: rows of the agent's last statement, None where it gave none.
 
     IoU of the two multisets of rows (as texts), times Kendall's tau of the common rows in both orders,
@@ -71,7 +73,11 @@ def reward(answer: list[tuple[Any, ...]] | None, gold: list[tuple[Any, ...]] | N
     if not union:
         return 1.0
     common = counts & wanted
-    overlap = common.total() / union.total() if hasattr(common, "total") else sum(common.values()) / sum(union.values())
+    overlap = (
+        common.total() / union.total()
+        if hasattr(common, "total")
+        else sum(common.values()) / sum(union.values())
+    )
     if not common or kendall == "none":
         return overlap
     tau = kendall_tau_b(_common(mine, common), _common(theirs, common))
