@@ -314,8 +314,8 @@ def make_table(time_limit: float = 10.0) -> dict[str, dict[str, dict[str, str]]]
     """Choose the games of every split and digest them: the content of `games.json`.
 
     From a split's first seed upward, a seed is passed over where TextWorld can make no game of it, takes
-    longer than `time_limit` seconds of processor time, or makes one that is already there. This is done once, by the project:
-    the table fixes the outcome, so no machine's speed decides which games are played.
+    longer than `time_limit` seconds of processor time, or makes one that is already there. This is done
+    once, by the project: the table fixes the outcome, so no machine's speed decides which games are played.
     """
     import signal
 
