@@ -69,7 +69,7 @@ CHALLENGES = {
 }  # fmt: skip
 """TextWorld's name of each challenge."""
 
-SIZES = {"train": 1, "valid": 1, "test": 1}
+SIZES = {"train": 20, "valid": 5, "test": 10}
 """Games per level of each split."""
 
 FIRST_SEED = {"train": 1, "valid": 100_001, "test": 200_001}
