@@ -125,7 +125,7 @@ class TextEnv(gymnasium.Env[str, str]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
     env_id: ClassVar[str]
     """The registered id, `prosegym/Name-vN`."""
-    instruction: ClassVar[str]
+    instruction: str
     """What the environment is and which actions it takes, for an agent that has never seen it."""
     splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
     experts: ClassVar[Mapping[str, bool]] = {}
@@ -138,7 +138,7 @@ class TextEnv(gymnasium.Env[str, str]):
     """Mean score that the default expert is known to reach."""
     max_steps: int = 50
     """Steps after which an episode is truncated, unless the constructor was given another number."""
-    refusal: ClassVar[str] = "Nothing happens."
+    refusal: str = "Nothing happens."
     """The environment's own words for an action it cannot read."""
 
     def __init__(
@@ -204,6 +204,10 @@ class TextEnv(gymnasium.Env[str, str]):
 
         Optional: a task that was not prepared is made ready when it is reset.
         """
+
+    def conditions(self) -> Mapping[str, Any]:
+        """What a run records beyond the arguments: what this machine settles and can change a score."""
+        return {}
 
     def _admissible(self) -> list[str] | None:
         """The actions that the present state admits, in a fixed order; None where they cannot be listed."""

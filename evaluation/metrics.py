@@ -41,7 +41,9 @@ class Summary(msgspec.Struct, frozen=True):
     """Mean over episodes of the highest score at any step."""
     progress: Estimate
     invalid_rate: float
-    """Share of actions that the environment refused."""
+    """Share of turns whose action the environment refused; turns without a readable action not counted."""
+    parse_failure_rate: float
+    """Share of turns in whose response no action could be read."""
     truncated_rate: float
     steps: float
     """Mean steps an episode."""
@@ -89,7 +91,8 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         by_task[episode.task_id].append(episode)
     clusters = list(by_task.values())
     turns = sum(len(t.steps) for t in trajectories)
-    invalid = sum(step.invalid for t in trajectories for step in t.steps)
+    invalid = sum(step.invalid and not step.parse_failed for t in trajectories for step in t.steps)
+    unread = sum(step.parse_failed for t in trajectories for step in t.steps)
     won = [len(e.steps) for e in episodes if e.success]
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= min(map(len, clusters), default=0)]
     retried = statistics.retries(
@@ -108,6 +111,7 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         best_score=statistics.clustered_bootstrap([[e.best_score for e in c] for c in clusters]),
         progress=statistics.clustered_bootstrap([[e.progress for e in c] for c in clusters]),
         invalid_rate=invalid / turns if turns else 0.0,
+        parse_failure_rate=unread / turns if turns else 0.0,
         truncated_rate=_mean([float(e.ended == "truncated") for e in episodes]),
         steps=_mean([float(len(e.steps)) for e in episodes]),
         steps_to_success=_mean([float(n) for n in won]),

@@ -2,6 +2,7 @@
 
 RUN/run.json        the conditions, written once
 RUN/episodes.jsonl  one trajectory a line, appended as episodes finish
+RUN/incidents.jsonl engines and processes that failed and were tried again, if any did
 RUN/summary.json    derived from the two, rewritten at the end
 """
 
@@ -19,7 +20,8 @@ import msgspec
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import CorruptData, ProsegymError
 from prosegym.envs.trajectory import Trajectory
-from prosegym.evaluation.metrics import Summary, summarise
+from prosegym.evaluation.metrics import Summary, last_trials, summarise
+from prosegym.evaluation.workers import Incident
 
 SCHEMA = 1
 
@@ -49,6 +51,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempts: int
     trials: int
     seed: int
+    env_conditions: dict[str, Any]
+    """What the environment says this machine settled and that can change a score."""
     versions: dict[str, str]
     started: str
     schema: int = SCHEMA
@@ -144,6 +148,16 @@ class Run:
             ) from error
         self.finished.append(trajectory)
 
+    def report(self, incident: Incident) -> None:
+        """Note an episode that was given up or tried again because its engine or process failed."""
+        job = incident.job
+        line = {
+            "task_id": job.task_id, "attempt": job.attempt, "trial": job.trial,
+            "what": incident.what, "retried": incident.retried,
+        }  # fmt: skip
+        with open(self.folder / "incidents.jsonl", "ab", buffering=0) as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+
     @property
     def complete(self) -> bool:
         """Whether every planned episode has been played."""
@@ -151,8 +165,6 @@ class Run:
         return summary.played >= summary.planned and not self._unfinished_retries()
 
     def _unfinished_retries(self) -> bool:
-        from prosegym.evaluation.metrics import last_trials
-
         last = (group[-1] for group in last_trials(self.finished).values())
         return any(not t.success and t.trial + 1 < self.conditions.trials for t in last)
 
