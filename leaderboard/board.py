@@ -217,8 +217,8 @@ def _index(groups: Sequence[Group], entries: Sequence[Entry]) -> bytes:
     intro = tag(
         "p",
         f"{_many(len(entries), 'submission')}. Every action was replayed in the environment and every number "
-        "computed again; only what a model card says is taken on trust. Brackets are 95 % intervals over tasks; rows "
-        "share a rank where their intervals overlap.",
+        "computed again; only what a model card says is taken on trust. Brackets are 95 % intervals over "
+        "tasks; rows share a rank where their intervals overlap.",
         class_="lead",
     )
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
