@@ -6,6 +6,7 @@ episode it was playing, and the others go on. What cannot be known from a replay
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -289,13 +290,15 @@ class _Run:
         if len(keys) != self.result.episodes:
             yield f"{self.where} holds {len(keys)} episodes of this run; {self.result.episodes} are declared"
 
+    @functools.cached_property
     def summary(self) -> Summary:
+        """The run's numbers, from its replayed episodes."""
         c = self.result
         return summarise(self.episodes, tasks=len(self.panel.tasks), attempts=c.attempts, trials=c.trials)
 
     def _miscounted(self) -> Iterator[str]:
         """The claimed numbers that are not those of the episodes."""
-        computed = claim(self.summary())
+        computed = claim(self.summary)
         for name in Claim.__struct_fields__:
             claimed, found = getattr(self.result.claim, name), getattr(computed, name)
             pairs = zip(claimed, found, strict=True) if isinstance(found, Estimate) else [(claimed, found)]
@@ -309,7 +312,7 @@ class _Run:
 
     def row(self) -> Row:
         """The recomputed row."""
-        r, summary = self.result, self.summary()
+        r, summary = self.result, self.summary
         tier = "official" if r.env_id in OFFICIAL else "generated"
         return Row(
             env_id=r.env_id,
