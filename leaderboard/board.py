@@ -216,9 +216,9 @@ def _index(groups: Sequence[Group], entries: Sequence[Entry]) -> bytes:
     )  # fmt: skip
     intro = tag(
         "p",
-        f"{len(entries)} submissions. Every action was replayed in the environment and every number computed "
-        "again; only what a model card says is taken on trust. Brackets are 95 % intervals over tasks; rows "
-        "share a rank where their intervals overlap.",
+        f"{_many(len(entries), 'submission')}. Every action was replayed in the environment and every number "
+        "computed again; only what a model card says is taken on trust. Brackets are 95 % intervals over "
+        "tasks; rows share a rank where their intervals overlap.",
         class_="lead",
     )
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
@@ -229,9 +229,10 @@ def _section(group: Group, hidden: bool) -> Html:
     single = [r for r in group.rows if r[2].trials == 1]
     retry = [r for r in group.rows if r[2].trials > 1]
     row = group.row
+    measure = "mean score" if row.env_id in GRADED else "success rate"
     about = [
         tag("span", f"{group.tier} tier", class_=f"chip {group.tier}"),
-        f" {row.tasks} tasks · ranked by {'mean score' if row.env_id in GRADED else 'success rate'} · panel ",
+        f" {_many(row.tasks, 'task')} · ranked by {measure} · panel ",
         tag("code", row.panel_sha256[:12]),
         tag("strong", " · part of a panel, not comparable with the whole") if "[:" in row.panel else None,
     ]
@@ -266,7 +267,6 @@ def _table(rows: Sequence[tuple[Entry, int, Row]], caption: str, *, retry: bool)
         ("tokens", "Tokens", "mean an episode, as the agent counted them"),
         ("cost", "Cost", "US dollars an episode, as the agent counted them"),
         ("parameters", "Params", "as declared"),
-        ("badge", "Checked", "replayed: the score of these actions; re-run: the agent chose them again"),
     ]
     ranked = [r for r in rows if r[0].card.track != "reference"]
     places = ranks([r[2] for r in ranked])
@@ -296,6 +296,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
     label = [
         tag("a", card.agent, href=f"s/{entry.id}/index.html#run-{number}"),
         tag("span", kind, class_=f"chip {kind}"),
+        tag("span", "re-run", class_="chip re-run") if entry.report.rerun else None,
         tag("span", f"{row.trials} trials", class_="chip") if retry else None,
         tag("span", f"{row.attempts} attempts", class_="chip quiet") if row.attempts > 1 else None,
         tag("span", "no action list", class_="chip quiet")
@@ -305,7 +306,6 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
     ]
     tokens = n.prompt_tokens + n.completion_tokens
     cost = n.cost / max(1, row.tasks * row.attempts)
-    badge = "re-run" if entry.report.rerun else "replayed"
     cells: list[tuple[str, float | str, Child]] = [
         ("rank", place or 10**9, f"{place}{'=' if place in tied else ''}" if place else "–"),
         ("agent", card.agent.casefold(), label),
@@ -319,9 +319,8 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         ("invalid", n.invalid_rate, _percent(n.invalid_rate)),
         ("steps", n.steps, f"{n.steps:.1f}"),
         ("tokens", tokens, _short(tokens) if tokens else "–"),
-        ("cost", cost, f"${cost:.4f}" if cost else "–"),
+        ("cost", cost, _dollars(cost) if cost else "–"),
         ("parameters", card.parameters or 0, _short(card.parameters) if card.parameters else "–"),
-        ("badge", badge, tag("span", badge, class_=f"chip {badge}")),
     ]
     search = f"{card.agent} {card.base_model} {card.authors}".casefold()
     return tag(
@@ -359,6 +358,11 @@ def _short(value: float) -> str:
         if value >= limit:
             return f"{value / limit:.3g}{letter}"
     return f"{value:.0f}"
+
+
+def _dollars(value: float) -> str:
+    """Cents and up as usual; less with two digits that matter."""
+    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
 def _plot(group: Group) -> Html | None:
@@ -477,13 +481,14 @@ def _submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
 def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:
     n = row.numbers
     group = next(g for g in groups if any(r[2] is row for r in g.rows))
+    counts = [(row.tasks, "task"), (row.attempts, "attempt"), (row.trials, "trial")]
     facts: list[tuple[str, Child]] = [
         ("Success", _estimate(n.success)),
         ("Score", _estimate(n.score)),
         ("Progress", _estimate(n.progress)),
         ("Invalid actions", f"{_percent(n.invalid_rate)} %"),
         ("Steps an episode", f"{n.steps:.2f}"),
-        ("Episodes", f"{row.episodes:,}: {row.tasks:,} tasks, {row.attempts} attempts, {row.trials} trials"),
+        ("Episodes", f"{row.episodes:,}: {', '.join(_many(k, what) for k, what in counts)}"),
         ("Errors, counted as 0", str(n.errors)),
         ("Tokens an episode", f"{n.prompt_tokens:,.0f} in, {n.completion_tokens:,.0f} out"),
         ("Seconds an episode", f"{n.seconds:.2f}"),
@@ -523,6 +528,10 @@ def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Gr
         lists,
         id=f"run-{number}",
     )  # fmt: skip
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _condition(value: Any) -> str:
@@ -632,7 +641,7 @@ def _trial(t: Trajectory, several: bool) -> Html:
         tag("details", tag("summary", "What the agent was told at the start"), tag("pre", _cut(prompt)))
         if prompt
         else None,
-        tag("ol", steps, end, class_="steps"),
+        tag("ol", steps, end, class_="script"),
     )  # fmt: skip
 
 
