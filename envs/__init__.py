@@ -4,8 +4,17 @@ Importing it stays light: an environment's module is imported when the environme
 """
 
 ENVS: dict[str, str] = {
+    "prosegym/TextWorld-CoinCollector-v1": "prosegym.envs.textworld.env:coin_collector",
+    "prosegym/TextWorld-TreasureHunter-v1": "prosegym.envs.textworld.env:treasure_hunter",
+    "prosegym/TextWorld-Cooking-v1": "prosegym.envs.textworld.env:cooking",
     "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make",
     "prosegym/Household-v1": "prosegym.envs.alfworld.household:make",
+    "prosegym/HotpotQA-v1": "prosegym.envs.questions.env:make_hotpotqa",
+    "prosegym/2WikiMultihopQA-v1": "prosegym.envs.questions.env:make_two_wiki",
+    "prosegym/MuSiQue-v1": "prosegym.envs.questions.env:make_musique",
+    "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
+    "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
+    "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 

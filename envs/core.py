@@ -138,7 +138,7 @@ class TextEnv(gymnasium.Env[str, str]):
     """Mean score that the default expert is known to reach."""
     max_steps: int = 50
     """Steps after which an episode is truncated, unless the constructor was given another number."""
-    refusal: ClassVar[str] = "Nothing happens."
+    refusal: str = "Nothing happens."
     """The environment's own words for an action it cannot read."""
 
     def __init__(
@@ -198,6 +198,16 @@ class TextEnv(gymnasium.Env[str, str]):
     @abstractmethod
     def _play(self, action: str) -> Outcome:
         """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
+
+    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027
+        """Make ready what the tasks need (games to be built, say), many at once and with progress.
+
+        Optional: a task that was not prepared is made ready when it is reset.
+        """
+
+    def conditions(self) -> Mapping[str, Any]:
+        """What a run records beyond the arguments: what this machine settles and can change a score."""
+        return {}
 
     def _admissible(self) -> list[str] | None:
         """The actions that the present state admits, in a fixed order; None where they cannot be listed."""
