@@ -147,7 +147,7 @@ class Index:
         place = bisect.bisect_left(self._order, id)
         return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
 
-    def postings(self) -> tuple[list[str], Array, Array, NDArray[np.float32]]:
+    def postings(self) -> tuple[list[str], Array, Array, Array]:
         """The terms, sorted; for each in turn where its documents end; their numbers; and their scores.
 
         The score is what the term adds to the document's where it stands in a query once. For small
