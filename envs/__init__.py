@@ -8,6 +8,8 @@ ENVS: dict[str, str] = {
     "prosegym/2WikiMultihopQA-v1": "prosegym.envs.questions.env:make_two_wiki",
     "prosegym/MuSiQue-v1": "prosegym.envs.questions.env:make_musique",
     "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
+    "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
+    "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 

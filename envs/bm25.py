@@ -153,7 +153,7 @@ class Index:
         The score is what the term adds to the document's where it stands in a query once. For small
         indexes: everything is in memory at once.
         """
-        found = np.diff(self._starts.astype(np.int64))
+        found = (self._starts[1:] - self._starts[:-1]).astype(np.int64)
         idf = [math.log(1 + (self._count - n + 0.5) / (n + 0.5)) for n in found.tolist()]
         weights = np.repeat(np.array(idf, np.float32), found)
         return list(self._terms), self._starts[1:], self._docs, weights - weights / self._impacts[self._codes]

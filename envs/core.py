@@ -199,6 +199,10 @@ class TextEnv(gymnasium.Env[str, str]):
     def _play(self, action: str) -> Outcome:
         """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
 
+    def conditions(self) -> Mapping[str, Any]:
+        """What a run records beyond the arguments: what this machine settles and can change a score."""
+        return {}
+
     def _admissible(self) -> list[str] | None:
         """The actions that the present state admits, in a fixed order; None where they cannot be listed."""
         return None

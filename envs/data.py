@@ -17,6 +17,8 @@ DATASETS: dict[str, str] = {
     "hotpotqa": "prosegym.envs.questions.data:hotpotqa",
     "2wikimultihopqa": "prosegym.envs.questions.data:two_wiki",
     "musique": "prosegym.envs.questions.data:musique",
+    "webshop": "prosegym.envs.webshop.env:small",
+    "webshop-full": "prosegym.envs.webshop.env:full",
 }
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 

@@ -251,7 +251,9 @@ class House:
 
     def load(self, state: State) -> None:
         """Go back to a state that `save` returned."""
-        self.board, self.place, self.held, sets, contents, moved, gone, self.found, self.won, self.points = state
+        self.board, self.place, self.held, sets, contents, moved, gone, self.found, self.won, self.points = (
+            state
+        )
         self.opened, self.clean, self.hot, self.cold, self.lit, self.sliced = sets
         self.contents, self.moved, self.gone = contents.copy(), moved.copy(), gone.copy()
 
@@ -269,7 +271,9 @@ class House:
         if not here:
             return f"{ROOM}nothing."
         floor = [
-            board.phrases[o] for o, r in sorted(self.gone) if board.places[r] == place and self._said_at(o, place)
+            board.phrases[o]
+            for o, r in sorted(self.gone)
+            if board.places[r] == place and self._said_at(o, place)
         ]
         facing = listing([board.r_names[r] for r in here])
         return f"You are facing the {facing}. Next to it, you see {listing(floor)}."
@@ -477,7 +481,9 @@ class House:
                 continue
             thing = board.o_names[held]
             if accessible and board.fits[r] >> held & 1:
-                puts.append(f"move {thing} to {name}" if self.dialect == "move" else f"put {thing} in/on {name}")
+                puts.append(
+                    f"move {thing} to {name}" if self.dialect == "move" else f"put {thing} in/on {name}"
+                )
             verb = board.appliance[r]
             if verb and board.treatable[verb] >> held & 1:
                 treats[verb].append(f"{verb} {thing} with {name}")

@@ -66,7 +66,7 @@ class Session:
             name: the session's id, part of every url.
             tagger: finds the nouns of titles, for the reward.
         """
-        self._catalogue, self.goal, self._name, self._tagger = catalogue, goal, name, tagger
+        self.catalogue, self.goal, self._name, self._tagger = catalogue, goal, name, tagger
         self._found: dict[tuple[str, ...], list[int]] = {}
         self._rewards: dict[int, Reward] = {}
         self.state = State("search", f"{BASE}/{name}")
@@ -83,19 +83,26 @@ class Session:
     def product(self) -> Product:
         """The product looked at."""
         assert self.state.item is not None
-        return self._catalogue.product(self.state.item)
+        return self.catalogue.product(self.state.item)
 
     def reward(self) -> float:
         """What buying the product looked at, with the options chosen, earns; 0 where none is looked at."""
-        item = self.state.item
-        if item is None:
+        if self.state.item is None:
             return 0.0
-        if item not in self._rewards:
-            self._rewards[item] = product_reward(self._catalogue.product(item), self.goal, self._tagger)
-        return with_options(self._rewards[item], self.goal, (value for _, value in self.state.chosen)).total
+        base = self._reward_of(self.state.item)
+        return with_options(base, self.goal, (value for _, value in self.state.chosen)).total
+
+    def product_reward(self, number: int) -> float:
+        """What buying a product, without options, would earn."""
+        return self._reward_of(number).total
+
+    def _reward_of(self, number: int) -> Reward:
+        if number not in self._rewards:
+            self._rewards[number] = product_reward(self.catalogue.product(number), self.goal, self._tagger)
+        return self._rewards[number]
 
     def do(self, action: str) -> bool:
-        """Do `search[...]` or `click[...]`; False, and nothing is changed, where the action means nothing here."""
+        """Do `search[...]` or `click[...]`; False, and nothing changed, where it means nothing here."""
         match = _ACTION.match(action)  # oddity: what follows the last bracket is ignored
         if match is None:
             return False
@@ -128,15 +135,15 @@ class Session:
     def _look_up(self, keywords: tuple[str, ...]) -> list[int] | None:
         first, rest = keywords[0], " ".join(keywords[1:]).strip()
         if first == "<r>":  # any 50 products; WebShop draws them anew each time, here they are the goal's own
-            count = len(self._catalogue)
+            count = len(self.catalogue)
             return random.Random(self.goal.instruction).sample(range(count), 50) if count >= 50 else None
         if first == "<a>":
             return None
         if first == "<c>":
-            return self._catalogue.having("category", keywords[1].strip()) if len(keywords) > 1 else None
+            return self.catalogue.having("category", keywords[1].strip()) if len(keywords) > 1 else None
         if first == "<q>":
-            return self._catalogue.having("query", rest)
-        return self._catalogue.search(" ".join(keywords))
+            return self.catalogue.having("query", rest)
+        return self.catalogue.search(" ".join(keywords))
 
     def _click(self, name: str, kind: int, option: str) -> bool:
         state = self.state
@@ -163,19 +170,21 @@ class Session:
             )
             self.state = state._replace(page=name, url=url)
         elif kind == LINK:
-            number = self._catalogue.number(name.upper())
+            number = self.catalogue.number(name.upper())
             if number is None:
                 return False
             self._show_item(state._replace(item=number, seen=state.seen | {name.upper()}))
         elif kind == LABEL:
-            self._show_item(state._replace(chosen=tuple((dict(state.chosen) | {option.lower(): name}).items())))
+            self._show_item(
+                state._replace(chosen=tuple((dict(state.chosen) | {option.lower(): name}).items()))
+            )
         else:
             self._show_item(state)
         return True
 
     def _show_item(self, state: State) -> None:
         assert state.item is not None
-        asin = self._catalogue.product(state.item).asin
+        asin = self.catalogue.product(state.item).asin
         chosen = json.dumps(dict(state.chosen))
         url = f"{BASE}/item_page/{self._name}/{asin}/{'+'.join(state.keywords)}/{state.number}/{chosen}"
         self.state = state._replace(page="item", url=url)
@@ -184,7 +193,7 @@ class Session:
         """The products on the page of results."""
         found, number = self._results(self.state.keywords) or [], self.state.number
         numbers = found[(number - 1) * PER_PAGE : number * PER_PAGE]
-        return [self._catalogue.product(n) for n in numbers]
+        return [self.catalogue.product(n) for n in numbers]
 
     def total(self) -> int:
         """How many products the search has found."""
@@ -194,7 +203,12 @@ class Session:
 
     def _view(self, state: State) -> View:
         if state.page == "search":
-            told = [(TEXT, "WebShop"), (TEXT, "Instruction: "), (TEXT, self.goal.instruction), (BUTTON, "Search")]
+            told = [
+                (TEXT, "WebShop"),
+                (TEXT, "Instruction: "),
+                (TEXT, self.goal.instruction),
+                (BUTTON, "Search"),
+            ]
             return View(_visible(told), {"search": (BUTTON, "")})
         if state.page == "done":
             return View(_visible(self._receipt()), {})
@@ -230,7 +244,12 @@ class Session:
         if page == "features":
             return [(TEXT, f" {bullet}") for bullet in product.bullets]
         if page == "attributes":  # reached only through an option of that value
-            told = [*(f" {a}" for a in product.attributes), product.category, product.query, product.product_category]
+            told = [
+                *(f" {a}" for a in product.attributes),
+                product.category,
+                product.query,
+                product.product_category,
+            ]
             return [(TEXT, text) for text in told]
         return []  # WebShop ships no reviews
 
@@ -275,15 +294,17 @@ def as_rich_text(session: Session) -> str:
         if kind == BUTTON:
             lines.append(f"[button] {text} [button_]\n")
         elif kind == LABEL:
-            # Oddities: looked for in the url as JSON, where quotes and non-ASCII letters are escaped, and where
-            # an option's name or a quoted word of the query counts, too; sub-pages and receipts have none.
+            # Oddities: looked for in the url as JSON, where quotes and non-ASCII letters are escaped, and
+            # where an option's name or a quoted word of the query counts, too.
             if f'"{text}"' in url:
                 lines.append(f"  [clicked button] {text} [clicked button_]\n")
                 clicked = f"You have clicked {text}.\n{clicked}"
             else:
                 lines.append(f"  [button] {text} [button_]\n")
         elif kind == LINK:
-            lines.append(f"\n[{'clicked ' * (text in seen)}button] {text} [{'clicked ' * (text in seen)}button_]\n")
+            lines.append(
+                f"\n[{'clicked ' * (text in seen)}button] {text} [{'clicked ' * (text in seen)}button_]\n"
+            )
         else:
             lines.append(f"{text}\n")
     return clicked + "".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import logging
 import re
@@ -58,7 +59,8 @@ class SpaCy:
                 f"tagger='spacy' needs spaCy and its model; run `pip install spacy` and "
                 f"`python -m spacy download {MODEL}`, or use tagger='substitute' ({error})"
             ) from error
-        self.name = f"spacy {spacy.__version__} {MODEL} {self._model.meta['version']}"
+        version = importlib.metadata.version("spacy")
+        self.name = f"spacy {version} {MODEL} {self._model.meta['version']}"
         self.nouns = functools.lru_cache(1 << 14)(self._nouns)
 
     def _nouns(self, title: str) -> list[str]:
@@ -92,19 +94,21 @@ _tokens = re.compile(r"\b[^\W\d_]\w*").findall  # what begins with a letter; hyp
 _NOT_NOUNS = frozenset(
     # function words
     "a an the this that these those my your his her its our their some any each every all both no not "
-    "and or but nor so if as than of in on at by for from to with without into onto over under up down out off "
-    "about above across after against along among around before behind below beneath beside between beyond "
-    "during except inside like near outside per since through throughout toward until upon via within "
-    "i you he she it we they me him us them who which what when where how why there here "
-    "is are was were be been being am do does did have has had can could will would shall should may might must "
-    "very more most less least too also only just even still ever never always now then s t d ll re ve "
+    "and or but nor so if as than of in on at by for from to with without into onto over under up down "
+    "out off about above across after against along among around before behind below beneath beside "
+    "between beyond during except inside like near outside per since through throughout toward until "
+    "upon via within i you he she it we they me him us them who which what when where how why there "
+    "here is are was were be been being am do does did have has had can could will would shall should "
+    "may might must very more most less least too also only just even still ever never always now then "
+    "s t d ll re ve "
     # adjectives that titles are full of
-    "new old big small large great good best better nice cute pretty beautiful perfect ideal easy quick fast slow "
-    "high low long short wide narrow thick thin heavy light soft hard warm cool cold hot dry wet clean fresh "
-    "natural organic free full empty double single adjustable removable portable foldable reusable washable "
-    "breathable comfortable stretchy stretchable waterproof durable elegant casual formal classic vintage modern "
-    "sexy funny loose slim tight deep round square flat straight left right "
-    "black white red blue green yellow pink purple grey gray brown beige compatible available different various "
-    "many much several such same other own extra mini multiple professional personal electric wireless automatic"
+    "new old big small large great good best better nice cute pretty beautiful perfect ideal easy quick "
+    "fast slow high low long short wide narrow thick thin heavy light soft hard warm cool cold hot dry "
+    "wet clean fresh natural organic free full empty double single adjustable removable portable "
+    "foldable reusable washable breathable comfortable stretchy stretchable waterproof durable elegant "
+    "casual formal classic vintage modern sexy funny loose slim tight deep round square flat straight "
+    "left right black white red blue green yellow pink purple grey gray brown beige compatible "
+    "available different various many much several such same other own extra mini multiple professional "
+    "personal electric wireless automatic "
     .split()
 )  # fmt: skip

@@ -20,13 +20,14 @@ MATCH = 85
 
 # In the order in which they are looked for: the first one contained stands for the whole value.
 COLOURS = (
-    "alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel "
-    "camo caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry "
-    "cream crystal dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green "
-    "grey heather indigo ivory ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot "
-    "midnight mint mocha multicolor mushroom mustard natural navy nude olive orange peach pewter pink plum "
-    "purple rainbow red rose royal rust sand sapphire seashell silver skull slate steel stone stonewash "
-    "sunflower tan taupe teal tiger turquoise violet walnut wheat white wine yellow"
+    "alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown "
+    "burgundy camel camo caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac "
+    "copper coral cranberry cream crystal dark denim eggplant elephant espresso fuchsia gold granite "
+    "grape graphite grass gray green grey heather indigo ivory ivy khaki lavender lemon leopard light "
+    "lilac lime magenta maroon mauve merlot midnight mint mocha multicolor mushroom mustard natural "
+    "navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand sapphire "
+    "seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet "
+    "walnut wheat white wine yellow "
 ).split()
 
 
@@ -114,7 +115,7 @@ def _colour(value: str) -> str:
 
 @functools.lru_cache(1 << 16)
 def same_phrase(a: str, b: str) -> bool:
-    """Whether thefuzz 0.19's `token_set_ratio`, the likeness of two phrases as sets of words, is above `MATCH`."""
+    """Whether thefuzz 0.19's `token_set_ratio`, the likeness of two sets of words, is above `MATCH`."""
     words_a, words_b = _words(a), _words(b)
     if not words_a or not words_b:
         return False
@@ -139,5 +140,9 @@ def _alike(a: str, b: str) -> bool:
     from difflib import SequenceMatcher
 
     matcher = SequenceMatcher(None, a, b)
-    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # each no more than the one before
+    bounds = (
+        matcher.real_quick_ratio,
+        matcher.quick_ratio,
+        matcher.ratio,
+    )  # each no more than the one before
     return all(round(100 * bound()) > MATCH for bound in bounds)

@@ -174,7 +174,8 @@ def test_a_corpus_file_and_its_digest(small: Path) -> None:
     assert [step[0] for step in ask(env, "House 1", "search[moon]", "search[House 1]", "search[Home]")] == [
         "Bright. Far..", "Painted..", "Could not find Home. Similar: [].",
     ]  # fmt: skip
-    right = env._corpus.sha256
+    right = env.conditions()["corpus_sha256"]
+    assert right == env._corpus.sha256
     assert ask(make("HotpotQA", corpus=str(path), corpus_sha256=right), "House 1", "search[moon]")
     with pytest.raises(BadOption, match="digest"):
         make("HotpotQA", corpus=str(path), corpus_sha256="0" * 64).reset(seed=1)
@@ -183,6 +184,10 @@ def test_a_corpus_file_and_its_digest(small: Path) -> None:
     path.write_text('{"title": "Sun"}\n')
     with pytest.raises(CorruptData, match=r"corpus\.jsonl:1.*text"):
         make("HotpotQA", corpus=str(path)).reset(seed=1)
+
+
+def test_a_run_records_what_this_machine_settled(small: Path) -> None:
+    assert make("HotpotQA").conditions() == {"aliases": 0, "train_held_out": False}
 
 
 def test_installing_again_is_noticed(small: Path) -> None:
