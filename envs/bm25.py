@@ -147,13 +147,13 @@ class Index:
         place = bisect.bisect_left(self._order, id)
         return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
 
-    def postings(self) -> tuple[list[str], Array, Array, NDArray[np.float32]]:
+    def postings(self) -> tuple[list[str], Array, Array, Array]:
         """The terms, sorted; for each in turn where its documents end; their numbers; and their scores.
 
         The score is what the term adds to the document's where it stands in a query once. For small
         indexes: everything is in memory at once.
         """
-        found = np.diff(self._starts.astype(np.int64))
+        found = (self._starts[1:] - self._starts[:-1]).astype(np.int64)
         idf = [math.log(1 + (self._count - n + 0.5) / (n + 0.5)) for n in found.tolist()]
         weights = np.repeat(np.array(idf, np.float32), found)
         return list(self._terms), self._starts[1:], self._docs, weights - weights / self._impacts[self._codes]
