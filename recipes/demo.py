@@ -1,4 +1,4 @@
-"""The main job, on two CPU cores: games, expert episodes, a model from scratch by SFT, one ETO iteration, a board.
+"""The main job, on two CPU cores: games, expert episodes, SFT from scratch, one ETO iteration, a board.
 
     python recipes/demo.py [OUT] [--quick]
 
@@ -19,8 +19,8 @@ from prosegym.cli import main as prosegym
 ENV = "prosegym/TextWorld-CoinCollector-v1"
 FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24"
 SFT = (
-    "--observations 0.1 --optim.learning-rate 3e-3 --optim.epochs 10 --optim.batch-size 2 --optim.warmup 0.05 "
-    "--optim.floor 0.1 --optim.weight-decay 0.01 --optim.tokens 4096"
+    "--observations 0.1 --optim.learning-rate 3e-3 --optim.epochs 10 --optim.batch-size 2 "
+    "--optim.warmup 0.05 --optim.floor 0.1 --optim.weight-decay 0.01 --optim.tokens 4096"
 )
 ETO = (
     "--cloned --iterations 1 --imitation 1 --beta 0.1 --optim.learning-rate 3e-5 --optim.epochs 1 "
@@ -35,7 +35,7 @@ def steps(out: Path, episodes: int, tasks: int, more: str) -> list[tuple[str, st
     plan: list[tuple[str, str, Path | None]] = [
         (
             f"{episodes} games, each played by an expert that knows only what it has seen",
-            f"collect --agent expert --env {ENV} --split train --episodes {episodes} --out {out}/expert.jsonl",
+            f"collect --agent expert --env {ENV} --episodes {episodes} --out {out}/expert.jsonl",
             None,
         ),
         (
