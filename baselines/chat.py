@@ -14,6 +14,7 @@ not compare equal and is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +38,13 @@ class Encoded(NamedTuple):
     """Whether each token was written by the agent in this episode."""
     turns: list[tuple[int, int]]
     """Start and end (exclusive) of what the model wrote in each assistant message, in order."""
+
+
+class Prompt(NamedTuple):
+    """A conversation that ends with the user's words, and its tokens."""
+
+    messages: list[Message]
+    token_ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,9 @@ class Chat:
         self._kwargs = dict(template_kwargs or {})
         self._anchor_ids: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
         self._memo: dict[str, list[int]] = {}
+        marks = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+        marks.update(tokenizer.all_special_tokens)
+        self._special = re.compile("|".join(re.escape(mark) for mark in sorted(marks)) or r"(?!)")
         self.folds_system = not self._takes_system()
         self._pieces = self._learn()
         self.end_id = self._pieces.end_id
@@ -102,10 +113,25 @@ class Chat:
         """Digest of the template."""
         return digest(self.template)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of a conversation that the assistant is to continue, its header included."""
-        token_ids, _, _ = self._encode(messages, answered=False)
-        return token_ids
+    def prompt(self, messages: Sequence[Message], earlier: Prompt | None = None) -> Prompt:
+        """A conversation that the assistant is to continue, as tokens, its header included.
+
+        `earlier` may be the prompt of an earlier turn, which then is gone on from.
+        """
+        answered = len(messages) // 2
+        if (
+            earlier is not None
+            and len(messages) == len(earlier.messages) + 2
+            and answered & (answered - 1)  # after 1, 2, 4, 8, ... answers the whole is rendered and compared
+            and messages[: len(earlier.messages)] == earlier.messages
+        ):
+            self._check_roles(messages, len(messages) - 2, answered=False)
+            token_ids = list(earlier.token_ids)
+            token_ids += self._segment(messages[-2])[0]
+            token_ids += self._told(messages[-1].content)
+        else:
+            token_ids = self._encode(messages, answered=False).token_ids
+        return Prompt(list(messages), token_ids)
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
         """Tokens and mask of a conversation, up to the end token of its last assistant message.
@@ -221,34 +247,67 @@ class Chat:
         self._check_roles(messages, start, answered=answered)
         pieces = self._pieces
         text = self.render(messages[:start], prompt=True)
-        token_ids = list(self._start_tokens(text))
+        token_ids = self._opened(text, messages[start - 1].content)
         trainable = [False] * len(token_ids)
         turns = []
         for i in range(start, len(messages), 2):
-            said, written = messages[i], self._said(messages[i].content)
-            if said.token_ids is msgspec.UNSET:
-                segment, sampled = self._tokens(pieces.lead + written + pieces.end), None
-            else:
-                segment = sampled = list(said.token_ids)
-            turns.append((len(token_ids), len(token_ids) + len(segment)))
+            segment, written = self._segment(messages[i])
+            turns.append((len(token_ids), len(token_ids) + written))
             token_ids += segment
-            trainable += [said.trainable] * len(segment)
-            if sampled is not None and pieces.end_id not in sampled[-1:]:
-                token_ids.append(pieces.end_id)  # cut short: the end is the template's, not the model's
-                trainable.append(False)
+            trainable += [messages[i].trainable] * written + [False] * (len(segment) - written)
+            text += pieces.lead + self._said(messages[i].content) + pieces.after
             if i + 1 < len(messages):
                 heard = messages[i + 1].content
-                heard = heard.strip() if pieces.trims_user else heard
-                segment = self._read_tokens(pieces.after[len(pieces.end) :] + heard + pieces.prompt)
-                token_ids += segment
-                trainable += [False] * len(segment)
-                text += pieces.lead + written + pieces.after + heard + pieces.prompt
-            else:
-                text += pieces.lead + written + pieces.after
-        turns_before = len(messages) // 2
-        if answered or turns_before & (turns_before - 1) == 0:  # in a rollout after 0, 1, 2, 4, 8, ... turns
-            self._check_rendering(messages, text, answered=answered)
+                told = self._told(heard)
+                token_ids += told
+                trainable += [False] * len(told)
+                text += self._heard(heard) + pieces.prompt
+        self._check_rendering(messages, text, answered=answered)
         return Encoded(token_ids, trainable, turns)
+
+    def _segment(self, message: Message) -> tuple[list[int], int]:
+        """What the model wrote, end token included, and how many of the tokens are its own."""
+        pieces = self._pieces
+        if message.token_ids is msgspec.UNSET:
+            written = self._said(message.content)
+            token_ids = self._safe(pieces.lead, written, pieces.end)
+            if token_ids is None:
+                token_ids = self._tokens(pieces.lead + written + pieces.end)
+            return token_ids, len(token_ids)
+        sampled = list(message.token_ids)
+        if sampled[-1:] == [pieces.end_id]:
+            return sampled, len(sampled)
+        return [*sampled, pieces.end_id], len(
+            sampled
+        )  # cut short: the end is the template's, not the model's
+
+    def _told(self, content: str) -> list[int]:
+        """What the model reads between two of its turns."""
+        pieces, heard = self._pieces, self._heard(content)
+        rest = pieces.after[len(pieces.end) :]
+        safe = self._safe(rest, heard, pieces.prompt)
+        return self._read_tokens(rest + heard + pieces.prompt) if safe is None else safe
+
+    def _opened(self, text: str, content: str) -> list[int]:
+        """The tokens of the first prompt, its text ends with the user's words and a header."""
+        closing = self._heard(content) + self._pieces.prompt
+        if self._special.search(content) and text.endswith(closing):
+            head = self._start_tokens(text[: len(text) - len(closing)])
+            rest = self._safe("", self._heard(content), self._pieces.prompt)
+            if rest is not None:
+                return head + rest
+        return list(self._start_tokens(text))
+
+    def _safe(self, before: str, words: str, after: str) -> list[int] | None:
+        """Tokens of words that look like markers, read as plain text; None where there are none such."""
+        if not self._special.search(words):
+            return None
+        plain: list[int] = self.tokenizer.encode(words, add_special_tokens=False, split_special_tokens=True)
+        opening = self._read_tokens(before) if before else []
+        return [*opening, *plain, *(self._tokens(after) if after else [])]
+
+    def _heard(self, content: str) -> str:
+        return content.strip() if self._pieces.trims_user else content
 
     def _said(self, content: str) -> str:
         return content.strip() if self._pieces.trims_assistant else content
@@ -286,7 +345,7 @@ class Chat:
 
     def _check_roles(self, messages: Sequence[Message], start: int, *, answered: bool) -> None:
         wanted = ["user", "assistant"]
-        for i, message in enumerate(messages[start - 1 :]):
+        for i, message in enumerate(messages[max(start - 1, 0) :]):
             if message.role != wanted[i % 2]:
                 raise TemplateError(
                     f"message {start - 1 + i} is the {message.role}'s where the {wanted[i % 2]}'s is due: "
@@ -342,7 +401,7 @@ def audit(chat: Chat, conversations: Iterable[Sequence[Message]], show: int = 2)
             if message.role != "assistant":
                 continue
             begin, end = next(starts)
-            prompt = chat.prompt(folded[:i])
+            prompt = chat.prompt(folded[:i]).token_ids
             if prompt != encoded.token_ids[:begin]:
                 raise TemplateError(
                     f"conversation {count}, message {i}: the tokens of its prompt are no prefix of the whole"

@@ -63,6 +63,11 @@ class Writer:
         glue = "" if written != written.rstrip() else request.opens[len(self._marker) :]
         return [chat.continuation(glue + a + request.closes, ends=True) for a in request.allowed]
 
+    def beyond(self, count: int) -> list[int]:
+        """Prompt and answer so far, but for the first `count` tokens."""
+        read = len(self.prompt)
+        return self.token_ids[count - read :] if count >= read else self.prompt[count:] + self.token_ids
+
     def uniform(self) -> float:
         """The next draw of this answer's own generator."""
         return self._rng.random()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from prosegym.baselines.chat import Chat
+from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
@@ -53,6 +53,7 @@ class LocalModel:
         self.max_batch = max_batch
         self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
         self._engine: Engine | None = None
+        self._prompts: dict[Hashable, Prompt] = {}
         self._stamp: Any = None
         self._adapter: str | None = "default"
         self.end_ids = frozenset(_end_ids(model, tokenizer) | {self.chat.end_id})
@@ -138,10 +139,7 @@ class LocalModel:
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """One answer per request, in order."""
-        writers = [
-            Writer(request, sampling, self.chat, self.chat.prompt(request.messages), self.end_ids)
-            for request in requests
-        ]
+        writers = [self._writer(request, sampling) for request in requests]
         with self._ready() as engine:
             _Batch(engine, self.max_context, self.max_batch).write(writers)
         return [writer.generation() for writer in writers]
@@ -152,12 +150,17 @@ class LocalModel:
 
         The actions of a request are scored in one forward pass, what they share computed once.
         """
-        writers = [
-            Writer(request, Sampling(), self.chat, self.chat.prompt(request.messages), self.end_ids)
-            for request in requests
-        ]
+        writers = [self._writer(request, Sampling()) for request in requests]
         with self._ready() as engine:
             return _Batch(engine, self.max_context, self.max_batch).score(writers)
+
+    def _writer(self, request: Request, sampling: Sampling) -> Writer:
+        prompt = self.chat.prompt(request.messages, self._prompts.pop(request.key, None))
+        if request.key is not None:
+            self._prompts[request.key] = prompt  # the latest last
+            if len(self._prompts) > 4096:
+                del self._prompts[next(iter(self._prompts))]
+        return Writer(request, sampling, self.chat, prompt.token_ids, self.end_ids)
 
     @contextmanager
     def _ready(self) -> Iterator[Engine]:
@@ -302,7 +305,7 @@ class _Batch:
     def _feed(self, writers: Sequence[Writer]) -> Any:
         """Logits after all that each answer has so far."""
         seats = [self._seats[writer] for writer in writers]
-        tokens = [(w.prompt + w.token_ids)[len(s.token_ids) :] for w, s in zip(writers, seats, strict=True)]
+        tokens = [w.beyond(len(s.token_ids)) for w, s in zip(writers, seats, strict=True)]
         return self._engine.feed(seats, tokens)
 
     def _advance(self, writers: Sequence[Writer]) -> list[Writer]:

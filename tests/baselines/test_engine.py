@@ -109,7 +109,7 @@ def test_recorded_logprobs_equal_a_fresh_forward_pass() -> None:
         talk = list(messages)
         for turn in range(4):
             answer = lm.generate([Request(talk, seed=turn, key=repr(sampling))], sampling)[0]
-            prompt = lm.chat.prompt(talk)
+            prompt = lm.chat.prompt(talk).token_ids
             ids = torch.tensor([prompt + list(answer.token_ids)])
             fresh = torch.log_softmax(model(ids).logits[0].float(), -1)
             expected = [fresh[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer.token_ids)]
@@ -182,7 +182,7 @@ def test_a_turn_costs_its_new_tokens_only() -> None:
     talk = [Message("user", " ".join(WORDS * 4))]
     answer = lm.generate([Request(talk, key=1)], Sampling(max_tokens=5))[0]
     counted = Counted(model)
-    before = len(lm.chat.prompt(talk)) + len(answer.token_ids)
+    before = len(lm.chat.prompt(talk).token_ids) + len(answer.token_ids)
     talk += [Message("assistant", answer.text, True, list(answer.token_ids)), Message("user", "red")]
     again = lm.generate([Request(talk, key=1)], Sampling(max_tokens=5))[0]
     new = again.prompt_tokens - before
@@ -215,7 +215,7 @@ def test_scores_equal_separate_forward_passes() -> None:
     scores = lm.score([Request(messages, allowed=ACTIONS), Request(other, allowed=ACTIONS[:2])])
     assert [len(s) for s in scores] == [6, 2]
     for talk, found in ((messages, scores[0]), (other, scores[1])):
-        prompt = lm.chat.prompt(talk)
+        prompt = lm.chat.prompt(talk).token_ids
         for action, score in zip(ACTIONS, found, strict=False):
             answer = lm.chat.answer(action)
             with torch.no_grad():
