@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 
@@ -65,6 +65,30 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
         json.dumps({"method": method, "env_id": env_id, "config": asdict(config)}, indent=1)
     )
     return folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `prosegym train sb3-...` takes beside the settings."""
+
+    env: str
+    out: Path
+
+
+def main(method: str, argv: Sequence[str]) -> int:
+    """`prosegym train sb3-ppo|sb3-dqn|sb3-maskable-ppo`; returns the exit status."""
+    import tyro
+
+    _algorithm(method)
+    flat = tyro.conf.arg(name="")
+    command_type = make_dataclass(
+        "Command",
+        [("options", Annotated[Options, flat]), ("config", Annotated[Config, flat], field(default=Config()))],
+    )
+    command: Any = tyro.cli(command_type, args=list(argv), prog=f"prosegym train {method}")
+    folder = train(method, command.options.env, command.options.out, command.config)
+    print(f"policy at {folder}; play it with `prosegym evaluate --agent {folder} --env ... --out RUN`")
+    return 0
 
 
 def _algorithm(method: str) -> Any:

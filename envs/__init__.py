@@ -14,8 +14,15 @@ ENVS: dict[str, str] = {
     "prosegym/MuSiQue-v1": "prosegym.envs.questions.env:make_musique",
     "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
     "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
+    "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
+
+VECTOR_ENVS: dict[str, str] = {
+    "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make_vector",
+    "prosegym/Household-v1": "prosegym.envs.alfworld.household:make_vector",
+}
+"""Ids that have a vector environment of their own, and where its maker is."""
 
 
 def register_envs() -> None:
@@ -25,7 +32,7 @@ def register_envs() -> None:
 
     for env_id, entry_point in ENVS.items():
         if env_id not in registry:
-            register(id=env_id, entry_point=entry_point)
+            register(id=env_id, entry_point=entry_point, vector_entry_point=VECTOR_ENVS.get(env_id))
 
 
 register_envs()

@@ -33,6 +33,7 @@ BATCH = 1 << 23
 
 _BLOCK = 1 << 22  # postings that are merged at a time
 _SLACK = 1 - 1e-6  # scores are compared in single precision
+_DENSE = 8  # lists are merged where they hold less than this share of all documents
 _STRIDE = 64  # documents of which only the best is looked at, when a lower bound is enough
 
 Array = NDArray[Any]
@@ -191,23 +192,50 @@ class Index:
         lists = sorted(lists, key=lambda found: -found.best)
         rest = [sum(found.best for found in lists[i:]) for i in range(len(lists) + 1)]
         # Exact in any order: sums of a few single-precision numbers of like size fit double precision.
-        sums = np.zeros(len(self))
-        least, i = 0.0, 0
-        for i, found in enumerate(lists, start=1):
-            sums[found.docs] += found.scores()
-            if i == len(lists) or rest[i] < rest[0] - rest[i]:
-                least = _kth(sums, k)
-                if rest[i] < least * _SLACK:
-                    break
-        threshold = least * _SLACK - rest[i]
-        numbers = np.flatnonzero(sums >= threshold if threshold > 0 else sums).astype(np.uint32)
-        sums = sums[numbers]
+        if _DENSE * sum(len(found.docs) for found in lists) < len(self):
+            numbers, sums, least, i = self._sparse(lists, rest, k)
+        else:
+            numbers, sums, least, i = self._dense(lists, rest, k)
+        enough = sums >= least * _SLACK - rest[i]
+        numbers, sums = numbers[enough], sums[enough]
         for j in range(i, len(lists)):
             sums += lists[j].scores_of(numbers)
             least = max(least, _kth(sums, k))
             still = sums >= least * _SLACK - rest[j + 1]
             numbers, sums = numbers[still], sums[still]
         return numbers, sums.astype(np.float32)
+
+    def _dense(self, lists: list[_List], rest: list[float], k: int) -> _Partial:
+        """The first lists, added up in one array for all documents: quick where lists are long."""
+        sums = np.zeros(len(self))
+        least, i = 0.0, 0
+        for i, found in enumerate(lists, start=1):
+            sums[found.docs] += found.scores()
+            if i == len(lists) or rest[i] < rest[0] - rest[i]:
+                least = max(least, _kth(sums[found.docs], k))
+                if rest[i] < least * _SLACK:
+                    break
+        threshold = least * _SLACK - rest[i]
+        numbers = np.flatnonzero(sums >= threshold if threshold > 0 else sums).astype(np.uint32)
+        return numbers, sums[numbers], least, i
+
+    def _sparse(self, lists: list[_List], rest: list[float], k: int) -> _Partial:
+        """The first lists, merged: takes no time for documents that are in none of them."""
+        numbers, sums = lists[0].docs, lists[0].scores().astype(np.float64)
+        least, i = _kth(sums, k), 1
+        while i < len(lists) and rest[i] >= least * _SLACK:
+            joined = np.concatenate((numbers, lists[i].docs))
+            order = np.argsort(joined, kind="stable")  # two sorted runs: merged in linear time
+            joined = joined[order]
+            first = np.flatnonzero(np.concatenate(([True], joined[1:] != joined[:-1])))
+            sums = np.add.reduceat(np.concatenate((sums, lists[i].scores()))[order], first)
+            numbers = joined[first]
+            least, i = max(least, _kth(sums, k)), i + 1
+        return numbers, sums, least, i
+
+
+_Partial = tuple[NDArray[np.uint32], NDArray[np.float64], float, int]
+"""Documents, ascending; their scores by the lists so far; a bound of the k-th best; how many lists."""
 
 
 class _List(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
+from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
@@ -61,6 +62,8 @@ def evaluate(
     env_kwargs: dict[str, Any] | None = None,
     workers: int = 0,
     limits: Limits = LIMITS,
+    ray_actors: int = 0,
+    make_agent: Callable[[], Agent] | None = None,
     progress: bool = True,
 ) -> Run:
     """Play a panel and keep every episode in `out`; returns the run, closed and complete.
@@ -75,6 +78,9 @@ def evaluate(
         env_kwargs: arguments of the environment, recorded.
         workers: processes that play, for agents without a model; 0 plays in this one, without time limits.
         limits: of a step and of an episode, with `workers`; what broke them is in `incidents.jsonl`.
+        ray_actors: actors on the Ray cluster this process is connected to, or on one it starts; 0 for none.
+        make_agent: makes the agent where an actor runs, so that a model is loaded there; without it the
+            agent itself is sent.
         progress: whether to show a progress bar.
 
     Raises:
@@ -96,6 +102,7 @@ def evaluate(
         attempts,
         trials,
         seed,
+        dict(text_env.conditions()),
         versions(),
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
@@ -114,7 +121,13 @@ def evaluate(
                 for trial in range(trials):
                     jobs = list(_jobs(run, agent, panel, attempts, trial))
                     made = partial(make_env, panel.env_id, **kwargs)
-                    if workers:
+                    if ray_actors:
+                        played = rollout_on_ray(
+                            made, make_agent or (lambda: agent), jobs, actors=ray_actors,
+                            task_of=text_env.task, agent_name=agent.name, seed=seed, env_kwargs=kwargs,
+                            batch_size=batch_size, limits=limits, report=run.report,
+                        )  # fmt: skip
+                    elif workers:
                         played = rollout_in_processes(
                             made, agent, jobs, workers=workers, task_of=text_env.task, seed=seed,
                             env_kwargs=kwargs, limits=limits, report=run.report,

@@ -51,6 +51,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempts: int
     trials: int
     seed: int
+    env_conditions: dict[str, Any]
+    """What the environment says this machine settled and that can change a score."""
     versions: dict[str, str]
     started: str
     schema: int = SCHEMA

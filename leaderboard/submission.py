@@ -436,6 +436,13 @@ def file_digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copy one plain file of a submission."""
+    with _open(source, MAX_FILE) as file, open(target, "wb") as out:
+        while block := file.read(1 << 20):
+            out.write(block)
+
+
 def lines(folder: Path, result: Result) -> Iterator[bytes]:
     """The lines of a run's episodes file, each with its newline, one after the other.
 

@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 import os
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import msgspec
 from tqdm import tqdm
 
-from prosegym.envs import ENVS, panels, register_envs, trajectory
+from prosegym import __version__
+from prosegym.envs import ENVS, panels, trajectory
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import CorruptData, EngineError
+from prosegym.envs.home import home
 from prosegym.envs.panels import Panel
-from prosegym.envs.trajectory import Trajectory, Turn
+from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import ExpertAgent, built_in
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.metrics import Summary, TypeRow, summarise
-from prosegym.evaluation.replay import replay
-from prosegym.evaluation.rollout import Job, episode_seed, rollout
+from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.pool import Pool
+from prosegym.leaderboard.replayer import Answer, Context, Player, actions_digest
 from prosegym.leaderboard.submission import OFFICIAL, Card, Claim, Refused, Result, Submission
 
 TIME_LIMIT = 120.0
@@ -117,7 +116,7 @@ def verify(
     except Refused as error:
         return Report(str(folder), "", None, False, [str(error)], [], [], False, 0, 0.0)
     rows, flags, episodes, rerun = [], [], 0, submission.card.track == "reference"
-    pool = _Pool(count, time_limit) if count else None
+    pool = Pool(count, time_limit) if count else None
     try:
         for number, result in enumerate(submission.results):
             run = _Run(submission, result, number)
@@ -135,10 +134,42 @@ def verify(
         if pool is not None:
             pool.close()
     ok = not problems
-    return Report(
+    report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, rerun and ok, episodes,
         time.perf_counter() - start,
     )  # fmt: skip
+    if ok:
+        _keep(report)
+    return report
+
+
+def verified(folder: str | Path, *, workers: int | None = None, progress: bool = True) -> Report:
+    """The report on a submission, from this machine's own receipt where the very same files passed before."""
+    folder = Path(folder)
+    try:
+        submission, digest = reader.read(folder)
+        same = all(reader.file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
+        receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
+        if same and receipt.digest == digest:
+            return msgspec.structs.replace(receipt, folder=str(folder))
+    except (Refused, OSError, msgspec.DecodeError):
+        pass
+    return verify(folder, workers=workers, progress=progress)
+
+
+def _receipt(digest: str) -> Path:
+    return home() / "verified" / __version__ / f"{digest}.json"
+
+
+def _keep(report: Report) -> None:
+    path = _receipt(report.digest)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(msgspec.json.encode(report))
+        part.replace(path)
+    except OSError:  # a receipt saves time, no more
+        pass
 
 
 def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
@@ -153,35 +184,6 @@ def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
 def claim(summary: Summary) -> Claim:
     """The part of a run's summary that a submission claims."""
     return Claim(**{name: getattr(summary, name) for name in Claim.__struct_fields__})
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a replaying process must know of a run."""
-
-    number: int
-    entry: str
-    """Where the environment's maker is: our table's line, not the submission's."""
-    env_id: str
-    env_kwargs: dict[str, Any]
-    agent: str
-    seed: int
-    attempts: int
-    trials: int
-    split: str
-    tasks: dict[str, str]
-    """Task id -> digest of its content, of the committed panel."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of one line."""
-
-    index: int
-    episode: bytes | None
-    """The trajectory without its texts; None where the line could not be read or is not of this run."""
-    actions_sha256: str
-    problem: str | None
 
 
 @dataclass
@@ -205,7 +207,7 @@ class _Run:
     def where(self) -> str:
         return f"episodes/{self.result.file}"
 
-    def play(self, folder: Path, pool: _Pool | None, progress: bool) -> None:
+    def play(self, folder: Path, pool: Pool | None, progress: bool) -> None:
         """Replay every line; afterwards `episodes` are all there, in order, or `problems` say why not."""
         result, panel = self.result, self.panel
         _prepare(result, panel)
@@ -368,11 +370,6 @@ class _Run:
         return {(t.task_id, t.attempt): actions_digest(t) for t in played}
 
 
-def actions_digest(episode: Trajectory) -> str:
-    """Digest of an episode's actions."""
-    return hashlib.sha256(msgspec.json.encode([episode.task_id, *episode.actions])).hexdigest()
-
-
 def _prepare(result: Result, panel: Panel) -> None:
     """Build what the panel's tasks need, and see that this machine has the tasks the panel names."""
     env = make_env(result.env_id, **result.env_kwargs)
@@ -384,116 +381,6 @@ def _prepare(result: Result, panel: Panel) -> None:
         env.close()
 
 
-# One line, in whatever process.
-
-_STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(\+00:00|Z)")
-
-
-class Player:
-    """Reads and replays the episodes of one run, one environment after the other."""
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._env: gymnasium.Env[str, str] | None = None
-
-    def answer(self, index: int, line: bytes) -> Answer:
-        """Whether a line is an honest episode of this run."""
-        try:
-            episode = self._read(line)
-        except Refused as error:
-            return Answer(index, None, "", str(error))
-        return Answer(
-            index, trajectory.encode(_slim(episode)), actions_digest(episode), self._replay(episode)
-        )
-
-    def _read(self, line: bytes) -> Trajectory:
-        c = self.context
-        try:
-            t = trajectory.decode(line, "not an episode")
-        except (CorruptData, RecursionError) as error:
-            raise Refused(
-                "nests too deep" if isinstance(error, RecursionError) else str(error)[:300]
-            ) from error
-        try:
-            same = trajectory.encode(t) == line
-        except (UnicodeEncodeError, RecursionError):
-            same = False
-        if not same:
-            raise Refused(
-                "not in its one form (a doubled key, a field left out, a number written otherwise?)"
-            )
-        if t.task_id not in c.tasks:
-            raise Refused(f"task {t.task_id[:80]!r} is not in the panel")
-        where = f"task {t.task_id} attempt {t.attempt} trial {t.trial}"
-        if not (0 <= t.attempt < c.attempts and 0 <= t.trial < c.trials):
-            raise Refused(f"{where}: the run has {c.attempts} attempts of {c.trials} trials, counted from 0")
-        expected = {
-            "env_id": c.env_id,
-            "env_kwargs": c.env_kwargs,
-            "agent": c.agent,
-            "split": c.split,
-            "task_sha256": c.tasks[t.task_id],
-            "seed": episode_seed(c.seed, Job(t.task_id, t.attempt, t.trial)),
-        }
-        for name, value in expected.items():
-            # As JSON, because Python takes 1 for True.
-            if msgspec.json.encode(found := getattr(t, name)) != msgspec.json.encode(value):
-                raise Refused(f"{where}: {name} is {str(found)[:80]!r}, this run has {str(value)[:80]!r}")
-        if (t.ended == "error" and t.error is None) or (t.ended == "terminated" and t.error is not None):
-            raise Refused(f"{where}: ended {t.ended}, error {str(t.error)[:80]!r}")
-        if t.error is not None and len(t.error) > 4000:
-            raise Refused(f"{where}: an error of {len(t.error)} characters; 4000 are allowed")
-        if not _STARTED.fullmatch(t.started):
-            raise Refused(f"{where}: started is not a time: {t.started[:40]!r}")
-        tokens = [t.usage.prompt_tokens, t.usage.completion_tokens]
-        tokens += [n for step in t.steps for n in (step.prompt_tokens, step.completion_tokens)]
-        if not (all(0 <= n <= 10**12 for n in tokens) and 0 <= t.usage.cost <= 1e9 and 0 <= t.seconds <= 1e9):
-            raise Refused(f"{where}: tokens, cost or seconds out of range")
-        return t
-
-    def _replay(self, t: Trajectory) -> str | None:
-        where = f"task {t.task_id} attempt {t.attempt} trial {t.trial}"
-        if t.ended == "error" and (t.score != 0.0 or t.success):
-            return f"{where}: an episode that ended in an error scores 0, not {t.score}"
-        fresh = self._env is None
-        try:
-            if self._env is None:
-                self._env = make_env(self.context.env_id, **self.context.env_kwargs)
-            difference = replay(self._env, t)
-        except EngineError as error:
-            self.close()
-            # The engine may have failed then as it fails now; 0 stands either way.
-            return None if t.ended == "error" else f"{where}: the engine failed in the replay: {error}"
-        except Exception as error:  # noqa: BLE001  (whatever a hostile action brings about is this episode's)
-            self.close()
-            return (
-                f"{where}: the environment failed in the replay: {type(error).__name__}: {str(error)[:200]}"
-            )
-        if difference is None:
-            return None
-        self.close()
-        if not fresh:
-            return self._replay(t)  # in a new environment, before a stranger is blamed
-        return (
-            f"{where} step {difference.step}: {difference.field}: "
-            f"expected {difference.replayed}, found {difference.recorded}"
-        )
-
-    def close(self) -> None:
-        """Let go of the environment."""
-        if self._env is not None:
-            self._env.close()
-            self._env = None
-
-
-def _slim(t: Trajectory) -> Trajectory:
-    """The trajectory without its texts: what the metrics read."""
-    steps = [Turn("", "", "", s.reward, s.score, s.progress, s.invalid, "") for s in t.steps]
-    return msgspec.structs.replace(
-        t, steps=steps, messages=[], env_kwargs={}, final_observation="", final_observation_sha256=""
-    )
-
-
 def _here(context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
     player = Player(context)
     try:
@@ -501,145 +388,3 @@ def _here(context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answ
             yield player.answer(index, line)
     finally:
         player.close()
-
-
-# Processes.
-
-Chunk = list[tuple[int, bytes]]
-CHUNK_LINES, CHUNK_BYTES = 32, 1 << 20
-
-
-def _serve(pipe: Connection) -> None:
-    """A process's whole life: answer chunks until the pipe closes."""
-    player: Player | None = None
-    try:
-        while True:
-            context, chunk = pipe.recv()
-            if player is None or player.context != context:
-                if player is not None:
-                    player.close()
-                ENVS.setdefault(context.env_id, context.entry)
-                register_envs()
-                player = Player(context)
-            for index, line in chunk:
-                pipe.send(player.answer(index, line))
-    except (EOFError, KeyboardInterrupt, BrokenPipeError):
-        pass
-    finally:
-        if player is not None:
-            player.close()
-
-
-class _Worker:
-    """A replaying process, and what it still owes."""
-
-    def __init__(self) -> None:
-        # A new interpreter, because a forked one would share locks and engines with this one.
-        start = multiprocessing.get_context("spawn")
-        self.pipe, theirs = start.Pipe()
-        self.process = start.Process(target=_serve, args=(theirs,), daemon=False)
-        self.process.start()
-        theirs.close()
-        self.owed: deque[tuple[int, bytes]] = deque()
-        self.since = 0.0
-
-    def send(self, context: Context, chunk: Chunk) -> None:
-        self.owed.extend(chunk)
-        self.since = time.monotonic()
-        self.pipe.send((context, chunk))
-
-    def stop(self, *, kill: bool = False) -> None:
-        self.pipe.close()
-        if kill:
-            self.process.kill()
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-
-
-class _Pool:
-    """Processes that replay lines; one that dies or hangs costs the episode it was at, no other."""
-
-    def __init__(self, count: int, time_limit: float) -> None:
-        self._count = count
-        self._limit = time_limit
-        self._workers: list[_Worker] = []
-
-    def replay(self, context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
-        """An answer for every line, in the order in which they come about."""
-        try:
-            yield from self._replay(context, _chunks(lines))
-        finally:
-            for worker in [w for w in self._workers if w.owed]:  # the caller gave up, or was interrupted
-                self._drop(worker)
-
-    def _replay(self, context: Context, chunks: Iterator[Chunk]) -> Iterator[Answer]:
-        again: deque[Chunk] = deque()
-        more = True
-        while True:
-            while more or again:
-                idle = next((w for w in self._workers if not w.owed), None)
-                if idle is None and len(self._workers) >= self._count:
-                    break
-                chunk = again.popleft() if again else next(chunks, None)
-                if chunk is None:
-                    more = False
-                    continue
-                if idle is None:
-                    idle = _Worker()
-                    self._workers.append(idle)
-                try:
-                    idle.send(context, chunk)
-                except OSError:  # it died while idle: nobody's fault
-                    self._drop(idle)
-                    again.append(chunk)
-            busy = [w for w in self._workers if w.owed]
-            if not busy:
-                return
-            ready = wait([w.pipe for w in busy], timeout=1.0)
-            for worker in busy:
-                if worker.pipe in ready:
-                    try:
-                        answer: Answer = worker.pipe.recv()
-                    except (EOFError, OSError):
-                        yield self._lost(worker, again, "the process that replayed it died")
-                        continue
-                    worker.owed.popleft()
-                    worker.since = time.monotonic()
-                    yield answer
-                elif time.monotonic() - worker.since > self._limit:
-                    yield self._lost(worker, again, f"no answer within {self._limit:.0f} s")
-
-    def _lost(self, worker: _Worker, again: deque[Chunk], why: str) -> Answer:
-        """The answer for the line a lost process was at; what it had not begun is put back."""
-        index, line = worker.owed.popleft()
-        if worker.owed:
-            again.append(list(worker.owed))
-        self._drop(worker)
-        found = re.search(rb'"task_id":"((?:[^"\\]|\\.){1,200})"', line)
-        task = found[1].decode("utf-8", "replace") if found else "?"
-        return Answer(index, None, "", f"task {task}: {why}")
-
-    def _drop(self, worker: _Worker) -> None:
-        self._workers.remove(worker)
-        worker.stop(kill=True)
-
-    def close(self) -> None:
-        """End every process."""
-        for worker in self._workers:
-            worker.stop(kill=bool(worker.owed))
-        self._workers.clear()
-
-
-def _chunks(lines: Iterable[tuple[int, bytes]]) -> Iterator[Chunk]:
-    chunk: Chunk = []
-    size = 0
-    for index, line in lines:
-        chunk.append((index, line))
-        size += len(line)
-        if len(chunk) == CHUNK_LINES or size > CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

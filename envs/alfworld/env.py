@@ -8,10 +8,11 @@ from typing import Any
 from prosegym.envs.alfworld import official
 from prosegym.envs.alfworld.base import HouseEnv
 from prosegym.envs.alfworld.engine import Board
-from prosegym.envs.alfworld.pack import Pack
+from prosegym.envs.alfworld.pack import Entry, Pack
 from prosegym.envs.core import Task
 from prosegym.envs.errors import UnknownName
 from prosegym.envs.rewards import Maker
+from prosegym.envs.vector import VectorMaker
 
 
 class ALFWorld(HouseEnv):
@@ -53,6 +54,13 @@ class ALFWorld(HouseEnv):
             raise UnknownName("split", split, self.splits)
         return _tasks(self._pack, split)
 
+    def task(self, task_id: str) -> Task:
+        """The game of that id, whatever its split."""
+        entry = self._pack.entries.get(task_id)
+        if entry is None:
+            raise UnknownName("task id", task_id, self._pack.entries)
+        return _task(entry)
+
     def _board(self, task: Task) -> Board:
         return self._pack.board(task.id)
 
@@ -62,11 +70,17 @@ def _tasks(pack: Pack, split: str) -> list[Task]:
     found = pack.tasks.get(split)
     if found is None:
         found = pack.tasks[split] = [
-            Task(entry.task_id, split, ALFWorld.env_id, entry.task_type, entry.sha256)
+            _task(entry)
             for entry in sorted(pack.entries.values(), key=lambda entry: entry.task_id)
             if entry.task_id.startswith(f"{split}/")
         ]
     return found
 
 
+def _task(entry: Entry) -> Task:
+    split = entry.task_id.partition("/")[0]
+    return Task(entry.task_id, split, ALFWorld.env_id, entry.task_type, entry.sha256)
+
+
 make = Maker(ALFWorld)
+make_vector = VectorMaker(ALFWorld)

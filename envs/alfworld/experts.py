@@ -74,7 +74,7 @@ def _ways(house: House) -> Iterator[list[Move]]:
     Each way is an order of deeds that every plan must contain: empty the hands (where something else is
     held), take, treat, put. Receptacles that no way can tell apart are tried once.
     """
-    board, kind, held = house.board, house.board.game.kind, house.held
+    board, kind, held = house.board, house.board.kind, house.held
     goals = [o for o in range(len(board.o_names)) if board.goal_objects >> o & 1]
     sources = [
         (o, r)

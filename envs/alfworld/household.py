@@ -14,6 +14,7 @@ from prosegym.envs.alfworld.generator import LEVELS, generate
 from prosegym.envs.core import Task, Tasks
 from prosegym.envs.errors import UnknownName
 from prosegym.envs.rewards import Maker
+from prosegym.envs.vector import VectorMaker
 
 SIZES = {"train": 100_000, "valid": 1_000, "test": 1_000}
 """How many tasks each split has."""
@@ -89,3 +90,4 @@ def _board(task_id: str) -> Board:
 
 
 make = Maker(Household)
+make_vector = VectorMaker(Household)

@@ -13,6 +13,7 @@ import mmap
 import os
 import shutil
 import unicodedata
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -217,7 +218,7 @@ def build(paragraphs: Iterable[Paragraph], folder: Path, *, sha256: str) -> File
     same call goes on where it was; the folder is complete when `corpus.json` is there.
 
     Args:
-        paragraphs: read once; nothing but their titles' hashes is kept in memory.
+        paragraphs: read once; two hashes and a place of each are kept in memory.
         folder: where the corpus is to lie.
         sha256: the digest of what the paragraphs come from.
 
@@ -248,21 +249,23 @@ def build(paragraphs: Iterable[Paragraph], folder: Path, *, sha256: str) -> File
 
 
 def _write_paragraphs(paragraphs: Iterable[Paragraph], folder: Path) -> int:
-    keys, ends, seen, end = [], [], set(), 0
+    keys, ends, end = array("Q"), array("Q"), 0
+    seen: set[int] = set()
     with open(folder / "texts", "wb", buffering=1 << 20) as file:
         for paragraph in paragraphs:
             title = " ".join(paragraph.title.split("\n"))
             raw = f"{title}\n{paragraph.text}".encode("utf-8", "replace")
-            mark = hashlib.blake2b(raw, digest_size=8).digest()
+            mark = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
             if mark in seen:
                 continue
             seen.add(mark)
             end += file.write(raw)
             ends.append(end)
             keys.append(_hash(title_key(title)))
-    order = np.argsort(np.array(keys, np.uint64), kind="stable")
-    np.array(ends, np.uint64).tofile(folder / "ends")
-    np.array(keys, np.uint64)[order].tofile(folder / "keys")
+    hashes = np.frombuffer(keys, np.uint64)
+    order = np.argsort(hashes, kind="stable")
+    np.frombuffer(ends, np.uint64).tofile(folder / "ends")
+    hashes[order].tofile(folder / "keys")
     order.astype(np.uint32).tofile(folder / "places")
     return len(ends)
 

@@ -153,7 +153,7 @@ class Column:
     """A text per product, few of them different."""
 
     def __init__(self, values: Sequence[str], codes: Any) -> None:
-        """The different values, and for each product which of them is its own."""
+        """The values, and for each product the place of its own."""
         self.values, self.codes = values, codes
 
     @classmethod
@@ -165,9 +165,8 @@ class Column:
 
     def having(self, value: str) -> list[int]:
         """Which products have that value."""
-        if value not in self.values:
-            return []
-        found: list[int] = np.flatnonzero(self.codes == self.values.index(value)).tolist()
+        codes = [code for code, own in enumerate(self.values) if own == value]
+        found: list[int] = np.flatnonzero(np.isin(self.codes, codes)).tolist()
         return found
 
 

@@ -163,7 +163,7 @@ class WebShopData:
         if start not in (b"[", b"{"):  # Google answers a page when too many have asked
             path.unlink()
             raise ProsegymError(
-                f"Google Drive does not give {name} now (its daily quota may be used up); try again tomorrow, "
+                f"Google Drive does not give {name} now (its daily quota may be spent); try again tomorrow, "
                 f"or get it from another place and run `prosegym data get {self.name} --from FOLDER`"
             )
         return path

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--tasks", type=int, help="play only the first N tasks: another panel, named so")
     evaluate.add_argument("--attempts", type=int, default=1)
     evaluate.add_argument("--workers", type=int, default=0, help="processes, for agents without a model")
+    evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
     evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
     evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
     evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
@@ -119,11 +121,18 @@ def _parser() -> argparse.ArgumentParser:
     submit = verb("submit", _submit, "make a submission folder from runs")
     submit.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     submit.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    submit.add_argument("--card", type=Path, help="JSON file with the model card's fields")
+    submit.add_argument("--card", type=Path, metavar="FILE.json", help="the model card's fields")
+    submit.add_argument("--name", help="the agent's name on the board")
+    submit.add_argument("--track", help="zero-shot, few-shot, trained, retry or reference")
+    submit.add_argument(
+        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl",
+        help="trajectories it was trained on: checked against the panels",
+    )  # fmt: skip
+    submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
     verify = verb("verify", _verify, "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
-    verify.add_argument("--workers", type=int, default=2)
+    verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
     board = verbs.add_parser("board", help="build the leaderboard").add_subparsers(
         required=True, metavar="COMMAND"
@@ -132,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(command=_board_build)
     build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
+
+    ledger = verbs.add_parser("ledger", help="the public record of rows").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    check = ledger.add_parser("check", help="check that every entry is chained to the one before")
+    check.set_defaults(command=_ledger_check)
+    check.add_argument("file", type=Path, nargs="?", default=Path("leaderboard/submissions/ledger.jsonl"))
 
     panel = verbs.add_parser("panel", help="make, show and compare panels").add_subparsers(
         required=True, metavar="COMMAND"
@@ -217,6 +233,8 @@ def _agent(args: argparse.Namespace) -> Agent:
 
     if args.agent.partition(":")[0] in BUILT_IN:
         return built_in(args.agent)
+    if (Path(args.agent) / "sb3.json").is_file():
+        return _baselines("sb3").NumberedPolicy(args.agent)  # type: ignore[no-any-return]
     return _baselines("agents").load(args.agent, args.model, **_pairs(args.agent_arg))  # type: ignore[no-any-return]
 
 
@@ -435,7 +453,8 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _train(method: str, argv: list[str]) -> int:
-    return int(_baselines("train").main(method, argv))
+    module = "sb3" if method.startswith("sb3") else "train"
+    return int(_baselines(module).main(method, argv))
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -462,6 +481,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         env_kwargs=_env_kwargs(args),
         workers=args.workers,
         limits=Limits(args.step_limit, args.episode_limit),
+        ray_actors=args.ray,
+        make_agent=partial(_agent, args),
         progress=not args.json,
     )
     summary = run.summary()
@@ -543,11 +564,44 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _submit(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard import submission
     from prosegym.leaderboard.submit import submit
 
-    folder = submit(args.runs, args.out, args.card)
+    card = _card(args)
+    folder = submit(args.runs, args.out, card, trained_on=args.trained_on, compress=args.xz)
+    lacking = submission.missing(card)
+    if args.json:
+        _print_json({"folder": str(folder), "missing": lacking})
+        return 0
+    if lacking:
+        print(f"the card says nothing of: {', '.join(lacking)} (add them in a --card file)")
     print(f"submission at {folder}; check it with `prosegym verify {folder}`")
     return 0
+
+
+def _card(args: argparse.Namespace) -> Any:
+    """The model card: what the file and the options say, and what the first run tells for the rest."""
+    import msgspec
+
+    from prosegym.evaluation.agents import BUILT_IN
+    from prosegym.evaluation.runs import Run
+    from prosegym.leaderboard.submission import Card
+
+    said: dict[str, Any] = {}
+    if args.card is not None:
+        try:
+            said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError) as error:
+            raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
+    conditions = Run.read(args.runs[0]).conditions
+    built_in = conditions.agent.partition(":")[0] in BUILT_IN
+    track = "reference" if built_in else "retry" if conditions.trials > 1 else "zero-shot"
+    given = {"agent": args.name, "track": args.track}
+    found = {"agent": conditions.agent, "track": track} | said
+    try:
+        return msgspec.convert(found | {k: v for k, v in given.items() if v is not None}, Card)
+    except msgspec.ValidationError as error:
+        raise ProsegymError(f"the card is not right: {error}") from error
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -559,8 +613,10 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         for problem in report.problems:
             print(f"refused: {problem}")
+        for flag in report.flags:
+            print(f"look at: {flag}")
         if report.ok:
-            print(f"verified: {args.folder} replays, and every number is what its episodes give")
+            print(f"verified: {report.episodes} episodes replay, and every number is what they give")
     return 0 if report.ok else 1
 
 
@@ -569,6 +625,14 @@ def _board_build(args: argparse.Namespace) -> int:
 
     page = build(args.submissions, args.out)
     print(f"open {page.resolve().as_uri()}")
+    return 0
+
+
+def _ledger_check(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard import ledger
+
+    entries = ledger.check(args.file)
+    print(f"{args.file}: {len(entries)} entries, each chained to the one before")
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from prosegym.baselines import sb3
+from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.evaluation.evaluate import evaluate, make_env
@@ -35,6 +36,19 @@ def test_maskable_ppo_learns_the_boxes(tmp_path: Path) -> None:
     env: Any = make_env("prosegym/Lockbox-v1").unwrapped
     run = evaluate(agent, panels.make(env, "train", about="all"), tmp_path / "run", progress=False)
     assert run.summary().success.value >= 0.5
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "policy")
+    size = ["--slots", "16", "--size", "64", "--action-size", "16", "--envs", "1", "--rollout-steps", "64"]
+    words = ["train", "sb3-ppo", "--env", "prosegym/Lockbox-v1", "--out", out, "--steps", "64", *size]
+    assert main(words) == 0
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.save(panels.make(env, "test", about="all"), tmp_path)
+    assert (
+        main(["evaluate", "--agent", out, "--panel", str(panel), "--out", str(tmp_path / "r"), "--json"]) == 0
+    )
+    assert '"agent": "sb3-ppo"' in capsys.readouterr().out
 
 
 def test_errors(tmp_path: Path) -> None:

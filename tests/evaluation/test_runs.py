@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,27 +89,29 @@ class Slow(agents.RandomAdmissible):
     def respond(self, episodes):
         time.sleep(0.002)
         return super().respond(episodes)
-evaluate(Slow(), panel, sys.argv[1], attempts=20, batch_size=2, progress=False)
+evaluate(Slow(), panel, sys.argv[1], attempts=60, batch_size=2, progress=False)
 """
 
 
-def test_killed_at_random_moments_and_resumed_gives_the_same_episodes(panel: Panel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_resumed_gives_the_same_episodes(
+    panel: Panel, tmp_path: Path, kills: int
+) -> None:
     tests = str(Path(__file__).parents[1])
     env = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, tests])}
-    rng = random.Random(0)
-    kills = 0
-    for _ in range(40):
+    episodes, rng = tmp_path / "killed" / "episodes.jsonl", random.Random(0)
+    for _ in range(kills):
+        size = episodes.stat().st_size if episodes.exists() else 0
+        goal = size + rng.randrange(1, 20_000)
         process = subprocess.Popen([sys.executable, "-c", CODE, str(tmp_path / "killed"), tests], env=env)
-        try:
-            process.wait(rng.uniform(0.4, 0.9))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        if process.wait() == 0:
-            break
-    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "killed", attempts=20, progress=False)
-    whole = evaluate(agents.RandomAdmissible(), panel, tmp_path / "whole", attempts=20, progress=False)
-    assert kills and run.complete and strip(run.finished) == strip(whole.finished)
+        while process.poll() is None and not (episodes.exists() and episodes.stat().st_size >= goal):
+            time.sleep(0.001)
+        assert process.poll() is None, "it finished before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "killed", attempts=60, progress=False)
+    whole = evaluate(agents.RandomAdmissible(), panel, tmp_path / "whole", attempts=60, progress=False)
+    assert run.complete and strip(run.finished) == strip(whole.finished)
 
 
 def test_a_line_cut_in_the_middle_is_played_again(panel: Panel, tmp_path: Path) -> None:
