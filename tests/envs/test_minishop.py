@@ -24,7 +24,9 @@ SUBSTITUTE = tagger("substitute")
 
 def test_the_generator_is_the_one_of_its_version() -> None:
     # Another digest is another benchmark: raise GENERATOR, make the panels again, then change this.
-    encoded = msgspec.json.encode([product(i) for i in range(200)] + [goal("train", i, 1000) for i in range(200)])
+    encoded = msgspec.json.encode(
+        [product(i) for i in range(200)] + [goal("train", i, 1000) for i in range(200)]
+    )
     assert (generate.GENERATOR, hashlib.sha256(encoded).hexdigest()) == (1, DIGEST)
 
 
@@ -86,8 +88,20 @@ def test_ids_sizes_and_arguments() -> None:
     env, large = MiniShop(), MiniShop(products=2000)
     assert [len(env.tasks(split)) for split in env.splits] == [100_000, 200, 200]
     assert env.task("train/99999").id == "train/99999"
-    assert large.tasks("test")[3].id == "test/3/2000" and large.task("test/3/2000").sha256 != env.task("test/3").sha256
-    for name in ("train/100000", "train/007", "test/3/2000", "test", "test/", "test/-1", "train/\u0663", "test/3/"):
+    assert (
+        large.tasks("test")[3].id == "test/3/2000"
+        and large.task("test/3/2000").sha256 != env.task("test/3").sha256
+    )
+    for name in (
+        "train/100000",
+        "train/007",
+        "test/3/2000",
+        "test",
+        "test/",
+        "test/-1",
+        "train/\u0663",
+        "test/3/",
+    ):
         with pytest.raises(UnknownName):
             env.task(name)
     with pytest.raises(UnknownName):
@@ -124,7 +138,9 @@ def test_the_shopper_sees_only_pages() -> None:
         env.reset(options={"task_id": name})
         other.reset(options={"task_id": name})
         session = other.session
-        session.goal = msgspec.structs.replace(session.goal, asin="X", name="Hat", attributes=["z"], options=["q"])
+        session.goal = msgspec.structs.replace(
+            session.goal, asin="X", name="Hat", attributes=["z"], options=["q"]
+        )
         players, infos = (env.expert("shopper"), other.expert("shopper")), ({}, {})
         for _ in range(12):
             actions = [p.act("", i) for p, i in zip(players, infos, strict=True)]

@@ -18,7 +18,14 @@ from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymEr
 from prosegym.envs.webshop import catalogue as shelves
 from prosegym.envs.webshop import env as webshop
 from prosegym.envs.webshop import nouns
-from prosegym.envs.webshop.catalogue import Catalogue, Goal, Product, frozen_limit, frozen_price, read_products
+from prosegym.envs.webshop.catalogue import (
+    Catalogue,
+    Goal,
+    Product,
+    frozen_limit,
+    frozen_price,
+    read_products,
+)
 from prosegym.envs.webshop.engine import Session, as_data, as_rich_text, as_text
 from prosegym.envs.webshop.reward import Reward, matched_options, reward, same_phrase, type_factor
 
@@ -115,7 +122,10 @@ def test_goals_are_the_originals_in_its_order(installed: Any, test_data: Path) -
             other["attributes"],
         )
         assert without_price(own.instruction) == without_price(other["instruction_text"])
-        assert own.price_upper == shelves.NO_LIMIT or f"lower than {own.price_upper:.2f} dollars" in own.instruction
+        assert (
+            own.price_upper == shelves.NO_LIMIT
+            or f"lower than {own.price_upper:.2f} dollars" in own.instruction
+        )
     humans = webshop.WebShop(goals="human")
     assert [len(humans.tasks(split)) for split in ("test", "dev", "train")] == [13, 0, 0]
 
@@ -164,7 +174,10 @@ def test_type_with_hardly_a_shared_noun_and_with_none_wanted() -> None:
 
 def test_attributes_by_label_name_bullets_description_or_not_at_all() -> None:
     product = a_product(
-        name="Comfy Shoe", bullets=["with arch support", "x"], description="Dries FAST", attributes=["rubber soles"]
+        name="Comfy Shoe",
+        bullets=["with arch support", "x"],
+        description="Dries FAST",
+        attributes=["rubber soles"],
     )
     wanted = ["rubber sole", "comfy", "arch support", "dries fast", "steel toe"]
     assert reward(product, a_goal(attributes=wanted), [], SUBSTITUTE).attributes == 4
@@ -259,7 +272,9 @@ def test_special_searches() -> None:
 
 def test_options_are_chosen_shown_and_forgotten() -> None:
     shoe = a_product(options={"color": ["red", 'the "best"', "grün"], "size": ["9", "red"]})
-    session = played(a_session(shoe), "search[shoe]", "click[a1]", "click[9]", 'click[the "best"]', "click[grün]")
+    session = played(
+        a_session(shoe), "search[shoe]", "click[a1]", "click[9]", 'click[the "best"]', "click[grün]"
+    )
     assert dict(session.state.chosen) == {"size": "9", "color": "grün"}
     # In the url's JSON a quote and an umlaut are escaped, so the page does not show that choice.
     rich = as_rich_text(session)
@@ -317,7 +332,11 @@ def test_receipt() -> None:
 
 def test_structured_pages_say_what_the_texts_say() -> None:
     session = a_session(a_product(options={"size": ["9", "10"]}))
-    assert json.loads(as_data(session)) == {"page": "search", "instruction": "i want a shoe", "buttons": ["Search"]}
+    assert json.loads(as_data(session)) == {
+        "page": "search",
+        "instruction": "i want a shoe",
+        "buttons": ["Search"],
+    }
     page = json.loads(as_data(played(session, "search[shoe]")))
     assert page["products"] == [{"id": "A1", "name": "Red Shoe", "price": "$20.0"}] and page["total"] == 1
     page = json.loads(as_data(played(session, "click[a1]", "click[9]")))
@@ -380,7 +399,10 @@ def test_records_are_cleaned_as_the_original_does(tmp_path: Path) -> None:
     ("records", "message"),
     [
         ([record("A1"), {"asin": "A2"}], r"record 2, line 3: .*missing required field `name`"),
-        ([record("A1"), record("A2"), record("A1")], r"record 3, line 4: .*'A1' was already at record 1, line 2"),
+        (
+            [record("A1"), record("A2"), record("A1")],
+            r"record 3, line 4: .*'A1' was already at record 1, line 2",
+        ),
         ([record("A1", name=3)], r"record 1, line 2: .*`str`, got `int`"),
         ([record("A1", pricing="free")], r"line 2: no price in pricing 'free'"),
         ([record("A1", pricing="$cheap")], r"line 2: "),
@@ -396,7 +418,11 @@ def test_bad_records_are_named(tmp_path: Path, records: list[Any], message: str)
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
-    for text, message in (("{}", "not a JSON array"), ("", "not a JSON array"), ('[{"asin": "A', "record 1, line 1")):
+    for text, message in (
+        ("{}", "not a JSON array"),
+        ("", "not a JSON array"),
+        ('[{"asin": "A', "record 1, line 1"),
+    ):
         path.write_text(text)
         with pytest.raises(CorruptData, match=message):
             list(read_products(path))
@@ -411,7 +437,9 @@ def test_the_full_catalogue_may_repeat_itself(tmp_path: Path) -> None:
 
 
 def test_a_catalogue_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
-    path = written(tmp_path / "p.json", *(record(f"A{i}", name=f"Shoe n{i}", query=f"q{i % 2}") for i in range(30)))
+    path = written(
+        tmp_path / "p.json", *(record(f"A{i}", name=f"Shoe n{i}", query=f"q{i % 2}") for i in range(30))
+    )
     products = list(read_products(path))
     shelves.build(tmp_path / "shop", iter(products))
     folder = tmp_path / "shop"
