@@ -6,6 +6,7 @@ Importing it stays light: an environment's module is imported when the environme
 ENVS: dict[str, str] = {
     "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make",
     "prosegym/Household-v1": "prosegym.envs.alfworld.household:make",
+    "prosegym/InterCodeSQL-v1": "prosegym.envs.sql.env:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 

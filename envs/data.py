@@ -15,6 +15,7 @@ from prosegym.envs.home import home
 
 DATASETS: dict[str, str] = {
     "alfworld": "prosegym.envs.alfworld.official:OFFICIAL",
+    "intercode_sql": "prosegym.envs.sql.data:OFFICIAL",
 }
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 

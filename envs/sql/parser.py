@@ -364,19 +364,23 @@ class Other:
     words: tuple[str, ...] = field(default=())
 
 
-def parse(text: str) -> Any:
+def parse(text: str, lenient: bool = False) -> Any:
     """The tree of the one statement in `text`.
+
+    With `lenient`, three things pass that other systems admit: a reserved word as a table's name, a
+    derived table without an alias, and a space between an aggregate's name and its parenthesis.
 
     Raises:
         SyntaxFault: it is not MySQL.
         Fault: it is more than one statement, or empty.
     """
-    return _Parser(text).statement()
+    return _Parser(text, lenient).statement()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lenient: bool) -> None:
         self.text = text
+        self.lenient = lenient
         self.tokens = tokens(text)
         self.at = 0
         self.depth = 0
@@ -756,6 +760,8 @@ class _Parser:
                 query = self.query()
                 self.need_op(")")
                 self.word("as")
+                if self.lenient and not self.is_name():
+                    return Derived(query, f"derived {self.at}")
                 if not self.is_name():
                     if self.token.kind == "end" or self.is_op(")", ","):
                         raise Fault("Every derived table must have its own alias")
@@ -768,7 +774,7 @@ class _Parser:
             return tree
         if self.word("lateral"):
             self.fail()
-        first = self.name()
+        first = self.name(after_dot=self.lenient)
         second = self.name(True) if self.op(".") else None
         alias = None
         if self.word("as"):
@@ -1008,7 +1014,7 @@ class _Parser:
                 if not call:
                     self.fail()
                 return self.call(low)
-            if call and low not in RESERVED and (low not in _TIGHT or after.start == token.stop):
+            if call and low not in RESERVED and (low not in _TIGHT or after.start == token.stop or self.lenient):
                 self.at += 1
                 return self.call(low)
         if self.is_name():
