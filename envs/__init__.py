@@ -7,6 +7,7 @@ ENVS: dict[str, str] = {
     "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make",
     "prosegym/Household-v1": "prosegym.envs.alfworld.household:make",
     "prosegym/InterCodeSQL-v1": "prosegym.envs.sql.env:make",
+    "prosegym/MiniSQL-v1": "prosegym.envs.sql.mini:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 

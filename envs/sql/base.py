@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from prosegym.envs.core import Outcome, Task, TextEnv
-from prosegym.envs.errors import BadOption, UnknownName, Unsupported
+from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.sql.engine import Answer
 from prosegym.envs.sql.reward import Kendall, reward
 
@@ -113,15 +113,25 @@ class SQLEnv(TextEnv):
         if answer.error is not None or answer.rows is None:
             self.upstream_reward = 0.0
         else:
-            self.upstream_reward = reward(answer.row_texts, self._gold_rows(), self.kendall)
+            self.upstream_reward = reward(answer.row_texts, self._gold_rows(), self._order_rule())
         score = max(0.0, self.upstream_reward)
         self._best = max(self._best, score)
         done = score == 1.0
         invalid = answer.error is not None
-        return Outcome(self._shown_of(answer), score, self._best, done, done and self.stop_at_success, invalid)
+        return Outcome(
+            self._shown_of(answer), score, self._best, done, done and self.stop_at_success, invalid
+        )
+
+    def _order_rule(self) -> Kendall:
+        """How order counts in the present episode."""
+        return self.kendall
 
     def _shown_of(self, answer: Answer) -> str:
-        text = answer.text if answer.rows is None or len(answer.rows) <= self.rows else str(answer.rows[: self.rows])
+        text = (
+            answer.text
+            if answer.rows is None or len(answer.rows) <= self.rows
+            else str(answer.rows[: self.rows])
+        )
         return text if len(text) <= SHOWN else text[:SHOWN]
 
     def _expert(self, name: str) -> _Gold:
@@ -146,6 +156,3 @@ class _Gold:
     def act(self, observation: str, info: Mapping[str, Any]) -> str | None:
         """The gold query until it has been answered."""
         return "submit" if info["success"] else self._query
-
-
-__all__ = ["Database", "SQLEnv", "Unsupported", "same_statement"]

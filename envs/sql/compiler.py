@@ -37,7 +37,9 @@ from prosegym.envs.sql.parser import (
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.schema import Table, fold, is_plain
 
-AGGREGATES = frozenset("count sum avg min max group_concat std stddev variance any_value bit_or bit_and".split())
+AGGREGATES = frozenset(
+    "count sum avg min max group_concat std stddev variance any_value bit_or bit_and".split()
+)
 
 
 class T(NamedTuple):
@@ -127,7 +129,9 @@ class Compiled:
 class Catalog:
     """What a compiler must know of the server: its databases, and where the session is."""
 
-    def __init__(self, dbs: dict[str, dict[str, Table]], types: dict[tuple[str, str], dict[str, tuple[str, str, T]]]) -> None:
+    def __init__(
+        self, dbs: dict[str, dict[str, Table]], types: dict[tuple[str, str], dict[str, tuple[str, str, T]]]
+    ) -> None:
         self.dbs = dbs
         self.types = types
 
@@ -247,11 +251,19 @@ class _Compiler:
             ctes = dict(ctes)
             for cte in tree.ctes:
                 ctes[cte.name.lower()] = cte
-        return self.union(tree, parent, ctes, want) if isinstance(tree, Union) else self.select(tree, parent, ctes, want)
+        return (
+            self.union(tree, parent, ctes, want)
+            if isinstance(tree, Union)
+            else self.select(tree, parent, ctes, want)
+        )
 
     def numbered(self, compiled: Compiled) -> str:
         """The rows of a query in its order, as a table whose last column `_p` is their position."""
-        inner = compiled.sql if compiled.limit != (None, 0) or " LIMIT " in compiled.sql[-40:] else compiled.sql + " LIMIT -1"
+        inner = (
+            compiled.sql
+            if compiled.limit != (None, 0) or " LIMIT " in compiled.sql[-40:]
+            else compiled.sql + " LIMIT -1"
+        )
         names = ", ".join(f"c{i}" for i in range(len(compiled.names)))
         return f"SELECT {names}, row_number() OVER () AS _p FROM ({inner})"
 
@@ -272,10 +284,15 @@ class _Compiler:
                 current = f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM ({both})"
                 continue
             keys = ", ".join(_folded(f"c{i}", t) for i, t in enumerate(types))
-            having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(op.split()[0], "")
+            having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(
+                op.split()[0], ""
+            )
             firsts = f"SELECT {names}, min(_k * 100000000 + _p) AS _m FROM ({both}) GROUP BY {keys}{having}"
             if having:
-                firsts = f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM ({both}) WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND " + ("_a > 0 AND _b > 0" if op.startswith("INTERSECT") else "_a > 0 AND _b = 0")
+                firsts = (
+                    f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM ({both}) WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND "
+                    + ("_a > 0 AND _b > 0" if op.startswith("INTERSECT") else "_a > 0 AND _b = 0")
+                )
             current = f"SELECT {names}, row_number() OVER (ORDER BY _m) AS _p FROM ({firsts})"
         names = ", ".join(f"c{i}" for i in range(len(types)))
         keys_sql = []
@@ -287,11 +304,15 @@ class _Compiler:
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
                 sql = _folded(f"c{at}", types[at])
             else:
-                scope = Scope(None, [Source("", "", {n: (n, f"c{i}", types[i]) for i, n in enumerate(lower)})])
+                scope = Scope(
+                    None, [Source("", "", {n: (n, f"c{i}", types[i]) for i, n in enumerate(lower)})]
+                )
                 scope.where = "order clause"
                 scope.sources[0].sql = "u"
                 if isinstance(expr, Col) and expr.table:
-                    raise Fault(f"Table '{expr.table}' from one of the SELECTs cannot be used in global ORDER clause")
+                    raise Fault(
+                        f"Table '{expr.table}' from one of the SELECTs cannot be used in global ORDER clause"
+                    )
                 x = self.expr(expr, scope)
                 sql = _folded(x.sql, x.type)
             keys_sql.append(sql + (" DESC" if descending else ""))
@@ -318,12 +339,17 @@ class _Compiler:
             else:
                 items.append(item)
         scope.grouped = bool(tree.group)
-        aggregated = bool(tree.group) or any(has_aggregate(i.expr) for i in items) or has_aggregate(tree.having or ()) or (
-            any(has_aggregate(e) for e, _ in tree.order)
+        aggregated = (
+            bool(tree.group)
+            or any(has_aggregate(i.expr) for i in items)
+            or has_aggregate(tree.having or ())
+            or (any(has_aggregate(e) for e, _ in tree.order))
         )
         scope.aggregating = True
         outputs = [self.expr(item.expr, scope) for item in items]
-        names = tuple(item.alias or (item.expr.name if isinstance(item.expr, Col) else item.text) for item in items)
+        names = tuple(
+            item.alias or (item.expr.name if isinstance(item.expr, Col) else item.text) for item in items
+        )
         for item in items:
             if item.alias:
                 scope.aliases.setdefault(item.alias.lower(), item)
@@ -354,7 +380,9 @@ class _Compiler:
             elif isinstance(expr, Col) and expr.table is None:
                 found = self.find(expr, scope, local=True, quiet=True)
                 alias = scope.aliases.get(expr.name.lower())
-                if alias is not None and (found is None or (alias.alias and not isinstance(alias.expr, Col) and found is None)):
+                if alias is not None and (
+                    found is None or (alias.alias and not isinstance(alias.expr, Col) and found is None)
+                ):
                     if has_aggregate(alias.expr):
                         raise Fault(f"Can't group on '{expr.name}'")
                     expr = alias.expr
@@ -411,13 +439,19 @@ class _Compiler:
         local = [x for x in grouped if x.source is None or x.source in scope.sources]
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
         by_group = ", ".join(_folded(x.sql, x.type) for x in local) or "NULL"
-        windowed = any(isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query))
+        windowed = any(
+            isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
+        )
         n = len(outputs)
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
         cut = ", ".join(_folded(f"c{i}", x.type) for i, x in enumerate(outputs))
         keys = [_folded(x.sql, x.type) + (" DESC" if d else "") for _, x, d in order]
-        limit = f" LIMIT {-1 if tree.limit is None else tree.limit} OFFSET {tree.offset}" if tree.limit is not None else ""
+        limit = (
+            f" LIMIT {-1 if tree.limit is None else tree.limit} OFFSET {tree.offset}"
+            if tree.limit is not None
+            else ""
+        )
         tests = [f"({t})" for t in ((where,) if aggregated or tree.distinct else (where, having)) if t]
         body = f" FROM {source_sql}" if source_sql else ""
         body += f" WHERE {' AND '.join(tests)}" if tests else ""
@@ -438,15 +472,33 @@ class _Compiler:
             sql += f" ORDER BY {', '.join([*by, 'min(_r)'])}{limit}"
         else:
             if tree.distinct:
-                grouping = " GROUP BY " + ", ".join(_folded(x.sql, x.type) for x in outputs if x.source is None or x.source in scope.sources) + grouping
+                grouping = (
+                    " GROUP BY "
+                    + ", ".join(
+                        _folded(x.sql, x.type)
+                        for x in outputs
+                        if x.source is None or x.source in scope.sources
+                    )
+                    + grouping
+                )
             if not order or not wants_order or single or windowed or not position:
-                by = [*keys, position] if position and wants_order and not single else keys if wants_order else []
-                sql = f"SELECT {columns}{body}{grouping}" + (f" ORDER BY {', '.join(by)}" if by else "") + limit
+                by = (
+                    [*keys, position]
+                    if position and wants_order and not single
+                    else keys
+                    if wants_order
+                    else []
+                )
+                sql = (
+                    f"SELECT {columns}{body}{grouping}" + (f" ORDER BY {', '.join(by)}" if by else "") + limit
+                )
             else:
                 extra = "".join(f", {_folded(x.sql, x.type)} AS k{i}" for i, (_, x, _) in enumerate(order))
                 by = [_folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
                 before = self.outward
-                inner = f"SELECT {columns}{extra}, row_number() OVER (ORDER BY {position}) AS _p{body}{grouping}"
+                inner = (
+                    f"SELECT {columns}{extra}, row_number() OVER (ORDER BY {position}) AS _p{body}{grouping}"
+                )
                 ranked = f"SELECT {names_sql}, _p, dense_rank() OVER (ORDER BY {', '.join(by)}) AS _d FROM ({inner})"
                 if tree is self.outermost:
                     # The engine sorts: ties come out as filesort leaves them.
@@ -470,7 +522,9 @@ class _Compiler:
             group_names = frozenset(at) if covered else None
         types = tuple(x.type for x in outputs)
         result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
-        return Compiled(self.numbered(result), names, types, single, group_names) if want == "table" else result
+        return (
+            Compiled(self.numbered(result), names, types, single, group_names) if want == "table" else result
+        )
 
     def rollup(self, outputs: list[X], grouped: list[X], from_sql: str, where_sql: str, having: str) -> str:
         """GROUP BY ... WITH ROLLUP: one query per prefix of the group, sums after their parts."""
@@ -478,7 +532,10 @@ class _Compiler:
         for depth in range(len(grouped), -1, -1):
             gone = {x.sql for x in grouped[depth:]}
             cols = ", ".join(f"{'NULL' if x.sql in gone else x.sql} AS c{i}" for i, x in enumerate(outputs))
-            marks = ", ".join(f"{int(i >= depth)} AS g{i}, {_folded(x.sql, x.type) if i < depth else 'NULL'} AS h{i}" for i, x in enumerate(grouped))
+            marks = ", ".join(
+                f"{int(i >= depth)} AS g{i}, {_folded(x.sql, x.type) if i < depth else 'NULL'} AS h{i}"
+                for i, x in enumerate(grouped)
+            )
             by = " GROUP BY " + ", ".join(_folded(x.sql, x.type) for x in grouped[:depth]) if depth else ""
             test = f" HAVING {having}" if having else ""
             parts.append(f"SELECT {cols}, {marks}{from_sql}{where_sql}{by}{test}")
@@ -522,7 +579,9 @@ class _Compiler:
                 left = f"({left})" if isinstance(node.left, Join) else left
                 return f"{right} LEFT JOIN {left} ON {condition or '1'}"
             word = "LEFT JOIN" if node.kind == "left" else "JOIN"
-            return f"{left} {word} {right}" + (f" ON {condition}" if condition else " ON 1" if node.kind == "left" else "")
+            return f"{left} {word} {right}" + (
+                f" ON {condition}" if condition else " ON 1" if node.kind == "left" else ""
+            )
 
         return build
 
@@ -548,7 +607,10 @@ class _Compiler:
         return " AND ".join(tests)
 
     def add(self, scope: Scope, source: Source) -> None:
-        if any(s.alias.lower() == source.alias.lower() and (s.db == source.db or s.derived or source.derived) for s in scope.sources):
+        if any(
+            s.alias.lower() == source.alias.lower() and (s.db == source.db or s.derived or source.derived)
+            for s in scope.sources
+        ):
             raise Fault(f"Not unique table/alias: '{source.alias}'")
         scope.sources.append(source)
 
@@ -565,7 +627,9 @@ class _Compiler:
 
     def cte(self, cte: Cte, alias: str, scope: Scope) -> str:
         rest = {k: v for k, v in scope.ctes.items() if k != cte.name.lower()}
-        if cte.recursive and any(isinstance(n, TableRef) and n.name.lower() == cte.name.lower() for n in walk(cte.query)):
+        if cte.recursive and any(
+            isinstance(n, TableRef) and n.name.lower() == cte.name.lower() for n in walk(cte.query)
+        ):
             return self.recursive(cte, alias, scope, rest)
         compiled = self.query(cte.query, None, rest, "table")
         self.add(scope, self.derived(alias, compiled, cte.columns))
@@ -574,7 +638,9 @@ class _Compiler:
     def recursive(self, cte: Cte, alias: str, scope: Scope, rest: dict[str, Cte]) -> str:
         query = cte.query
         if not isinstance(query, Union) or len(query.parts) != 2:
-            raise Fault(f"Recursive Common Table Expression '{cte.name}' should have one or more non-recursive query blocks followed by one or more recursive ones")
+            raise Fault(
+                f"Recursive Common Table Expression '{cte.name}' should have one or more non-recursive query blocks followed by one or more recursive ones"
+            )
         seed = self.query(query.parts[0], None, rest, "set")
         name = self.fresh("r")
         source = self.derived(cte.name, seed, cte.columns)
@@ -593,7 +659,9 @@ class _Compiler:
 
     def recursive_step(self, tree: Any, name: str, marker: _RecursiveSource, ctes: dict[str, Cte]) -> str:
         if not isinstance(tree, Select) or tree.group or tree.order or tree.distinct:
-            raise Fault(f"Recursive Common Table Expression '{name}' can contain neither aggregation nor window functions in recursive query block")
+            raise Fault(
+                f"Recursive Common Table Expression '{name}' can contain neither aggregation nor window functions in recursive query block"
+            )
         scope = Scope(None, ctes=ctes)
         self.marker = (name, marker)
         source = self.marked(tree.source, scope)
@@ -608,7 +676,10 @@ class _Compiler:
         name, marker = self.marker
         if isinstance(node, TableRef) and node.db is None and node.name.lower() == name:
             sql = self.fresh("t")
-            self.add(scope, Source(node.alias or node.name, sql, marker.source.columns, derived=marker.source.derived))
+            self.add(
+                scope,
+                Source(node.alias or node.name, sql, marker.source.columns, derived=marker.source.derived),
+            )
             return f"{marker.name} AS {sql}"
         if isinstance(node, Join):
             left, right = self.marked(node.left, scope), self.marked(node.right, scope)
@@ -626,7 +697,9 @@ class _Compiler:
 
     def derived(self, alias: str, compiled: Compiled, columns: tuple[str, ...]) -> Source:
         if columns and len(columns) != len(compiled.names):
-            raise Fault("In definition of view, derived table or common table expression, SELECT list and column names list have different column counts")
+            raise Fault(
+                "In definition of view, derived table or common table expression, SELECT list and column names list have different column counts"
+            )
         names = columns or compiled.names
         known: dict[str, tuple[str, str, T]] = {}
         for i, (name, kind) in enumerate(zip(names, compiled.types, strict=True)):
@@ -655,10 +728,16 @@ class _Compiler:
                         done.add(name)
                         items.append(Item(Col(s.columns[name][0], s.alias), None, s.columns[name][0]))
             for s in chosen:
-                items.extend(Item(Col(s.columns[n][0], s.alias), None, s.columns[n][0]) for n in s.columns if n not in shared)
+                items.extend(
+                    Item(Col(s.columns[n][0], s.alias), None, s.columns[n][0])
+                    for n in s.columns
+                    if n not in shared
+                )
             return items
         for s in chosen:
-            items.extend(Item(Col(declared, s.alias), None, declared) for declared, _, _ in s.columns.values())
+            items.extend(
+                Item(Col(declared, s.alias), None, declared) for declared, _, _ in s.columns.values()
+            )
         return items
 
     # Names.
@@ -713,9 +792,19 @@ class _Compiler:
                                         return g
                             return item.expr
                     for item in items:
-                        if not item.alias and not isinstance(item.expr, Col) and item.text.lower() == node.name.lower():
+                        if (
+                            not item.alias
+                            and not isinstance(item.expr, Col)
+                            and item.text.lower() == node.name.lower()
+                        ):
                             return item.expr
-                    matching = [i.expr for i in items if not i.alias and isinstance(i.expr, Col) and i.expr.name.lower() == node.name.lower()]
+                    matching = [
+                        i.expr
+                        for i in items
+                        if not i.alias
+                        and isinstance(i.expr, Col)
+                        and i.expr.name.lower() == node.name.lower()
+                    ]
                     if matching:
                         refs = {self.expr(m, scope).sql for m in matching}
                         if len(refs) == 1:
@@ -723,7 +812,10 @@ class _Compiler:
                         raise Fault(f"Column '{node.name}' in {scope.where} is ambiguous")
                 if having:
                     found = self.find(node, scope, local=True, quiet=True)
-                    known = {self.expr(e, scope).sql for e in [*group, *(i.expr for i in items if isinstance(i.expr, Col))]}
+                    known = {
+                        self.expr(e, scope).sql
+                        for e in [*group, *(i.expr for i in items if isinstance(i.expr, Col))]
+                    }
                     if found is not None and found.sql in known:
                         return node
                     if found is not None or scope.parent is None or self.find(node, scope.parent) is None:
@@ -739,7 +831,9 @@ class _Compiler:
                 deeper = inside or (isinstance(node, Func) and node.name in AGGREGATES and node.over is None)
                 values = {f.name: getattr(node, f.name) for f in fields(node)}
                 changed = {
-                    k: swap(v, deeper) if isinstance(v, tuple) or (is_dataclass(v) and not isinstance(v, type)) else v
+                    k: swap(v, deeper)
+                    if isinstance(v, tuple) or (is_dataclass(v) and not isinstance(v, type))
+                    else v
                     for k, v in values.items()
                 }
                 return type(node)(**changed) if changed != values else node
@@ -754,7 +848,9 @@ class _Compiler:
         """Columns of this query's own tables that stand in an expression outside aggregates."""
 
         def stop(node: Any) -> bool:
-            return _is_query(node) or (isinstance(node, Func) and node.name in AGGREGATES and node.over is None)
+            return _is_query(node) or (
+                isinstance(node, Func) and node.name in AGGREGATES and node.over is None
+            )
 
         found = []
         for node in walk(expr, stop):
@@ -774,7 +870,16 @@ class _Compiler:
 
     # ONLY_FULL_GROUP_BY.
 
-    def check_group(self, tree: Select, items: list[Item], names: tuple[str, ...], group: list[Any], grouped: list[X], order: list[tuple[Any, X, bool]], scope: Scope) -> None:
+    def check_group(
+        self,
+        tree: Select,
+        items: list[Item],
+        names: tuple[str, ...],
+        group: list[Any],
+        grouped: list[X],
+        order: list[tuple[Any, X, bool]],
+        scope: Scope,
+    ) -> None:
         determined = self.determined(tree, grouped, scope)
         sqls = {x.sql for x in grouped}
 
@@ -790,12 +895,22 @@ class _Compiler:
                         return None
             if isinstance(expr, Col):
                 x = self.find(expr, scope, local=True, quiet=True)
-                return x if x is not None and (x.source, x.column) not in determined and x.sql not in sqls else None
+                return (
+                    x
+                    if x is not None and (x.source, x.column) not in determined and x.sql not in sqls
+                    else None
+                )
             if isinstance(expr, In) and not isinstance(expr.items, tuple):
                 return missing(expr.value)
             if isinstance(expr, Sub):
                 return None
-            children: Iterable[Any] = expr if isinstance(expr, tuple) else (getattr(expr, f.name) for f in fields(expr)) if is_dataclass(expr) else ()
+            children: Iterable[Any] = (
+                expr
+                if isinstance(expr, tuple)
+                else (getattr(expr, f.name) for f in fields(expr))
+                if is_dataclass(expr)
+                else ()
+            )
             for child in children:
                 if isinstance(child, tuple) or (is_dataclass(child) and not isinstance(child, type)):
                     if found := missing(child):
@@ -830,7 +945,10 @@ class _Compiler:
         equalities: list[tuple[X, X | None]] = []
         for condition in self.conjuncts(tree):
             if isinstance(condition, Op) and condition.name in ("=", "<=>"):
-                a, b = (self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None for e in condition.args)
+                a, b = (
+                    self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None
+                    for e in condition.args
+                )
                 if a is not None and b is not None:
                     equalities.append((a, b))
                 elif a is not None and self.constant(condition.args[1], scope):
@@ -862,7 +980,11 @@ class _Compiler:
     def keys_of(self, source: Source) -> list[tuple[str, ...]]:
         if source.table is not None:
             required = {c.name.lower() for c in source.table.columns if not c.nullable}
-            return [tuple(c.lower() for c in k.columns) for k in source.table.keys if k.unique and required.issuperset(c.lower() for c in k.columns)]
+            return [
+                tuple(c.lower() for c in k.columns)
+                for k in source.table.keys
+                if k.unique and required.issuperset(c.lower() for c in k.columns)
+            ]
         if source.derived is not None and source.derived.keys:
             return [tuple(source.derived.keys)]
         return [()] if source.derived is not None and source.derived.single else []
@@ -921,7 +1043,9 @@ class _Compiler:
             return x
         if kind == "int":
             return X(f"CAST({x.sql} AS TEXT)", T("str"))
-        return X(f"my_text({x.sql}, {quote(kind)}, {'NULL' if x.type.scale is None else x.type.scale})", T("str"))
+        return X(
+            f"my_text({x.sql}, {quote(kind)}, {'NULL' if x.type.scale is None else x.type.scale})", T("str")
+        )
 
     def compare(self, op: str, a: X, b: X) -> str:
         """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
@@ -947,7 +1071,9 @@ class _Compiler:
         kinds = {x.type.kind, other.type.kind}
         if x.type.kind == "str":
             if x.const is not None:
-                value = _temporal(x.const, "datetime" if "datetime" in kinds else "date" if "date" in kinds else "time")
+                value = _temporal(
+                    x.const, "datetime" if "datetime" in kinds else "date" if "date" in kinds else "time"
+                )
                 if value is None:
                     wanted = "DATETIME" if "datetime" in kinds else "DATE" if "date" in kinds else "TIME"
                     if wanted == "TIME":
@@ -1005,7 +1131,10 @@ class _Compiler:
             x = self.scalar(e.args[0], scope)
             if name == "IS NULL":
                 return X(f"({x.sql} IS NULL)", INT)
-            return X(f"(coalesce({self.number(x).sql}, {0 if name == 'IS TRUE' else 1}) {'<>' if name == 'IS TRUE' else '='} 0)", INT)
+            return X(
+                f"(coalesce({self.number(x).sql}, {0 if name == 'IS TRUE' else 1}) {'<>' if name == 'IS TRUE' else '='} 0)",
+                INT,
+            )
         if name == "BETWEEN":
             x, low, high = (self.scalar(a, scope) for a in e.args)
             return X(f"({self.compare('>=', x, low)} AND {self.compare('<=', x, high)})", INT)
@@ -1070,7 +1199,10 @@ class _Compiler:
                 test = self.in_query(left, right.query, scope)
                 return X(f"({test})" if name == "=" else f"(NOT {test})", INT)
             raise Fault(f"Operand should contain {len(left.items) if isinstance(left, Row) else 1} column(s)")
-        tests = [self.compare("=", self.scalar(a, scope), self.scalar(b, scope)) for a, b in zip(left.items, right.items, strict=True)]
+        tests = [
+            self.compare("=", self.scalar(a, scope), self.scalar(b, scope))
+            for a, b in zip(left.items, right.items, strict=True)
+        ]
         joined = " AND ".join(tests)
         if name in ("=", "<=>"):
             return X(f"({joined})", INT)
@@ -1099,7 +1231,11 @@ class _Compiler:
         return X(f"(NOT ({tests}))" if e.negated else f"({tests})", INT)
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
-        if isinstance(query, (Select, Union)) and query.limit is not None and not (isinstance(query, Select) and query.source is None):
+        if (
+            isinstance(query, (Select, Union))
+            and query.limit is not None
+            and not (isinstance(query, Select) and query.source is None)
+        ):
             raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
         values = value.items if isinstance(value, Row) else (value,)
         compiled = self.query(query, scope, scope.ctes, "set")
@@ -1117,11 +1253,19 @@ class _Compiler:
                 return f"{x.sql} COLLATE {coll} IN ({compiled.sql})"
         pairs = list(zip(xs, compiled.types, strict=True))
         if all(x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind for x, y in pairs):
-            left = ", ".join(f"{x.sql} COLLATE {'NOCASE' if x.type.plain and y.plain else 'mysql'}" if y.kind == "str" else x.sql for x, y in pairs)
+            left = ", ".join(
+                f"{x.sql} COLLATE {'NOCASE' if x.type.plain and y.plain else 'mysql'}"
+                if y.kind == "str"
+                else x.sql
+                for x, y in pairs
+            )
             return f"({left}) IN ({compiled.sql})"
         # NULLs as IN has them: unknown where no row matches and one is, or might be, NULL.
         name = self.fresh("q")
-        tests = [self.compare("=", x, X(f"{name}.c{i}", t)) for i, (x, t) in enumerate(zip(xs, compiled.types, strict=True))]
+        tests = [
+            self.compare("=", x, X(f"{name}.c{i}", t))
+            for i, (x, t) in enumerate(zip(xs, compiled.types, strict=True))
+        ]
         joined = " AND ".join(f"({t})" for t in tests)
         return (
             f"(SELECT CASE WHEN max(({joined}) IS TRUE) THEN 1 WHEN max(({joined}) IS NULL) THEN NULL ELSE 0 END "
@@ -1151,7 +1295,7 @@ class _Compiler:
             return X(f"EXISTS ({compiled.sql})", INT)
         compiled = self.query(e.query, scope, scope.ctes, "set")
         if len(compiled.types) != 1:
-            raise Fault(f"Operand should contain 1 column(s)")
+            raise Fault("Operand should contain 1 column(s)")
         kind = compiled.types[0]
         if compiled.single:
             return X(f"({compiled.sql})", kind)
@@ -1227,15 +1371,27 @@ class _Compiler:
         args = [self.scalar(a, scope) for a in e.args if not isinstance(a, Star)]
         parts = []
         if over.partition:
-            parts.append("PARTITION BY " + ", ".join(_folded(x.sql, x.type) for x in (self.scalar(p, scope) for p in over.partition)))
+            parts.append(
+                "PARTITION BY "
+                + ", ".join(_folded(x.sql, x.type) for x in (self.scalar(p, scope) for p in over.partition))
+            )
         if over.order:
-            parts.append("ORDER BY " + ", ".join(_folded(x.sql, x.type) + (" DESC" if d else "") for x, d in ((self.scalar(o, scope), d) for o, d in over.order)))
+            parts.append(
+                "ORDER BY "
+                + ", ".join(
+                    _folded(x.sql, x.type) + (" DESC" if d else "")
+                    for x, d in ((self.scalar(o, scope), d) for o, d in over.order)
+                )
+            )
         if over.frame:
             parts.append(over.frame)
         name = e.name
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
         kind = INT
-        if name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value") and args:
+        if (
+            name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value")
+            and args
+        ):
             kind = _aggregate_type(name, args[0].type)
         elif name in ("percent_rank", "cume_dist"):
             kind = DOUBLE
@@ -1271,16 +1427,23 @@ class _Compiler:
             return X(f"max({x.sql})", x.type)
         if name == "count":
             if len(args) > 1:
-                keys = " || char(31) || ".join(f"my_fold(CAST({a.sql} AS TEXT))" if a.type.kind == "str" else f"CAST({a.sql} AS TEXT)" for a in args)
+                keys = " || char(31) || ".join(
+                    f"my_fold(CAST({a.sql} AS TEXT))" if a.type.kind == "str" else f"CAST({a.sql} AS TEXT)"
+                    for a in args
+                )
                 return X(f"count(DISTINCT {keys})", INT)
             return X(f"count({word}{_folded(x.sql, x.type) if e.distinct else x.sql})", INT)
         if name in ("min", "max"):
             return X(f"{name}({_folded(x.sql, x.type)})", x.type)
         if name == "group_concat":
-            body = args[0] if len(args) == 1 else X("(" + " || ".join(self.text(a).sql for a in args) + ")", STR)
+            body = (
+                args[0] if len(args) == 1 else X("(" + " || ".join(self.text(a).sql for a in args) + ")", STR)
+            )
             body = self.text(body)
             if e.order or e.distinct:
-                order = "".join(f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order))
+                order = "".join(
+                    f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
+                )
                 return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
             return X(f"group_concat({body.sql}, {quote(e.separator)})", STR)
         n = self.number(x)
@@ -1366,7 +1529,9 @@ def _merged(xs: list[X]) -> T:
     return kind
 
 
-_DATE = re.compile(r"\s*(\d{4}|\d{2})[^\d\s](\d{1,2})[^\d\s](\d{1,2})(?:[T\s]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?)?\s*$")
+_DATE = re.compile(
+    r"\s*(\d{4}|\d{2})[^\d\s](\d{1,2})[^\d\s](\d{1,2})(?:[T\s]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?)?\s*$"
+)
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d))?$")
 
 
@@ -1412,7 +1577,13 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         sign = "-" if e.name == "date_sub" else ""
         unit = e.args[1].unit
         small = unit in ("hour", "minute", "second", "microsecond")
-        kind = T("datetime") if x.type.kind == "datetime" or (x.type.kind == "date" and small) else T("date") if x.type.kind == "date" else T("str")
+        kind = (
+            T("datetime")
+            if x.type.kind == "datetime" or (x.type.kind == "date" and small)
+            else T("date")
+            if x.type.kind == "date"
+            else T("str")
+        )
         return X(f"my_date_add({x.sql}, {sign}({amount.sql}), {quote(unit)})", kind)
     known = FUNCTIONS.get(e.name)
     if known is None:

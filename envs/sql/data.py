@@ -69,7 +69,9 @@ class InterCodeSQLData:
             paths = sorted(source.rglob(name))
             if not paths:
                 raise ProsegymError(f"{source}: no {name} in it")
-            content = next((c for c in (p.read_bytes() for p in paths) if hashlib.sha256(c).hexdigest() == sha256), None)
+            content = next(
+                (c for c in (p.read_bytes() for p in paths) if hashlib.sha256(c).hexdigest() == sha256), None
+            )
             if content is None:
                 raise CorruptData(
                     f"{paths[0]}: not the published file (SHA-256 {sha256[:16]}... expected); get it again from {URL}{name}"

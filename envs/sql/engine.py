@@ -57,7 +57,9 @@ class Answer:
 class Server:
     """Databases in one SQLite connection; statements change nothing."""
 
-    def __init__(self, dbs: dict[str, dict[str, Table]], *, uncounted: frozenset[str] = frozenset(), cache: int = 4096) -> None:
+    def __init__(
+        self, dbs: dict[str, dict[str, Table]], *, uncounted: frozenset[str] = frozenset(), cache: int = 4096
+    ) -> None:
         """Build every table.
 
         Args:
@@ -71,9 +73,15 @@ class Server:
             for table in self.dbs.get(db, {}).values():
                 table.counted = False
         self.dbs["information_schema"] = _information_schema(dbs)
-        types = {(db, name): column_types(table) for db, tables in self.dbs.items() for name, table in tables.items()}
+        types = {
+            (db, name): column_types(table)
+            for db, tables in self.dbs.items()
+            for name, table in tables.items()
+        }
         self.catalog = Catalog(self.dbs, types)
-        self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=512)
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=512
+        )
         self._fault: str | None = None
         functions.install(self.connection, self._set_fault, self._variable)
         for db, tables in self.dbs.items():
@@ -176,7 +184,9 @@ class Server:
     def _other(self, tree: Other) -> Answer:
         if tree.verb in ("set", "begin", "commit", "rollback", "start", "savepoint", "do", "unlock"):
             return Answer()
-        return Answer(error="The MySQL server is running with the --read-only option so it cannot execute this statement")
+        return Answer(
+            error="The MySQL server is running with the --read-only option so it cannot execute this statement"
+        )
 
     def _execute(self, compiled: Compiled) -> Answer:
         budget = STEPS // _TICK
@@ -202,7 +212,9 @@ class Server:
             if self._fault is not None:
                 return Answer(error=self._fault)
             if "interrupted" in str(error):
-                return Answer(error="Query execution was interrupted, maximum statement execution time exceeded")
+                return Answer(
+                    error="Query execution was interrupted, maximum statement execution time exceeded"
+                )
             return Answer(error=f"{error}")
         except (sqlite3.Error, OverflowError, MemoryError) as error:
             return Answer(error=f"{error}")
@@ -210,7 +222,9 @@ class Server:
             self.connection.set_progress_handler(None, 0)
         if compiled.sorts:
             count, offset = compiled.limit
-            order = filesort([row[-1] for row in raw], None if count is None else count + offset, compiled.counted)
+            order = filesort(
+                [row[-1] for row in raw], None if count is None else count + offset, compiled.counted
+            )
             raw = [raw[i][:-1] for i in order[offset:]]
         return Answer(convert(raw, compiled.types))
 
@@ -250,14 +264,23 @@ class Server:
             name = (tree.name or "").lower()
             if name not in self.dbs:
                 raise Fault(f"Unknown database '{name}'")
-            return [(name, f"CREATE DATABASE `{name}` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci */ /*!80016 DEFAULT ENCRYPTION='N' */")]
+            return [
+                (
+                    name,
+                    f"CREATE DATABASE `{name}` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci */ /*!80016 DEFAULT ENCRYPTION='N' */",
+                )
+            ]
         if what == "create view":
             raise Fault(f"'{db}.{self._table(tree.name or '', tree.db, db).name}' is not VIEW")
         if what == "variables":
             return [(n, str(v)) for n, v in sorted(VARIABLES.items()) if kept(n)]
         if what == "table status":
             names = sorted(self.dbs[(tree.db or db).lower()])
-            return [(n, "InnoDB", 10, "Dynamic", len(self.dbs[(tree.db or db).lower()][n].rows)) for n in names if kept(n)]
+            return [
+                (n, "InnoDB", 10, "Dynamic", len(self.dbs[(tree.db or db).lower()][n].rows))
+                for n in names
+                if kept(n)
+            ]
         if what == "grants":
             return [("GRANT ALL PRIVILEGES ON *.* TO `admin`@`%`",)]
         return []
@@ -293,7 +316,25 @@ def _indexes(table: Table) -> Rows:
         for i, name in enumerate(key.columns, 1):
             distinct = len({tuple(row[j] for j in at[:i]) for row in table.rows})
             nullable = "YES" if table.columns[at[i - 1]].nullable else ""
-            out.append((table.name, int(not key.unique), key.name, i, name, "A", distinct, None, None, nullable, "BTREE", "", "", "YES", None))
+            out.append(
+                (
+                    table.name,
+                    int(not key.unique),
+                    key.name,
+                    i,
+                    name,
+                    "A",
+                    distinct,
+                    None,
+                    None,
+                    nullable,
+                    "BTREE",
+                    "",
+                    "",
+                    "YES",
+                    None,
+                )
+            )
     return out
 
 
@@ -332,7 +373,9 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
             numbered = sorted(enumerate(table.columns, 1), key=lambda p: p[1].name.lower())
             for i, c in numbered:
                 text = c.kind == "str"
-                width = int(m[1]) if (m := re.search(r"\((\d+)", c.type)) and text else 65535 if text else None
+                width = (
+                    int(m[1]) if (m := re.search(r"\((\d+)", c.type)) and text else 65535 if text else None
+                )
                 octets = None if width is None else width if c.base == "text" else width * 4
                 precision = {"int": 10, "double": 22, "float": 12}.get(c.kind)
                 if c.kind in ("dec", "float") and (m := re.search(r"\((\d+)", c.type)):
@@ -353,7 +396,26 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
                         for i, c in enumerate(key.columns, 1)
                     )
                 statistics.extend(
-                    ("def", db, name, int(not key.unique), db, key.name, i, c, "A", rows, None, None, "", "BTREE", "", "", "YES", None)
+                    (
+                        "def",
+                        db,
+                        name,
+                        int(not key.unique),
+                        db,
+                        key.name,
+                        i,
+                        c,
+                        "A",
+                        rows,
+                        None,
+                        None,
+                        "",
+                        "BTREE",
+                        "",
+                        "",
+                        "YES",
+                        None,
+                    )
                     for i, c in enumerate(key.columns, 1)
                 )
             for title, cs, other, others in table.foreign:
@@ -376,7 +438,9 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
             made("views", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION", []),
         )
     }  # fmt: skip
-    found_tables["columns"].keys.append(Key(ORDINAL, ("TABLE_SCHEMA", "TABLE_NAME", "ORDINAL_POSITION"), False))
+    found_tables["columns"].keys.append(
+        Key(ORDINAL, ("TABLE_SCHEMA", "TABLE_NAME", "ORDINAL_POSITION"), False)
+    )
     return found_tables
 
 

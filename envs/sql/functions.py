@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 Builder = Callable[["_Compiler", "list[X]"], "X"]
 
 
-def _made(template: str, kind: str, scale: int | None = None, plain: bool = True, texts: bool = False, numbers: bool = False) -> Builder:
+def _made(
+    template: str,
+    kind: str,
+    scale: int | None = None,
+    plain: bool = True,
+    texts: bool = False,
+    numbers: bool = False,
+) -> Builder:
     """A builder from a template in which {0}, {1}, ... are the arguments and {all} all of them."""
 
     def build(compiler: _Compiler, args: list[X]) -> X:
@@ -73,7 +80,10 @@ def _round(compiler: _Compiler, args: list[X]) -> X:
     digits = 0
     if len(args) > 1:
         if args[1].const is None:
-            return X(f"my_round({x.sql}, {compiler.number(args[1]).sql})", T("double") if x.type.kind != "int" else x.type)
+            return X(
+                f"my_round({x.sql}, {compiler.number(args[1]).sql})",
+                T("double") if x.type.kind != "int" else x.type,
+            )
         digits = int(float(args[1].const))
     if x.type.kind in ("int", "null"):
         return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", T("int"))
@@ -97,7 +107,10 @@ def _whole(name: str) -> Builder:
 
         x = compiler.number(args[0])
         exact = x.type.kind in ("int", "dec", "null")
-        return X(f"my_{name}({x.sql})" if exact else f"CAST(my_{name}({x.sql}) AS REAL)", T("int") if exact else T("double"))
+        return X(
+            f"my_{name}({x.sql})" if exact else f"CAST(my_{name}({x.sql}) AS REAL)",
+            T("int") if exact else T("double"),
+        )
 
     return build
 
@@ -112,7 +125,9 @@ def _absolute(compiler: _Compiler, args: list[X]) -> X:
 def _locate(compiler: _Compiler, args: list[X]) -> X:
     from prosegym.envs.sql.compiler import INT, X
 
-    return X(f"my_locate({', '.join(compiler.text(a).sql if i < 2 else a.sql for i, a in enumerate(args))})", INT)
+    return X(
+        f"my_locate({', '.join(compiler.text(a).sql if i < 2 else a.sql for i, a in enumerate(args))})", INT
+    )
 
 
 def _instr(compiler: _Compiler, args: list[X]) -> X:
@@ -123,7 +138,10 @@ def _concat(compiler: _Compiler, args: list[X]) -> X:
     from prosegym.envs.sql.compiler import T, X
 
     args = [compiler.text(a) for a in args]
-    return X("(" + " || ".join(a.sql for a in args) + ")", T("str", None, all(a.type.plain for a in args) and len(args) == 1))
+    return X(
+        "(" + " || ".join(a.sql for a in args) + ")",
+        T("str", None, all(a.type.plain for a in args) and len(args) == 1),
+    )
 
 
 def _replace(compiler: _Compiler, args: list[X]) -> X:
@@ -143,7 +161,13 @@ def _str_to_date(compiler: _Compiler, args: list[X]) -> X:
     from prosegym.envs.sql.compiler import T, X
 
     pattern = args[1].const or ""
-    kind = "datetime" if re.search("%[HhIikrTSsp]", pattern) and re.search("%[YymcdeDjMb]", pattern) else "time" if re.search("%[HhIikrTSsp]", pattern) else "date"
+    kind = (
+        "datetime"
+        if re.search("%[HhIikrTSsp]", pattern) and re.search("%[YymcdeDjMb]", pattern)
+        else "time"
+        if re.search("%[HhIikrTSsp]", pattern)
+        else "date"
+    )
     return X(f"my_str_to_date({compiler.text(args[0]).sql}, {args[1].sql}, {kind!r})", T(kind))
 
 
@@ -386,7 +410,11 @@ def _pad(text: Any, width: Any, fill: Any, left: bool) -> str | None:
 
 def _part(value: Any, what: str) -> int | None:
     when = moment(value)
-    if when is None and what in ("hour", "minute", "second") and (match := re.match(r"(\d+):(\d+)(?::(\d+))?", str(value))):
+    if (
+        when is None
+        and what in ("hour", "minute", "second")
+        and (match := re.match(r"(\d+):(\d+)(?::(\d+))?", str(value)))
+    ):
         return int(match[("hour", "minute", "second").index(what) + 1] or 0)
     if when is None:
         if what in ("year", "month", "day") and (match := re.match(r"(\d{4})-(\d\d)-(\d\d)", str(value))):
@@ -464,7 +492,9 @@ def _date_add(value: Any, amount: Any, unit: str) -> str | None:
         year, month = divmod(months, 12)
         import calendar
 
-        when = when.replace(year=year, month=month + 1, day=min(when.day, calendar.monthrange(year, month + 1)[1]))
+        when = when.replace(
+            year=year, month=month + 1, day=min(when.day, calendar.monthrange(year, month + 1)[1])
+        )
     else:
         when += dt.timedelta(**{unit + "s": n})
     long = " " in str(value) or unit in ("hour", "minute", "second", "microsecond")
@@ -523,7 +553,9 @@ def _unix_timestamp(value: Any = None) -> int | None:
 
 
 def _soundex(text: str) -> str:
-    codes = {c: d for d, letters in enumerate(("", "BFPV", "CGJKQSXZ", "DT", "L", "MN", "R")) for c in letters}
+    codes = {
+        c: d for d, letters in enumerate(("", "BFPV", "CGJKQSXZ", "DT", "L", "MN", "R")) for c in letters
+    }
     letters = [c for c in text.upper() if c.isalpha()]
     if not letters:
         return ""
@@ -556,7 +588,9 @@ def _field(value: Any, *others: Any) -> int:
     if value is None:
         return 0
     for i, other in enumerate(others, 1):
-        if other is not None and (fold(str(other)) == fold(str(value)) if isinstance(value, str) else _number(other) == value):
+        if other is not None and (
+            fold(str(other)) == fold(str(value)) if isinstance(value, str) else _number(other) == value
+        ):
             return i
     return 0
 
@@ -651,7 +685,9 @@ class _Deviation(_Variance):
     root = True
 
 
-def install(connection: sqlite3.Connection, fault: Callable[[str], None], variable: Callable[[str], Any]) -> None:
+def install(
+    connection: sqlite3.Connection, fault: Callable[[str], None], variable: Callable[[str], Any]
+) -> None:
     """Give a connection the collation and every `my_` function."""
     cache: dict[str, str] = {}
 
@@ -687,7 +723,9 @@ def install(connection: sqlite3.Connection, fault: Callable[[str], None], variab
     connection.create_function("my_like", 3, like, deterministic=True)
     connection.create_function("my_fault", 1, raise_fault)
     connection.create_function("my_variable", 1, variable)
-    connection.create_function("my_text", 3, lambda v, k, s: None if v is None else to_text(v, k, s), deterministic=True)
+    connection.create_function(
+        "my_text", 3, lambda v, k, s: None if v is None else to_text(v, k, s), deterministic=True
+    )
     connection.create_function("my_concat_ws", -1, _concat_ws, deterministic=True)
     connection.create_function("my_field", -1, _field, deterministic=True)
     connection.create_function("my_now", 0, lambda: f"{NOW:%Y-%m-%d %H:%M:%S}")
@@ -696,7 +734,9 @@ def install(connection: sqlite3.Connection, fault: Callable[[str], None], variab
     connection.create_function("my_rand", 0, random.Random(0).random)
     connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
     connection.create_aggregate("my_top", 5, _Top)
-    connection.create_function("my_at", 2, lambda found, number: found.find(f",{number},") + 1, deterministic=True)
+    connection.create_function(
+        "my_at", 2, lambda found, number: found.find(f",{number},") + 1, deterministic=True
+    )
     connection.create_aggregate("my_variance", 1, _Variance)
     connection.create_aggregate("my_stddev", 1, _Deviation)
     for name, function in _PYTHON.items():
@@ -718,16 +758,26 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_right": lambda t, n: str(t)[max(0, len(str(t)) - int(_number(n))) :] if _number(n) > 0 else "",
     "my_substring": _substring_at,
     "my_substring_index": _substring_index,
-    "my_insert": lambda t, p, n, s: str(t) if not 0 < p <= len(str(t)) else str(t)[: p - 1] + str(s) + str(t)[p - 1 + n :],
-    "my_repeat": lambda t, n: str(t) * max(0, int(_number(n))) if len(str(t)) * _number(n) < 1 << 20 else None,
+    "my_insert": lambda t, p, n, s: (
+        str(t) if not 0 < p <= len(str(t)) else str(t)[: p - 1] + str(s) + str(t)[p - 1 + n :]
+    ),
+    "my_repeat": lambda t, n: (
+        str(t) * max(0, int(_number(n))) if len(str(t)) * _number(n) < 1 << 20 else None
+    ),
     "my_reverse": lambda t: str(t)[::-1],
     "my_lpad": lambda t, n, f: _pad(t, n, f, True),
     "my_rpad": lambda t, n, f: _pad(t, n, f, False),
-    "my_locate": lambda w, t, at=1: fold(str(t) + "\0").find(fold(str(w) + "\0")[:-1], max(0, int(at) - 1)) + 1,
+    "my_locate": lambda w, t, at=1: (
+        fold(str(t) + "\0").find(fold(str(w) + "\0")[:-1], max(0, int(at) - 1)) + 1
+    ),
     "my_strcmp": lambda a, b: (fold(a) > fold(b)) - (fold(a) < fold(b)),
     "my_ascii": lambda t: str(t).encode()[0] if str(t) else 0,
     "my_char": lambda *n: bytes(int(c) % 256 for c in n),
-    "my_find_in_set": lambda w, t: [fold(p) for p in t.split(",")].index(fold(w)) + 1 if fold(w) in [fold(p) for p in t.split(",")] else 0,
+    "my_find_in_set": lambda w, t: (
+        [fold(p) for p in t.split(",")].index(fold(w)) + 1
+        if fold(w) in [fold(p) for p in t.split(",")]
+        else 0
+    ),
     "my_elt": lambda n, *t: t[int(n) - 1] if 0 < n <= len(t) else None,
     "my_format": _format,
     "my_hex": lambda v: f"{v:X}" if isinstance(v, int) else str(v).encode().hex().upper(),
@@ -744,7 +794,11 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_exp": lambda v: math.exp(v),
     "my_ln": lambda v: math.log(v),
     "my_log": lambda a, b=None: math.log(a) if b is None else math.log(b) / math.log(a),
-    "my_div": lambda a, b: int(a / b) if isinstance(a, float) or isinstance(b, float) else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1),
+    "my_div": lambda a, b: (
+        int(a / b)
+        if isinstance(a, float) or isinstance(b, float)
+        else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    ),
     "my_mod": lambda a, b: math.fmod(a, b),
     "my_xor": lambda a, b: int(a) ^ int(b),
     "my_date": _as_date,
@@ -757,8 +811,12 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_date_add": _date_add,
     "my_datediff": lambda a, b: (moment(a).date() - moment(b).date()).days,  # type: ignore[union-attr]
     "my_timestampdiff": _timestampdiff,
-    "my_last_day": lambda v: _date_add(f"{moment(_date_add(_as_date(v), 1, 'month')).replace(day=1):%Y-%m-%d}", -1, "day"),  # type: ignore[union-attr]
-    "my_makedate": lambda y, d: f"{dt.date(int(y), 1, 1) + dt.timedelta(days=int(d) - 1):%Y-%m-%d}" if d > 0 else None,
+    "my_last_day": lambda v: _date_add(
+        f"{moment(_date_add(_as_date(v), 1, 'month')).replace(day=1):%Y-%m-%d}", -1, "day"
+    ),  # type: ignore[union-attr]
+    "my_makedate": lambda y, d: (
+        f"{dt.date(int(y), 1, 1) + dt.timedelta(days=int(d) - 1):%Y-%m-%d}" if d > 0 else None
+    ),
     "my_to_days": lambda v: moment(v).toordinal() + 365,  # type: ignore[union-attr]
     "my_unix_timestamp": _unix_timestamp,
     "my_from_unixtime": _from_unixtime,

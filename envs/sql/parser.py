@@ -75,7 +75,9 @@ class Token(NamedTuple):
 
 
 _SPACE = re.compile(r"(?:\s+|#[^\n]*|--(?=\s|$)[^\n]*|/\*(?![!+]).*?\*/|/\*\+.*?\*/)+", re.S)
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+(?![\w$])|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)|\d+\.\d*|\.\d+|\d+(?![\w$])")
+_NUMBER = re.compile(
+    r"0x[0-9a-fA-F]+(?![\w$])|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)|\d+\.\d*|\.\d+|\d+(?![\w$])"
+)
 _WORD = re.compile(r"[\w$\u0080-\uffff]+")
 _OPERATOR = re.compile(r"<=>|<<|>>|<=|>=|<>|!=|\|\||&&|:=|->>|->|[-+*/%=<>!~^&|(),.;@?:{}\[\]]")
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
@@ -117,7 +119,15 @@ def tokens(text: str) -> list[Token]:
             char == "." and out and out[-1].stop == at and out[-1].kind in ("word", "quoted")
         ):
             body = match[0]
-            kind = "hex" if body[:2] == "0x" else "float" if "e" in body.lower() else "dec" if "." in body else "int"
+            kind = (
+                "hex"
+                if body[:2] == "0x"
+                else "float"
+                if "e" in body.lower()
+                else "dec"
+                if "." in body
+                else "int"
+            )
             out.append(Token(kind, body, at, match.end()))
         elif match := _WORD.match(text, at):
             out.append(Token("word", match[0], at, match.end()))
@@ -466,7 +476,9 @@ class _Parser:
         if self.word("show"):
             return self.show()
         if self.word("desc", "describe", "explain"):
-            if self.is_word("select", "with", "insert", "update", "delete", "replace", "analyze", "format") or self.is_op("("):
+            if self.is_word(
+                "select", "with", "insert", "update", "delete", "replace", "analyze", "format"
+            ) or self.is_op("("):
                 self.word("analyze")
                 if self.word("format"):
                     self.need_op("=")
@@ -517,7 +529,17 @@ class _Parser:
             return Show(f"create {what}", second or first, first if second else None)
         if not full and self.word("global", "session"):
             return Show(self.need("variables", "status"), None, None, *self.pattern(full))
-        if word := self.word("variables", "status", "engines", "warnings", "errors", "processlist", "privileges", "grants", "collation"):
+        if word := self.word(
+            "variables",
+            "status",
+            "engines",
+            "warnings",
+            "errors",
+            "processlist",
+            "privileges",
+            "grants",
+            "collation",
+        ):
             if word == "grants" and self.word("for"):
                 while self.token.kind != "end" and not self.is_op(";"):
                     self.at += 1
@@ -603,7 +625,15 @@ class _Parser:
     def select(self) -> Select:
         self.need("select")
         distinct = False
-        while word := self.word("distinct", "distinctrow", "all", "sql_calc_found_rows", "straight_join", "sql_no_cache", "high_priority"):
+        while word := self.word(
+            "distinct",
+            "distinctrow",
+            "all",
+            "sql_calc_found_rows",
+            "straight_join",
+            "sql_no_cache",
+            "high_priority",
+        ):
             distinct |= word.startswith("distinct")
         items = [self.item(True)]
         while self.op(","):
@@ -638,7 +668,9 @@ class _Parser:
         elif self.word("lock"):
             for word in ("in", "share", "mode"):
                 self.need(word)
-        return Select(tuple(items), source, where, tuple(group), rollup, having, order, limit, offset, distinct)
+        return Select(
+            tuple(items), source, where, tuple(group), rollup, having, order, limit, offset, distinct
+        )
 
     def item(self, first: bool) -> Item:
         start = self.token.start
@@ -650,7 +682,11 @@ class _Parser:
             if self.op("."):
                 if self.op("*"):
                     return Item(Star(name), None, f"{name}.*")
-                if self.is_name() and self.tokens[self.at + 1].text == "." and self.tokens[self.at + 2].text == "*":
+                if (
+                    self.is_name()
+                    and self.tokens[self.at + 1].text == "."
+                    and self.tokens[self.at + 2].text == "*"
+                ):
                     self.at += 3
                     return Item(Star(self.tokens[self.at - 3].text), None, "*")
         self.at = here
@@ -745,7 +781,14 @@ class _Parser:
         for token in self.tokens[self.at :]:
             low = token.text.lower() if token.kind == "word" else token.text
             depth += (low == "(") - (low == ")") if token.kind == "op" else 0
-            if depth < 0 or token.kind == "end" or (depth == 0 and low in ("where", "group", "order", "limit", "having", "union", "left", "right", ",")):
+            if (
+                depth < 0
+                or token.kind == "end"
+                or (
+                    depth == 0
+                    and low in ("where", "group", "order", "limit", "having", "union", "left", "right", ",")
+                )
+            ):
                 break
             if depth == 0 and token.kind == "word":
                 joins += low == "join"
@@ -756,7 +799,9 @@ class _Parser:
 
     def factor(self) -> Any:
         if self.op("("):
-            if self.is_word("select", "with") or (self.is_op("(") and self.tokens[self.at + 1].text.lower() == "select"):
+            if self.is_word("select", "with") or (
+                self.is_op("(") and self.tokens[self.at + 1].text.lower() == "select"
+            ):
                 query = self.query()
                 self.need_op(")")
                 self.word("as")
@@ -765,7 +810,9 @@ class _Parser:
                 if not self.is_name():
                     if self.token.kind == "end" or self.is_op(")", ","):
                         raise Fault("Every derived table must have its own alias")
-                    if self.is_word("where", "group", "order", "limit", "join", "inner", "left", "on", "having", "union"):
+                    if self.is_word(
+                        "where", "group", "order", "limit", "join", "inner", "left", "on", "having", "union"
+                    ):
                         raise Fault("Every derived table must have its own alias")
                 alias = self.name()
                 return Derived(query, alias, self.names() if self.is_op("(") else ())
@@ -897,7 +944,9 @@ class _Parser:
         return left
 
     def bits(self) -> Any:
-        return self._left(("|",), (), lambda: self._left(("&",), (), lambda: self._left(("<<", ">>"), (), self.sum)))
+        return self._left(
+            ("|",), (), lambda: self._left(("&",), (), lambda: self._left(("<<", ">>"), (), self.sum))
+        )
 
     def sum(self) -> Any:
         left = self.product()
@@ -919,7 +968,10 @@ class _Parser:
             inner = self.unary()
             self.depth -= 1
             if op == "-" and isinstance(inner, Lit) and inner.kind in ("int", "dec", "double"):
-                return Lit(f"-{inner.value}" if not str(inner.value).startswith("-") else str(inner.value)[1:], inner.kind)
+                return Lit(
+                    f"-{inner.value}" if not str(inner.value).startswith("-") else str(inner.value)[1:],
+                    inner.kind,
+                )
             return inner if op == "+" else Op({"-": "NEG", "~": "BITNOT", "!": "NOT"}[op], (inner,))
         if self.word("binary"):
             return Func("binary", (self.unary(),))
@@ -1002,19 +1054,36 @@ class _Parser:
                 interval = self.interval()
                 self.need_op("+")
                 return Func("date_add", (self.product(), interval))
-            if low in ("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "utc_date", "utc_timestamp"):
+            if low in (
+                "current_date",
+                "current_time",
+                "current_timestamp",
+                "localtime",
+                "localtimestamp",
+                "utc_date",
+                "utc_timestamp",
+            ):
                 self.at += 1
                 if self.op("("):
                     if not self.is_op(")"):
                         self.integer()
                     self.need_op(")")
-                return Func({"current_date": "curdate", "utc_date": "curdate", "current_time": "curtime"}.get(low, "now"), ())
+                return Func(
+                    {"current_date": "curdate", "utc_date": "curdate", "current_time": "curtime"}.get(
+                        low, "now"
+                    ),
+                    (),
+                )
             if low in _RESERVED_FUNCTIONS and low != "interval":
                 self.at += 1
                 if not call:
                     self.fail()
                 return self.call(low)
-            if call and low not in RESERVED and (low not in _TIGHT or after.start == token.stop or self.lenient):
+            if (
+                call
+                and low not in RESERVED
+                and (low not in _TIGHT or after.start == token.stop or self.lenient)
+            ):
                 self.at += 1
                 return self.call(low)
         if self.is_name():
@@ -1048,7 +1117,23 @@ class _Parser:
             self.need_op(")")
             return value
         self.need("as") if low == "cast" else self.need_op(",")
-        if not self.is_word("char", "signed", "unsigned", "decimal", "dec", "double", "float", "real", "date", "datetime", "time", "year", "binary", "nchar", "json"):
+        if not self.is_word(
+            "char",
+            "signed",
+            "unsigned",
+            "decimal",
+            "dec",
+            "double",
+            "float",
+            "real",
+            "date",
+            "datetime",
+            "time",
+            "year",
+            "binary",
+            "nchar",
+            "json",
+        ):
             self.fail()
         to = self.token.text.lower()
         self.at += 1
@@ -1092,7 +1177,10 @@ class _Parser:
             else:
                 value, what = what, None
             self.need_op(")")
-            return Func({"leading": "ltrim", "trailing": "rtrim"}.get(side or "", "trim"), (value, what) if what else (value,))
+            return Func(
+                {"leading": "ltrim", "trailing": "rtrim"}.get(side or "", "trim"),
+                (value, what) if what else (value,),
+            )
         if name == "position":
             what = self.bits()
             self.need("in")

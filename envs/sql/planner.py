@@ -100,10 +100,14 @@ def position(
     return f"min({expr})" if merges else expr
 
 
-def groups_sorted(compiler: _Compiler, items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
+def groups_sorted(
+    compiler: _Compiler, items: list[Item], group: list[Any], having: Any, order: list[Any]
+) -> bool:
     """Whether groups come sorted by their keys: an aggregate over DISTINCT values needs its input sorted."""
     return bool(group) and any(
-        isinstance(n, Func) and n.over is None and ((n.distinct and n.name not in ("max", "min")) or n.name == "group_concat")
+        isinstance(n, Func)
+        and n.over is None
+        and ((n.distinct and n.name not in ("max", "min")) or n.name == "group_concat")
         for part in (tuple(i.expr for i in items), having or (), tuple(e for e, _, _ in order))
         for n in compiler.walk(part)
     )
@@ -157,7 +161,15 @@ def _width(source: Source, name: str) -> int:
     return 8
 
 
-def _single(compiler: _Compiler, source: Source, scope: Scope, facts: _Facts, needed: set[str], keys: list[Any], grouped: bool) -> str:
+def _single(
+    compiler: _Compiler,
+    source: Source,
+    scope: Scope,
+    facts: _Facts,
+    needed: set[str],
+    keys: list[Any],
+    grouped: bool,
+) -> str:
     table = source.table
     if table is None:
         return f"{source.sql}._p"
@@ -213,12 +225,19 @@ def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[st
                     found.setdefault(n, set()).update(source.columns)
         elif isinstance(node, Join) and (node.natural or node.using):
             for n, source in enumerate(scope.sources):
-                found.setdefault(n, set()).update(source.columns if node.natural else [c.lower() for c in node.using or ()])
+                found.setdefault(n, set()).update(
+                    source.columns if node.natural else [c.lower() for c in node.using or ()]
+                )
     if any(type(i.expr).__name__ == "Star" for i in tree.items):
         return found
     # COUNT(*) holds a Star that reads nothing.
     counted = {n: set() for n in range(len(scope.sources))}
-    for node in compiler.walk(tree, lambda x: isinstance(x, Func) and x.name == "count" and bool(x.args) and type(x.args[0]).__name__ == "Star"):
+    for node in compiler.walk(
+        tree,
+        lambda x: (
+            isinstance(x, Func) and x.name == "count" and bool(x.args) and type(x.args[0]).__name__ == "Star"
+        ),
+    ):
         if isinstance(node, Col):
             place = _place(compiler, node, scope)
             if place:
@@ -257,11 +276,15 @@ def _facts(compiler: _Compiler, tree: Select, scope: Scope) -> _Facts:
                     facts.constant.add(place)
         if isinstance(expr, Op) and expr.name == "OR":
             choices(expr)
-        places = {p[0] for n in compiler.walk(expr) if isinstance(n, Col) and (p := _place(compiler, n, scope))}
+        places = {
+            p[0] for n in compiler.walk(expr) if isinstance(n, Col) and (p := _place(compiler, n, scope))
+        }
         if len(places) == 1:
             n = places.pop()
             facts.filters[n] = facts.filters.get(n, 1.0) * _share(expr, _size(scope.sources[n]))
-            if not (isinstance(expr, Op) and expr.name.startswith("IS ")) and not (isinstance(expr, Op) and expr.name == "OR"):
+            if not (isinstance(expr, Op) and expr.name.startswith("IS ")) and not (
+                isinstance(expr, Op) and expr.name == "OR"
+            ):
                 facts.rejects_null.add(n)
 
     def choices(expr: Op) -> None:
@@ -271,8 +294,11 @@ def _facts(compiler: _Compiler, tree: Select, scope: Scope) -> _Facts:
             node = stack.pop()
             if isinstance(node, Op) and node.name == "OR":
                 stack.extend(node.args)
-            elif isinstance(node, Op) and node.name == "=" and (a := _place(compiler, node.args[0], scope)) and (
-                b := _place(compiler, node.args[1], scope)
+            elif (
+                isinstance(node, Op)
+                and node.name == "="
+                and (a := _place(compiler, node.args[0], scope))
+                and (b := _place(compiler, node.args[1], scope))
             ):
                 sides.append([a, b])
             else:
@@ -357,7 +383,9 @@ def _dependencies(tree: Select, scope: Scope) -> dict[int, set[int]]:
     return found
 
 
-def _join_order(sources: list[Source], facts: _Facts, after: dict[int, set[int]], needed: dict[int, set[str]]) -> tuple[list[int], set[int]]:
+def _join_order(
+    sources: list[Source], facts: _Facts, after: dict[int, set[int]], needed: dict[int, set[str]]
+) -> tuple[list[int], set[int]]:
     """The cheapest order of the sources, and those that are hash-joined in it."""
     for n in facts.rejects_null & set(after):
         # An outer join whose inner side WHERE refuses NULL is an inner join.
@@ -374,9 +402,11 @@ def _join_order(sources: list[Source], facts: _Facts, after: dict[int, set[int]]
                 return _per_key(sources[n], key, 1)
         return _rows(sources[n])
 
-    ordered = sorted((n for n in range(count) if n not in const), key=lambda n: (len(after.get(n, ())), estimate(n)))
+    ordered = sorted(
+        (n for n in range(count) if n not in const), key=lambda n: (len(after.get(n, ())), estimate(n))
+    )
     if len(ordered) > 6:
-        return [*sorted(const), *range(count)][: count], set()
+        return [*sorted(const), *range(count)][:count], set()
     best: tuple[float, list[int], set[int]] | None = None
     for plan in permutations(ordered):
         cost, rows, hashed = 0.0, 1.0, set()
@@ -384,7 +414,9 @@ def _join_order(sources: list[Source], facts: _Facts, after: dict[int, set[int]]
         for n in plan:
             if not after.get(n, set()) <= done | ({n}):
                 break
-            read, fan, hash_join = _access(sources, n, done, rows, facts, needed.get(n, set()), not done - const)
+            read, fan, hash_join = _access(
+                sources, n, done, rows, facts, needed.get(n, set()), not done - const
+            )
             cost += read + rows * fan * ROW
             rows *= fan
             if not hash_join or not done - const:
@@ -425,7 +457,9 @@ def _per_key(source: Source, key: Key, parts: int) -> float:
     return max(2.0, found)
 
 
-def _access(sources: list[Source], n: int, done: set[int], prefix: float, facts: _Facts, needed: set[str], first: bool) -> tuple[float, float, bool]:
+def _access(
+    sources: list[Source], n: int, done: set[int], prefix: float, facts: _Facts, needed: set[str], first: bool
+) -> tuple[float, float, bool]:
     """(cost of reading, rows per row of the prefix, whether by hash join) of the cheapest way to a source."""
     source = sources[n]
     size = _rows(source)
@@ -437,7 +471,14 @@ def _access(sources: list[Source], n: int, done: set[int], prefix: float, facts:
         for key in table.keys:
             parts = 0
             for column in key.columns:
-                if any(p[0] in done or p in facts.constant for p in facts.same((n, column.lower())) if p != (n, column.lower())) or (n, column.lower()) in facts.constant:
+                if (
+                    any(
+                        p[0] in done or p in facts.constant
+                        for p in facts.same((n, column.lower()))
+                        if p != (n, column.lower())
+                    )
+                    or (n, column.lower()) in facts.constant
+                ):
                     parts += 1
                 else:
                     break
@@ -446,11 +487,19 @@ def _access(sources: list[Source], n: int, done: set[int], prefix: float, facts:
             fan = _per_key(source, key, parts)
             whole = key.unique and parts == len(key.columns)
             worst = max(2.0 * PAGE, min(size / 10 * PAGE, pages * 3 * PAGE))
-            covering = key.name != "PRIMARY" and needed <= {c.lower() for c in key.columns} | set(table.primary)
+            covering = key.name != "PRIMARY" and needed <= {c.lower() for c in key.columns} | set(
+                table.primary
+            )
             pages_read = 1.0 if whole or covering else fan
-            read = prefix * (PAGE if whole else min(max(pages_read, fan if not covering else 1.0) * PAGE, worst))
+            read = prefix * (
+                PAGE if whole else min(max(pages_read, fan if not covering else 1.0) * PAGE, worst)
+            )
             used = {c.lower() for c in key.columns[:parts]}
-            rest = share if not any((n, c) in facts.constant for c in used) else max(share / 0.1 if share <= 0.1 else share, 0.05 / size)
+            rest = (
+                share
+                if not any((n, c) in facts.constant for c in used)
+                else max(share / 0.1 if share <= 0.1 else share, 0.05 / size)
+            )
             total = read + prefix * fan * ROW
             if best is None or total < best[0] + prefix * best[1] * ROW:
                 best = (read, fan * min(1.0, rest), False)

@@ -115,8 +115,14 @@ class Table:
             lines.append("  " + " ".join(parts))
         for key in self.keys:
             lengths = key.lengths or (None,) * len(key.columns)
-            names = ",".join(f"`{n}`" + (f"({w})" if w else "") for n, w in zip(key.columns, lengths, strict=True))
-            title = "PRIMARY KEY" if key.name == "PRIMARY" else f"{'UNIQUE ' if key.unique else ''}KEY `{key.name}`"
+            names = ",".join(
+                f"`{n}`" + (f"({w})" if w else "") for n, w in zip(key.columns, lengths, strict=True)
+            )
+            title = (
+                "PRIMARY KEY"
+                if key.name == "PRIMARY"
+                else f"{'UNIQUE ' if key.unique else ''}KEY `{key.name}`"
+            )
             lines.append(f"  {title} ({names})")
         for name, columns, table, others in self.foreign:
             lines.append(
@@ -238,7 +244,13 @@ def _table(db: str, statement: str) -> Table:
                 raise ValueError(line)
             rest = match[3]
             default = re.search(r"DEFAULT (?:'((?:[^'\\]|\\.)*)'|(\S+))", rest)
-            value = None if default is None or default[2] == "NULL" else default[1] if default[2] is None else default[2]
+            value = (
+                None
+                if default is None or default[2] == "NULL"
+                else default[1]
+                if default[2] is None
+                else default[2]
+            )
             collate = re.search(r"COLLATE (\w+)", rest)
             extra = "auto_increment" if "AUTO_INCREMENT" in rest else ""
             if default is not None and default[2] and default[2].startswith("CURRENT_TIMESTAMP"):
@@ -246,10 +258,14 @@ def _table(db: str, statement: str) -> Table:
                 if "ON UPDATE" in rest:
                     extra += " on update CURRENT_TIMESTAMP"
             table.columns.append(
-                Column(match[1], match[2], "NOT NULL" not in rest, value, extra, collate[1] if collate else None)
+                Column(
+                    match[1], match[2], "NOT NULL" not in rest, value, extra, collate[1] if collate else None
+                )
             )
         elif line.startswith("CONSTRAINT"):
-            match = re.match(r"CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]*)\) REFERENCES `([^`]+)` \(([^)]*)\)", line)
+            match = re.match(
+                r"CONSTRAINT `([^`]+)` FOREIGN KEY \(([^)]*)\) REFERENCES `([^`]+)` \(([^)]*)\)", line
+            )
             if match:
                 columns, others = (tuple(re.findall(r"`([^`]+)`", part)) for part in (match[2], match[4]))
                 table.foreign.append((match[1], columns, match[3].lower(), others))
