@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from prosegym.envs.core import Outcome, Task, TextEnv
+from prosegym.envs.core import Expert, Outcome, Task, TextEnv
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.sql.engine import Answer
 from prosegym.envs.sql.reward import Kendall, reward
@@ -35,7 +35,7 @@ def same_statement(a: str, b: str) -> bool:
 class SQLEnv(TextEnv):
     """One question about one database; statements are answered, the last answer is what counts."""
 
-    experts: Mapping[str, bool] = {"gold": True}
+    experts: ClassVar[Mapping[str, bool]] = {"gold": True}
     max_steps = 10
     refusal = "Error executing query: Query was empty"
 
@@ -134,7 +134,7 @@ class SQLEnv(TextEnv):
         )
         return text if len(text) <= SHOWN else text[:SHOWN]
 
-    def _expert(self, name: str) -> _Gold:
+    def _expert(self, name: str) -> Expert:
         return _Gold(self._gold)
 
     def _save(self) -> Any:

@@ -16,7 +16,8 @@ from prosegym.envs.home import writable
 from prosegym.envs.sql.engine import Server
 from prosegym.envs.sql.schema import read_dump
 
-URL = "https://raw.githubusercontent.com/princeton-nlp/intercode/c3e46d827cfc9d4c704ec078f7abf9f41e3191d8/data/sql/spider/"
+COMMIT = "c3e46d827cfc9d4c704ec078f7abf9f41e3191d8"
+URL = f"https://raw.githubusercontent.com/princeton-nlp/intercode/{COMMIT}/data/sql/spider/"
 TASKS, DUMP = "ic_spider_dev.json", "ic_spider_dbs.sql"
 FILES = {
     TASKS: "68c9ecb0692c80770f46c724cc073ea76be4f301a294caa532c050546948128e",
@@ -25,7 +26,7 @@ FILES = {
 """The two files, and the SHA-256 that the panel was made from."""
 
 UNCOUNTED = frozenset(("cre_doc_template_mgt", "poker_player", "real_estate_properties"))
-"""The last databases of the dump: the published server had no statistics of them (TABLE_ROWS is 0 in its logs)."""
+"""The last databases of the dump: the published server had no statistics of them (its TABLE_ROWS are 0)."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -74,7 +75,8 @@ class InterCodeSQLData:
             )
             if content is None:
                 raise CorruptData(
-                    f"{paths[0]}: not the published file (SHA-256 {sha256[:16]}... expected); get it again from {URL}{name}"
+                    f"{paths[0]}: not the published file (SHA-256 {sha256[:16]}... expected); "
+                    f"get it again from {URL}{name}"
                 )
             found[name] = content
         target = data.folder(self.name)

@@ -1,4 +1,5 @@
 """A MySQL server's answers, given by SQLite in memory."""
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from typing import Any
 from prosegym.envs.sql import functions
 from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query
 from prosegym.envs.sql.parser import Explain, Fault, Other, Select, Show, SyntaxFault, Union, Use, parse
-from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, order_key
+from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
 
 STEPS = 20_000_000
@@ -242,7 +243,7 @@ class Server:
         like = functions.like_pattern(tree.like, "\\") if tree.like is not None else None
 
         def kept(name: str) -> bool:
-            return like is None or like.match(functions.fold(name)) is not None
+            return like is None or like.match(fold(name)) is not None
 
         what = tree.what
         if what == "tables":

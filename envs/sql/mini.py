@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from prosegym.envs.core import Expert, Outcome, Task, Tasks, digest
 from prosegym.envs.errors import UnknownName
@@ -27,15 +27,15 @@ class MiniSQL(SQLEnv):
     Actions: one MySQL statement (also as `execute[...]`); `submit` ends the episode, `skip` ends it with 0.
     Reward: IoU of the two multisets of rows, times Kendall's tau where the question asks for an order.
     Termination: at `submit` and `skip`; at reward 1 with `stop_at_success`; truncated after 10 steps.
-    Splits: train (100,000), valid and test (1,000 each); the i-th task is a function of (split, i). Task types are
-        Spider's four levels of hardness, in turn: easy, medium, hard, extra.
+    Splits: train (100,000), valid and test (1,000 each); the i-th task is a function of (split, i).
+        Task types are Spider's four levels of hardness, in turn: easy, medium, hard, extra.
     Source: this package; no data, no licence but its own.
     Known differences from upstream: there is none; it is not InterCode, and its scores are not comparable.
     """
 
     env_id = "prosegym/MiniSQL-v1"
     instruction = INSTRUCTION
-    experts: Mapping[str, bool] = {"gold": True, "explorer": False}
+    experts: ClassVar[Mapping[str, bool]] = {"gold": True, "explorer": False}
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Tasks `<split>/<index>`, made when asked for."""
@@ -111,8 +111,8 @@ _PATTERNS = [(_pattern(wording), gold) for _, _, _, wordings, gold in FORMS for 
 class Explorer:
     """Reads the schema, then the question, then asks: knows only what it was shown.
 
-    Which words of the question are columns and which are tables it finds in the schema that DESCRIBE showed; how two
-    tables are joined, by a key of one that the other has a column of the same name for.
+    Which words of the question are columns and which are tables it finds in the schema that DESCRIBE
+    showed; two tables are joined by a key of one that the other has a column of the same name for.
     """
 
     privileged = False

@@ -3,6 +3,7 @@
 The grammar follows the MySQL 8.0 manual, chapters 11 and 15. A statement that does not parse raises
 `SyntaxFault` at the first token that cannot go on, which is the one that MySQL's own message quotes.
 """
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
 
 from __future__ import annotations
 
@@ -823,15 +824,15 @@ class _Parser:
             self.fail()
         first = self.name(after_dot=self.lenient)
         second = self.name(True) if self.op(".") else None
-        alias = None
+        other: str | None = None
         if self.word("as"):
-            alias = self.string() if self.token.kind == "string" else self.name()
+            other = self.string() if self.token.kind == "string" else self.name()
         elif self.is_name():
-            alias = self.name()
+            other = self.name()
         while self.word("use", "force", "ignore"):
             self.need("index", "key")
             self.names()
-        return Table(second, alias, first) if second else Table(first, alias)
+        return Table(second, other, first) if second else Table(first, other)
 
     # Expressions, loosest first.
 
@@ -1194,11 +1195,11 @@ class _Parser:
             self.need_op(")")
             return Func(name, (Lit(unit, "str"), *items))
         if name in ("substring", "substr", "mid"):
-            items = [self.expr()]
+            parts = [self.expr()]
             while self.op(",") or self.word("from", "for"):
-                items.append(self.expr())
+                parts.append(self.expr())
             self.need_op(")")
-            return Func("substring", tuple(items))
+            return Func("substring", tuple(parts))
         distinct = False
         args: tuple[Any, ...] = ()
         aggregate = name in ("count", "sum", "avg", "min", "max", "group_concat", "std", "stddev", "variance")

@@ -231,7 +231,7 @@ def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[st
     if any(type(i.expr).__name__ == "Star" for i in tree.items):
         return found
     # COUNT(*) holds a Star that reads nothing.
-    counted = {n: set() for n in range(len(scope.sources))}
+    counted: dict[int, set[str]] = {n: set() for n in range(len(scope.sources))}
     for node in compiler.walk(
         tree,
         lambda x: (
@@ -397,7 +397,8 @@ def _join_order(
     )}  # fmt: skip
 
     def estimate(n: int) -> float:
-        for key in sources[n].table.keys if sources[n].table is not None else ():
+        table = sources[n].table
+        for key in table.keys if table is not None else ():
             if (n, key.columns[0].lower()) in facts.constant:
                 return _per_key(sources[n], key, 1)
         return _rows(sources[n])

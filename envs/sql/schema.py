@@ -132,10 +132,7 @@ class Table:
         return f"CREATE TABLE `{self.name}` (\n" + ",\n".join(lines) + f"\n) {self.options}"
 
 
-# utf8mb4_general_ci: one weight per character, upper-cased and stripped of its accent; trailing spaces do not count.
-_WEIGHTS: dict[int, str] = {}
-
-
+# utf8mb4_general_ci: a weight per character, upper-cased, without accent; trailing spaces do not count.
 class _Fold(dict[int, str]):
     def __missing__(self, code: int) -> str:
         import unicodedata
