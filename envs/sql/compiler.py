@@ -1108,9 +1108,7 @@ class _Compiler:
     def op(self, e: Op, scope: Scope) -> X:
         name = e.name
         if name in ("AND", "OR"):
-            # Long chains stay flat so that SQLite's expression depth suffices.
-            parts = [self.truth(a, scope) for a in _chain(e, name)]
-            return X("(" + f" {name} ".join(parts) + ")", INT)
+            return X(_balanced([self.truth(a, scope) for a in e.args], name), INT)
         if name == "XOR":
             a, b = (self.truth(arg, scope) for arg in e.args)
             return X(f"((({a}) <> 0) <> (({b}) <> 0))", INT)
@@ -1457,16 +1455,12 @@ class _RecursiveSource:
         self.source = source
 
 
-def _chain(e: Op, name: str) -> list[Any]:
-    out: list[Any] = []
-    stack: list[Any] = [e]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Op) and node.name == name:
-            stack.extend(reversed(node.args))
-        else:
-            out.append(node)
-    return out
+def _balanced(parts: list[str], name: str) -> str:
+    """Conditions joined so that the longest chain stays within the depth that SQLite reads."""
+    if len(parts) <= 8:
+        return "(" + f" {name} ".join(parts) + ")"
+    half = len(parts) // 2
+    return f"({_balanced(parts[:half], name)} {name} {_balanced(parts[half:], name)})"
 
 
 def _folded(sql: str, kind: T) -> str:

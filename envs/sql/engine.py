@@ -363,12 +363,12 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
     statistics: Rows = []
     for db, found in dbs.items():
         for name, table in sorted(found.items()):
-            auto = any(c.extra == "auto_increment" for c in table.columns)
+            auto = re.search(r"AUTO_INCREMENT=(\d+)", table.options)
             rows = len(table.rows) if table.counted else 0
             size = 16384
             tables.append(
                 ("def", db, name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, size // rows if rows else 0, size, 0,
-                 size * (len(table.keys) - 1 if table.keys else 0), 0, rows + 1 if auto else None, created, None, None,
+                 size * sum(key.name != "PRIMARY" for key in table.keys), 0, int(auto[1]) if auto else None, created, None, None,
                  "utf8mb4_general_ci", None, "", "")
             )  # fmt: skip
             numbered = sorted(enumerate(table.columns, 1), key=lambda p: p[1].name.lower())

@@ -840,11 +840,11 @@ class _Parser:
         self.depth += 1
         if self.depth > 200:
             raise Fault("Thread stack overrun")
-        left = self.xor()
+        parts = [self.xor()]
         while self.word("or") or self.op("||"):
-            left = Op("OR", (left, self.xor()))
+            parts.append(self.xor())
         self.depth -= 1
-        return left
+        return parts[0] if len(parts) == 1 else Op("OR", tuple(parts))
 
     def xor(self) -> Any:
         left = self.conjunction()
@@ -853,10 +853,10 @@ class _Parser:
         return left
 
     def conjunction(self) -> Any:
-        left = self.negation()
+        parts = [self.negation()]
         while self.word("and") or self.op("&&"):
-            left = Op("AND", (left, self.negation()))
-        return left
+            parts.append(self.negation())
+        return parts[0] if len(parts) == 1 else Op("AND", tuple(parts))
 
     def negation(self) -> Any:
         if self.word("not"):

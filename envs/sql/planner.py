@@ -355,8 +355,10 @@ def _share(expr: Any, rows: int) -> float:
     if name == "<>":
         return 1 - max(0.1, 1 / rows)
     if name == "OR":
-        a, b = (_share(x, rows) if isinstance(x, (Op, In)) else 1.0 for x in expr.args)
-        return a + b - a * b
+        missed = 1.0
+        for x in expr.args:
+            missed *= 1 - (_share(x, rows) if isinstance(x, (Op, In)) else 1.0)
+        return 1 - missed
     if name == "NOT":
         return 1 - _share(expr.args[0], rows) if isinstance(expr.args[0], (Op, In)) else 1.0
     return 1.0

@@ -10,7 +10,10 @@ Kendall = Literal["upstream", "retroact", "none"]
 
 
 def kendall_tau_b(x: list[str], y: list[str]) -> float:
-    """Kendall's tau-b of two equally long rankings given as texts; NaN where either is constant.
+    """Kendall's tau-b of two equally long lists of texts; NaN where either is constant.
+
+    It correlates the texts that stand at equal places, by their alphabetical ranks: 1 for equal lists, but
+    not -1 for a reversed one unless that list was in alphabetical order.
 
     As scipy.stats.kendalltau computes it (Kendall 1945: ties count against neither side).
     """

@@ -33,7 +33,9 @@ def alike(mine: str, real: str) -> bool:
 
 def foreign(mine: str, real: str) -> bool:
     """Whether the real server knew a table or column that the dump has not: an earlier agent had made it."""
-    return ("doesn't exist" in mine or "Unknown column" in mine) and not real.startswith("Error executing query: You")
+    return ("doesn't exist" in mine or "Unknown column" in mine) and not real.startswith(
+        "Error executing query: You"
+    )
 
 
 def replay(episodes: list[dict[str, Any]], kendall: Any = None, gold: str = "repaired") -> Counter[str]:
@@ -58,7 +60,9 @@ def replay(episodes: list[dict[str, Any]], kendall: Any = None, gold: str = "rep
             verb = action.split()[0].upper() if action.split() else ""
             if real.startswith("Error") or verb not in ("SELECT", "WITH"):
                 kind = "error" if real.startswith("Error") else "other"
-                counts[f"{kind} {'same' if alike(mine, real) else 'foreign' if foreign(mine, real) else 'differs'}"] += 1
+                counts[
+                    f"{kind} {'same' if alike(mine, real) else 'foreign' if foreign(mine, real) else 'differs'}"
+                ] += 1
             elif alike(mine, real):
                 counts["select same"] += 1
             elif foreign(mine, real):
