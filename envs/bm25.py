@@ -133,6 +133,11 @@ class Index:
         self._order = _Sorted(self._ids, arrays["order"].data)
         self._best, self._rank, self._impacts = arrays["best"], arrays["rank"], arrays["impacts"]
         self._count = int(arrays["count"][0])
+        # Small blocks first: their best scores let the large ones skip most of what they have.
+        size = len(self)
+        first = [_BLOCK >> i for i in (7, 5, 3, 1) if size > _BLOCK]
+        edges = [0, *first, *range(_BLOCK, size + _BLOCK, _BLOCK)]
+        self._edges = np.unique(np.minimum(edges, size))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -180,12 +185,11 @@ class Index:
         """
         lists = sorted(lists, key=lambda found: -found.best)
         rest = [sum(found.best for found in lists[i:]) for i in range(len(lists) + 1)]
-        # Small blocks first: their best scores let the large ones skip most of what they have.
-        edges = np.array(
-            [0, *(_BLOCK >> i for i in (7, 5, 3, 1)), *range(_BLOCK, len(self) + _BLOCK, _BLOCK)]
-        )
-        edges = np.unique(np.minimum(edges, len(self)))
-        cuts = [np.searchsorted(found.docs, edges.astype(np.uint32)).tolist() for found in lists]
+        edges = self._edges
+        if len(edges) == 2:
+            cuts = [[0, len(found.docs)] for found in lists]
+        else:
+            cuts = [np.searchsorted(found.docs, edges.astype(np.uint32)).tolist() for found in lists]
         room = np.empty(min(_BLOCK, len(self)))
         numbers, scores = [], []
         best = np.zeros(0)  # the k best scores so far
