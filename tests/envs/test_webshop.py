@@ -13,7 +13,7 @@ import gymnasium
 import msgspec
 import pytest
 
-from prosegym.envs import bm25, data
+from prosegym.envs import bm25, data, panels
 from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.webshop import catalogue as shelves
 from prosegym.envs.webshop import env as webshop
@@ -486,6 +486,27 @@ def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(CorruptData, match="not WebShop's 1,000 products"):
         webshop.small.get(other)
     assert not folder.exists()
+
+
+def test_getting_the_full_catalogue_freezes_its_panels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    source = tmp_path / "source"
+    source.mkdir()
+    written(source / "items_shuffle.json", record("A1"), record("A1"), record("A2"), record("A3"))
+    (source / "items_ins_v2.json").write_text(json.dumps({"A1": {"attributes": ["x y"]}}))
+    told = {"instruction": "a shoe.", "instruction_attributes": ["x y"], "instruction_options": ["red"]}
+    bare = told | {"instruction_attributes": []}
+    (source / "items_human_ins.json").write_text(json.dumps({"A1": [told, bare], "A3": [told], "A9": [told]}))
+    folder = webshop.full.get(source)
+    env = webshop.WebShop(catalogue="full", tagger="substitute")
+    panel = panels.load(folder / "panels" / "WebShop-v1" / "full-test.json")
+    assert panel.task_ids == ["full/human/0", "full/human/1"] == [t.id for t in panels.tasks_of(panel, env)]
+    assert sorted(goal.asin for goal in env._open()[1]) == ["A1", "A3"]
+    observation, _ = env.reset(options={"task_id": "full/human/0"})
+    assert "a shoe, and price lower than " in observation
+    assert final_score(env, "full/human/1", "oracle") > 0
 
 
 def test_a_quota_page_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
