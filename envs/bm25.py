@@ -33,6 +33,8 @@ BATCH = 1 << 23
 
 _MERGED = 1 << 22  # postings that are merged at a time
 _SLACK = 1 - 1e-6  # scores are compared in single precision
+_SPARSE = 8  # lists are merged where they hold less than this share of all documents
+_STRIDE = 64  # documents of which only the best is looked at, when a lower bound is enough
 _BLOCK = 1 << 18  # documents that are scored at a time
 
 Array = NDArray[Any]
@@ -151,6 +153,17 @@ class Index:
         place = bisect.bisect_left(self._order, id)
         return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
 
+    def postings(self) -> tuple[list[str], Array, Array, Array]:
+        """The terms, sorted; for each in turn where its documents end; their numbers; and their scores.
+
+        The score is what the term adds to the document's where it stands in a query once. For small
+        indexes: everything is in memory at once.
+        """
+        found = (self._starts[1:] - self._starts[:-1]).astype(np.int64)
+        idf = [math.log(1 + (self._count - n + 0.5) / (n + 0.5)) for n in found.tolist()]
+        weights = np.repeat(np.array(idf, np.float32), found)
+        return list(self._terms), self._starts[1:], self._docs, weights - weights / self._impacts[self._codes]
+
     def search(self, query: str, k: int = 50) -> list[Hit]:
         """The k best documents for a query, best first; only documents that share a term with it."""
         lists = [found for term, times in Counter(terms(query)).items() if (found := self._find(term, times))]
@@ -175,16 +188,21 @@ class Index:
         best = float(weight - weight / self._best[place])
         return _List(self._docs[start:end], self._codes[start:end], self._impacts, weight, best)
 
-    def _candidates(self, lists: list[_List], k: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    def _candidates(self, lists: list[_List], k: int) -> _Scored:
         """Numbers of documents, ascending, among which the k best are; and the score of each.
 
-        Documents are scored a block at a time, which stays in the processor's cache, and term by term, the
-        weightiest first (MaxScore: Turtle & Flood 1995). Once what the remaining terms can add is less than
-        the k-th best score so far, documents of the block without any of the terms so far are out, and the
-        remaining terms are looked up for those that are still in.
+        Documents are scored term by term, the weightiest first (MaxScore: Turtle & Flood 1995). Once what the
+        remaining terms can add is less than the k-th best score so far, documents without any of the terms
+        so far are out, and the remaining terms are looked up for those that are still in.
         """
         lists = sorted(lists, key=lambda found: -found.best)
         rest = [sum(found.best for found in lists[i:]) for i in range(len(lists) + 1)]
+        if _SPARSE * sum(len(found.docs) for found in lists) < len(self):
+            return _merged(lists, rest, k)
+        return self._blocks(lists, rest, k)
+
+    def _blocks(self, lists: list[_List], rest: list[float], k: int) -> _Scored:
+        """Candidates of a block of documents at a time, which stays in the processor's cache."""
         edges = self._edges
         if len(edges) == 2:
             cuts = [[0, len(found.docs)] for found in lists]
@@ -227,6 +245,10 @@ class Index:
         return np.concatenate(numbers), np.concatenate(scores).astype(np.float32)
 
 
+_Scored = tuple[NDArray[np.uint32], NDArray[np.float32]]
+"""Numbers of documents, ascending, and the score of each."""
+
+
 class _List(NamedTuple):
     """The documents with one term of a query, and what the term adds to the score of each."""
 
@@ -254,6 +276,35 @@ class _List(NamedTuple):
         scores = self.weight - self.weight / self.impacts[self.codes[places]]
         scores[self.docs[places] != numbers] = 0.0
         return scores
+
+
+def _merged(lists: list[_List], rest: list[float], k: int) -> _Scored:
+    """Candidates from lists merged one by one: takes no time for documents that are in none of them."""
+    numbers, sums = lists[0].docs, lists[0].scores().astype(np.float64)
+    least, i = _kth(sums, k), 1
+    while i < len(lists) and rest[i] >= least * _SLACK:
+        joined = np.concatenate((numbers, lists[i].docs))
+        order = np.argsort(joined, kind="stable")  # two sorted runs: merged in linear time
+        joined = joined[order]
+        first = np.flatnonzero(np.concatenate(([True], joined[1:] != joined[:-1])))
+        sums = np.add.reduceat(np.concatenate((sums, lists[i].scores()))[order], first)
+        numbers = joined[first]
+        least, i = max(least, _kth(sums, k)), i + 1
+    enough = sums >= least * _SLACK - rest[i]
+    numbers, sums = numbers[enough], sums[enough]
+    for j in range(i, len(lists)):
+        sums += lists[j].scores_of(numbers)
+        least = max(least, _kth(sums, k))
+        still = sums >= least * _SLACK - rest[j + 1]
+        numbers, sums = numbers[still], sums[still]
+    return numbers, sums.astype(np.float32)
+
+
+def _kth(values: NDArray[np.float64], k: int) -> float:
+    """A lower bound of the k-th largest value, near it; 0 where there are not so many."""
+    if len(values) > 4 * k * _STRIDE:
+        values = values[: len(values) // _STRIDE * _STRIDE].reshape(-1, _STRIDE).max(axis=1)
+    return float(np.partition(values, -k)[-k]) if len(values) >= k else 0.0
 
 
 class _Texts(Sequence[str]):
