@@ -139,6 +139,19 @@ def test_a_failure_while_building_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_interrupted_indexing_goes_on_without_reading_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(bm25, "_merge", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build(PARAGRAPHS, tmp_path / "c", sha256=digest("a"))
+    assert not (tmp_path / "c").exists()
+    found = build(iter(()), tmp_path / "c", sha256=digest("a"))
+    assert len(found) == len(PARAGRAPHS) and found.similar("music", 1) == ["Viva"]
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_opening_reads_next_to_nothing(tmp_path: Path) -> None:
     paragraphs = [Paragraph(f"T{i}", f"word{i % 97} text {i}") for i in range(20_000)]
     found = build(paragraphs, tmp_path / "c", sha256=digest("many"))
