@@ -140,9 +140,7 @@ class OfficialQuestions(Questions):
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
-    def __init__(
-        self, *, corpus: str | Path = "question", corpus_sha256: str | None = None, **base: Any
-    ) -> None:
+    def __init__(self, *, corpus: str = "question", corpus_sha256: str | None = None, **base: Any) -> None:
         """Make the environment.
 
         Args:
@@ -154,7 +152,6 @@ class OfficialQuestions(Questions):
             base: see `Questions`.
         """
         super().__init__(**base)
-        corpus = str(corpus)
         if corpus not in ("question", "split") and not live.is_live(corpus) and not Path(corpus).exists():
             raise BadOption(f"no corpus {corpus!r}: give question, split, live, or a file of paragraphs")
         if corpus_sha256 is not None and (corpus == "question" or live.is_live(corpus)):
