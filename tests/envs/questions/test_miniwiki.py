@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import gymnasium
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prosegym.envs import panels
 from prosegym.envs.core import digest
@@ -152,6 +155,32 @@ def test_the_honest_expert_sees_nothing_but_observations() -> None:
     env.reset(options={"task_id": "test/2"})  # another task under its feet changes nothing of its plan
     start = g.read_question(first.removeprefix("Question: ")).chains[0][0]
     assert expert.act(first, info) == f"search[{start}]"
+
+
+PIECES = st.sampled_from(
+    ["search[", "Search[", "lookup[", "Lookup[", "finish[", "Finish[", "think[", "]", " ", "Ann"]
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(actions=st.lists(st.lists(PIECES | st.text(max_size=8), max_size=5).map("".join), max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_no_action_breaks_an_episode(variant: str, actions: list[str]) -> None:
+    env = FUZZED.setdefault(variant, gymnasium.make("prosegym/MiniWiki-v1", variant=variant).unwrapped)
+    _, info = env.reset(options={"task_id": "test/1"})
+    for action in actions:
+        before = info
+        observation, reward, terminated, truncated, info = env.step(action)
+        assert isinstance(observation, str) and len(observation) < 5000
+        assert 0.0 <= info["score"] <= 1.0 and before["progress"] <= info["progress"] <= 1.0
+        assert reward == (info["score"] if terminated or truncated else 0.0)
+        if info["invalid_action"]:
+            assert info["progress"] == before["progress"] and not terminated
+        if terminated or truncated:
+            break
+
+
+FUZZED: dict[str, Any] = {}
 
 
 def test_task_ids() -> None:
