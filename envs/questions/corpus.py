@@ -44,6 +44,8 @@ class Page(NamedTuple):
 
     title: str
     paragraphs: tuple[str, ...]
+    ambiguous: bool = False
+    """Whether the wiki it comes from has it as a list of what the title may mean."""
 
 
 class Corpus(Protocol):

@@ -237,7 +237,7 @@ class QuestionSet:
                 for other in splits.values():
                     if question.id in other and other[question.id].sha256 != question.sha256:
                         raise CorruptData(
-                            f"{path.name}: {question.id!r} differs from that of another file; give one with --from"
+                            f"{path.name}: {question.id!r} differs from another file's; give one with --from"
                         )
                 if not any(question.id in other for other in splits.values()):
                     splits[split][question.id] = question
