@@ -69,6 +69,8 @@ class X(NamedTuple):
     source: Source | None = None
     """The table a bare column is of, and its column's lower-case name."""
     column: str = ""
+    key: str = ""
+    """SQL for the text's folded form, where it is stored."""
 
 
 @dataclass(eq=False)
@@ -738,8 +740,9 @@ class _Compiler:
     # Names.
 
     def reference(self, source: Source, name: str) -> X:
-        declared, sql, kind = source.columns[name]
-        return X(f"{source.sql}.{sql}", kind, None, source, name)
+        _, sql, kind = source.columns[name]
+        stored = kind.kind == "str" and not kind.plain and source.table is not None
+        return X(f"{source.sql}.{sql}", kind, None, source, name, f'{source.sql}."{name}~"' if stored else "")
 
     def find(self, col: Col, scope: Scope | None, local: bool = False, quiet: bool = False) -> X | None:
         name = col.name.lower()
@@ -1049,7 +1052,9 @@ class _Compiler:
         if x == "null" or y == "null":
             return f"{a.sql} {sql_op} {b.sql}"
         if x == "str" and y == "str":
-            return f"{_collated(a, b)} {sql_op} {b.sql}"
+            if a.type.plain and b.type.plain:
+                return f"{a.sql} COLLATE NOCASE {sql_op} {b.sql}"
+            return f"{_key(a)} {sql_op} {_key(b)}"
         if x in _DATES or y in _DATES:
             if x in _DATES and y in ("str", *_DATES) or y in _DATES and x == "str":
                 one, two = self.moment(a, b), self.moment(b, a)
@@ -1219,8 +1224,9 @@ class _Compiler:
         if kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
             return X(f"({x.sql} {word} ({', '.join(i.sql for i in items)}))", INT)
         if kinds <= {"str"} and x.type.kind == "str":
-            coll = "NOCASE" if x.type.plain and all(i.type.plain for i in items) else "mysql"
-            return X(f"({x.sql} COLLATE {coll} {word} ({', '.join(i.sql for i in items)}))", INT)
+            if x.type.plain and all(i.type.plain for i in items):
+                return X(f"({x.sql} COLLATE NOCASE {word} ({', '.join(i.sql for i in items)}))", INT)
+            return X(f"({_key(x)} {word} ({', '.join(_key(i) for i in items)}))", INT)
         either = " OR ".join(self.compare("=", x, i) for i in items)
         return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
@@ -1243,17 +1249,17 @@ class _Compiler:
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
                 return f"{x.sql} IN ({compiled.sql})"
             if x.type.kind == "str" and y.kind == "str":
-                coll = "NOCASE" if x.type.plain and y.plain else "mysql"
-                return f"{x.sql} COLLATE {coll} IN ({compiled.sql})"
+                if x.type.plain and y.plain:
+                    return f"{x.sql} COLLATE NOCASE IN ({compiled.sql})"
+                return f"{_key(x)} IN (SELECT my_fold(c0) FROM ({compiled.sql}))"
         pairs = list(zip(xs, compiled.types, strict=True))
         if all(x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind for x, y in pairs):
-            left = ", ".join(
-                f"{x.sql} COLLATE {'NOCASE' if x.type.plain and y.plain else 'mysql'}"
-                if y.kind == "str"
-                else x.sql
-                for x, y in pairs
-            )
-            return f"({left}) IN ({compiled.sql})"
+            sides, columns = [], []
+            for i, (x, y) in enumerate(pairs):
+                folded = y.kind == "str" and not (x.type.plain and y.plain)
+                sides.append(_key(x) if folded else f"{x.sql} COLLATE NOCASE" if y.kind == "str" else x.sql)
+                columns.append(f"my_fold(c{i})" if folded else f"c{i}")
+            return f"({', '.join(sides)}) IN (SELECT {', '.join(columns)} FROM ({compiled.sql}))"
         # NULLs as IN has them: unknown where no row matches and one is, or might be, NULL.
         name = self.fresh("q")
         tests = [
@@ -1468,8 +1474,14 @@ def _folded(sql: str, kind: T) -> str:
     return f"{sql} COLLATE {'NOCASE' if kind.plain else 'mysql'}" if kind.kind == "str" else sql
 
 
-def _collated(a: X, b: X) -> str:
-    return f"{a.sql} COLLATE {'NOCASE' if a.type.plain and b.type.plain else 'mysql'}"
+def _key(x: X) -> str:
+    """A text as what it is equal by.
+
+    Not a collation: SQLite's Bloom filters (3.38 to 3.40) take texts of different length to be different.
+    """
+    if x.const is not None:
+        return quote(fold(str(x.const)))
+    return x.key or f"my_fold({x.sql})"
 
 
 def _fixed(kind: T, a: X, b: X, more: int) -> T:
