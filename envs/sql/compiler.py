@@ -279,10 +279,14 @@ class _Compiler:
                 raise Fault("The used SELECT statements have a different number of columns")
         current, types = self.numbered(first), first.types
         for op, part in zip(ops, parts[1:], strict=True):
-            types = tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
+            before, types = types, tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
             n = len(types)
             names = ", ".join(f"c{i}" for i in range(n))
-            both = f"SELECT {names}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {names}, 2, _p FROM ({self.numbered(part)})"
+            lefts, rights = (
+                ", ".join(f"{self.as_kind(X(f'c{i}', k), t).sql} AS c{i}" for i, (k, t) in enumerate(zip(kinds, types, strict=True)))
+                for kinds in (before, part.types)
+            )
+            both = f"SELECT {lefts}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {rights}, 2, _p FROM ({self.numbered(part)})"
             if op == "UNION ALL":
                 current = f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM ({both})"
                 continue
