@@ -283,7 +283,10 @@ class _Compiler:
             n = len(types)
             names = ", ".join(f"c{i}" for i in range(n))
             lefts, rights = (
-                ", ".join(f"{self.as_kind(X(f'c{i}', k), t).sql} AS c{i}" for i, (k, t) in enumerate(zip(kinds, types, strict=True)))
+                ", ".join(
+                    f"{self.as_kind(X(f'c{i}', k), t).sql} AS c{i}"
+                    for i, (k, t) in enumerate(zip(kinds, types, strict=True))
+                )
                 for kinds in (before, part.types)
             )
             both = f"SELECT {lefts}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {rights}, 2, _p FROM ({self.numbered(part)})"
@@ -321,7 +324,7 @@ class _Compiler:
                         f"Table '{expr.table}' from one of the SELECTs cannot be used in global ORDER clause"
                     )
                 x = self.expr(expr, scope)
-                sql = _folded(x.sql, x.type)
+                sql = _sorted(x)
             keys_sql.append(sql + (" DESC" if descending else ""))
         order = ", ".join([*keys_sql, "_p"])
         sql = f"SELECT {names} FROM ({current}) AS u"
@@ -440,12 +443,12 @@ class _Compiler:
         position = ""
         if wants_order and not single:
             if planner.groups_sorted(self, items, group, tree.having, order):
-                position = ", ".join(_folded(x.sql, x.type) for x in grouped)
+                position = ", ".join(_sorted(x) for x in grouped)
             else:
                 position = planner.position(self, tree, scope, items, group, order, aggregated)
         local = [x for x in grouped if x.source is None or x.source in scope.sources]
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
-        by_group = ", ".join(_folded(x.sql, x.type) for x in local) or "NULL"
+        by_group = ", ".join(_sorted(x) for x in local) or "NULL"
         windowed = any(
             isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
         )
@@ -453,7 +456,7 @@ class _Compiler:
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
         cut = ", ".join(_folded(f"c{i}", x.type) for i, x in enumerate(outputs))
-        keys = [_folded(x.sql, x.type) + (" DESC" if d else "") for _, x, d in order]
+        keys = [_sorted(x) + (" DESC" if d else "") for _, x, d in order]
         limit = (
             f" LIMIT {-1 if tree.limit is None else tree.limit} OFFSET {tree.offset}"
             if tree.limit is not None
@@ -481,11 +484,7 @@ class _Compiler:
             if tree.distinct:
                 grouping = (
                     " GROUP BY "
-                    + ", ".join(
-                        _folded(x.sql, x.type)
-                        for x in outputs
-                        if x.source is None or x.source in scope.sources
-                    )
+                    + ", ".join(_sorted(x) for x in outputs if x.source is None or x.source in scope.sources)
                     + grouping
                 )
             if not order or not wants_order or single or windowed or not position:
@@ -500,7 +499,7 @@ class _Compiler:
                     f"SELECT {columns}{body}{grouping}" + (f" ORDER BY {', '.join(by)}" if by else "") + limit
                 )
             else:
-                extra = "".join(f", {_folded(x.sql, x.type)} AS k{i}" for i, (_, x, _) in enumerate(order))
+                extra = "".join(f", {_sorted(x)} AS k{i}" for i, (_, x, _) in enumerate(order))
                 by = [_folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
                 before = self.outward
                 inner = (
@@ -542,10 +541,10 @@ class _Compiler:
             gone = {x.sql for x in grouped[depth:]}
             cols = ", ".join(f"{'NULL' if x.sql in gone else x.sql} AS c{i}" for i, x in enumerate(outputs))
             marks = ", ".join(
-                f"{int(i >= depth)} AS g{i}, {_folded(x.sql, x.type) if i < depth else 'NULL'} AS h{i}"
+                f"{int(i >= depth)} AS g{i}, {_sorted(x) if i < depth else 'NULL'} AS h{i}"
                 for i, x in enumerate(grouped)
             )
-            by = " GROUP BY " + ", ".join(_folded(x.sql, x.type) for x in grouped[:depth]) if depth else ""
+            by = " GROUP BY " + ", ".join(_sorted(x) for x in grouped[:depth]) if depth else ""
             test = f" HAVING {having}" if having else ""
             parts.append(f"SELECT {cols}, {marks}{from_sql}{where_sql}{by}{test}")
         order = ", ".join(f"g{i}, {_folded(f'h{i}', x.type)}" for i, x in enumerate(grouped))
@@ -1377,13 +1376,13 @@ class _Compiler:
         if over.partition:
             parts.append(
                 "PARTITION BY "
-                + ", ".join(_folded(x.sql, x.type) for x in (self.scalar(p, scope) for p in over.partition))
+                + ", ".join(_sorted(x) for x in (self.scalar(p, scope) for p in over.partition))
             )
         if over.order:
             parts.append(
                 "ORDER BY "
                 + ", ".join(
-                    _folded(x.sql, x.type) + (" DESC" if d else "")
+                    _sorted(x) + (" DESC" if d else "")
                     for x, d in ((self.scalar(o, scope), d) for o, d in over.order)
                 )
             )
@@ -1436,7 +1435,7 @@ class _Compiler:
                     for a in args
                 )
                 return X(f"count(DISTINCT {keys})", INT)
-            return X(f"count({word}{_folded(x.sql, x.type) if e.distinct else x.sql})", INT)
+            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", INT)
         if name in ("min", "max"):
             return X(f"{name}({_folded(x.sql, x.type)})", x.type)
         if name == "group_concat":
@@ -1476,6 +1475,11 @@ def _balanced(parts: list[str], name: str) -> str:
 def _folded(sql: str, kind: T) -> str:
     """As a key for grouping, sorting and telling apart."""
     return f"{sql} COLLATE {'NOCASE' if kind.plain else 'mysql'}" if kind.kind == "str" else sql
+
+
+def _sorted(x: X) -> str:
+    """An expression as a key for grouping, sorting and telling apart."""
+    return x.key or _folded(x.sql, x.type)
 
 
 def _key(x: X) -> str:

@@ -115,6 +115,19 @@ class Server:
         marks = ", ".join("?" * len(columns))
         self.connection.execute("BEGIN")
         self.connection.executemany(f'INSERT INTO "{db}.{name}" VALUES ({marks})', rows)
+        for number, key in enumerate(table.keys):
+            if any(key.lengths):
+                continue
+            types = self.catalog.types[db, name]
+            parts = (
+                f'"{c}~"' if types[c][2].kind == "str" and not types[c][2].plain
+                else f'"{c}" COLLATE NOCASE' if types[c][2].kind == "str" else f'"{c}"'
+                for c in (column.lower() for column in key.columns)
+            )  # fmt: skip
+            if db != "information_schema":
+                self.connection.execute(
+                    f'CREATE INDEX "{db}.{name}.{number}" ON "{db}.{name}" ({", ".join(parts)})'
+                )
         self.connection.execute("COMMIT")
 
     def _guard(self) -> None:

@@ -46,7 +46,9 @@ def url(tmp_path_factory: pytest.TempPathFactory, installed: Any) -> Iterator[st
                 break
             time.sleep(0.1)
         with open(installed("intercode_sql") / data.DUMP, "rb") as dump:
-            subprocess.run(["mariadb", f"--socket={socket}", "-uroot"], stdin=dump, check=True, capture_output=True)
+            subprocess.run(
+                ["mariadb", f"--socket={socket}", "-uroot"], stdin=dump, check=True, capture_output=True
+            )
         yield f"mysql://root@/?unix_socket={socket}"
     finally:
         process.terminate()
@@ -85,9 +87,13 @@ def test_what_is_written_is_undone_and_errors_are_shown(url: str) -> None:
 
 def test_a_server_that_is_not_there() -> None:
     pytest.importorskip("pymysql")
-    env: Any = gymnasium.make("prosegym/InterCodeSQL-v1", server="postgres://x", disable_env_checker=True).unwrapped
+    env: Any = gymnasium.make(
+        "prosegym/InterCodeSQL-v1", server="postgres://x", disable_env_checker=True
+    ).unwrapped
     with pytest.raises(BadOption, match="mysql://"):
         env.reset(options={"task_id": "dev/0"})
-    env = gymnasium.make("prosegym/InterCodeSQL-v1", server="mysql://root@127.0.0.1:1", disable_env_checker=True).unwrapped
+    env = gymnasium.make(
+        "prosegym/InterCodeSQL-v1", server="mysql://root@127.0.0.1:1", disable_env_checker=True
+    ).unwrapped
     with pytest.raises(ProsegymError, match="cannot connect"):
         env.reset(options={"task_id": "dev/0"})
