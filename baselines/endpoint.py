@@ -40,7 +40,7 @@ class EndpointOptions:
     cache: str | None = None
     """Folder in which answers are kept: an equal request, with an equal seed, is answered from there."""
     prices: str | None = None
-    """Price file, dollars per million tokens: {"date": ..., "models": {NAME: {"input": ..., "output": ...}}}."""
+    """Price file, dollars per million tokens: {"date": "", "models": {NAME: {"input": 0, "output": 0}}}."""
     constrain: bool = False
     """Whether the server can be held to a list of answers (vLLM's and SGLang's `guided_choice`)."""
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from prosegym.baselines.examples import ANY
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
@@ -266,7 +267,7 @@ class ReAct:
             model: what answers.
             config: form, decoding, history, sampling.
             name: what the agent is called in records.
-            examples: expert episodes shown before the task, by task type (see `examples.pick`).
+            examples: expert episodes shown before the task, by task type, as `examples.pick` gives them.
         """
         self.model = model
         self.config = config or Config()
@@ -289,7 +290,7 @@ class ReAct:
         """Start the conversation: instruction, examples, memory."""
         talk = _Talk()
         before = ""
-        for i, example in enumerate(self._examples.get(episode.task.task_type, ())):
+        for i, example in enumerate(self._shown(episode)):
             shown = conversation(example, "", self._format)
             first = example.steps[0].observation
             told = opening(episode.instruction, first, self._format) if i == 0 else before + first
@@ -305,6 +306,11 @@ class ReAct:
         talk.messages.append(Message("user", first))
         episode.messages = list(talk.messages)
         episode.state = talk
+
+    def _shown(self, episode: Episode) -> list[Trajectory]:
+        """The examples for an episode; its own task is never among them."""
+        of_type = self._examples.get(episode.task.task_type) or self._examples.get(ANY, ())
+        return [t for t in of_type if t.task_id != episode.task.id and t.steps]
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:
         """One answer per episode."""
