@@ -193,8 +193,8 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
     picked = pick(pool, LOCKBOX, 2, seed=1)
     assert picked == pick(reversed(pool), LOCKBOX, 2, seed=1)
     assert picked != pick(pool, LOCKBOX, 2, seed=2)
-    assert set(picked) == {"", "warm", "cold"} and len(picked["warm"]) == 2
-    assert all(t.split == "train" and t.task_type == "warm" for t in picked["warm"])
+    assert set(picked) == {"", "warm", "cold"} and len(picked["cold"]) == 2
+    assert all(t.split == "train" and t.task_type == "cold" for t in picked["cold"])
     seen: list[Request] = []
 
     def answer(request: Request) -> str:
@@ -202,18 +202,18 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
         return "Action: open box"
 
     agent = ReAct(Scripted(answer), Config(), examples=picked)
-    (trajectory,) = play(agent, "test/gold")
-    shown = picked["cold" if trajectory.task_type == "cold" else "warm"]
+    (trajectory,) = play(agent, "test/grey")
+    shown = picked["cold"]
     contents = [m.content for m in seen[0].messages]
-    assert len(contents) == 9 and contents[-1].endswith("The box is gold.")
+    assert len(contents) == 9 and contents[-1].endswith("The box is grey.")
     assert contents[1] == f"Action: {shown[0].actions[0]}"
     assert contents[4].startswith("It opens.\n\nThat task is over.")
     assert not any(m.trainable for m in trajectory.messages[:8]) and trajectory.messages[9].trainable
-    assert agent.conditions()["examples"]["warm"] == [t.task_id for t in picked["warm"]]
-    own = picked["warm"][0].task_id
+    assert agent.conditions()["examples"]["cold"] == [t.task_id for t in shown]
+    own = shown[0].task_id
     (again,) = play(agent, own)
-    assert len(again.messages[0].content) and len(seen[-1].messages) < len(again.messages) + 9
-    assert all(own.split("/")[1] not in m.content for m in again.messages[:4])
+    assert [m.trainable for m in again.messages[:7]] == [False] * 5 + [True, False]  # one example left
+    assert own.split("/")[1] not in "".join(m.content for m in again.messages[:4])
     with pytest.raises(BadOption, match="prosegym collect"):
         pick(pool, "prosegym/Other-v1", 1)
 
@@ -287,7 +287,7 @@ def test_tokens_are_recorded_when_asked_for(local: LocalModel) -> None:
     (kept,) = play(
         ReAct(
             local,
-            msgspec.structs.replace(config) if False else Config(**{**vars(config), "record_tokens": True}),
+            Config(**{**vars(config), "record_tokens": True}),
         )
     )
     assert kept.actions == plain.actions
