@@ -125,20 +125,22 @@ class TextEnv(gymnasium.Env[str, str]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
     env_id: ClassVar[str]
     """The registered id, `prosegym/Name-vN`."""
-    instruction: ClassVar[str]
+    instruction: str
     """What the environment is and which actions it takes, for an agent that has never seen it."""
     splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
     experts: ClassVar[Mapping[str, bool]] = {}
     """Name of each expert, and whether it is privileged; the first is the default one."""
     data: ClassVar[str | None] = None
     """Name of the official data set it needs (`prosegym data get NAME`), None where it needs none."""
+    official: ClassVar[bool] = False
+    """Whether its tasks are those of a published benchmark; generated tasks are a benchmark of our own."""
     extra: ClassVar[str | None] = None
     """The optional dependency it needs (`pip install "prosegym[EXTRA]"`), None where it needs none."""
     ceiling: ClassVar[float] = 1.0
     """Mean score that the default expert is known to reach."""
     max_steps: int = 50
     """Steps after which an episode is truncated, unless the constructor was given another number."""
-    refusal: ClassVar[str] = "Nothing happens."
+    refusal: str = "Nothing happens."
     """The environment's own words for an action it cannot read."""
 
     def __init__(
@@ -198,6 +200,16 @@ class TextEnv(gymnasium.Env[str, str]):
     @abstractmethod
     def _play(self, action: str) -> Outcome:
         """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
+
+    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027
+        """Make ready what the tasks need (games to be built, say), many at once and with progress.
+
+        Optional: a task that was not prepared is made ready when it is reset.
+        """
+
+    def conditions(self) -> Mapping[str, Any]:
+        """What a run records beyond the arguments: what this machine settles and can change a score."""
+        return {}
 
     def _admissible(self) -> list[str] | None:
         """The actions that the present state admits, in a fixed order; None where they cannot be listed."""

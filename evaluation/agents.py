@@ -91,10 +91,7 @@ class Null:
 
 
 class RandomAdmissible:
-    """Draws among the admissible actions; where an environment lists none, among its expert-free fallbacks.
-
-    An environment without a list gets the empty action: that is its random floor, too.
-    """
+    """Draws among the admissible actions; where an environment lists none, it says nothing."""
 
     name = "random"
 

@@ -1,0 +1,1 @@
+"""MiniShop: WebShop's pages and reward over a generated catalogue."""

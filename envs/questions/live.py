@@ -1,0 +1,133 @@
+"""Wikipedia itself as a corpus: off unless asked for, at most one request a second, every answer kept.
+
+Kept answers are never asked for again, so that a run can be replayed without the network; they lie, one file
+a request, in `PROSEGYM_HOME/live`. Delete the folder to see today's Wikipedia.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from prosegym.envs.core import digest
+from prosegym.envs.errors import EngineError
+from prosegym.envs.home import writable
+from prosegym.envs.questions.corpus import Page
+
+WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
+PAUSE = 1.0
+"""Seconds between two requests of a process."""
+
+TIMEOUT = 20.0
+TRIES = 4
+RETRY_STATUS = (429, 500, 502, 503, 504)
+AGENT = "prosegym (text environments for research; https://pypi.org/project/prosegym)"
+
+
+def is_live(corpus: str) -> bool:
+    """Whether a corpus argument means a live wiki: "live", or "live:" and the address of its api.php."""
+    return corpus == "live" or corpus.startswith(("live:http://", "live:https://"))
+
+
+def of_address(corpus: str) -> LiveWiki:
+    """The wiki that a corpus argument means; one object a process, so that the pause is shared."""
+    return _wiki(corpus.partition(":")[2] or WIKIPEDIA)
+
+
+@functools.cache
+def _wiki(api: str) -> LiveWiki:
+    return LiveWiki(api, writable("live"))
+
+
+class LiveWiki:
+    """A MediaWiki, asked through its api.php: pages as plain text, and its own search for similar titles."""
+
+    def __init__(self, api: str, cache: Path, pause: float = PAUSE) -> None:
+        self._api, self._cache, self._pause = api, cache, pause
+        self._last = -pause
+
+    def page(self, title: str) -> Page | None:
+        """The page of that title, redirections followed; a blank line ends a paragraph."""
+        title = " ".join(title.split())
+        if not title or any(mark in title for mark in "[]{}|<>#"):  # no MediaWiki title has these
+            return None
+        answer = self._ask(
+            action="query",
+            prop="extracts",
+            explaintext="1",
+            redirects="1",
+            titles=title,
+            exsectionformat="plain",
+        )
+        for page in answer.get("query", {}).get("pages", []):
+            text = page.get("extract", "").strip()
+            if text and not page.get("missing"):
+                paragraphs = tuple(part.strip() for part in text.split("\n") if part.strip())
+                return Page(page["title"], paragraphs)
+        return None
+
+    def similar(self, query: str, count: int) -> list[str]:
+        """Titles that the wiki's own search finds, best first."""
+        if not query.strip():
+            return []
+        answer = self._ask(action="query", list="search", srsearch=query[:300], srlimit="10", srprop="")
+        return [row["title"] for row in answer.get("query", {}).get("search", [])][:count]
+
+    def nearest(self, query: str) -> Page | None:
+        """The page of that title, or the first that the wiki's search finds."""
+        if page := self.page(query):
+            return page
+        best = self.similar(query, 1)
+        return self.page(best[0]) if best else None
+
+    def _ask(self, **parameters: str) -> Any:
+        parameters |= {"format": "json", "formatversion": "2"}
+        url = f"{self._api}?{urllib.parse.urlencode(sorted(parameters.items()), errors='replace')}"
+        path = self._cache / f"{digest(url)}.json"
+        try:
+            return json.loads(path.read_bytes())["answer"]
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError) as error:
+            raise EngineError(f"the kept answer {path} cannot be read ({error}); delete it") from error
+        answer = self._request(url)
+        part = path.with_name(f"{path.name}.{time.monotonic_ns()}.part")
+        part.write_text(json.dumps({"url": url, "answer": answer}), encoding="utf-8")
+        part.replace(path)
+        return answer
+
+    def _request(self, url: str) -> Any:
+        """One request, in as many tries as it takes.
+
+        Raises:
+            EngineError: the wiki cannot be reached, or answers with an error.
+        """
+        request = urllib.request.Request(url, headers={"User-Agent": AGENT})
+        problem = ""
+        for attempt in range(TRIES):
+            time.sleep(max(0.0, self._last + self._pause * 2**attempt - time.monotonic()))
+            self._last = time.monotonic()
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                    answer = json.loads(response.read())
+            except urllib.error.HTTPError as error:
+                problem = f"HTTP {error.code} {error.reason}"
+                if error.code not in RETRY_STATUS:
+                    break
+            except (OSError, ValueError) as error:
+                problem = str(error) or type(error).__name__
+            else:
+                if "error" not in answer:
+                    return answer
+                problem = str(answer["error"].get("info", answer["error"]))
+                if answer["error"].get("code") not in ("maxlag", "ratelimited"):
+                    break
+        raise EngineError(
+            f"cannot ask {self._api}: {problem}; use corpus='question', or run again where it can be reached"
+        )
