@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from prosegym.baselines import best_of_n, eto, house, react, rft, sft, stepagent  # noqa: E402
+from prosegym.baselines import best_of_n, eto, house, notes, react, reflexion, retroact, rft, sft, stepagent  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
 from prosegym.baselines.practice import Practice, demonstrations, only_answer  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
@@ -304,3 +304,74 @@ def test_step_contrast_of_a_one_turn_episode_is_the_trajectory_contrast(
 ) -> None:
     policy, talk = load(scratch), practice(tmp_path).conversation(experts[0])[:2]
     assert sft.sample(policy, only_answer(talk, 0)) == sft.sample(policy, talk)
+
+
+# --- RetroAct ---
+
+
+def test_a_reflectors_reward_is_the_difference_and_telescopes() -> None:
+    """R = .2, .5, .4: .3 and -.1, which sum to .4 - .2. The code's form with c = 1: .3 * 1.2 = .36."""
+    scores = [0.2, 0.5, 0.4]
+    worth = [retroact.worth(a, b) for a, b in zip(scores, scores[1:], strict=False)]
+    assert worth == pytest.approx([0.3, -0.1]) and sum(worth) == pytest.approx(0.4 - 0.2)
+    assert retroact.worth(0.2, 0.5) == -retroact.worth(0.5, 0.2)
+    assert retroact.worth(0.2, 0.5, c=1.0) == pytest.approx(0.36)
+
+
+def test_a_note_by_rule_says_what_the_episode_shows() -> None:
+    actions = ["take red key", "open box", "sing", "sing", "open box", "open box"]
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Scripted({TASKS[1]: actions}), [Job(TASKS[1])])
+    said = notes.note(failed)
+    assert "These were refused: sing." in said and "in vain: open box" in said
+    assert "did nothing about them: blue. " in said  # the box is blue
+    assert said.endswith(", and not what was refused.")
+
+
+RL = Optim(1e-3, epochs=1, batch_size=4)
+
+
+@pytest.mark.parametrize("roles", ["one", "two"])
+def test_retroact_end_to_end(
+    roles: str, experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    config = retroact.Config(HALF, RL, trials=2, roles=roles)  # type: ignore[arg-type]
+    policy = load(scratch)
+    retroact.train(policy, experts, practice(tmp_path), config)
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    expected = {"planner-1", "reflector-1"} if roles == "two" else {"joint-1"}
+    assert phases == {"sft", "sft-reflector"} | expected
+    assert (tmp_path / "reflector" / "agent.json").exists() == (roles == "two")
+    after = {n: p.clone() for n, p in policy.model.named_parameters()}
+    again = load(scratch)
+    retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
+    assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
+
+
+def test_retroact_on_policy_begins_at_ratio_one(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    policy, place = load(cloned), practice(tmp_path)
+    demonstrations = sft.samples(policy, [place.conversation(e) for e in experts])
+    rows = retroact.behaved(
+        policy, [(place.conversation(experts[0]), 1.0)], demonstrations, retroact.Config()
+    )
+    _, metrics = retroact.PolicyGradient(0.3, 1.0).loss(policy.model, rows)
+    assert metrics["clip_share"] == 0 and metrics["reward"] == 1
+    dropped = retroact.behaved(
+        policy, [(place.conversation(experts[0]), 0.0)], demonstrations, retroact.Config(negatives=False)
+    )
+    assert dropped == []
+
+
+def test_tries_of_a_cut_phase_are_played_from_its_beginning(
+    cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    loop = reflexion.Config(trials=2)
+    scribe = notes.Scribe(policy, loop)
+    tries, written = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
+    assert len(tries) == 4 and len(written) == 2
+    assert tries[2].memory == [written[0].text]
+    (tmp_path / "t.notes.jsonl").unlink()
+    again, _ = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
+    assert [t.actions for t in again] == [t.actions for t in tries]
