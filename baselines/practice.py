@@ -144,7 +144,13 @@ class Practice:
         return list(records.read(path)), written
 
     def answers(
-        self, model: LanguageModel, states: Sequence[Sequence[Message]], phase: str, temperature: float
+        self,
+        model: LanguageModel,
+        states: Sequence[Sequence[Message]],
+        phase: str,
+        temperature: float,
+        *,
+        max_tokens: int | None = None,
     ) -> list[Message]:
         """The model's next answer in each of these conversations, freely decoded; no environment is needed.
 
@@ -153,8 +159,10 @@ class Practice:
             states: conversations whose last message is the user's.
             phase: seeds the sampling.
             temperature: of the sampling.
+            max_tokens: longest answer; None keeps the agent's.
         """
-        config = replace(self.agent, temperature=temperature, decoding="free")
+        limit = max_tokens or self.agent.max_tokens
+        config = replace(self.agent, temperature=temperature, decoding="free", max_tokens=limit)
         requests = [
             Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
             for i, state in enumerate(states)

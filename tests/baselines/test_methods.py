@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -13,9 +14,22 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from prosegym.baselines import best_of_n, eto, house, notes, react, reflexion, retroact, rft, sft, stepagent  # noqa: E402
+from prosegym.baselines import (  # noqa: E402
+    best_of_n,
+    eto,
+    house,
+    notes,
+    react,
+    reflexion,
+    retroact,
+    retroformer,
+    rft,
+    sft,
+    stepagent,
+)
+from prosegym.baselines.lm import Generation  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
-from prosegym.baselines.practice import Practice, demonstrations, only_answer  # noqa: E402
+from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
@@ -375,3 +389,57 @@ def test_tries_of_a_cut_phase_are_played_from_its_beginning(
     (tmp_path / "t.notes.jsonl").unlink()
     again, _ = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
     assert [t.actions for t in again] == [t.actions for t in tries]
+
+
+# --- Retroformer ---
+
+
+def rate(score_before: float, score_after: float, experts: Sequence[Trajectory]) -> retroformer.Rated:
+    prompt = [records.Message("user", "What went wrong?")]
+    written = reflexion.Reflection(
+        TASKS[0], 0, 0, prompt, Generation("take red key"), score_before, "take red key"
+    )
+    return written, scored(experts[0], score_before), scored(experts[0], score_after)
+
+
+def test_ratings_are_antisymmetric(experts: Sequence[Trajectory]) -> None:
+    assert retroformer.rating(rate(0.25, 0.75, experts)) == 0.5
+    assert retroformer.rating(rate(0.75, 0.25, experts)) == -0.5
+
+
+def test_the_reward_model_tells_good_notes_from_bad(
+    scratch: Path, experts: Sequence[Trajectory], tmp_path: Path
+) -> None:
+    reflector, place = load(scratch), practice(tmp_path)
+    good, bad = rate(0.0, 1.0, experts), rate(0.5, 0.5, experts)
+    other = dataclasses.replace(bad[0], text="open box", generation=Generation("open box"))
+    config = retroformer.Config(judging=Optim(5e-3, epochs=40, batch_size=2))
+    model = retroformer.judge(reflector, [good, (other, *bad[1:])], place, config)
+    texts = sft.samples(reflector, [noted(good[0]), noted(other)])
+    is_good, is_bad = (1 / (1 + math.exp(x)) for x in retroformer.judgements(model, texts))
+    assert is_good > 0.9 and is_bad < 0.1
+
+
+@pytest.mark.parametrize("rating", ["model", "try"])
+def test_retroformer_end_to_end_leaves_the_actor_alone(
+    rating: str, experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    quick = Optim(1e-3, epochs=1, batch_size=4)
+    config = retroformer.Config(quick, quick, quick, trials=2, rounds=2, rating=rating, max_tokens=8)  # type: ignore[arg-type]
+    actor = load(scratch)  # fails every task, so that every task gets a note
+    before = {n: p.clone() for n, p in actor.model.named_parameters()}
+    retroformer.train(actor, experts, practice(tmp_path), config)
+    assert all(torch.equal(before[n], p) for n, p in actor.model.named_parameters())
+    trained = load(tmp_path / "reflector")
+    moved = any(not torch.equal(before[n], p) for n, p in trained.model.named_parameters())
+    assert moved == (rating == "model")  # no try of this actor earns anything: all notes are worth the same
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    assert {"reward", "ppo-1", "ppo-2"} <= phases and ("judge" in phases) == (rating == "model")
+
+
+def test_retroformer_without_failures_says_so(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    config = retroformer.Config(trials=2, temperature=0.0)
+    with pytest.raises(ProsegymError, match="no task was failed"):
+        retroformer.train(load(cloned), experts, practice(tmp_path), config)
