@@ -252,6 +252,12 @@ def only_answer(talk: Sequence[Message], t: int) -> list[Message]:
     return [*read, talk[2 * t + 1]]
 
 
+def from_answer(talk: Sequence[Message], t: int) -> list[Message]:
+    """A conversation that is trained on from its t-th answer on, from 0."""
+    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
+    return [*read, *talk[2 * t + 1 :]]
+
+
 class Forced:
     """A language model whose first answers in an episode are given: teacher forcing."""
 

@@ -18,6 +18,7 @@ from prosegym.baselines import (  # noqa: E402
     best_of_n,
     eto,
     house,
+    ipr,
     notes,
     react,
     reflexion,
@@ -443,3 +444,61 @@ def test_retroformer_without_failures_says_so(
     config = retroformer.Config(trials=2, temperature=0.0)
     with pytest.raises(ProsegymError, match="no task was failed"):
         retroformer.train(load(cloned), experts, practice(tmp_path), config)
+
+
+# --- IPR ---
+
+
+def test_ipr_with_whole_episodes_alone_is_eto(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    """t = 0, thresholds 0: the pairs are ETO's, whichever side is the better one."""
+    place = practice(tmp_path)
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
+    best = {e.task_id: e for e in experts}
+    tried = {(f.task_id, 0): f for f in failed}
+    _, wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
+    assert wholes == eto.versus_expert(experts, failed, place, eto.Config())
+    worse = {f.task_id: f for f in failed}
+    _, flipped = ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config())
+    assert flipped == wholes
+
+
+def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    place, config = practice(tmp_path), ipr.Config(tau=0.5)
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])])
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 1): failed}
+    for rewards, count in [((1.0, 0.4), 1), ((1.0, 0.5), 0), ((0.0, 1.0), 0)]:
+        suffixes, wholes = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
+        assert len(suffixes) == count and wholes == []
+    suffixes, _ = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
+    win, _ = suffixes[0]
+    assert [m.trainable for m in win if m.role == "assistant"] == [False, True]
+
+
+def test_ipr_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
+    optim = Optim(1e-3, epochs=1, batch_size=8)
+    config = ipr.Config(HALF, iterations=1, optim=optim, continuations=2)
+    policy = load(scratch)
+    ipr.train(policy, experts[:4], practice(tmp_path), config)
+    phases = [json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert phases[0] == "sft" and phases[-1] == "refine-1"
+    for t in records.read(tmp_path / "go-on-1.jsonl"):
+        expert = next(e for e in experts if e.task_id == t.task_id)
+        assert t.actions[: t.attempt] == expert.actions[: t.attempt]
+
+
+def test_step_rewards_are_means_of_the_scorers_continuations(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    """After the right key the clone opens the box (1); after the wrong key it opens and it stays shut (0)."""
+    place = practice(tmp_path)
+    wrong = list(
+        rollout(
+            lambda: make_env(LOCKBOX),
+            Scripted({TASKS[0]: ["take blue key"] + ["open box"] * 5}),
+            [Job(TASKS[0])],
+        )
+    )
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 0): wrong[0]}
+    rewards = ipr.step_rewards(load(cloned), best, tried, place, ipr.Config(continuations=4), 1)
+    expert, agent = rewards[TASKS[0], 0]
+    assert expert >= 0.75 and agent <= 0.25
