@@ -60,7 +60,8 @@ def _table(name: str, report: Report) -> list[str]:
     lines += [f"- {_text(problem)}" for problem in report.problems]
     if report.card is not None and report.ok:
         lines += [
-            f"{_text(report.card.agent)} · {report.card.track} · {report.episodes} episodes · `{report.digest}`",
+            f"{_text(report.card.agent)} · {report.card.track} · {report.episodes} episodes "
+            f"· `{report.digest}`",
             "",
             "| Panel | Success | Score | Errors |",
             "|---|---|---|---|",
