@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
+from msgspec import UNSET
 from torch import nn
 from tqdm import tqdm
 
@@ -103,6 +104,27 @@ class Practice:
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
         return [played[job.task_id, job.attempt, job.trial] for job in jobs]
 
+    def answers(
+        self, model: LanguageModel, states: Sequence[Sequence[Message]], phase: str, temperature: float
+    ) -> list[Message]:
+        """The model's next answer in each of these conversations, freely decoded; no environment is needed.
+
+        Args:
+            model: answers.
+            states: conversations whose last message is the user's.
+            phase: seeds the sampling.
+            temperature: of the sampling.
+        """
+        config = replace(self.agent, temperature=temperature, decoding="free")
+        requests = [
+            Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
+            for i, state in enumerate(states)
+        ]
+        said = model.generate(requests, config.sampling())
+        return [
+            Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or UNSET) for g in said
+        ]
+
     def _file(self, phase: str, rank: int) -> Path:
         return self.folder / (f"{phase}.jsonl" if rank == 0 else f"{phase}.{rank}.jsonl")
 
@@ -146,6 +168,12 @@ def _whole_lines(path: Path) -> list[Trajectory]:
     if len(whole) < len(data):
         path.write_bytes(whole)
     return list(records.read(path))
+
+
+def only_answer(talk: Sequence[Message], t: int) -> list[Message]:
+    """A conversation up to its t-th answer, from 0, and that answer alone trained on."""
+    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
+    return [*read, talk[2 * t + 1]]
 
 
 class Forced:

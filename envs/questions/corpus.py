@@ -83,10 +83,12 @@ class OwnParagraphs:
         for paragraph in self._paragraphs:
             texts.setdefault(paragraph.title, []).append(paragraph.text)
         self._exact = {title: Page(title, tuple(parts)) for title, parts in texts.items()}
-        self._pages: dict[str, Page] = {}
-        for title, page in self._exact.items():
-            self._pages.setdefault(title_key(title), page)
         self._found: dict[str, list[str]] = {}
+
+    @functools.cached_property
+    def _pages(self) -> dict[str, Page]:
+        """Every page by what its title's spellings have in common; the first where several have the same."""
+        return {title_key(title): page for title, page in reversed(self._exact.items())}
 
     @functools.cached_property
     def _ranking(self) -> Ranking:

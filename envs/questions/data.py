@@ -70,6 +70,8 @@ class Manifest(msgspec.Struct, frozen=True):
     questions: dict[str, int]
     held_out: bool
     """Whether `train` was set aside from files that are not the official training set."""
+    aliases: int
+    """Answers for which an alias file gave other right answers (2WikiMultihopQA's `id_aliases.json`)."""
     react500: list[str] = []
     """Ids of ReAct's 500 questions, where the official development set was installed whole."""
 
@@ -79,7 +81,10 @@ class Split:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
-        self.rows = msgspec.msgpack.decode((folder / f"{name}.index").read_bytes(), type=list[Row])
+        try:
+            self.rows = msgspec.msgpack.decode((folder / f"{name}.index").read_bytes(), type=list[Row])
+        except msgspec.DecodeError as error:
+            raise _outdated(folder) from error
         self._at = {row.id: row for row in self.rows}
         self._lines = _map(folder / f"{name}.jsonl")
         self._ranks = _map(folder / f"{name}.ranks")
@@ -111,6 +116,7 @@ def open_split(name: str, split: str) -> Split:
 
     Raises:
         DataMissing: the set is not installed.
+        CorruptData: it is damaged, or was installed by another version.
     """
     folder = data.folder(name)
     try:
@@ -131,7 +137,16 @@ def read_manifest(name: str) -> Manifest:
         raw = (data.folder(name) / "manifest.json").read_bytes()
     except OSError as error:
         raise data.missing(name) from error
-    return msgspec.json.decode(raw, type=Manifest)
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise _outdated(data.folder(name)) from error
+
+
+def _outdated(folder: Path) -> CorruptData:
+    return CorruptData(
+        f"{folder} is damaged or of another version; run `prosegym data get {folder.name}` again"
+    )
 
 
 @dataclass(frozen=True)
@@ -223,7 +238,7 @@ class QuestionSet:
         for split, by_id in splits.items():
             _write_split(made, split, [by_id[question_id] for question_id in sorted(by_id)])
         counts = {split: len(by_id) for split, by_id in splits.items()}
-        manifest = Manifest(self.name, reports, counts, held_out, react500)
+        manifest = Manifest(self.name, reports, counts, held_out, len(aliases), react500)
         (made / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 

@@ -11,8 +11,8 @@ from prosegym.envs.core import Expert, Outcome, Task, Tasks, TextEnv
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.questions import corpus as corpora
 from prosegym.envs.questions import live
-from prosegym.envs.questions.corpus import Corpus, title_key
-from prosegym.envs.questions.data import SPLITS, open_split
+from prosegym.envs.questions.corpus import Corpus, FileCorpus, title_key
+from prosegym.envs.questions.data import SPLITS, open_split, read_manifest
 from prosegym.envs.questions.metrics import exact_match, f1
 from prosegym.envs.questions.records import Question
 from prosegym.envs.questions.variants import VARIANTS, Variant
@@ -184,6 +184,15 @@ class OfficialQuestions(Questions):
             )
             raise UnknownName(kind, task_id, self._index) from error
 
+    def conditions(self) -> Mapping[str, Any]:
+        """The corpus of the split or file by its digest, and what of the official set is installed."""
+        assert self.data is not None
+        manifest = read_manifest(self.data)
+        known: dict[str, Any] = {"aliases": manifest.aliases, "train_held_out": manifest.held_out}
+        if self.corpus != "question" and not live.is_live(self.corpus):
+            known["corpus_sha256"] = self._file_corpus(self.split).sha256
+        return known
+
     def _load_question(self, task: Task) -> tuple[Question, Corpus]:
         assert self.data is not None
         split = open_split(self.data, task.split)
@@ -192,9 +201,12 @@ class OfficialQuestions(Questions):
         return split.question(task.id), self._large_corpus(task.split)
 
     def _large_corpus(self, split: str) -> Corpus:
-        assert self.data is not None
         if live.is_live(self.corpus):
             return live.of_address(self.corpus)
+        return self._file_corpus(split)
+
+    def _file_corpus(self, split: str) -> FileCorpus:
+        assert self.data is not None
         if self.corpus == "split":
             found = corpora.of_split(self.data, split)
         else:
@@ -218,6 +230,7 @@ class HotpotQA(OfficialQuestions):
 
     env_id = "prosegym/HotpotQA-v1"
     data = "hotpotqa"
+    official = True
 
 
 class TwoWikiMultihopQA(OfficialQuestions):
@@ -231,6 +244,7 @@ class TwoWikiMultihopQA(OfficialQuestions):
 
     env_id = "prosegym/2WikiMultihopQA-v1"
     data = "2wikimultihopqa"
+    official = True
 
 
 class MuSiQue(OfficialQuestions):
@@ -244,6 +258,7 @@ class MuSiQue(OfficialQuestions):
 
     env_id = "prosegym/MuSiQue-v1"
     data = "musique"
+    official = True
     closed_answers = False
 
 

@@ -365,7 +365,7 @@ MONTHS = (
 )  # fmt: skip
 
 
-def _prime(names: list[str]) -> tuple[str, ...]:
+def _prime(names: Sequence[str]) -> tuple[str, ...]:
     """As many of the names as the largest prime number of them, each once."""
     names = list(dict.fromkeys(names))
     count = len(names)

@@ -4,6 +4,7 @@ MySQL's rules live here: how names are resolved and what is said when they are n
 expression has, how values of different types compare, what ONLY_FULL_GROUP_BY refuses, and (with
 `planner`) in which order rows come when nothing asks for one.
 """
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
 
 from __future__ import annotations
 
@@ -517,9 +518,11 @@ class _Compiler:
         group_names = None
         if tree.group and all(x.source for x in grouped):
             refs = {(x.source, x.column) for x in grouped}
-            at = [n.lower() for n, x in zip(names, outputs, strict=True) if (x.source, x.column) in refs]
+            grouped_names = [
+                n.lower() for n, x in zip(names, outputs, strict=True) if (x.source, x.column) in refs
+            ]
             covered = {(x.source, x.column) for x in outputs} >= refs
-            group_names = frozenset(at) if covered else None
+            group_names = frozenset(grouped_names) if covered else None
         types = tuple(x.type for x in outputs)
         result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
         return (
@@ -644,12 +647,8 @@ class _Compiler:
         seed = self.query(query.parts[0], None, rest, "set")
         name = self.fresh("r")
         source = self.derived(cte.name, seed, cte.columns)
-        step_scope_ctes = dict(rest)
-        before = self.catalog.types, self.catalog.dbs
         marker = _RecursiveSource(name, source)
-        self.recursions[cte.name.lower()] = marker
-        step = self.recursive_step(query.parts[1], cte.name.lower(), marker, step_scope_ctes)
-        self.catalog.types, self.catalog.dbs = before
+        step = self.recursive_step(query.parts[1], cte.name.lower(), marker, rest)
         names = ", ".join(f"c{i}" for i in range(len(seed.names)))
         word = "UNION ALL" if query.ops[0] == "UNION ALL" else "UNION"
         sql = f"WITH RECURSIVE {name}({names}) AS (SELECT * FROM ({seed.sql}) {word} {step}) SELECT {names}, row_number() OVER () AS _p FROM {name}"
@@ -688,10 +687,6 @@ class _Compiler:
             scope.where = "field list"
             return f"{left} {'LEFT JOIN' if node.kind == 'left' else 'JOIN'} {right}{on}"
         return self.source(node, scope)()
-
-    @property
-    def recursions(self) -> dict[str, Any]:
-        return self.__dict__.setdefault("_recursions", {})
 
     marker: tuple[str, Any]
 
@@ -1086,7 +1081,8 @@ class _Compiler:
         return x.sql
 
     def expr(self, e: Any, scope: Scope) -> X:
-        return _METHODS[type(e)](self, e, scope)
+        found: X = _METHODS[type(e)](self, e, scope)
+        return found
 
     def lit(self, e: Lit, scope: Scope) -> X:
         if e.kind == "null":
@@ -1112,9 +1108,7 @@ class _Compiler:
     def op(self, e: Op, scope: Scope) -> X:
         name = e.name
         if name in ("AND", "OR"):
-            # Long chains stay flat so that SQLite's expression depth suffices.
-            parts = [self.truth(a, scope) for a in _chain(e, name)]
-            return X("(" + f" {name} ".join(parts) + ")", INT)
+            return X(_balanced([self.truth(a, scope) for a in e.args], name), INT)
         if name == "XOR":
             a, b = (self.truth(arg, scope) for arg in e.args)
             return X(f"((({a}) <> 0) <> (({b}) <> 0))", INT)
@@ -1227,8 +1221,8 @@ class _Compiler:
         if kinds <= {"str"} and x.type.kind == "str":
             coll = "NOCASE" if x.type.plain and all(i.type.plain for i in items) else "mysql"
             return X(f"({x.sql} COLLATE {coll} {word} ({', '.join(i.sql for i in items)}))", INT)
-        tests = " OR ".join(self.compare("=", x, i) for i in items)
-        return X(f"(NOT ({tests}))" if e.negated else f"({tests})", INT)
+        either = " OR ".join(self.compare("=", x, i) for i in items)
+        return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
         if (
@@ -1295,7 +1289,7 @@ class _Compiler:
             return X(f"EXISTS ({compiled.sql})", INT)
         compiled = self.query(e.query, scope, scope.ctes, "set")
         if len(compiled.types) != 1:
-            raise Fault(f"Operand should contain 1 column(s)")
+            raise Fault("Operand should contain 1 column(s)")
         kind = compiled.types[0]
         if compiled.single:
             return X(f"({compiled.sql})", kind)
@@ -1461,16 +1455,12 @@ class _RecursiveSource:
         self.source = source
 
 
-def _chain(e: Op, name: str) -> list[Any]:
-    out: list[Any] = []
-    stack: list[Any] = [e]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Op) and node.name == name:
-            stack.extend(reversed(node.args))
-        else:
-            out.append(node)
-    return out
+def _balanced(parts: list[str], name: str) -> str:
+    """Conditions joined so that the longest chain stays within the depth that SQLite reads."""
+    if len(parts) <= 8:
+        return "(" + f" {name} ".join(parts) + ")"
+    half = len(parts) // 2
+    return f"({_balanced(parts[:half], name)} {name} {_balanced(parts[half:], name)})"
 
 
 def _folded(sql: str, kind: T) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -28,14 +29,15 @@ INTERPRETER_COMMANDS = frozenset(
 
 # The status line that the interpreter draws after each answer, and the prompt before it.
 _STATUS = re.compile(r"\s*>?[ ]*-= [^\n]* =-\s*-?\d+/\d+\s*\Z")
-_RESTART = re.compile(r"\s*Would you like to RESTART,.*\Z", re.DOTALL)
+# The interpreter's report and menu at the end of a game; the report counts invalid actions as turns.
+_END = re.compile(r"(?:\s*You scored -?\d+ out of [^\n]*)?\s*Would you like to RESTART,.*\Z", re.DOTALL)
 _BANNER = re.compile(r"\A(?:[\s_$\\|/<>=-]*\n)+")
 _GAPS = re.compile(r"\n{3,}")
 
 
 def clean(feedback: str) -> str:
-    """What the game said: no banner, prompt, status line or end menu; lines trimmed, one blank at most."""
-    text = _RESTART.sub("", _STATUS.sub("", _BANNER.sub("", feedback + "\n", count=1)))
+    """What the game said: no banner, prompt, status line or end report; lines trimmed, one blank at most."""
+    text = _END.sub("", _STATUS.sub("", _BANNER.sub("", feedback + "\n", count=1)))
     return _GAPS.sub("\n\n", "\n".join(line.strip() for line in text.splitlines())).strip(" \n>")
 
 
@@ -51,8 +53,8 @@ class TextWorld(TextEnv):
     several commands in one action are refused unread.
     Reward: the engine's score over its maximum, at the end.
     Termination: the game is won, or lost; a lost game keeps its score and is no success.
-    Splits: train, valid, test; 20, 5 and 10 games per level; no seed and no content in two splits; the level
-    is the task's type.
+    Splits: train, valid, test; `games.SIZES` games per level of each; no seed and no content in two
+    splits; the level is the task's type.
     Source: https://github.com/microsoft/TextWorld, MIT licence (its interpreter, Jericho, GPL-2.0-or-later).
     Differences from upstream: the objective does not describe the way (`only_last_action`); the order of
     equivalent ways to lose is fixed.
@@ -107,7 +109,10 @@ class TextWorld(TextEnv):
             if path != self._game:
                 self._release()
                 self._infos = self._wanted(textworld.EnvInfos)
-                self._engine = textworld.start(path, self._infos)
+                with warnings.catch_warnings():
+                    # Jericho knows no addresses in a generated game; TextWorld does not need them.
+                    warnings.simplefilter("ignore")
+                    self._engine = textworld.start(path, self._infos)
                 self._game = path
             self._state = self._engine.reset()
         except Exception as error:

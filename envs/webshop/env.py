@@ -53,6 +53,7 @@ class WebShop(Shop):
 
     env_id = "prosegym/WebShop-v1"
     data = "webshop"
+    official = True
     splits = ("train", "dev", "test")
     ceiling = 0.99
 

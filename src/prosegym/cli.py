@@ -118,14 +118,26 @@ def _parser() -> argparse.ArgumentParser:
     replay = verb("replay", _replay, "play a run's actions again and compare every observation")
     replay.add_argument("run", type=Path, metavar="RUN")
 
+    view = verb("view", _view, "open a local page of a run, or of two side by side", as_json=False)
+    view.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    view.add_argument("--port", type=int, default=0, help="default: a free one")
+    view.add_argument("--no-browser", action="store_true", help="print the address only")
+
     submit = verb("submit", _submit, "make a submission folder from runs")
     submit.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     submit.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    submit.add_argument("--card", type=Path, help="JSON file with the model card's fields")
+    submit.add_argument("--card", type=Path, metavar="FILE.json", help="the model card's fields")
+    submit.add_argument("--name", help="the agent's name on the board")
+    submit.add_argument("--track", help="zero-shot, few-shot, trained, retry or reference")
+    submit.add_argument(
+        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl",
+        help="trajectories it was trained on: checked against the panels",
+    )  # fmt: skip
+    submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
     verify = verb("verify", _verify, "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
-    verify.add_argument("--workers", type=int, default=2)
+    verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
     board = verbs.add_parser("board", help="build the leaderboard").add_subparsers(
         required=True, metavar="COMMAND"
@@ -134,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(command=_board_build)
     build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
+
+    ledger = verbs.add_parser("ledger", help="the public record of rows").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    check = ledger.add_parser("check", help="check that every entry is chained to the one before")
+    check.set_defaults(command=_ledger_check)
+    check.add_argument("file", type=Path, nargs="?", default=Path("leaderboard/submissions/ledger.jsonl"))
 
     panel = verbs.add_parser("panel", help="make, show and compare panels").add_subparsers(
         required=True, metavar="COMMAND"
@@ -549,12 +568,63 @@ def _replay(args: argparse.Namespace) -> int:
     return 1 if differences else 0
 
 
+def _view(args: argparse.Namespace) -> int:
+    import webbrowser
+
+    from prosegym.evaluation.view import Index, Server
+
+    if len(args.runs) > 2:
+        raise ProsegymError("view shows one run, or two side by side")
+    with Server([Index(run) for run in args.runs], args.port) as server:
+        print(f"{server.url} (Ctrl-C stops)", flush=True)
+        if not args.no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
 def _submit(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard import submission
     from prosegym.leaderboard.submit import submit
 
-    folder = submit(args.runs, args.out, args.card)
+    card = _card(args)
+    folder = submit(args.runs, args.out, card, trained_on=args.trained_on, compress=args.xz)
+    lacking = submission.missing(card)
+    if args.json:
+        _print_json({"folder": str(folder), "missing": lacking})
+        return 0
+    if lacking:
+        print(f"the card says nothing of: {', '.join(lacking)} (add them in a --card file)")
     print(f"submission at {folder}; check it with `prosegym verify {folder}`")
     return 0
+
+
+def _card(args: argparse.Namespace) -> Any:
+    """The model card: what the file and the options say, and what the first run tells for the rest."""
+    import msgspec
+
+    from prosegym.evaluation.agents import BUILT_IN
+    from prosegym.evaluation.runs import Run
+    from prosegym.leaderboard.submission import Card
+
+    said: dict[str, Any] = {}
+    if args.card is not None:
+        try:
+            said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError) as error:
+            raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
+    conditions = Run.read(args.runs[0]).conditions
+    built_in = conditions.agent.partition(":")[0] in BUILT_IN
+    track = "reference" if built_in else "retry" if conditions.trials > 1 else "zero-shot"
+    given = {"agent": args.name, "track": args.track}
+    found = {"agent": conditions.agent, "track": track} | said
+    try:
+        return msgspec.convert(found | {k: v for k, v in given.items() if v is not None}, Card)
+    except msgspec.ValidationError as error:
+        raise ProsegymError(f"the card is not right: {error}") from error
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -566,8 +636,10 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         for problem in report.problems:
             print(f"refused: {problem}")
+        for flag in report.flags:
+            print(f"look at: {flag}")
         if report.ok:
-            print(f"verified: {args.folder} replays, and every number is what its episodes give")
+            print(f"verified: {report.episodes} episodes replay, and every number is what they give")
     return 0 if report.ok else 1
 
 
@@ -576,6 +648,14 @@ def _board_build(args: argparse.Namespace) -> int:
 
     page = build(args.submissions, args.out)
     print(f"open {page.resolve().as_uri()}")
+    return 0
+
+
+def _ledger_check(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard import ledger
+
+    entries = ledger.check(args.file)
+    print(f"{args.file}: {len(entries)} entries, each chained to the one before")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from prosegym.baselines import eto, house, react, sft  # noqa: E402
+from prosegym.baselines import best_of_n, eto, house, react, rft, sft, stepagent  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
-from prosegym.baselines.practice import Practice, demonstrations  # noqa: E402
+from prosegym.baselines.practice import Practice, demonstrations, only_answer  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
 from prosegym.envs.trajectory import Trajectory  # noqa: E402
-from prosegym.evaluation.agents import ExpertAgent, Null  # noqa: E402
+from prosegym.evaluation.agents import ExpertAgent, Null, Scripted  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 
@@ -184,7 +186,7 @@ def test_a_step_pair_trains_on_one_answer_given_the_experts_conversation(
     experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
 ) -> None:
     policy, talk = load(scratch), practice(tmp_path).conversation(experts[0])
-    sample = sft.sample(policy, eto.only_turn(talk, 1))
+    sample = sft.sample(policy, only_answer(talk, 1))
     assert sample is not None
     whole = sft.sample(policy, talk)
     assert whole is not None and sample.token_ids == whole.token_ids
@@ -213,3 +215,92 @@ def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, 
     tiny = replace(CLONING, optim=Optim(learning_rate=1e-6, epochs=1, batch_size=8))
     with pytest.raises(ProsegymError, match="every exploration scored as its expert did"):
         eto.train(load(cloned), experts, practice(tmp_path), eto.Config(cloning=tiny))
+
+
+# --- RFT and Best-of-N ---
+
+
+def test_rft_keeps_new_successes_alone(experts: Sequence[Trajectory]) -> None:
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
+    detour = list(
+        rollout(
+            lambda: make_env(LOCKBOX),
+            Scripted({TASKS[0]: ["open box", "take red key", "open box"]}),
+            [Job(TASKS[0])],
+        )
+    )
+    assert detour[0].success
+    assert rft.accepted(experts, [*experts, *failed, *detour, *detour]) == detour
+
+
+def test_rft_end_to_end_starts_again_from_the_base(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy = load(scratch)
+    rft.train(policy, experts, practice(tmp_path), rft.Config(HALF, samples=2))
+    assert wins(policy, practice(tmp_path)) > 0
+    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    first = {p: next(m["loss"] for m in curve if m["phase"] == p) for p in ("sft", "rft")}
+    assert first["rft"] == pytest.approx(first["sft"], abs=1.0) and first["rft"] > 3
+
+
+def test_best_of_n_takes_each_tasks_best(cloned: Path, tmp_path: Path) -> None:
+    hot = best_of_n.Config(samples=5, temperature=3.0)
+    best = best_of_n.solve(load(cloned), TASKS, practice(tmp_path), hot)
+    tries = list(records.read(tmp_path / "best-of-n.jsonl"))
+    assert [t.task_id for t in best] == TASKS and len(tries) == 40
+    assert [t.score for t in best] == [max(x.score for x in tries if x.task_id == t) for t in TASKS]
+
+
+# --- StepAgent ---
+
+
+def test_inspection_asks_at_every_expert_state_and_keeps_where_they_differ(
+    experts: Sequence[Trajectory], scratch: Path, cloned: Path, tmp_path: Path
+) -> None:
+    config = stepagent.Config(temperature=0.0)
+    place = practice(tmp_path)
+    assert stepagent.inspect(load(cloned), experts, place, config, 1) == []
+    steps = stepagent.inspect(load(scratch), experts, place, config, 2)
+    assert [len(s) for s in steps] == [2] * 8
+    win, lose = steps[0][1]
+    assert win[:-1] == lose[:-1] and win[-1].content == "open box" and not win[1].trainable
+    agreement = [json.loads(line)["agreement"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert agreement == [1.0, 0.0]
+
+
+def test_stepagent_end_to_end_agrees_more_with_the_expert(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy = load(scratch)
+    optim = Optim(3e-3, epochs=30, batch_size=4, schedule="constant", warmup=0.1)
+    stepagent.train(
+        policy,
+        experts,
+        practice(tmp_path),
+        stepagent.Config(HALF, cycles=2, optim=optim, imitation=1.0, temperature=0.0),
+    )
+    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    first, second = (m["agreement"] for m in curve if m["phase"] == "inspection")
+    assert second > first
+    with pytest.raises(ProsegymError, match="answers as the expert does in every state"):
+        stepagent.reflect(policy, None, [], practice(tmp_path), stepagent.Config(), 3)
+
+
+def test_stepagent_against_the_clone_keeps_one_reference(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    optim = Optim(1e-3, epochs=1, batch_size=8)
+    config = stepagent.Config(HALF, cycles=2, optim=optim, reference="clone")
+    stepagent.train(load(scratch), experts, practice(tmp_path), config)
+    moved = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    starts = {m["phase"]: m for m in moved if m["step"] == 1 and m["phase"].startswith("reflect")}
+    assert starts["reflect-1"]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # the reference itself
+    assert starts["reflect-2"]["loss"] != pytest.approx(math.log(2), abs=1e-4)  # already moved away from it
+
+
+def test_step_contrast_of_a_one_turn_episode_is_the_trajectory_contrast(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, talk = load(scratch), practice(tmp_path).conversation(experts[0])[:2]
+    assert sft.sample(policy, only_answer(talk, 0)) == sft.sample(policy, talk)

@@ -198,6 +198,17 @@ def test_a_set_that_is_not_installed_says_the_command() -> None:
         read_manifest("hotpotqa")
 
 
+def test_a_damaged_set_says_the_command(tmp_path: Path) -> None:
+    folder = data.dataset("hotpotqa").get(write(tmp_path / "train.json", [hotpot("a")]))
+    for name, read in [
+        ("train.index", lambda: open_split("hotpotqa", "train")),
+        ("manifest.json", lambda: read_manifest("hotpotqa")),
+    ]:
+        (folder / name).write_bytes(b"{}")
+        with pytest.raises(CorruptData, match="prosegym data get hotpotqa"):
+            read()
+
+
 def test_downloads_come_from_the_authors(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     asked = []
 
