@@ -484,7 +484,7 @@ def test_files_and_addresses_are_no_settings_of_a_submission() -> None:
 
 def test_every_argument_of_every_environment_is_settled() -> None:
     """An argument is either open to submissions or known not to be: a new one has to be thought about."""
-    closed = {"expose_expert", "render_mode"}
+    closed = {"expose_expert", "render_mode", "server"}
     for env_id in ENVS:
         try:
             env_class(env_id)
