@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.minishop import env as minishop
 from prosegym.envs.minishop import generate
@@ -28,6 +29,12 @@ def test_the_generator_is_the_one_of_its_version() -> None:
         [product(i) for i in range(200)] + [goal("train", i, 1000) for i in range(200)]
     )
     assert (generate.GENERATOR, hashlib.sha256(encoded).hexdigest()) == (1, DIGEST)
+
+
+def test_panels_are_those_of_this_generator() -> None:
+    env = MiniShop()
+    for split in ("valid", "test"):
+        assert panels.tasks_of(panels.load(f"MiniShop-v1/{split}"), env) == list(env.tasks(split))
 
 
 DIGEST = "51d4ba807c93aeb7b57580d0868d3cbcac1cc8076eef5de2ccf45d2b7e809ddf"

@@ -13,7 +13,7 @@ import gymnasium
 import msgspec
 import pytest
 
-from prosegym.envs import bm25, data, panels
+from prosegym.envs import data, panels
 from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.webshop import catalogue as shelves
 from prosegym.envs.webshop import env as webshop
@@ -130,6 +130,8 @@ def test_goals_are_the_originals_in_its_order(installed: Any, test_data: Path) -
         )
     humans = webshop.WebShop(goals="human")
     assert [len(humans.tasks(split)) for split in ("test", "dev", "train")] == [13, 0, 0]
+    with pytest.raises(BadOption, match="'train' has no tasks"):
+        humans.reset()
 
 
 # The reward, by hand.
@@ -428,6 +430,14 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(CorruptData, match=message):
             list(read_products(path))
+    packed = lzma.compress(json.dumps([record("A1")] * 50).encode())
+    for data_, message in ((packed[: len(packed) // 2], "p.json.xz"), (b"no xz at all", "p.json.xz")):
+        (tmp_path / "p.json.xz").write_bytes(data_)
+        with pytest.raises(CorruptData, match=message):
+            list(read_products(tmp_path / "p.json.xz"))
+    path.write_bytes(b'["\xff"]')
+    with pytest.raises(CorruptData, match="utf-8"):
+        list(read_products(path))
     with pytest.raises(CorruptData, match=r"l\.json"):
         (tmp_path / "l.json").write_text("[]")
         list(read_products(written(path, record("A1")), tmp_path / "l.json"))
@@ -452,9 +462,13 @@ def test_a_catalogue_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
     # An index of another catalogue is refused.
     shelves.build(tmp_path / "other", iter(products[:5]))
     (tmp_path / "other" / "index").rename(tmp_path / "moved")
-    about = json.loads((folder / "catalogue.json").read_bytes())
+    (folder / "index").rename(tmp_path / "away")
+    (tmp_path / "moved").rename(folder / "index")
     with pytest.raises(CorruptData, match="other documents"):
-        bm25.Index.open(tmp_path / "moved", source=about["sha256"])
+        shelves.open_catalogue(folder, 0)
+    (folder / "index").rename(tmp_path / "gone")
+    with pytest.raises(CorruptData, match="no index"):
+        shelves.open_catalogue(folder, 0)
 
 
 def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,9 +491,15 @@ def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.M
     folder = webshop.small.get(packed)
     assert folder == data.folder("webshop") and len(webshop.WebShop().tasks("test")) == 500
     assert sorted(p.name for p in folder.parent.iterdir()) == ["webshop"]
-    # Other products are not WebShop's, and leave nothing behind.
+    # Other products are not WebShop's; neither they nor bad ones leave anything behind.
     other = tmp_path / "other"
     other.mkdir()
+    (other / "items_ins_v2_1000.json").write_text("{}")
+    written(other / "items_shuffle_1000.json", record("A1"), record("A1"))
+    with pytest.raises(CorruptData, match="record 2, line 3"):
+        webshop.small.get(other)
+    assert len(webshop.WebShop().tasks("test")) == 500  # what was there still is
+    assert [p.name for p in folder.parent.iterdir()] == ["webshop"]
     written(other / "items_shuffle_1000.json", record("A1"))
     label = {"attributes": ["x y"], "instruction": "Find me x y", "instruction_attributes": ["x y"]}
     (other / "items_ins_v2_1000.json").write_text(json.dumps({"A1": label}))
@@ -568,6 +588,14 @@ def test_splits_and_ids(installed: Any) -> None:
     for name in ("small/synthetic/6910", "small/human/0", "small/synthetic/007", "full/human/0", "x", "small/synthetic/-1"):  # fmt: skip
         with pytest.raises(UnknownName):
             env.task(name)
+
+
+def test_panels_are_those_of_this_data(installed: Any) -> None:
+    installed("webshop")
+    env = webshop.WebShop(tagger="substitute")
+    for split in ("test", "dev"):
+        panel = panels.load(f"WebShop-v1/{split}")
+        assert panels.tasks_of(panel, env) == list(env.tasks(split))
 
 
 @pytest.mark.parametrize(("expert", "least"), [("oracle", 0.98), ("shopper", 0.8)])
