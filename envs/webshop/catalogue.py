@@ -32,6 +32,9 @@ T = TypeVar("T")
 FORMAT = 1
 """Version of the files that `build` writes."""
 
+LONGEST = 1 << 25
+"""Longest record of a product file, in characters; a longer one is damage."""
+
 FOUND = 50
 """Products that a search finds at most."""
 
@@ -289,7 +292,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 value, end = decoder.raw_decode(text, at)
             except ValueError as error:
-                if ended:
+                if ended or len(text) - at > LONGEST:
                     raise CorruptData(f"{path}: record {number + 1}, line {line}: {error}") from error
                 more = file.read(1 << 24)
                 text, at, ended = text[at:] + more, 0, not more

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -643,6 +645,22 @@ def test_substitute_nouns() -> None:
     expected = "vancilin men leather slip loafers soles café bar".split()
     assert SUBSTITUTE.nouns(title) == expected
     assert SUBSTITUTE.nouns("") == SUBSTITUTE.nouns("123 & the") == []
+
+
+def test_nouns_of_spacy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stand-in for the model: tags by ending.
+    class Model:
+        meta = {"version": "3.0"}
+
+        def __call__(self, text: str) -> list[Any]:
+            tags = {"s": "NOUN", "e": "PROPN", "d": "ADJ"}
+            return [SimpleNamespace(text=word, pos_=tags[word[-1]]) for word in text.split()]
+
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=lambda name: Model()))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    found = nouns.SpaCy()
+    assert found.nouns("Red Shoes Size Red") == ["shoes", "size"]
+    assert found.name == "spacy 9.9 en_core_web_sm 3.0"
 
 
 def test_which_tagger_is_never_silent(caplog: pytest.LogCaptureFixture) -> None:
