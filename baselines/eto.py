@@ -22,7 +22,7 @@ from typing import Literal
 from prosegym.baselines import sft
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Pair, Preference, against
-from prosegym.baselines.practice import Practice
+from prosegym.baselines.practice import Practice, only_answer
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Message, Trajectory
@@ -137,15 +137,9 @@ def step_by_step(
         t = tried.attempt  # the attempt says how many of the expert's actions came first
         if tried.ended == "error" or len(tried.steps) <= t or tried.score == expert.score:
             continue
-        acted, said = only_turn(talk, t), only_turn(practice.conversation(tried), t)
+        acted, said = only_answer(talk, t), only_answer(practice.conversation(tried), t)
         pairs.append((acted, said) if expert.score > tried.score else (said, acted))
     return pairs
-
-
-def only_turn(talk: Sequence[Message], t: int) -> list[Message]:
-    """A conversation up to its t-th answer, and that answer alone trained on."""
-    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
-    return [*read, talk[2 * t + 1]]
 
 
 def contrast(
@@ -153,7 +147,7 @@ def contrast(
 ) -> None:
     """Minimise L_DPO over this iteration's pairs, the reference being the policy that explored."""
     both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in pairs]
-    fitting = [Pair(win, lose) for win, lose in both if win and lose and win != lose]
+    fitting = [(Pair(win, lose),) for win, lose in both if win and lose and win != lose]
     if not fitting:
         raise ProsegymError(
             f"iteration {i} has no pairs: every exploration scored as its expert did, so there is nothing to "

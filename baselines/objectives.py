@@ -91,6 +91,10 @@ class Imitation:
         return losses.sft(logp, weights), {"trained_share": share}
 
 
+Bundle = tuple[Pair, ...]
+"""Pairs that are run together because they begin alike: the step pairs of an episode, or a pair alone."""
+
+
 @dataclass(frozen=True)
 class Preference:
     """DPO on summed log-probabilities (`losses.dpo`), plus `imitation` times - log pi(win)."""
@@ -102,37 +106,112 @@ class Preference:
     """Average that term over the winner's tokens in place of summing it."""
     logp: LogP = logp
 
-    def length(self, item: Pair) -> int:
-        """The longer of the two."""
-        return max(len(item.win.token_ids), len(item.lose.token_ids))
+    def length(self, item: Bundle) -> int:
+        """The longest sequence of its pairs."""
+        return max(max(len(x.win.token_ids), len(x.lose.token_ids)) for x in item)
 
-    def rows(self, item: Pair) -> int:
-        """Two."""
-        return 2
+    def rows(self, item: Bundle) -> int:
+        """Two for each pair."""
+        return 2 * len(item)
 
-    def weight(self, item: Pair) -> float:
+    def weight(self, item: Bundle) -> float:
         """Every pair counts the same."""
-        return 1.0
+        return float(len(item))
 
-    def loss(self, model: nn.Module, items: Sequence[Pair]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Bundle]) -> tuple[Tensor, Mapping[str, float]]:
         """The mean over pairs; how often the winner is preferred, by what margin, and how both have moved."""
-        logp, mask = self.logp(model, [x.win for x in items] + [x.lose for x in items])
+        pairs = [pair for bundle in items for pair in bundle]
+        logp, mask = self.logp(model, [x.win for x in pairs] + [x.lose for x in pairs])
         win, lose = losses.sequence_logp(logp, mask).chunk(2)
-        ref_win = torch.tensor([x.ref_win for x in items], dtype=win.dtype, device=win.device)
-        ref_lose = torch.tensor([x.ref_lose for x in items], dtype=win.dtype, device=win.device)
+        ref_win = torch.tensor([x.ref_win for x in pairs], dtype=win.dtype, device=win.device)
+        ref_lose = torch.tensor([x.ref_lose for x in pairs], dtype=win.dtype, device=win.device)
         loss = losses.dpo(win, lose, ref_win, ref_lose, self.beta)
         if self.imitation:
-            tokens = mask[: len(items)].sum(-1) if self.mean else torch.ones_like(win)
+            tokens = mask[: len(pairs)].sum(-1) if self.mean else torch.ones_like(win)
             loss = loss - self.imitation * (win / tokens).mean()
         with torch.no_grad():
             margin = self.beta * ((win - ref_win) - (lose - ref_lose))
             metrics = {
+                "pairs": float(len(pairs)),
                 "accuracy": float((margin > 0).float().mean()),
                 "margin": float(margin.mean()),
                 "win_gain": float((win - ref_win).mean()),
                 "lose_gain": float((lose - ref_lose).mean()),
             }
         return loss, metrics
+
+
+class Played(NamedTuple):
+    """A text the learner wrote as `behaviour` did, what it earned, and a demonstration to hold on to."""
+
+    sample: Sample
+    behaviour: tuple[float, ...]
+    """Log-probability of each token under the policy that sampled it."""
+    reward: float
+    imitate: Sample
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """L_RL + lambda L_IL (RetroAct eq. 9-10): `losses.clipped_policy_gradient` and `losses.sft`."""
+
+    clip: float
+    regulariser: float
+    legacy_mean: bool = False
+    logp: LogP = logp
+
+    def length(self, item: Played) -> int:
+        """The longer of its two texts."""
+        return max(len(item.sample.token_ids), len(item.imitate.token_ids))
+
+    def rows(self, item: Played) -> int:
+        """Two."""
+        return 2
+
+    def weight(self, item: Played) -> float:
+        """Every text counts the same."""
+        return 1.0
+
+    def loss(self, model: nn.Module, items: Sequence[Played]) -> tuple[Tensor, Mapping[str, float]]:
+        """The mean over texts; both terms, the share of ratios that were clipped, the reward."""
+        logp, mask = self.logp(model, [x.sample for x in items])
+        behaviour = table([x.behaviour for x in items], logp)
+        reward = logp.new_tensor([x.reward for x in items])
+        gradient = losses.clipped_policy_gradient(
+            logp, behaviour, reward, mask, self.clip, legacy_mean=self.legacy_mean
+        )
+        imitation = losses.sft(*self.logp(model, [x.imitate for x in items]))
+        clipped = losses.clip_share(logp.detach(), behaviour, mask, self.clip)
+        metrics = {
+            "policy_gradient": float(gradient.detach()),
+            "imitation": float(imitation.detach()),
+            "clip_share": float(clipped),
+            "reward": float(reward.mean()),
+        }
+        return gradient + self.regulariser * imitation, metrics
+
+
+def table(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    """Numbers of each token as a tensor of the shape (B, T) of `like`, 0 beyond each row's end."""
+    found = torch.zeros_like(like)
+    for row, numbers in enumerate(rows):
+        found[row, : len(numbers)] = like.new_tensor(numbers)
+    return found
+
+
+def token_scores(
+    model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp: LogP = logp
+) -> list[tuple[float, ...]]:
+    """log pi of every token of each sample, without gradients: what a behaviour policy gave."""
+    lengths = [len(s.token_ids) for s in samples]
+    found: list[tuple[float, ...]] = [()] * len(samples)
+    model.eval()
+    with torch.no_grad():
+        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
+            rows, _ = logp(model, [samples[i] for i in part])
+            for i, numbers in zip(part, rows.tolist(), strict=True):
+                found[i] = tuple(numbers[: lengths[i]])
+    return found
 
 
 def score(model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp: LogP = logp) -> list[float]:
@@ -156,8 +235,12 @@ def score(model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp
     return found
 
 
-def against(model: nn.Module, pairs: Sequence[Pair], tokens: int = 16384, logp: LogP = logp) -> list[Pair]:
+def against(
+    model: nn.Module, bundles: Sequence[Bundle], tokens: int = 16384, logp: LogP = logp
+) -> list[Bundle]:
     """The pairs with this model, as it is now, for their reference."""
-    scores = score(model, [p.win for p in pairs] + [p.lose for p in pairs], tokens, logp)
-    n = len(pairs)
-    return [p._replace(ref_win=scores[i], ref_lose=scores[n + i]) for i, p in enumerate(pairs)]
+    pairs = [pair for bundle in bundles for pair in bundle]
+    scores = iter(score(model, [x for p in pairs for x in (p.win, p.lose)], tokens, logp))
+    return [
+        tuple(p._replace(ref_win=next(scores), ref_lose=next(scores)) for p in bundle) for bundle in bundles
+    ]

@@ -25,7 +25,7 @@ from prosegym.envs.home import writable
 URL = "https://github.com/alfworld/alfworld/releases/download/0.4.2/json_2.1.3_tw-pddl.zip"
 """The authors' release of the game files; its folder is still called json_2.1.1."""
 
-SPLITS = ("train", "valid_seen", "valid_unseen", "valid_train")
+SPLITS = ("train", "valid_train", "valid_seen", "valid_unseen")
 GAME_FILE = "game.tw-pddl"
 ENV = "ALFWorld-v1"
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from prosegym.baselines import house, losses  # noqa: E402
-from prosegym.baselines.objectives import Imitation, Pair, Preference, Sample, against, logp, score  # noqa: E402
+from prosegym.baselines.objectives import Bundle, Imitation, Pair, Preference, Sample, against, logp, score  # noqa: E402
 from prosegym.baselines.training import Log, Optim, fit  # noqa: E402
 
 torch.set_num_threads(1)
@@ -30,10 +30,10 @@ def sample(rng: random.Random, prompt: list[int] | None = None, n: int = 6) -> S
     return Sample((*prompt, *answer), (0.0,) * len(prompt) + (1.0,) * n)
 
 
-def pairs(n: int) -> list[Pair]:
+def pairs(n: int) -> list[Bundle]:
     rng = random.Random(0)
     prompts = [[rng.randrange(10, 260) for _ in range(3 + i % 3)] for i in range(n)]
-    return [Pair(sample(rng, p, 2 + i % 5), sample(rng, p, 1 + i % 7)) for i, p in enumerate(prompts)]
+    return [(Pair(sample(rng, p, 2 + i % 5), sample(rng, p, 1 + i % 7)),) for i, p in enumerate(prompts)]
 
 
 def test_log_probabilities_do_not_depend_on_padding() -> None:
@@ -71,7 +71,7 @@ def test_preference_is_log_2_at_the_reference_and_falls_with_training(tmp_path: 
 def test_preference_with_imitation_adds_the_winners_negative_log_likelihood() -> None:
     m, data = model(), pairs(3)
     plain = Preference(beta=0.1).loss(m, data)[0].item()
-    nll = -sum(score(m, [p.win for p in data])) / 3
+    nll = -sum(score(m, [p.win for (p,) in data])) / 3
     assert Preference(0.1, imitation=0.5).loss(m, data)[0].item() == pytest.approx(
         plain + 0.5 * nll, rel=1e-5
     )
@@ -112,7 +112,7 @@ def test_dpo_is_trls(tmp_path: Path) -> None:
     )
     trainer.model.eval()
     examples = []
-    for p in data:
+    for (p,) in data:
         n = int(len(p.win.token_ids) - p.win.trained)
         ids = {
             "prompt_ids": p.win.token_ids[:n],

@@ -119,8 +119,8 @@ def test_step_pairs_of_an_episode_cost_a_fraction_of_the_tokens() -> None:
     groups = tree.forest(samples)
     nodes = sum(len(tree.build([samples[i].token_ids for i in g]).token_ids) for g in groups)
     assert nodes * 6 < sum(len(s.token_ids) for s in samples)
-    a = Preference(0.1, logp=tree.logp).loss(MODEL, pairs)[0]
-    b = Preference(0.1).loss(MODEL, pairs)[0]
+    a = Preference(0.1, logp=tree.logp).loss(MODEL, [tuple(pairs)])[0]
+    b = Preference(0.1).loss(MODEL, [tuple(pairs)])[0]
     torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
 
 
