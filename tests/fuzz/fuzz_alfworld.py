@@ -3,8 +3,8 @@
     python tests/fuzz/fuzz_alfworld.py --games FOLDER [--games FOLDER] --steps 50000 [--seed 0]
 
 Needs `pip install "textworld[pddl]"`, in an environment of its own if need be. FOLDER holds `game.tw-pddl` files
-at any depth, or is an archive of them; games of both dialects are told apart by their grammar. One game in four is a generated one,
-exported. Commands: admissible ones, walkthroughs, near misses (other numbers, other verbs, words left out
+at any depth, or is an archive of them; games of both dialects are told apart by their grammar. One game in four
+is a generated one, exported. Commands: admissible ones, walkthroughs, near misses (other numbers, other verbs, words left out
 or doubled), odd spacing and case, and noise. After every command the answer, whether the game is won, and the
 whole admissible list must be equal. Prints a line for every difference and a summary; exits 1 on any.
 """
