@@ -4,14 +4,27 @@ Importing it stays light: an environment's module is imported when the environme
 """
 
 ENVS: dict[str, str] = {
+    "prosegym/TextWorld-CoinCollector-v1": "prosegym.envs.textworld.env:coin_collector",
+    "prosegym/TextWorld-TreasureHunter-v1": "prosegym.envs.textworld.env:treasure_hunter",
+    "prosegym/TextWorld-Cooking-v1": "prosegym.envs.textworld.env:cooking",
+    "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make",
+    "prosegym/Household-v1": "prosegym.envs.alfworld.household:make",
     "prosegym/HotpotQA-v1": "prosegym.envs.questions.env:make_hotpotqa",
     "prosegym/2WikiMultihopQA-v1": "prosegym.envs.questions.env:make_two_wiki",
     "prosegym/MuSiQue-v1": "prosegym.envs.questions.env:make_musique",
     "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
     "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
     "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
+    "prosegym/InterCodeSQL-v1": "prosegym.envs.sql.env:make",
+    "prosegym/MiniSQL-v1": "prosegym.envs.sql.mini:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
+
+VECTOR_ENVS: dict[str, str] = {
+    "prosegym/ALFWorld-v1": "prosegym.envs.alfworld.env:make_vector",
+    "prosegym/Household-v1": "prosegym.envs.alfworld.household:make_vector",
+}
+"""Ids that have a vector environment of their own, and where its maker is."""
 
 
 def register_envs() -> None:
@@ -21,7 +34,7 @@ def register_envs() -> None:
 
     for env_id, entry_point in ENVS.items():
         if env_id not in registry:
-            register(id=env_id, entry_point=entry_point)
+            register(id=env_id, entry_point=entry_point, vector_entry_point=VECTOR_ENVS.get(env_id))
 
 
 register_envs()

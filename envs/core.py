@@ -132,6 +132,8 @@ class TextEnv(gymnasium.Env[str, str]):
     """Name of each expert, and whether it is privileged; the first is the default one."""
     data: ClassVar[str | None] = None
     """Name of the official data set it needs (`prosegym data get NAME`), None where it needs none."""
+    official: ClassVar[bool] = False
+    """Whether its tasks are those of a published benchmark; generated tasks are a benchmark of our own."""
     extra: ClassVar[str | None] = None
     """The optional dependency it needs (`pip install "prosegym[EXTRA]"`), None where it needs none."""
     ceiling: ClassVar[float] = 1.0
@@ -198,6 +200,12 @@ class TextEnv(gymnasium.Env[str, str]):
     @abstractmethod
     def _play(self, action: str) -> Outcome:
         """Do one action; an action that cannot be done changes nothing and has `invalid` set."""
+
+    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027
+        """Make ready what the tasks need (games to be built, say), many at once and with progress.
+
+        Optional: a task that was not prepared is made ready when it is reset.
+        """
 
     def conditions(self) -> Mapping[str, Any]:
         """What a run records beyond the arguments: what this machine settles and can change a score."""

@@ -14,11 +14,13 @@ from prosegym.envs.errors import DataMissing, UnknownName
 from prosegym.envs.home import home
 
 DATASETS: dict[str, str] = {
+    "alfworld": "prosegym.envs.alfworld.official:OFFICIAL",
     "hotpotqa": "prosegym.envs.questions.data:hotpotqa",
     "2wikimultihopqa": "prosegym.envs.questions.data:two_wiki",
     "musique": "prosegym.envs.questions.data:musique",
     "webshop": "prosegym.envs.webshop.env:small",
     "webshop-full": "prosegym.envs.webshop.env:full",
+    "intercode_sql": "prosegym.envs.sql.data:OFFICIAL",
 }
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 

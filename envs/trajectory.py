@@ -22,6 +22,10 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str
     trainable: bool = False
     """Whether a learner is trained on it: what the agent wrote in this episode, and nothing else."""
+    token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
+    """The tokens that were sampled, where they are known and kept; absent from the file otherwise."""
+    logprobs: list[float] | msgspec.UnsetType = msgspec.UNSET
+    """Natural log-probability of each of `token_ids` when it was sampled, under the model itself."""
 
 
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +47,8 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Digest of `observation`: what a replay must show again."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    parse_failed: bool = False
+    """Whether no action could be read in the response; such a turn is not counted as an invalid action."""
 
 
 class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +91,8 @@ class Trajectory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the episode began, ISO 8601, UTC."""
     seconds: float
     schema: int = SCHEMA
+    memory: list[str] = []
+    """What a retry agent was given from earlier trials of the task."""
 
     @property
     def key(self) -> tuple[str, int, int]:

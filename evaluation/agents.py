@@ -49,6 +49,10 @@ class Reply:
     cost: float = 0.0
     stop: str | None = None
     """Set to a reason (such as "context overflow") to end the episode as truncated, the action not taken."""
+    error: str | None = None
+    """Set to end the episode as an error (an endpoint that stays away), the action not taken."""
+    parse_failed: bool = False
+    """Whether no action could be read in the response."""
 
 
 class Agent(Protocol):
@@ -87,10 +91,7 @@ class Null:
 
 
 class RandomAdmissible:
-    """Draws among the admissible actions; where an environment lists none, among its expert-free fallbacks.
-
-    An environment without a list gets the empty action: that is its random floor, too.
-    """
+    """Draws among the admissible actions; where an environment lists none, it says nothing."""
 
     name = "random"
 

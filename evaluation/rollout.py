@@ -126,6 +126,9 @@ class _Place:
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:
         """One turn; returns the trajectory when it was the last."""
         episode = self.episode
+        self.cost += reply.cost
+        if reply.error is not None:
+            return self.finish(agent, "error", reply.error)
         if reply.stop is not None:
             return self.finish(agent, "truncated", reply.stop)
         seen = episode.observation
@@ -133,7 +136,6 @@ class _Place:
             observation, reward, terminated, truncated, info = self.env.step(reply.action)
         except EngineError as error:
             return self.finish(agent, "error", str(error))
-        self.cost += reply.cost
         episode.observation, episode.info = observation, info
         episode.steps.append(
             Turn(
@@ -147,6 +149,7 @@ class _Place:
                 observation_digest(seen),
                 reply.prompt_tokens,
                 reply.completion_tokens,
+                reply.parse_failed,
             )
         )
         if terminated or truncated:
@@ -183,4 +186,5 @@ class _Place:
             usage=usage,
             started=self.started,
             seconds=time.perf_counter() - self.clock,
+            memory=list(episode.memory),
         )

@@ -64,15 +64,16 @@ ARITY = dict.fromkeys(TRAITS, 1) | {
 }
 """Every predicate that an initial state may use, and how many arguments it has."""
 
-_STATE = {"clean": "(isclean ?o)", "heat": "(ishot ?o)", "cool": "(iscool ?o)"}
 _TREATED = (
     "(and (exists (?r - receptacle) (exists (?o - object) (and ({0}able ?o) (objecttype ?o *)"
     " (receptacletype ?r *) {1} (inreceptacle ?o ?r)))))"
 )
-_GOALS: dict[Kind, str] = {
+GOALS: dict[Kind, str] = {
     "simple": "(and (exists (?r - receptacle) (exists (?o - object)"
     " (and (inreceptacle ?o ?r) (objecttype ?o *) (receptacletype ?r *)))))",
-    **{kind: _TREATED.format(kind, state) for kind, state in _STATE.items()},
+    "clean": _TREATED.format("clean", "(isclean ?o)"),
+    "heat": _TREATED.format("heat", "(ishot ?o)"),
+    "cool": _TREATED.format("cool", "(iscool ?o)"),
     "two": "(and (exists (?r - receptacle) (exists (?o1 - object)"
     " (and (objecttype ?o1 *) (receptacletype ?r *) (inreceptacle ?o1 ?r) (exists (?o2 - object)"
     " (and (not (= ?o1 ?o2)) (objecttype ?o2 *) (receptacletype ?r *) (inreceptacle ?o2 ?r)))))))",
@@ -91,7 +92,7 @@ def _shape(goal: str) -> str:
     return "".join(_TOKEN.findall(goal)).replace("?", " ?").replace("*", " *")
 
 
-_KIND_OF_SHAPE = {_shape(goal): kind for kind, goal in _GOALS.items()}
+_KIND_OF_SHAPE = {_shape(goal): kind for kind, goal in GOALS.items()}
 
 
 class UnknownGoal(CorruptData):
@@ -206,8 +207,9 @@ def _build(
         raise CorruptData(f"{where}: the player is at {len(facts['atlocation'])} places, not at one")
     start = facts["atlocation"][0][1]
     called = names(sorted({entity for found in facts.values() for fact in found for entity in fact}))
-    place_of = dict(facts["receptacleatlocation"])
-    r_type, o_type = dict(facts["receptacletype"]), dict(facts["objecttype"])
+    place_of = {r: place for r, place in facts["receptacleatlocation"]}
+    r_type = {r: kind for r, kind in facts["receptacletype"]}
+    o_type = {o: kind for o, kind in facts["objecttype"]}
     receptacles = sorted({*place_of, *(r for _, r in facts["inreceptacle"])})
     contents, inside, places_of = defaultdict(list), defaultdict(list), defaultdict(list)
     for o, r in facts["inreceptacle"]:

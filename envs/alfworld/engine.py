@@ -15,6 +15,7 @@ included, since agents are trained and compared on its texts. The ones that surp
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from sys import intern
 from typing import Any, Literal, TypeAlias, get_args
 
 from prosegym.envs.alfworld import game as g
@@ -68,19 +69,19 @@ class Board:
 
     __slots__ = (
         "appliance",
-        "at",
         "contents",
         "cold",
         "clean",
         "fits",
-        "game",
         "goal_objects",
         "goal_receptacles",
         "gotos",
         "here",
         "holders",
         "hot",
+        "inside",
         "intro",
+        "kind",
         "knives",
         "lamps",
         "lit",
@@ -90,11 +91,14 @@ class Board:
         "opened",
         "phrases",
         "pickupable",
+        "place_names",
         "places",
+        "places_of",
         "r_index",
         "r_names",
         "sliceable",
         "sliced",
+        "start",
         "subgoals",
         "takes",
         "toggleable",
@@ -104,10 +108,12 @@ class Board:
 
     def __init__(self, game: Game) -> None:
         receptacles, objects = game.receptacles, game.objects
-        self.game = game
-        self.r_names = [r.name for r in receptacles]
-        self.o_names = [o.name for o in objects]
-        self.phrases = [f"a {name}" for name in self.o_names]
+        self.kind, self.start = game.kind, game.start
+        # Games share most of their names: interned, thousands of boards keep one copy.
+        self.place_names = [intern(name) for name in game.places]
+        self.r_names = [intern(r.name) for r in receptacles]
+        self.o_names = [intern(o.name) for o in objects]
+        self.phrases = [intern(f"a {name}") for name in self.o_names]
         self.r_index = {name: i for i, name in enumerate(self.r_names)}
         self.o_index = {name: i for i, name in enumerate(self.o_names)}
         self.places = [r.place for r in receptacles]
@@ -124,7 +130,8 @@ class Board:
         self.fits = [
             _set(o.type in accepted[r.type] for o in objects) if r.type >= 0 else 0 for r in receptacles
         ]
-        self.at = frozenset((i, place) for i, o in enumerate(objects) for place in o.places)
+        self.places_of = [o.places for o in objects]
+        self.inside = {i: o.inside for i, o in enumerate(objects) if o.inside}
 
         def having(trait: int) -> int:
             return _set(bool(o.traits & trait) for o in objects)
@@ -140,11 +147,11 @@ class Board:
         self.lit, self.sliced = having(g.IS_TOGGLED), having(g.IS_SLICED)
         self.knives = _set(name in KNIVES for name in o_types)
         self.goal_objects = _set(name == game.goal_object for name in o_types)
-        self.goal_objects &= self.treatable.get(game.kind, -1)
-        lit = game.kind == "light"
+        self.goal_objects &= self.treatable.get(self.kind, -1)
+        lit = self.kind == "light"
         self.goal_receptacles = [i for i, name in enumerate(r_types) if name == game.goal_target and not lit]
         self.lamps = _set(name == game.goal_target for name in o_types) & self.toggleable if lit else 0
-        self.subgoals = {"simple": 3, "two": 6}.get(game.kind, 4)
+        self.subgoals = {"simple": 3, "two": 6}.get(self.kind, 4)
         seen = listing([f"a {r.name}" for r in receptacles if r.place >= 0])
         self.intro = f"-= Welcome to TextWorld, ALFRED! =-\n\n{ROOM}{seen}.\n\nYour task is to: {game.task}"
         # Texts of the untouched household, each made when it is first shown.
@@ -158,7 +165,7 @@ class Board:
         if commands is None:
             commands = self.gotos[place] = sorted(
                 {
-                    f"go to {name}"
+                    intern(f"go to {name}")
                     for name, p in zip(self.r_names, self.places, strict=True)
                     if p >= 0 and p != place
                 }
@@ -222,7 +229,7 @@ class House:
     def begin(self, board: Board) -> None:
         """Begin a game anew, or another one."""
         self.board = board
-        self.place = board.game.start
+        self.place = board.start
         self.held = -1
         self.opened, self.clean, self.hot, self.cold = board.opened, board.clean, board.hot, board.cold
         self.lit, self.sliced = board.lit, board.sliced
@@ -260,7 +267,7 @@ class House:
     @property
     def progress(self) -> float:
         """Share of the task's sub-goals reached."""
-        return self.points / self.board.subgoals
+        return float(self.points / self.board.subgoals)
 
     # What is said.
 
@@ -280,7 +287,7 @@ class House:
 
     def _said_at(self, o: int, place: int) -> bool:
         changed = self.moved.get((o, place))
-        return (o, place) in self.board.at if changed is None else changed
+        return place in self.board.places_of[o] if changed is None else changed
 
     def _view(self, r: int) -> str:
         """What is read of a receptacle; what lies there counts as found."""
@@ -306,7 +313,7 @@ class House:
         board, o = self.board, self.held
         name = board.o_names[o]
         if board.holders >> o & 1:
-            things = [board.phrases[inner] for inner in board.game.objects[o].inside]
+            things = [board.phrases[inner] for inner in board.inside.get(o, ())]
             return f"This is a normal {name}. In it, you see {listing(things)}."
         clean, hot, cold = self.clean >> o & 1, self.hot >> o & 1, self.cold >> o & 1
         sliced = self.sliced >> o & 1
@@ -338,7 +345,7 @@ class House:
             self.place = place = board.places[r]
             if board.lamps:
                 self._judge()
-            arrived = board.r_names[r] if self.dialect == "move" else board.game.places[place]
+            arrived = board.r_names[r] if self.dialect == "move" else board.place_names[place]
             return f"You arrive at {arrived}. {self._view(r)}"
         if verb == "take":
             return self._take(rest)
@@ -463,7 +470,11 @@ class House:
         """Every command that the present state admits, sorted."""
         board, held = self.board, self.held
         here = board.here[self.place]
-        opens, closes, takes, puts, uses = [], [], [], [], []
+        opens: list[str] = []
+        closes: list[str] = []
+        takes: list[str] = []
+        puts: list[str] = []
+        uses: list[str] = []
         treats: dict[str, list[str]] = {"clean": [], "cool": [], "heat": []}
         examines = [f"examine {board.r_names[r]}" for r in here]
         for r in here:
@@ -536,7 +547,7 @@ class House:
         ones hold, so that taking it out of reach again undoes them. Two: the same for each, without
         treatment. Light: found, taken, lamp turned on, both together.
         """
-        board, kind = self.board, self.board.game.kind
+        board, kind = self.board, self.board.kind
         holding = self.held >= 0 and bool(board.goal_objects >> self.held & 1)
         if kind == "light":
             lamps = board.lamps & self.lit

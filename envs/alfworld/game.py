@@ -9,7 +9,7 @@ import msgspec
 from prosegym.envs.core import digest
 
 Kind = Literal["simple", "clean", "heat", "cool", "two", "light"]
-"""What must be done with the object: only placed; treated and placed; two of them placed; held under a lit lamp."""
+"""What must be done: place an object, treat it first, place two, or hold one under a lit lamp."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -28,7 +28,7 @@ PICKUPABLE, CLEANABLE, HEATABLE, COOLABLE, TOGGLEABLE, SLICEABLE, HOLDER = (1 <<
 IS_CLEAN, IS_HOT, IS_COOL, IS_TOGGLED, IS_SLICED = (1 << i for i in range(7, 12))
 
 
-class Receptacle(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Receptacle(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Furniture or an appliance: it stays where it is, and things lie on it or in it."""
 
     name: str
@@ -42,7 +42,7 @@ class Receptacle(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     """Objects on or in it, ascending."""
 
 
-class Thing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Thing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """An object."""
 
     name: str
@@ -55,7 +55,7 @@ class Thing(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """Objects in it, where it is a `HOLDER`; they are named when it is examined, no more."""
 
 
-class Game(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Game(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A game at its beginning. Receptacles and objects stand in the order in which texts list them."""
 
     task: str

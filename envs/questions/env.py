@@ -229,6 +229,7 @@ class HotpotQA(OfficialQuestions):
 
     env_id = "prosegym/HotpotQA-v1"
     data = "hotpotqa"
+    official = True
 
 
 class TwoWikiMultihopQA(OfficialQuestions):
@@ -242,6 +243,7 @@ class TwoWikiMultihopQA(OfficialQuestions):
 
     env_id = "prosegym/2WikiMultihopQA-v1"
     data = "2wikimultihopqa"
+    official = True
 
 
 class MuSiQue(OfficialQuestions):
@@ -255,6 +257,7 @@ class MuSiQue(OfficialQuestions):
 
     env_id = "prosegym/MuSiQue-v1"
     data = "musique"
+    official = True
     closed_answers = False
 
 

@@ -2,7 +2,719 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    raise NotImplementedError
+from prosegym.envs import ENVS
+from prosegym.envs.errors import ProsegymError, UnknownName
+
+if TYPE_CHECKING:
+    from prosegym.envs.core import TextEnv
+    from prosegym.evaluation.agents import Agent
+    from prosegym.evaluation.metrics import Summary
+    from prosegym.evaluation.runs import Run
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0 (done), 1 (failed, with one line that says why) or 2 (wrong usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        return _guarded(lambda: _train(arguments[1], arguments[2:]))
+    args = _parser().parse_args(arguments)
+    command: Command = args.command
+    return _guarded(lambda: command(args))
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    try:
+        return command()
+    except ProsegymError as error:
+        print(f"prosegym: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nprosegym: stopped; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nothing to say and nobody to say it to
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    import prosegym
+
+    parser = argparse.ArgumentParser(prog="prosegym", description=prosegym.__doc__)
+    parser.add_argument("--version", action="version", version=f"prosegym {prosegym.__version__}")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def verb(name: str, command: Command, about: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=about, description=about)
+        added.set_defaults(command=command)
+        if as_json:
+            added.add_argument("--json", action="store_true", help="print JSON, for machines")
+        return added
+
+    verb("list", _list, "list the environments, agents, data sets and panels")
+
+    info = verb("info", _info, "say what an environment is, its splits, experts and panels")
+    info.add_argument("env", metavar="ID")
+
+    play = verb("play", _play, "play an environment in the terminal", as_json=False)
+    play.add_argument("env", metavar="ID")
+    play.add_argument("--split")
+    play.add_argument("--task", help="task id (default: one drawn with --seed)")
+    play.add_argument("--seed", type=int)
+    _env_arguments(play)
+
+    data = verbs.add_parser("data", help="get official data").add_subparsers(required=True, metavar="COMMAND")
+    get = data.add_parser("get", help="fetch an official data set, or take it from a file you have")
+    get.set_defaults(command=_data_get)
+    get.add_argument("name", metavar="NAME")
+    get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="archive or folder")
+    data.add_parser("list", help="list the data sets").set_defaults(command=_data_list)
+
+    collect = verb("collect", _collect, "play tasks and write the trajectories to a file")
+    _agent_arguments(collect)
+    collect.add_argument("--env", required=True, metavar="ID")
+    collect.add_argument("--split", default="train")
+    collect.add_argument("--episodes", type=int, default=1000)
+    collect.add_argument("--successes", action="store_true", help="keep successful episodes only")
+    collect.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    _env_arguments(collect)
+
+    convert = verb("convert", _convert, "write trajectories in another project's format", as_json=False)
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
+    convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
+
+    train = verbs.add_parser("train", help="train an agent by a method (`prosegym train METHOD --help`)")
+    train.set_defaults(command=lambda args: _train("", []))
+
+    evaluate = verb("evaluate", _evaluate, "play a panel with an agent and keep every episode")
+    _agent_arguments(evaluate)
+    what = evaluate.add_mutually_exclusive_group(required=True)
+    what.add_argument("--env", metavar="ID")
+    what.add_argument("--panel", help="a panel's name (`prosegym list`) or file")
+    what.add_argument("--suite", help="a suite's name: every panel of it, each in a folder below RUN")
+    evaluate.add_argument("--split", help="with --env: the split whose panel is played (default: the last)")
+    evaluate.add_argument("--tasks", type=int, help="play only the first N tasks: another panel, named so")
+    evaluate.add_argument("--attempts", type=int, default=1)
+    evaluate.add_argument("--workers", type=int, default=0, help="processes, for agents without a model")
+    evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
+    evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
+    evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
+    _env_arguments(evaluate)
+
+    compare = verb("compare", _compare, "compare two runs on the same panel, paired by task")
+    compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
+
+    replay = verb("replay", _replay, "play a run's actions again and compare every observation")
+    replay.add_argument("run", type=Path, metavar="RUN")
+
+    view = verb("view", _view, "open a local page of a run, or of two side by side", as_json=False)
+    view.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    view.add_argument("--port", type=int, default=0, help="default: a free one")
+    view.add_argument("--no-browser", action="store_true", help="print the address only")
+
+    submit = verb("submit", _submit, "make a submission folder from runs")
+    submit.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    submit.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    submit.add_argument("--card", type=Path, metavar="FILE.json", help="the model card's fields")
+    submit.add_argument("--name", help="the agent's name on the board")
+    submit.add_argument("--track", help="zero-shot, few-shot, trained, retry or reference")
+    submit.add_argument(
+        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl",
+        help="trajectories it was trained on: checked against the panels",
+    )  # fmt: skip
+    submit.add_argument("--xz", action="store_true", help="compress the episodes")
+
+    verify = verb("verify", _verify, "replay a submission and recompute every number")
+    verify.add_argument("folder", type=Path, metavar="FOLDER")
+    verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
+
+    board = verbs.add_parser("board", help="build the leaderboard").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    build = board.add_parser("build", help="build the static site from the verified submissions")
+    build.set_defaults(command=_board_build)
+    build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
+    build.add_argument("--out", type=Path, required=True, metavar="SITE")
+
+    ledger = verbs.add_parser("ledger", help="the public record of rows").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    check = ledger.add_parser("check", help="check that every entry is chained to the one before")
+    check.set_defaults(command=_ledger_check)
+    check.add_argument("file", type=Path, nargs="?", default=Path("leaderboard/submissions/ledger.jsonl"))
+
+    panel = verbs.add_parser("panel", help="make, show and compare panels").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    show = panel.add_parser("show", help="print a panel's tasks")
+    show.set_defaults(command=_panel_show)
+    show.add_argument("panel")
+    diff = panel.add_parser("diff", help="say which tasks two panels differ in")
+    diff.set_defaults(command=_panel_diff)
+    diff.add_argument("panels", nargs=2, metavar="PANEL")
+    make = panel.add_parser("make", help="write a panel of a split's first tasks")
+    make.set_defaults(command=_panel_make)
+    make.add_argument("--env", required=True, metavar="ID")
+    make.add_argument("--split", required=True)
+    make.add_argument("--count", type=int)
+    make.add_argument("--about", default="first tasks of the split")
+    make.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+
+    serve = verb("serve", _serve, "serve an environment in OpenEnv's protocol", as_json=False)
+    serve.add_argument("--env", required=True, metavar="ID")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--sessions", type=int, default=64, help="most clients at once")
+    _env_arguments(serve)
+
+    verb("doctor", _doctor, "say what works on this machine and how to mend what does not")
+    return parser
+
+
+def _env_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reward", help="reward mode: sparse, progress, potential, expert")
+    parser.add_argument(
+        "--env-arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="argument of the environment (JSON value)",
+    )
+
+
+def _agent_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--agent", required=True, help="null, random, expert[:NAME], react, reflexion, or a trained DIR"
+    )
+    parser.add_argument("--model", help="a model's name, folder or endpoint URL, for react and reflexion")
+    parser.add_argument(
+        "--agent-arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the agent (JSON value)",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=64, help="episodes that are live at once")
+
+
+# Reading arguments
+
+
+def _pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE arguments; a value that is not JSON is a text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ProsegymError(f"{pair!r} is not NAME=VALUE")
+        try:
+            found[name.replace("-", "_")] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name.replace("-", "_")] = value
+    return found
+
+
+def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
+    kwargs = _pairs(args.env_arg)
+    if args.reward is not None:
+        kwargs["reward"] = args.reward
+    return kwargs
+
+
+def _agent(args: argparse.Namespace) -> Agent:
+    from prosegym.evaluation.agents import BUILT_IN, built_in
+
+    if args.agent.partition(":")[0] in BUILT_IN:
+        return built_in(args.agent)
+    if (Path(args.agent) / "sb3.json").is_file():
+        return _baselines("sb3").NumberedPolicy(args.agent)  # type: ignore[no-any-return]
+    return _baselines("agents").load(args.agent, args.model, **_pairs(args.agent_arg))  # type: ignore[no-any-return]
+
+
+def _baselines(module: str) -> Any:
+    """A module of the baselines layer; says which extra is missing where it cannot be imported."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"prosegym.baselines.{module}")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("prosegym"):
+            raise
+        raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[train]"`') from error
+
+
+def _text_env(env_id: str, **kwargs: Any) -> TextEnv:
+    import gymnasium
+
+    from prosegym.envs.core import TextEnv
+
+    if env_id not in ENVS:
+        raise UnknownName("environment", env_id, ENVS)
+    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    assert isinstance(env, TextEnv)
+    return env
+
+
+# Printing
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "-" if value != value else f"{value:.{digits}f}"
+
+
+def _print_summary(run: Run, summary: Summary) -> None:
+    c, panel = run.conditions, run.conditions.panel
+    print(f"{c.agent} on {panel.name} ({panel.tasks} tasks x {c.attempts}, panel {panel.sha256[:12]})")
+    rows = [("", "mean", "95 % interval")]
+    for name, e in (("success", summary.success), ("score", summary.score), ("progress", summary.progress)):
+        rows.append((name, _number(e.value), f"[{_number(e.low)}, {_number(e.high)}]"))
+    _table(rows)
+    if len(summary.types) > 1:
+        _table(
+            [("", "tasks", "success", "score")]
+            + [(r.task_type, str(r.tasks), str(r.success), str(r.score)) for r in summary.types]
+        )
+    print(
+        f"episodes {summary.played}/{summary.planned}, errors {summary.errors}, "
+        f"invalid actions {100 * summary.invalid_rate:.1f} %, "
+        f"unreadable {100 * summary.parse_failure_rate:.1f} %, steps {_number(summary.steps, 1)}, "
+        f"steps to success {_number(summary.steps_to_success, 1)}, "
+        f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
+        f"{_number(summary.seconds, 2)} s an episode"
+    )
+    if summary.attempts > 1:
+        shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]
+        shares += [f"pass^{k} {_number(v)}" for k, v in summary.pass_hat.items()]
+        print(", ".join([*shares, f"flips {_number(summary.flip_rate)}"]))
+    if summary.trials > 1:
+        print(
+            f"{summary.trials} trials with the success signal: first {_number(summary.initial)}, "
+            f"last {_number(summary.final)}, mean {_number(summary.average)}"
+        )
+
+
+# Commands
+
+
+def _list(args: argparse.Namespace) -> int:
+    from prosegym.envs import data, panels
+    from prosegym.evaluation import suites
+    from prosegym.evaluation.agents import BUILT_IN
+
+    sets = {name: data.dataset(name).about for name in data.DATASETS}
+    if args.json:
+        _print_json(
+            {
+                "environments": list(ENVS),
+                "agents": BUILT_IN,
+                "data": sets,
+                "panels": panels.names(),
+                "suites": suites.names(),
+            }
+        )
+        return 0
+    print("Environments (`prosegym info ID`)")
+    for env_id in ENVS:
+        print(f"  {env_id}")
+    print(f"Agents without a model\n  {', '.join(BUILT_IN)}")
+    print("Official data (`prosegym data get NAME`)")
+    for name, about in sets.items():
+        print(f"  {name}{' [here]' if data.folder(name).is_dir() else ''}: {about}")
+    print("Panels (`prosegym panel show NAME`)")
+    for name in panels.names():
+        print(f"  {name}")
+    print(f"Suites (`prosegym evaluate --suite NAME`)\n  {', '.join(suites.names()) or 'none'}")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    import inspect
+
+    from prosegym.envs import panels
+
+    env = _text_env(args.env)
+    sizes = {}
+    for split in env.splits:
+        try:
+            sizes[split] = len(env.tasks(split))
+        except ProsegymError as error:
+            print(f"prosegym: {error}", file=sys.stderr)
+            break
+    prefix = args.env.removeprefix("prosegym/") + "/"
+    facts = {
+        "id": args.env,
+        "about": inspect.cleandoc(type(env).__doc__ or ""),
+        "instruction": env.instruction,
+        "splits": sizes,
+        "experts": {name: "privileged" if flag else "honest" for name, flag in env.experts.items()},
+        "max_steps": env.max_steps,
+        "data": env.data,
+        "extra": env.extra,
+        "panels": [name for name in panels.names() if name.startswith(prefix)],
+    }
+    if args.json:
+        _print_json(facts)
+        return 0
+    print(f"{args.env}\n\n{facts['about']}\n\nInstruction shown to agents:\n{env.instruction}\n")
+    for name in ("splits", "experts", "max_steps", "data", "extra", "panels"):
+        print(f"{name}: {facts[name] or 'none'}")
+    return 0
+
+
+def _play(args: argparse.Namespace) -> int:
+    from prosegym.evaluation import agents
+    from prosegym.evaluation.evaluate import make_env
+    from prosegym.evaluation.play import Terminal
+    from prosegym.evaluation.rollout import Job, rollout
+
+    kwargs = _env_kwargs(args) | ({"split": args.split} if args.split else {})
+    env = make_env(args.env, **kwargs)
+    text_env = env.unwrapped
+    from prosegym.envs.core import TextEnv
+
+    assert isinstance(text_env, TextEnv)
+    task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]
+    terminal = Terminal(text_env)
+    try:
+        (episode,) = rollout(lambda: env, agents.Human(terminal.ask), [Job(task_id)], batch_size=1)
+    except KeyboardInterrupt:
+        terminal.show("\nbye", "2")
+        return 0
+    terminal.show(f"\n{episode.final_observation}", "1")
+    end = "solved" if episode.success else "not solved"
+    style = "32" if episode.success else "31"
+    terminal.show(f"{end}: score {episode.score:.2f} in {len(episode.steps)} steps", style)
+    return 0
+
+
+def _data_get(args: argparse.Namespace) -> int:
+    from prosegym.envs import data
+
+    found = data.dataset(args.name)
+    print(f"{args.name}: {found.about}")
+    print(f"{args.name} is at {found.get(args.source)}")
+    return 0
+
+
+def _data_list(args: argparse.Namespace) -> int:
+    from prosegym.envs import data
+
+    for name in data.DATASETS:
+        print(f"{name}: {'here' if data.folder(name).is_dir() else 'not here'}; {data.dataset(name).about}")
+    return 0
+
+
+def _collect(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.collect import collect
+
+    kept = collect(
+        _agent(args),
+        args.env,
+        args.split,
+        args.out,
+        episodes=args.episodes,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        successes=args.successes,
+        env_kwargs=_env_kwargs(args),
+        progress=not args.json,
+    )
+    if args.json:
+        _print_json({"file": str(args.out), "episodes": kept})
+    else:
+        print(f"{kept} episodes in {args.out}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.convert import convert
+
+    print(f"{convert(args.files, args.to, args.out)} rows in {args.out}")
+    return 0
+
+
+def _train(method: str, argv: list[str]) -> int:
+    module = "sb3" if method.startswith("sb3") else "train"
+    return int(_baselines(module).main(method, argv))
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from prosegym.envs import panels
+    from prosegym.evaluation.evaluate import evaluate
+    from prosegym.evaluation.workers import Limits
+
+    if args.suite:
+        return _evaluate_suite(args)
+    if args.panel:
+        panel = panels.load(args.panel)
+    else:
+        env = _text_env(args.env)
+        panel = panels.of_split(args.env, args.split or env.splits[-1])
+    if args.tasks is not None:
+        panel = panel.head(args.tasks)
+    run = evaluate(
+        _agent(args),
+        panel,
+        args.out,
+        attempts=args.attempts,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        env_kwargs=_env_kwargs(args),
+        workers=args.workers,
+        limits=Limits(args.step_limit, args.episode_limit),
+        ray_actors=args.ray,
+        make_agent=partial(_agent, args),
+        progress=not args.json,
+    )
+    summary = run.summary()
+    if args.json:
+        _print_json({"conditions": run.conditions, "summary": summary})
+    else:
+        _print_summary(run, summary)
+    return 0
+
+
+def _evaluate_suite(args: argparse.Namespace) -> int:
+    from prosegym.evaluation import suites
+    from prosegym.evaluation.workers import Limits
+
+    suite = suites.load(args.suite)
+    if args.attempts != 1 or args.tasks is not None or _env_kwargs(args):
+        raise ProsegymError(
+            "a suite fixes its tasks, attempts and environment arguments; leave those options out"
+        )
+    runs = suites.play(
+        _agent(args),
+        suite,
+        args.out,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        limits=Limits(args.step_limit, args.episode_limit),
+        progress=not args.json,
+    )
+    found = suites.summarise(suite, runs)
+    if args.json:
+        _print_json(found)
+        return 0
+    print(f"{found.agent} on suite {suite.name} ({suite.tier} tasks)")
+    rows = [("panel", "success", "score")]
+    rows += [(name, str(found.successes[name]), str(score)) for name, score in found.scores.items()]
+    _table(rows)
+    print(f"inter-quartile mean of the panels' scores: {_number(found.interquartile_mean)}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.compare import compare
+    from prosegym.evaluation.runs import Run
+
+    a, b = (Run.read(folder) for folder in args.runs)
+    found = compare(a, b)
+    if args.json:
+        _print_json(found._asdict() | {"verdict": found.verdict})
+        return 0
+    print(f"A = {a.conditions.agent} ({a.folder}), B = {b.conditions.agent} ({b.folder})")
+    print(f"panel {a.conditions.panel.name}")
+    rows = [("", "A - B", "95 % interval")]
+    for name in ("success", "score", "progress"):
+        e = getattr(found, name)
+        rows.append((name, f"{e.value:+.3f}", f"[{e.low:+.3f}, {e.high:+.3f}]"))
+    _table(rows)
+    print(f"first attempts: fixed {found.fixed}, broken {found.broken}, exact McNemar p = {found.p:.3g}")
+    print(found.verdict)
+    return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.evaluate import make_env
+    from prosegym.evaluation.replay import replay
+    from prosegym.evaluation.runs import Run
+
+    run = Run.read(args.run)
+    env = make_env(run.conditions.env_id, **run.conditions.env_kwargs)
+    differences = [d for d in (replay(env, t) for t in run.finished) if d is not None]
+    env.close()
+    if args.json:
+        _print_json({"episodes": len(run.finished), "differences": [d._asdict() for d in differences]})
+    else:
+        for difference in differences[:10]:
+            print(difference)
+        print(f"{len(run.finished) - len(differences)} of {len(run.finished)} episodes replay as recorded")
+    return 1 if differences else 0
+
+
+def _view(args: argparse.Namespace) -> int:
+    import webbrowser
+
+    from prosegym.evaluation.view import Index, Server
+
+    if len(args.runs) > 2:
+        raise ProsegymError("view shows one run, or two side by side")
+    with Server([Index(run) for run in args.runs], args.port) as server:
+        print(f"{server.url} (Ctrl-C stops)", flush=True)
+        if not args.no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard import submission
+    from prosegym.leaderboard.submit import submit
+
+    card = _card(args)
+    folder = submit(args.runs, args.out, card, trained_on=args.trained_on, compress=args.xz)
+    lacking = submission.missing(card)
+    if args.json:
+        _print_json({"folder": str(folder), "missing": lacking})
+        return 0
+    if lacking:
+        print(f"the card says nothing of: {', '.join(lacking)} (add them in a --card file)")
+    print(f"submission at {folder}; check it with `prosegym verify {folder}`")
+    return 0
+
+
+def _card(args: argparse.Namespace) -> Any:
+    """The model card: what the file and the options say, and what the first run tells for the rest."""
+    import msgspec
+
+    from prosegym.evaluation.agents import BUILT_IN
+    from prosegym.evaluation.runs import Run
+    from prosegym.leaderboard.submission import Card
+
+    said: dict[str, Any] = {}
+    if args.card is not None:
+        try:
+            said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError) as error:
+            raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
+    conditions = Run.read(args.runs[0]).conditions
+    built_in = conditions.agent.partition(":")[0] in BUILT_IN
+    track = "reference" if built_in else "retry" if conditions.trials > 1 else "zero-shot"
+    given = {"agent": args.name, "track": args.track}
+    found = {"agent": conditions.agent, "track": track} | said
+    try:
+        return msgspec.convert(found | {k: v for k, v in given.items() if v is not None}, Card)
+    except msgspec.ValidationError as error:
+        raise ProsegymError(f"the card is not right: {error}") from error
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard.verify import verify
+
+    report = verify(args.folder, workers=args.workers, progress=not args.json)
+    if args.json:
+        _print_json(report)
+    else:
+        for problem in report.problems:
+            print(f"refused: {problem}")
+        for flag in report.flags:
+            print(f"look at: {flag}")
+        if report.ok:
+            print(f"verified: {report.episodes} episodes replay, and every number is what they give")
+    return 0 if report.ok else 1
+
+
+def _board_build(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard.board import build
+
+    page = build(args.submissions, args.out)
+    print(f"open {page.resolve().as_uri()}")
+    return 0
+
+
+def _ledger_check(args: argparse.Namespace) -> int:
+    from prosegym.leaderboard import ledger
+
+    entries = ledger.check(args.file)
+    print(f"{args.file}: {len(entries)} entries, each chained to the one before")
+    return 0
+
+
+def _panel_show(args: argparse.Namespace) -> int:
+    from prosegym.envs import panels
+
+    panel = panels.load(args.panel)
+    print(
+        f"{panel.name}: {panel.env_id}, split {panel.split}, {len(panel.tasks)} tasks, sha256 {panel.sha256}"
+    )
+    print(panel.about)
+    for task_id, sha256 in panel.tasks:
+        print(f"{sha256[:12]}  {task_id}")
+    return 0
+
+
+def _panel_diff(args: argparse.Namespace) -> int:
+    from prosegym.envs import panels
+
+    a, b = (dict(panels.load(name).tasks) for name in args.panels)
+    for task_id in sorted(a.keys() | b.keys()):
+        if a.get(task_id) != b.get(task_id):
+            state = (
+                "only in the first"
+                if task_id not in b
+                else "only in the second"
+                if task_id not in a
+                else "differs"
+            )
+            print(f"{state}: {task_id}")
+    return 0 if a == b else 1
+
+
+def _panel_make(args: argparse.Namespace) -> int:
+    from prosegym.envs import panels
+
+    panel = panels.make(_text_env(args.env), args.split, about=args.about, count=args.count)
+    path = panels.save(panel, args.out)
+    print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    try:
+        from prosegym.evaluation.serve import serve
+    except ModuleNotFoundError as error:
+        raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[serve]"`') from error
+    print(f"{args.env} at http://{args.host}:{args.port}; Ctrl-C stops")
+    serve(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.doctor import examine
+
+    findings = examine()
+    if args.json:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'mend'}  {finding.what}: {finding.state}")
+    return 0 if all(finding.ok or finding.optional for finding in findings) else 1

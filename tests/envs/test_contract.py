@@ -95,7 +95,7 @@ def test_same_seed_or_task_same_text(env_id: str) -> None:
     a, b = make(env_id), make(env_id)
     for seed in range(3):
         assert a.reset(seed=seed) == b.reset(seed=seed)
-    task_id = a.unwrapped.tasks("train")[1].id
+    task_id = a.unwrapped.tasks(a.unwrapped.splits[0])[1].id
     actions, texts, _ = expert_actions(env_id, task_id)
     assert a.reset(options={"task_id": task_id})[0] == texts[0]
     assert [step[0] for step in play(a, actions)] == texts[1:]
@@ -167,7 +167,7 @@ def test_null_scores_nothing(env_id: str) -> None:
 
 def test_info_keys_and_ranges(env_id: str) -> None:
     env = make(env_id)
-    task = env.unwrapped.tasks("train")[0]
+    task = env.unwrapped.tasks(env.unwrapped.splits[0])[0]
     actions, _, _ = expert_actions(env_id, task.id)
     _, info = env.reset(options={"task_id": task.id})
     infos = [
@@ -225,7 +225,7 @@ def test_reward_modes_are_declared(env_id: str, mode: str) -> None:
     env = make(env_id, reward=mode)
     assert json.loads(env.spec.to_json())["kwargs"].get("reward") == mode
     name = next((n for n, privileged in env.unwrapped.experts.items() if privileged), None)
-    task_id = env.unwrapped.tasks("train")[0].id
+    task_id = env.unwrapped.tasks(env.unwrapped.splits[0])[0].id
     _, info = env.reset(options={"task_id": task_id})
     start = info["progress"]
     actions, _, last = expert_actions(env_id, task_id, name)
@@ -241,7 +241,7 @@ def test_reward_modes_are_declared(env_id: str, mode: str) -> None:
 
 def test_prefix_and_snapshot(env_id: str) -> None:
     env = make(env_id)
-    task_id = env.unwrapped.tasks("train")[0].id
+    task_id = env.unwrapped.tasks(env.unwrapped.splits[0])[0].id
     actions, texts, _ = expert_actions(env_id, task_id)
     half = len(actions) // 2
     observation, info = env.reset(options={"task_id": task_id, "prefix": actions[:half]})

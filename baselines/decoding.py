@@ -1,0 +1,204 @@
+"""From logits to answers: sampling, tries of admissible actions, stop strings. One `Writer` per answer.
+
+An answer depends on its own logits and its own seed alone: each writer draws from its own generator.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from prosegym.baselines.chat import Chat
+from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut
+
+
+class Trie:
+    """Token sequences by their common beginnings."""
+
+    def __init__(self, sequences: Iterable[Sequence[int]] = ()) -> None:
+        """A trie of the sequences; none may be a beginning of another (each ends in an end token)."""
+        self.children: dict[int, Trie] = {}
+        for sequence in sequences:
+            node = self
+            for token in sequence:
+                node = node.children.setdefault(token, Trie())
+
+
+class Writer:
+    """One answer being written."""
+
+    def __init__(
+        self, request: Request, sampling: Sampling, chat: Chat, prompt: list[int], end_ids: frozenset[int]
+    ) -> None:
+        """Begin an answer to a prompt; `end_ids` are the tokens that end it."""
+        self.request = request
+        self.sampling = sampling
+        self.prompt = prompt
+        self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.reason: StopReason | None = None
+        """Why the answer ended; None while it is being written."""
+        self.text = ""
+        self.trie: Trie | None = None
+        """Where in the allowed continuations it is; None where it is free."""
+        self._chat = chat
+        self._end_ids = end_ids
+        self._rng = random.Random(request.seed)
+        self._marker = request.opens.rstrip() if request.allowed else ""
+        # A stop string or marker of c characters lies in the last 4c + 4 tokens: each has a byte or more.
+        self._window = 4 * max((len(s) for s in (*sampling.stop, self._marker)), default=0) + 4
+        if request.allowed and not request.opens:
+            self.trie = Trie(self.continuations())
+
+    def continuations(self) -> list[list[int]]:
+        """The token sequences that may follow what is written, one per allowed action."""
+        request, chat = self.request, self._chat
+        assert request.allowed
+        if not request.opens:
+            return [chat.answer(action + request.closes) for action in request.allowed]
+        written = self._decode(self.token_ids)
+        glue = "" if written != written.rstrip() else request.opens[len(self._marker) :]
+        return [chat.continuation(glue + a + request.closes, ends=True) for a in request.allowed]
+
+    def beyond(self, count: int) -> list[int]:
+        """Prompt and answer so far, but for the first `count` tokens."""
+        read = len(self.prompt)
+        return self.token_ids[count - read :] if count >= read else self.prompt[count:] + self.token_ids
+
+    def uniform(self) -> float:
+        """The next draw of this answer's own generator."""
+        return self._rng.random()
+
+    def push(self, token: int, logprob: float) -> None:
+        """Add a token."""
+        self.token_ids.append(token)
+        self.logprobs.append(logprob)
+        if self.trie is not None:
+            self.trie = self.trie.children[token]
+            if not self.trie.children:
+                self._finish("end")
+                return
+        elif token in self._end_ids:
+            self._finish("end")
+            return
+        elif (self.sampling.stop or self._marker) and self._look():
+            return
+        if len(self.token_ids) >= self.sampling.max_tokens and self.trie is None:
+            self._finish("length")
+
+    def take(self, token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
+        """Add a whole action, which ends the answer."""
+        self.token_ids += token_ids
+        self.logprobs += logprobs
+        self._finish("end")
+
+    def overflow(self) -> None:
+        """The context is full."""
+        self._finish("context")
+
+    def _look(self) -> bool:
+        """Look at the latest text for a stop string (returns True) or the marker that opens an action."""
+        tail = self._decode(self.token_ids[-self._window :])
+        if any(stop in tail for stop in self.sampling.stop):
+            text, stopped = cut(self._decode(self.token_ids), self.sampling.stop)
+            if stopped:
+                # Tokens that lie wholly in the stop string go; one that straddles its start stays.
+                keep = len(self.token_ids)
+                while keep and len(self._decode(self.token_ids[: keep - 1])) >= len(text):
+                    keep -= 1
+                del self.token_ids[keep:], self.logprobs[keep:]
+                self._finish("stop", text)
+                return True
+        if self._marker and tail.rstrip().endswith(self._marker):
+            self.trie = Trie(self.continuations())
+        return False
+
+    def _finish(self, reason: StopReason, text: str | None = None) -> None:
+        self.reason = reason
+        written = self.token_ids
+        if reason == "end" and written and written[-1] in self._end_ids:
+            written = written[:-1]
+        self.text = self._decode(written) if text is None else text
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._chat.tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def generation(self) -> Generation:
+        """The finished answer."""
+        assert self.reason is not None
+        return Generation(
+            self.text,
+            tuple(self.token_ids),
+            tuple(self.logprobs),
+            len(self.prompt),
+            len(self.token_ids),
+            self.reason,
+        )
+
+
+def choose(writers: Sequence[Writer], logits: Any) -> tuple[list[int], list[float]]:
+    """The next token of each answer, and its log-probability under the model itself.
+
+    Args:
+        writers: n answers under way.
+        logits: [n, vocabulary].
+    """
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    tokens = logprobs.argmax(dim=-1)
+    free = [i for i, w in enumerate(writers) if w.trie is None and w.sampling.temperature > 0]
+    bound = [i for i, w in enumerate(writers) if w.trie is not None]
+    if free:
+        tokens[free] = _sample(logprobs[free], [writers[i] for i in free])
+    if bound:
+        tokens[bound] = _among(logprobs[bound], [writers[i] for i in bound])
+    chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+    return tokens.tolist(), chosen.tolist()
+
+
+def _sample(logprobs: Any, writers: Sequence[Writer]) -> Any:
+    """Inverse-CDF draws, one uniform number per row; rows do not see each other. [n, vocabulary] -> [n]."""
+    heat = torch.tensor([w.sampling.temperature for w in writers], device=logprobs.device)
+    probs = torch.softmax(logprobs.double() / heat[:, None], dim=-1)
+    uniform = torch.tensor([w.uniform() for w in writers], device=probs.device, dtype=probs.dtype)
+    if all(w.sampling.top_p >= 1 for w in writers):
+        cumulative = probs.cumsum(-1)
+        drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0]
+        return drawn.clamp(max=probs.shape[-1] - 1)
+    share = torch.tensor([w.sampling.top_p for w in writers], device=probs.device, dtype=probs.dtype)
+    ordered, index = probs.sort(dim=-1, descending=True, stable=True)
+    cumulative = ordered.cumsum(-1)
+    # The smallest set whose mass reaches top_p: up to and including the first token that takes it there.
+    last = (cumulative < share[:, None]).sum(-1, keepdim=True).clamp(max=probs.shape[-1] - 1)
+    mass = cumulative.gather(1, last)
+    drawn = torch.searchsorted(cumulative, uniform[:, None] * mass, right=True).clamp(max=last)
+    return index.gather(1, drawn)[:, 0]
+
+
+def _among(logprobs: Any, writers: Sequence[Writer]) -> Any:
+    """The next token along each writer's trie. [n, vocabulary] -> [n]."""
+    options = [list(w.trie.children) for w in writers if w.trie is not None]
+    widest = max(len(o) for o in options)
+    index = torch.tensor([o + [o[0]] * (widest - len(o)) for o in options], device=logprobs.device)
+    real = torch.tensor([[True] * len(o) + [False] * (widest - len(o)) for o in options]).to(index.device)
+    among = logprobs.gather(1, index).masked_fill(~real, float("-inf"))
+    picked = among.argmax(dim=-1)
+    warm = [i for i, w in enumerate(writers) if w.sampling.temperature > 0]
+    if warm:
+        picked[warm] = _sample(among[warm], [writers[i] for i in warm])
+    return index.gather(1, picked[:, None])[:, 0]
+
+
+def choose_whole(
+    writer: Writer, options: Sequence[tuple[list[int], list[float]]]
+) -> tuple[list[int], list[float]]:
+    """One of the allowed actions, by the total log-probability of its tokens."""
+    totals = torch.tensor([sum(logprobs) for _, logprobs in options])
+    if writer.sampling.temperature > 0:
+        return options[int(_sample(totals[None], [writer])[0])]
+    return options[int(totals.argmax())]

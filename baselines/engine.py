@@ -1,0 +1,596 @@
+"""The forward passes behind generation: every episode's keys and values stay where they are between turns.
+
+A cache has seats; an episode sits in one. A seat is a row of one preallocated buffer per layer,
+[seats, heads, cells, dimension], and holds the keys and values of the tokens in its cells 0, 1, 2, ... A
+turn looks for the longest beginning that its prompt shares with what its seat holds (or, for a new
+episode, with what any seat holds) and computes only the rest. Rows that do different numbers of tokens are
+padded on the left; padding is written to one spare cell at the end of each row that nothing reads.
+
+Left out: attention kernels of our own. Rows are padded to the longest of their batch, in steps of
+`BUCKET` cells, so that shapes come again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import transformers
+from transformers.cache_utils import Cache, DynamicLayer
+
+log = logging.getLogger(__name__)
+
+BUCKET = 64
+"""Lengths are rounded up to multiples of this."""
+
+SHARED = 32
+"""Fewest tokens for which another seat's beginning is copied rather than computed."""
+
+
+@dataclass(eq=False)
+class Seat:
+    """Where an episode's keys and values are."""
+
+    row: int
+    key: Hashable = None
+    token_ids: list[int] = field(default_factory=list)
+    """The tokens whose keys and values are in cells 0, 1, 2, ..."""
+    taken: bool = False
+    """Whether an answer is being written from it now."""
+    used: int = 0
+    """When it was last used: counts openings."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Continuations of one prompt that share beginnings; each node is one token."""
+
+    tokens: list[int]
+    parents: list[int]
+    """The node before each one, -1 for the prompt's end; a node comes after its parent."""
+
+    @property
+    def depths(self) -> list[int]:
+        """Number of nodes before each one on its path."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+        return depths
+
+
+class Engine(Protocol):
+    """Computes logits after growing token sequences."""
+
+    def open(self, key: Hashable, token_ids: Sequence[int]) -> Seat | None:
+        """A seat for a sequence, holding a beginning of it (never all of it); None while there is no room."""
+        ...
+
+    def room(self, length: int) -> int:
+        """How many sequences of that length can be in use at once; at least 1."""
+        ...
+
+    def feed(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
+        """Append tokens to each seat; logits after the last of each: [n, vocabulary]."""
+        ...
+
+    def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
+        """Logits after each node of a tree that goes on from a seat, which stays as it is: [nodes, words]."""
+        ...
+
+    def close(self, seat: Seat) -> None:
+        """The answer is finished; the seat keeps what it holds while there is room."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of everything held."""
+        ...
+
+
+class PlainEngine:
+    """Computes everything anew each time: right for every model, and the cached engine's measure."""
+
+    def __init__(self, model: Any) -> None:
+        """Any causal language model."""
+        self._model = model
+
+    def open(self, key: Hashable, token_ids: Sequence[int]) -> Seat:
+        """A seat that holds nothing yet."""
+        return Seat(0)
+
+    def room(self, length: int) -> int:
+        """Nothing is held, so any number."""
+        return sys.maxsize
+
+    def feed(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
+        """Logits after the last token of each seat."""
+        for seat, new in zip(seats, tokens, strict=True):
+            seat.token_ids += new
+        return self._logits([seat.token_ids for seat in seats])
+
+    def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
+        """Logits after each node, each path by itself."""
+        spread = []
+        for seat, tree in zip(seats, trees, strict=True):
+            paths: list[list[int]] = []
+            for token, parent in zip(tree.tokens, tree.parents, strict=True):
+                paths.append([*(paths[parent] if parent >= 0 else seat.token_ids), token])
+            spread.append(torch.cat([self._logits([path]) for path in paths]))
+        return spread
+
+    def close(self, seat: Seat) -> None:
+        """Nothing is held."""
+
+    def forget(self) -> None:
+        """Nothing is held."""
+
+    def _logits(self, rows: Sequence[Sequence[int]]) -> Any:
+        longest, device = max(len(row) for row in rows), self._model.device
+        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        output = self._model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+        )
+        return output.logits[:, -1]
+
+
+class _Plan:
+    """Which rows and cells the present forward pass writes and reads."""
+
+    rows: Any
+    """[n] the rows written."""
+    cells: Any
+    """[n, t] the cell of each token; the spare cell for padding."""
+    span: tuple[int, int] | None
+    """The rows read, where they are a range; else `rows` are read, by copy."""
+    length: int
+    """Cells read."""
+
+
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer's keys and values, all seats'."""
+
+    def __init__(self, plan: _Plan) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._plan = plan
+
+    def make(self, keys: Any, values: Any) -> None:
+        """Use these buffers, [seats, heads, cells + 1, dimension]."""
+        self.keys, self.values = keys, values
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
+        """Buffers are made before the first pass."""
+
+    def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Write the new keys and values, return all that the pass may read."""
+        plan = self._plan
+        rows, cells = plan.rows[:, None, None], plan.cells[:, None, :]
+        heads = torch.arange(key_states.shape[1], device=key_states.device)[None, :, None]
+        assert self.keys is not None and self.values is not None
+        self.keys[rows, heads, cells] = key_states
+        self.values[rows, heads, cells] = value_states
+        if plan.span is not None:
+            begin, end = plan.span
+            return self.keys[begin:end, :, : plan.length], self.values[begin:end, :, : plan.length]
+        return (
+            self.keys[:, :, : plan.length].index_select(0, plan.rows),
+            self.values[:, :, : plan.length].index_select(0, plan.rows),
+        )
+
+    def get_seq_length(self) -> int:
+        """Positions are always given, so nobody needs it."""
+        return 0
+
+
+class _Shapes(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Finds out how many heads and dimensions a layer's keys and values have."""
+
+    def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        self.shape = (key_states.shape[1], key_states.shape[3], value_states.shape[1], value_states.shape[3])
+        self.kind = key_states.dtype
+        return super().update(key_states, value_states)
+
+
+def _packed_attention(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Any, None]:
+    """Attention in which the query heads of one key head are stacked: keys and values are never repeated.
+
+    query: [n, heads, t, d]; key, value: [n, key heads, length, d]; attention_mask: [n, 1, g * t, length], as
+    the engine makes it, g being query heads per key head. Returns [n, t, heads, d].
+    """
+    n, heads, t, d = query.shape
+    packed = query.reshape(n, key.shape[1], -1, d)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        packed, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    return out.reshape(n, heads, t, value.shape[-1]).transpose(1, 2), None
+
+
+PACKED = "prosegym_packed"
+"""Name under which transformers knows the engine's attention."""
+
+transformers.AttentionInterface.register(PACKED, _packed_attention)
+
+
+class CachedEngine:
+    """Keeps every seat's keys and values between turns, within a bound on memory."""
+
+    def __init__(
+        self, model: Any, *, max_context: int, cache_bytes: int, pass_tokens: int = 0, max_seats: int = 1024
+    ) -> None:
+        """Find out the shapes of the model's keys and values; nothing is allocated yet.
+
+        Args:
+            model: a causal language model with attention layers only.
+            max_context: longest sequence, in tokens.
+            cache_bytes: most memory for keys and values; one sequence is always allowed.
+            pass_tokens: most tokens, padding included, of one forward pass; 0 chooses by the device.
+            max_seats: most sequences held.
+        """
+        self._model = model
+        self._config = model.config.get_text_config()
+        self._max_context = max_context
+        self._max_seats = max_seats
+        self._pass_tokens = pass_tokens or (4096 if model.device.type == "cpu" else 32768)
+        count = int(self._config.num_hidden_layers)
+        probes = [_Shapes() for _ in range(count)]  # type: ignore[no-untyped-call]
+        ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+        model(input_ids=ids, past_key_values=Cache(layers=list(probes)), use_cache=True)
+        self._shapes = [probe.shape for probe in probes]
+        self._dtype = probes[0].kind
+        per_cell = sum(h * d + g * e for h, d, g, e in self._shapes) * self._dtype.itemsize
+        self._max_cells: int = max(cache_bytes // int(per_cell), 1)
+        self._windows = _windows(self._config)
+        own = self._config._attn_implementation
+        self._attention = PACKED if own == "sdpa" else own
+        key_heads = {shape[0] for shape in self._shapes} | {shape[2] for shape in self._shapes}
+        if self._attention == PACKED and len(key_heads) != 1:
+            self._attention = "sdpa"
+        self._group = 1
+        """Query heads whose masks are stacked."""
+        if self._attention == PACKED:
+            self._group = int(self._config.num_attention_heads) // key_heads.pop()
+        self._plan = _Plan()
+        self._layers = [_Layer(self._plan) for _ in range(count)]
+        self._cache = Cache(layers=list(self._layers))
+        self._seats: list[Seat] = []
+        self._by_key: dict[Hashable, Seat] = {}
+        self._rows = 0
+        self._cells = 0
+        self._clock = 0
+
+    # Seats.
+
+    def open(self, key: Hashable, token_ids: Sequence[int]) -> Seat | None:
+        """A seat for a sequence, holding a beginning of it (never all of it); None while there is no room."""
+        self._clock += 1
+        most = len(token_ids) - 1
+        seat = self._by_key.get(key) if key is not None else None
+        if seat is not None and not seat.taken:
+            del seat.token_ids[min(common(seat.token_ids, token_ids), most) :]
+        else:
+            seat = self._vacant(len(token_ids) + BUCKET)
+            if seat is None:
+                return None
+            self._by_key.pop(seat.key, None)
+            seat.key = key
+            if key is not None:
+                self._by_key[key] = seat
+        if len(seat.token_ids) < SHARED:
+            self._copy_beginning(seat, token_ids, most)
+        seat.taken, seat.used = True, self._clock
+        return seat
+
+    def close(self, seat: Seat) -> None:
+        """The answer is finished; the seat keeps what it holds while there is room."""
+        seat.taken = False
+
+    def room(self, length: int) -> int:
+        """How many sequences of that length can be in use at once; at least 1."""
+        return min(max(self._max_cells // self._capacity(length), 1), self._max_seats)
+
+    def forget(self) -> None:
+        """Let go of everything held; no seat may be in use."""
+        self._seats, self._by_key, self._rows, self._cells = [], {}, 0, 0
+        for layer in self._layers:
+            layer.keys = layer.values = None
+
+    def _vacant(self, cells: int) -> Seat | None:
+        """A seat that nobody uses: a new one while memory lasts, else the one unused for longest."""
+        capacity = max(self._cells, self._capacity(cells))
+        if len(self._seats) < min(self._max_cells // capacity or 1, self._max_seats):
+            seat = Seat(len(self._seats))
+            self._seats.append(seat)
+            return seat
+        free = [seat for seat in self._seats if not seat.taken]
+        if not free:
+            return None
+        seat = min(free, key=lambda s: s.used)
+        seat.token_ids.clear()
+        return seat
+
+    def _copy_beginning(self, seat: Seat, token_ids: Sequence[int], most: int) -> None:
+        head = list(token_ids[:SHARED])
+        donors = [s for s in self._seats if s is not seat and s.token_ids[:SHARED] == head]
+        if len(head) < SHARED or not donors:
+            return
+        donor = max(donors, key=lambda s: common(s.token_ids, token_ids))
+        count = min(common(donor.token_ids, token_ids), most)
+        self._reserve(count)
+        for layer in self._layers:
+            for buffer in (layer.keys, layer.values):
+                assert buffer is not None
+                buffer[seat.row, :, :count] = buffer[donor.row, :, :count]
+        seat.token_ids[:] = token_ids[:count]
+
+    # Memory.
+
+    def _capacity(self, cells: int) -> int:
+        """Cells a seat is given for that many tokens."""
+        return min(_round(cells), _round(self._max_context))
+
+    def _reserve(self, cells: int) -> None:
+        """Room for every seat, and for `cells` cells in each; what is held is kept.
+
+        Where memory is short, seats that nobody uses are given up, those unused for longest first.
+        """
+        wanted = self._cells
+        if cells > self._cells:
+            wanted = max(self._capacity(cells), self._capacity(min(2 * self._cells, self._max_cells)))
+            if wanted * len(self._seats) > self._max_cells:
+                wanted = self._capacity(cells)
+            self._shrink(max(self._max_cells // wanted, 1))
+        rows = max(len(self._seats), 1)
+        if rows <= self._rows and wanted <= self._cells:
+            return
+        if rows > self._rows:
+            rows = min(_round(rows, 8), max(self._max_cells // wanted, rows), self._max_seats)
+        kept_rows, kept_cells = min(self._rows, rows), min(self._cells, wanted)
+        for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
+            made = []
+            for old, h, d in ((layer.keys, heads, size), (layer.values, value_heads, value_size)):
+                new = torch.zeros((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
+                if old is not None:
+                    new[:kept_rows, :, :kept_cells] = old[:kept_rows, :, :kept_cells]
+                made.append(new)
+            layer.make(*made)
+        self._rows, self._cells = rows, wanted
+
+    def _shrink(self, count: int) -> None:
+        """Keep at most `count` seats, as the first rows; those in use are kept in any case."""
+        if len(self._seats) <= count:
+            return
+        order = sorted(self._seats, key=lambda s: (not s.taken, -s.used))
+        keep = order[: max(count, sum(s.taken for s in order))]
+        for seat in order[len(keep) :]:
+            self._by_key.pop(seat.key, None)
+        self._seats = sorted(keep, key=lambda s: s.row)
+        self._move(self._seats, range(len(self._seats)))
+        self._rows = min(self._rows, len(self._seats))
+
+    def _move(self, seats: Sequence[Seat], rows: Iterable[int]) -> None:
+        """Put seats into other rows, all at once."""
+        moves = [(seat, row) for seat, row in zip(seats, rows, strict=True) if seat.row != row]
+        length = max((len(seat.token_ids) for seat, _ in moves), default=0)
+        if length:
+            source = torch.tensor([seat.row for seat, _ in moves], device=self._model.device)
+            target = torch.tensor([row for _, row in moves], device=self._model.device)
+            for layer in self._layers:
+                for buffer in (layer.keys, layer.values):
+                    assert buffer is not None
+                    part = buffer[:, :, :length]
+                    part[target] = part[source]
+        for seat, row in moves:
+            seat.row = row
+
+    def _gather(self, seats: Sequence[Seat]) -> None:
+        """Bring seats into adjoining rows where they are scattered among twice as many others."""
+        rows = sorted(seat.row for seat in seats)
+        if rows[-1] - rows[0] + 1 < 2 * len(rows):
+            return
+        wanted, inside = set(seats), set(range(len(seats)))
+        coming = [seat for seat in seats if seat.row not in inside]
+        going = [seat for seat in self._seats if seat.row in inside and seat not in wanted]
+        self._move([*coming, *going], [s.row for s in going] + [s.row for s in coming])
+
+    # Forward passes.
+
+    def feed(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
+        """Append tokens to each seat; logits after the last of each: [n, vocabulary]."""
+        self._reserve(max(len(s.token_ids) + len(new) for s, new in zip(seats, tokens, strict=True)))
+        if all(len(new) == 1 for new in tokens):
+            self._gather(seats)
+            return self._extend(seats, tokens)
+        logits: list[Any] = [None] * len(seats)
+        for group in self._groups([len(new) for new in tokens]):
+            step = max(self._pass_tokens // len(group), 1)
+            longest = max(len(tokens[i]) for i in group)
+            rest = [(i, list(tokens[i])) for i in group]
+            while longest > step:  # all but the last `step` tokens of each, a piece at a time
+                some = [(i, new[: len(new) - step][:step]) for i, new in rest if len(new) > step]
+                self._extend([seats[i] for i, _ in some], [new for _, new in some])
+                done = {i: len(new) for i, new in some}
+                rest = [(i, new[done.get(i, 0) :]) for i, new in rest]
+                longest = max(len(new) for _, new in rest)
+            last = self._extend([seats[i] for i, _ in rest], [new for _, new in rest])
+            for (i, _), row in zip(rest, last, strict=True):
+                logits[i] = row
+        return torch.stack(logits)
+
+    def _groups(self, counts: Sequence[int]) -> list[list[int]]:
+        """Indices in groups of similar counts: padding at most doubles a group."""
+        order = sorted(range(len(counts)), key=lambda i: counts[i])
+        groups: list[list[int]] = []
+        for i in order:
+            small = groups and counts[i] <= max(2 * counts[groups[-1][0]], 16)
+            if small and counts[i] * (len(groups[-1]) + 1) <= self._pass_tokens:
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        return groups
+
+    def _extend(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
+        """One pass: append tokens to seats; logits after the last of each."""
+        width = max(len(new) for new in tokens)
+        length = min(_round(max(len(s.token_ids) for s in seats) + width), self._cells)
+        rows = [seat.row for seat in seats]
+        begin, end = min(rows), max(rows) + 1
+        whole = end - begin < 2 * len(rows) and (width == 1 or end - begin == len(rows))
+        count = end - begin if whole else len(rows)
+        ids = [[0] * width for _ in range(count)]
+        first = [-1] * count
+        """Cell of each row's first column; columns before cell len(seat) are padding."""
+        start = [width] * count
+        places = []
+        for at, (seat, new) in enumerate(zip(seats, tokens, strict=True)):
+            place = seat.row - begin if whole else at
+            places.append(place)
+            ids[place][width - len(new) :] = new
+            start[place] = width - len(new)
+            first[place] = len(seat.token_ids) - start[place]
+        device = self._model.device
+        columns = torch.arange(width, device=device)
+        positions = torch.tensor(first, device=device)[:, None] + columns  # [n, t]
+        real = columns >= torch.tensor(start, device=device)[:, None]
+        plan = self._plan
+        plan.rows = torch.arange(begin, end, device=device) if whole else torch.tensor(rows, device=device)
+        plan.span = (begin, end) if whole else None
+        plan.cells = torch.where(real, positions, self._cells)
+        plan.length = length
+        positions = positions.clamp(min=0)
+        logits = self._pass(torch.tensor(ids, device=device), positions, self._masks(positions, length))
+        for seat, new in zip(seats, tokens, strict=True):
+            seat.token_ids += new
+        last = logits[:, -1]
+        return last if places == list(range(count)) else last[torch.tensor(places, device=device)]
+
+    def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
+        """Logits after each node of a tree that goes on from a seat, which stays as it is."""
+        device = self._model.device
+        spread = []
+        for seat, tree in zip(seats, trees, strict=True):  # trees differ too much in size to be padded
+            base, size = len(seat.token_ids), len(tree.tokens)
+            self._reserve(base + size)
+            length = min(_round(base + size), self._cells)
+            depths = torch.tensor(tree.depths, device=device)
+            parents = tree.parents
+            ancestry = torch.zeros((size, size), dtype=torch.bool)
+            for i, parent in enumerate(parents):
+                if parent >= 0:
+                    ancestry[i] = ancestry[parent]
+                ancestry[i, i] = True
+            seen = torch.zeros((1, size, length), dtype=torch.bool, device=device)
+            seen[0, :, :base] = True
+            seen[0, :, base : base + size] = ancestry.to(device)
+            places = torch.arange(length, device=device)
+            places[base : base + size] = base + depths
+            plan = self._plan
+            plan.rows = torch.tensor([seat.row], device=device)
+            plan.span = (seat.row, seat.row + 1)
+            plan.cells = torch.arange(base, base + size, device=device)[None]
+            plan.length = length
+            positions = (base + depths)[None]
+            masks = self._masks(positions, length, seen=seen, places=places)
+            ids = torch.tensor([tree.tokens], device=device)
+            spread.append(self._pass(ids, positions, masks, every=True)[0])
+        return spread
+
+    def _pass(self, ids: Any, positions: Any, masks: Any, *, every: bool = False) -> Any:
+        own = self._config._attn_implementation
+        self._config._attn_implementation = self._attention
+        try:
+            output = self._model(
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=masks,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+            )
+        finally:
+            self._config._attn_implementation = own
+        return output.logits
+
+    def _masks(self, positions: Any, length: int, *, seen: Any = None, places: Any = None) -> Any:
+        """What each token may look at, to be added to scores: [n, 1, g * t, length], one per kind of layer.
+
+        `seen` is what each may look at but for windows, `places` the position of the token in each cell; by
+        default cell i holds position i and everything up to a token's own position is seen.
+        """
+        if places is None:
+            places = torch.arange(length, device=positions.device)
+        if seen is None:
+            seen = places <= positions[:, :, None]
+        masks = {}
+        low = torch.finfo(self._dtype).min
+        for kind, window in self._windows.items():
+            seeing = seen if window is None else seen & (places > positions[:, :, None] - window)
+            mask = torch.zeros(seeing.shape, dtype=self._dtype, device=seeing.device)
+            mask.masked_fill_(~seeing, low)
+            if self._group > 1:  # [n, t, length] -> [n, g * t, length]
+                mask = mask[:, None].expand(-1, self._group, -1, -1).flatten(1, 2)
+            masks[kind] = mask[:, None]
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+
+def _windows(config: Any) -> dict[str, int | None]:
+    """The kinds of layers, and how far back each looks; None for all the way."""
+    own = config.to_dict()
+    window = own.get("sliding_window")
+    kinds = own.get("layer_types") or (["sliding_attention"] if window else ["full_attention"])
+    return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
+
+
+def _round(count: int, step: int = BUCKET) -> int:
+    return -(-count // step) * step
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common beginning."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:  # a[:low] == b[:low], a[:high] != b[:high]
+        middle = (low + high) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
+    return low
+
+
+@torch.inference_mode()
+def make_engine(model: Any, *, max_context: int, cache_bytes: int) -> Engine:
+    """The cached engine where this model gives the same logits with it as without, else the plain one."""
+    plain = PlainEngine(model)
+    rows = [[(7 * i + j * j) % 50 + 1 for i in range(9 + 4 * j)] for j in range(3)]
+    try:
+        engine = CachedEngine(model, max_context=max_context, cache_bytes=cache_bytes)
+        trial = CachedEngine(model, max_context=max_context, cache_bytes=1 << 30)
+        seats = []
+        for row in rows:
+            seat = trial.open(None, row)
+            if seat is None:
+                raise RuntimeError("no room for three short sequences")
+            seats.append(seat)
+        trial.feed(seats, [row[: len(row) // 2] for row in rows])
+        cached = trial.feed(seats, [row[len(row) // 2 :] for row in rows]).float()
+    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
+        log.warning("no cache between turns for %s: %s", type(model).__name__, error)
+        return plain
+    fresh = torch.cat([plain.feed([Seat(0)], [row]) for row in rows]).float()
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    if float((cached - fresh).abs().max()) > tolerance * max(float(fresh.std()), 1e-6):
+        log.warning("no cache between turns for %s: its logits would differ", type(model).__name__)
+        return plain
+    return engine

@@ -1,0 +1,132 @@
+"""What a language model is to the agents: messages in, text and the tokens it was made of out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.envs.trajectory import Message
+
+StopReason = Literal["end", "stop", "length", "context", "error"]
+"""Why a generation ended: the model's end token, a stop string, `max_tokens`, a full context, an error."""
+
+
+class ModelError(ProsegymError):
+    """A model, tokenizer or chat template that cannot be used; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer to be written."""
+
+    messages: Sequence[Message]
+    """The conversation; its last message is not the assistant's."""
+    allowed: Sequence[str] | None = None
+    """The only actions that may be written; None leaves the model free."""
+    opens: str = ""
+    """What the model writes before an allowed action (`Action: `); up to there it is free. Empty: nothing."""
+    closes: str = ""
+    """What follows the action (`</action>`)."""
+    seed: int = 0
+    """Seeds the sampling: equal requests with equal seeds get equal answers, in whatever batch."""
+    key: Hashable = None
+    """Names the episode, so that what was computed for its earlier turns is used again; or None."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen."""
+
+    temperature: float = 0.0
+    """0 takes the likeliest token (or action) each time."""
+    top_p: float = 1.0
+    """Share of probability that is drawn from, likeliest first, in (0, 1]."""
+    max_tokens: int = 256
+    """Tokens after which an answer is cut."""
+    stop: tuple[str, ...] = ()
+    """Strings that end an answer; they are not part of it."""
+    choice: Literal["token", "action"] = "token"
+    """Among allowed actions: choose token by token, or score every action whole and choose one of them."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise BadOption(f"temperature must be 0 or more, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise BadOption(f"top_p must be in (0, 1], not {self.top_p}")
+        if self.max_tokens < 1:
+            raise BadOption(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            raise BadOption("stop must be a tuple of strings, none of them empty")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer."""
+
+    text: str
+    """What was written, without end token and stop string."""
+    token_ids: tuple[int, ...] = ()
+    """The tokens sampled, end token included, stop string left out; () where the model does not tell."""
+    logprobs: tuple[float, ...] = ()
+    """Natural log-probability of each token under the model itself: temperature 1, nothing cut off."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    stop_reason: StopReason = "end"
+    error: str | None = None
+    """What went wrong, where `stop_reason` is "error"."""
+    cost: float = 0.0
+    """In US dollars, where a price is known."""
+
+
+class LanguageModel(Protocol):
+    """Writes answers, many at a time."""
+
+    name: str
+
+    def conditions(self) -> Mapping[str, Any]:
+        """Everything recorded about it: revision, data type, template digest, versions."""
+        ...
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """One answer per request, in order."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text is; an estimate where the tokenizer is not at hand."""
+        ...
+
+
+class Scripted:
+    """Writes what a function says: for tests. Token counts are words."""
+
+    def __init__(self, answer: Callable[[Request], str], name: str = "scripted") -> None:
+        """`answer` is given each request and returns the text; a stop string in it still ends it."""
+        self._answer = answer
+        self.name = name
+
+    def conditions(self) -> Mapping[str, Any]:
+        """Nothing beyond its name."""
+        return {}
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """The function's answers, cut at the first stop string."""
+        generations = []
+        for request in requests:
+            text, stopped = cut(self._answer(request), sampling.stop)
+            read = sum(self.count_tokens(message.content) for message in request.messages)
+            written = self.count_tokens(text)
+            generations.append(Generation(text, (), (), read, written, "stop" if stopped else "end"))
+        return generations
+
+    def count_tokens(self, text: str) -> int:
+        """Number of words."""
+        return len(text.split())
+
+
+def cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text before the earliest stop string, and whether there was one."""
+    at = min((place for s in stop if (place := text.find(s)) >= 0), default=-1)
+    return (text, False) if at < 0 else (text[:at], True)

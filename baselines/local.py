@@ -1,0 +1,424 @@
+"""Causal language models of the `transformers` library on this machine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from prosegym.baselines.chat import Chat, Prompt
+from prosegym.baselines.decoding import Writer, choose, choose_whole
+from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
+from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
+from prosegym.envs.errors import UnknownName
+
+
+class LocalModel:
+    """A causal language model with its chat template; answers many requests at a time."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str = "",
+        chat: Chat | None = None,
+        max_context: int | None = None,
+        max_batch: int = 64,
+        cache_gb: float = 0.0,
+    ) -> None:
+        """Use a model that is already in memory.
+
+        Args:
+            model: a transformers causal language model, or a peft model around one.
+            tokenizer: its tokenizer.
+            name: what it is called in records; the model's own name by default.
+            chat: how messages become tokens; by default through the tokenizer's own template.
+            max_context: longest context in tokens; by default what the model was made for.
+            max_batch: answers written at the same time, at most.
+            cache_gb: most memory, in 2**30 bytes, for what is kept between turns; 0 takes 2 on the CPU and
+                80 % of what is free on a GPU.
+        """
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name or str(model.config.name_or_path or type(model).__name__)
+        self.chat = chat or Chat(tokenizer)
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.max_context: int = max_context or limit or 4096
+        self.max_batch = max_batch
+        self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
+        self._engine: Engine | None = None
+        self._prompts: dict[Hashable, Prompt] = {}
+        self._stamp: Any = None
+        self._adapter: str | None = "default"
+        self.end_ids = frozenset(_end_ids(model, tokenizer) | {self.chat.end_id})
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        adapter: str | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+        chat_template: str | None = None,
+        max_context: int | None = None,
+        max_batch: int = 64,
+        cache_gb: float = 0.0,
+    ) -> LocalModel:
+        """Load a model by name or path.
+
+        Args:
+            name: a model's name, or a folder with config, weights and tokenizer.
+            revision: the commit of a named model.
+            adapter: a folder with a peft adapter for it.
+            device: "cpu", "cuda", "mps"; by default the fastest there is.
+            dtype: "auto" (as stored; float32 on the CPU), "float32", "bfloat16", "float16".
+            chat_template: a file with a Jinja chat template to be used in place of the tokenizer's own.
+            max_context: longest context in tokens; by default what the model was made for.
+            max_batch: answers written at the same time, at most.
+            cache_gb: most memory for what is kept between turns; see the constructor.
+
+        Raises:
+            ModelError: there is no such model, or it has no tokenizer or chat template.
+        """
+        device = device or best_device()
+        kind = "float32" if dtype == "auto" and device == "cpu" else dtype
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                name, revision=revision, dtype=kind
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"cannot load model {name!r}: {reason}") from error
+        if adapter is not None:
+            model = with_adapter(model, adapter)
+        template = Path(chat_template).read_text(encoding="utf-8") if chat_template else None
+        return cls(
+            model.to(device).eval(),
+            tokenizer,
+            name=name if adapter is None else f"{name}+{adapter}",
+            chat=Chat(tokenizer, template),
+            max_context=max_context,
+            max_batch=max_batch,
+            cache_gb=cache_gb,
+        )
+
+    def conditions(self) -> Mapping[str, Any]:
+        """Model, revision, data type, template digest, versions."""
+        return {
+            "model": self.name,
+            "revision": getattr(self.model.config, "_commit_hash", None),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.model.device.type,
+            "max_context": self.max_context,
+            "chat_template_sha256": self.chat.sha256,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        }
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text is."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def forget(self) -> None:
+        """Let go of the keys and values of all episodes, and their memory.
+
+        Done of itself where weights or adapters are seen to have changed.
+        """
+        if self._engine is not None:
+            self._engine.forget()
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """One answer per request, in order."""
+        writers = [self._writer(request, sampling) for request in requests]
+        with self._ready() as engine:
+            _Batch(engine, self.max_context, self.max_batch).write(writers)
+        return [writer.generation() for writer in writers]
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[Request]) -> list[list[float]]:
+        """Log-probability of each allowed action as the whole answer, under the model itself.
+
+        The actions of a request are scored in one forward pass, what they share computed once.
+        """
+        writers = [self._writer(request, Sampling()) for request in requests]
+        with self._ready() as engine:
+            return _Batch(engine, self.max_context, self.max_batch).score(writers)
+
+    def _writer(self, request: Request, sampling: Sampling) -> Writer:
+        prompt = self.chat.prompt(request.messages, self._prompts.pop(request.key, None))
+        if request.key is not None:
+            self._prompts[request.key] = prompt  # the latest last
+            if len(self._prompts) > 4096:
+                del self._prompts[next(iter(self._prompts))]
+        return Writer(request, sampling, self.chat, prompt.token_ids, self.end_ids)
+
+    @contextmanager
+    def _ready(self) -> Iterator[Engine]:
+        """The engine, the model in evaluation mode, nothing held that other weights have computed."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            if self._engine is None:
+                self._engine = make_engine(
+                    self.model, max_context=self.max_context, cache_bytes=self.cache_bytes
+                )
+            if self._stamp != (stamp := self._weights()):
+                self._engine.forget()
+                self._stamp = stamp
+            yield self._engine
+        finally:
+            self.model.train(was_training)
+
+    def _weights(self) -> Any:
+        """Changes whenever weights are written to or replaced, or another adapter is used."""
+        total = where = 0
+        for parameter in self.model.parameters():
+            total += parameter._version
+            where ^= parameter.data_ptr()
+        return total, where, self._adapter
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within it, the model is the one before its adapter was trained: no second copy of the weights."""
+        before, self._adapter = self._adapter, None
+        try:
+            with self.model.disable_adapter():
+                yield
+        finally:
+            self._adapter = before
+
+    def add_adapter(self, folder: str, name: str) -> None:
+        """Load one more adapter for the same weights; `use_adapter` switches to it."""
+        if not self._adapted():
+            self.model = with_adapter(self.model, folder, name)
+            self._engine = None
+            self._adapter = name
+        else:
+            with_adapter(self.model, folder, name)
+
+    def use_adapter(self, name: str) -> None:
+        """Answer with that adapter from now on.
+
+        Raises:
+            UnknownName: no such adapter is loaded.
+        """
+        known = list(self.model.peft_config) if self._adapted() else []
+        if name not in known:
+            raise UnknownName("adapter", name, known)
+        self.model.set_adapter(name)
+        self._adapter = name
+
+    def _adapted(self) -> bool:
+        import peft
+
+        return isinstance(self.model, peft.PeftModel)
+
+
+class _Batch:
+    """Answers that are written together: finished ones leave, waiting ones enter."""
+
+    def __init__(self, engine: Engine, max_context: int, max_batch: int) -> None:
+        self._engine = engine
+        self._max_context = max_context
+        self._max_batch = max_batch
+        self._seats: dict[Writer, Seat] = {}
+
+    def write(self, writers: Sequence[Writer]) -> None:
+        """Write every answer to its end."""
+        waiting = deque(writers)
+        live: list[Writer] = []
+        try:
+            while waiting or live:
+                while fresh := self._admit(waiting, live):
+                    live += self._advance(fresh)
+                while len(live) > 1 and len(live) > self._engine.room(_longest(live)):
+                    late = live.pop()  # memory is short: it goes on when others have finished
+                    self._leave(late)
+                    waiting.appendleft(late)
+                live = self._advance(live)
+        finally:
+            for writer in list(self._seats):
+                self._leave(writer)
+
+    def score(self, writers: Sequence[Writer]) -> list[list[float]]:
+        """Total log-probability of each allowed continuation of each prompt."""
+        scores: dict[Writer, list[float]] = {}
+        waiting = deque(writers)
+        try:
+            while waiting:
+                fresh = self._admit(waiting, [])
+                logits = self._feed(fresh)
+                for writer, row in zip(fresh, logits, strict=True):
+                    steps = self._continuations(writer, row)
+                    scores[writer] = [sum(step) for _, step in steps]
+                    self._leave(writer)
+        finally:
+            for writer in list(self._seats):
+                self._leave(writer)
+        return [scores.get(writer, []) for writer in writers]
+
+    def _admit(self, waiting: deque[Writer], live: Sequence[Writer]) -> list[Writer]:
+        """Seat waiting answers. Those that share a long beginning with one that enters now enter next,
+        so that it is computed once."""
+        entering: list[Writer] = []
+        later: list[Writer] = []
+        busy, longest = len(live), _longest(live)
+        while waiting and busy + len(entering) < self._max_batch:
+            writer = waiting.popleft()
+            context = writer.prompt + writer.token_ids
+            if len(context) >= self._max_context:
+                writer.overflow()
+                continue
+            longest = max(longest, len(context) + 1)
+            if busy + len(entering) >= self._engine.room(longest):
+                later.append(writer)
+                break
+            seat = self._engine.open(writer.request.key, context)
+            if seat is None:
+                later.append(writer)
+                break
+            shared = 0
+            if len(seat.token_ids) < SHARED:
+                shared = max((common(w.prompt, context) for w in entering), default=0)
+            if shared > len(seat.token_ids) + SHARED:
+                self._engine.close(seat)
+                later.append(writer)
+                continue
+            self._seats[writer] = seat
+            entering.append(writer)
+        waiting.extendleft(reversed(later))
+        return entering
+
+    def _leave(self, writer: Writer) -> None:
+        self._engine.close(self._seats.pop(writer))
+
+    def _feed(self, writers: Sequence[Writer]) -> Any:
+        """Logits after all that each answer has so far."""
+        seats = [self._seats[writer] for writer in writers]
+        tokens = [w.beyond(len(s.token_ids)) for w, s in zip(writers, seats, strict=True)]
+        return self._engine.feed(seats, tokens)
+
+    def _advance(self, writers: Sequence[Writer]) -> list[Writer]:
+        """One token each, or a whole action where actions are chosen whole; returns the unfinished."""
+        if not writers:
+            return []
+        logits = self._feed(writers)
+        by_token = [i for i, w in enumerate(writers) if w.trie is None or w.sampling.choice == "token"]
+        for i, writer in enumerate(writers):
+            if writer.trie is not None and writer.sampling.choice == "action":
+                options = self._continuations(writer, logits[i])
+                writer.take(*choose_whole(writer, options))
+        if by_token:
+            some = [writers[i] for i in by_token]
+            rows = logits if len(some) == len(writers) else logits[by_token]
+            for writer, token, logprob in zip(some, *choose(some, rows), strict=True):
+                writer.push(token, logprob)
+        going = []
+        for writer in writers:
+            if writer.reason is None and len(writer.prompt) + len(writer.token_ids) >= self._max_context:
+                writer.overflow()
+            if writer.reason is None:
+                going.append(writer)
+            else:
+                self._leave(writer)
+        return going
+
+    def _continuations(self, writer: Writer, logits: Any) -> list[tuple[list[int], list[float]]]:
+        """Each allowed continuation and the log-probabilities of its tokens; `logits` are at its start."""
+        seat = self._seats[writer]
+        sequences = writer.continuations()
+        first = torch.log_softmax(logits.float(), dim=-1)
+        found: list[tuple[list[int], list[float]]] = []
+        room = max(self._max_context - len(seat.token_ids), 1)
+        for part in _parts(sequences, room):
+            # Every token but a sequence's last is a node: the logits after it are those of the next.
+            nodes: dict[tuple[int, ...], int] = {}
+            tokens: list[int] = []
+            parents: list[int] = []
+            for sequence in part:
+                for end in range(1, len(sequence)):
+                    path = tuple(sequence[:end])
+                    if path not in nodes:
+                        nodes[path] = len(tokens)
+                        tokens.append(sequence[end - 1])
+                        parents.append(nodes[path[:-1]] if end > 1 else -1)
+            after = first[None]
+            if tokens:
+                spread = self._engine.spread([seat], [Tree(tokens, parents)])[0]
+                after = torch.cat([after, torch.log_softmax(spread.float(), dim=-1)])
+            where = [(nodes[tuple(s[:i])] + 1 if i else 0, s[i]) for s in part for i in range(len(s))]
+            index = torch.tensor(where, device=after.device)
+            values = after[index[:, 0], index[:, 1]].tolist()
+            for sequence in part:
+                found.append((sequence, values[: len(sequence)]))
+                values = values[len(sequence) :]
+        return found
+
+
+def _longest(writers: Sequence[Writer]) -> int:
+    return max((len(w.prompt) + len(w.token_ids) for w in writers), default=0)
+
+
+def _parts(sequences: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
+    """The sequences in parts of at most `room` tokens each, one sequence at least."""
+    part: list[list[int]] = []
+    size = 0
+    for sequence in sequences:
+        if part and size + len(sequence) > room:
+            yield part
+            part, size = [], 0
+        part.append(sequence)
+        size += len(sequence)
+    if part:
+        yield part
+
+
+def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+    ends: set[int] = set()
+    for config in (model.generation_config, model.config.get_text_config()):
+        found = config.eos_token_id if config is not None else None
+        ends.update([found] if isinstance(found, int) else found or [])
+    if tokenizer.eos_token_id is not None:
+        ends.add(tokenizer.eos_token_id)
+    return ends
+
+
+def with_adapter(model: Any, folder: str, name: str = "default") -> Any:
+    """The model with a peft adapter on it, its weights shared.
+
+    Raises:
+        ModelError: the folder holds no adapter, or one of another base.
+    """
+    import peft
+
+    try:
+        if isinstance(model, peft.PeftModel):
+            model.load_adapter(folder, adapter_name=name)
+            return model
+        return peft.PeftModel.from_pretrained(model, folder, adapter_name=name)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"cannot put the adapter {folder!r} on this model: {reason}") from error
+
+
+def _default_cache(device: Any) -> int:
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    return 2 * 2**30
+
+
+def best_device() -> str:
+    """The fastest device there is: cuda, mps or cpu."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,306 @@
+"""Where a method works: an environment, a form of answers, a folder that remembers each phase."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from accelerate import Accelerator
+from torch import nn
+from tqdm import tqdm
+
+from prosegym.baselines import reflexion
+from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
+from prosegym.baselines.reflexion import Reflection, Reflector
+from prosegym.baselines.training import Log, Objective, Optim, fit
+from prosegym.envs import trajectory as records
+from prosegym.envs.core import TextEnv, digest
+from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.rollout import Job, rollout
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What a method needs beside a model, data and its own settings."""
+
+    env_id: str
+    folder: Path
+    agent: Config = Config()
+    """Form of the answers, decoding, history: the same in training data, exploration and evaluation."""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    batch_size: int = 64
+    """Episodes that are live at once."""
+    report: tuple[str, ...] = ()
+    """Where curves go beside `metrics.jsonl`: any of tensorboard, wandb, trackio."""
+    max_steps: int | None = None
+    """Optimizer steps of each phase, at most: for a quick look."""
+    accelerator: Accelerator = field(default_factory=Accelerator)
+
+    @cached_property
+    def log(self) -> Log:
+        """Where metrics go."""
+        return Log(self.folder, self.report)
+
+    @cached_property
+    def env(self) -> TextEnv:
+        """One environment, for its instruction and task lists."""
+        env = make_env(self.env_id, **self.env_kwargs).unwrapped
+        assert isinstance(env, TextEnv)
+        return env
+
+    def conversation(self, trajectory: Trajectory) -> list[Message]:
+        """An episode as the conversation the agent has, or would have had."""
+        return conversation(
+            trajectory, self.env.instruction, FORMATS[self.agent.format], memory=trajectory.memory
+        )
+
+    def fit(
+        self, model: nn.Module, objective: Objective[T], items: Sequence[T], config: Optim, phase: str
+    ) -> None:
+        """Minimise an objective; resumable under the phase's name. See `training.fit`."""
+        if self.max_steps is not None:
+            config = replace(config, max_steps=min(self.max_steps, config.max_steps or self.max_steps))
+        fit(
+            model,
+            objective,
+            items,
+            config,
+            self.folder / phase,
+            self.log,
+            phase=phase,
+            accelerator=self.accelerator,
+        )
+
+    def play(
+        self,
+        model: LanguageModel,
+        jobs: Sequence[Job],
+        phase: str,
+        *,
+        temperature: float = 0.0,
+        forced: Mapping[tuple[str, int], Sequence[str]] | None = None,
+    ) -> list[Trajectory]:
+        """The model's episodes, in the order of the jobs; those already played are read from the folder.
+
+        Args:
+            model: plays as a ReAct agent.
+            jobs: what is played; with several processes each plays its share.
+            phase: names the file, `PHASE.jsonl`, and seeds the sampling.
+            temperature: of the sampling.
+            forced: answers given in place of the model's at the beginning of an episode, by task and attempt
+                (teacher forcing: the model then has the conversation of whoever wrote them).
+        """
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self._play(model, jobs[rank::ranks], self._file(phase, rank), phase, temperature, forced or {})
+        self.accelerator.wait_for_everyone()
+        played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
+        return [played[job.task_id, job.attempt, job.trial] for job in jobs]
+
+    def trials(
+        self,
+        model: LanguageModel,
+        reflector: Reflector,
+        tasks: Sequence[str],
+        phase: str,
+        config: reflexion.Config,
+        *,
+        temperature: float = 0.0,
+    ) -> tuple[list[Trajectory], list[Reflection]]:
+        """Reflexion's loop over these tasks: every try, and every note that was written on one.
+
+        Kept as `PHASE.jsonl` and `PHASE.notes.jsonl`; a phase that was cut is played from its beginning.
+        One process plays, the others wait.
+        """
+        path, notes = self._file(phase, 0), self.folder / f"{phase}.notes.jsonl"
+        if not notes.exists() and self.accelerator.is_main_process:
+            self.env.prepare([self.env.task(task_id) for task_id in tasks])
+            agent = ReAct(model, replace(self.agent, temperature=temperature, record_tokens=True))
+            loop = reflexion.Reflexion(agent, reflector, config)
+            tries = loop.solve(
+                lambda: make_env(self.env_id, **self.env_kwargs),
+                tasks,
+                batch_size=self.batch_size,
+                seed=int(digest(str(self.seed), phase)[:8], 16),
+                env_kwargs=dict(self.env_kwargs),
+            )
+            records.write(path, tqdm(tries, desc=phase, unit="try", leave=False))
+            part = notes.with_suffix(".part")
+            part.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
+            part.replace(notes)
+        self.accelerator.wait_for_everyone()
+        written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
+        return list(records.read(path)), written
+
+    def answers(
+        self,
+        model: LanguageModel,
+        states: Sequence[Sequence[Message]],
+        phase: str,
+        temperature: float,
+        *,
+        max_tokens: int | None = None,
+    ) -> list[Message]:
+        """The model's next answer in each of these conversations, freely decoded; no environment is needed.
+
+        Args:
+            model: answers.
+            states: conversations whose last message is the user's.
+            phase: seeds the sampling.
+            temperature: of the sampling.
+            max_tokens: longest answer; None keeps the agent's.
+        """
+        limit = max_tokens or self.agent.max_tokens
+        config = replace(self.agent, temperature=temperature, decoding="free", max_tokens=limit)
+        requests = [
+            Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
+            for i, state in enumerate(states)
+        ]
+        said = model.generate(requests, config.sampling())
+        return [
+            Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or msgspec.UNSET)
+            for g in said
+        ]
+
+    def _file(self, phase: str, rank: int) -> Path:
+        return self.folder / (f"{phase}.jsonl" if rank == 0 else f"{phase}.{rank}.jsonl")
+
+    def _play(
+        self,
+        model: LanguageModel,
+        jobs: Sequence[Job],
+        path: Path,
+        phase: str,
+        temperature: float,
+        forced: Mapping[tuple[str, int], Sequence[str]],
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        done = {t.key for t in _whole_lines(path)}
+        todo = [job for job in jobs if (job.task_id, job.attempt, job.trial) not in done]
+        if not todo:
+            return
+        config = replace(self.agent, temperature=temperature, record_tokens=True)
+        agent = ReAct(Forced(model, forced) if forced else model, config)
+        self.env.prepare([self.env.task(task_id) for task_id in dict.fromkeys(job.task_id for job in todo)])
+        episodes = rollout(
+            lambda: make_env(self.env_id, **self.env_kwargs),
+            agent,
+            todo,
+            batch_size=self.batch_size,
+            # Another seed for every phase: nothing an earlier policy computed can be taken for this one's.
+            seed=int(digest(str(self.seed), phase)[:8], 16),
+            env_kwargs=dict(self.env_kwargs),
+        )
+        bar = tqdm(episodes, total=len(jobs), initial=len(done), desc=phase, unit="episode", leave=False)
+        with open(path, "ab", buffering=0) as file:
+            for trajectory in bar:
+                file.write(records.encode(trajectory))
+
+
+def _whole_lines(path: Path) -> list[Trajectory]:
+    """The episodes of a file that was being written; a last line cut by a kill is taken off."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        path.write_bytes(whole)
+    return list(records.read(path))
+
+
+def twin(policy: LocalModel) -> LocalModel:
+    """A second model that begins as this one is and changes by itself."""
+    return LocalModel(
+        copy.deepcopy(policy.model),
+        policy.tokenizer,
+        name=policy.name,
+        chat=policy.chat,
+        max_context=policy.max_context,
+        max_batch=policy.max_batch,
+    )
+
+
+def noted(reflection: Reflection) -> list[Message]:
+    """A note as a conversation: the reflector's prompt read, the note written."""
+    tokens = list(reflection.generation.token_ids) or msgspec.UNSET
+    text = reflection.generation.text
+    return [*reflection.prompt, Message("assistant", text, trainable=True, token_ids=tokens)]
+
+
+def ratings(
+    tries: Sequence[Trajectory], notes: Sequence[Reflection]
+) -> list[tuple[Reflection, Trajectory, Trajectory]]:
+    """Every note with the try it is about and the try that followed it: the scores say its worth."""
+    played = {t.key: t for t in tries}
+    keys = [(n, (n.task_id, n.attempt, n.trial), (n.task_id, n.attempt, n.trial + 1)) for n in notes]
+    return [(n, played[a], played[b]) for n, a, b in keys if n.text and a in played and b in played]
+
+
+def only_answer(talk: Sequence[Message], t: int) -> list[Message]:
+    """A conversation up to its t-th answer, from 0, and that answer alone trained on."""
+    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
+    return [*read, talk[2 * t + 1]]
+
+
+def from_answer(talk: Sequence[Message], t: int) -> list[Message]:
+    """A conversation that is trained on from its t-th answer on, from 0."""
+    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
+    return [*read, *talk[2 * t + 1 :]]
+
+
+class Forced:
+    """A language model whose first answers in an episode are given: teacher forcing."""
+
+    def __init__(self, model: LanguageModel, answers: Mapping[tuple[str, int], Sequence[str]]) -> None:
+        """`answers` are the first ones of an episode, by task id and attempt."""
+        self._model = model
+        self._answers = answers
+        self.name = model.name
+
+    def conditions(self) -> Mapping[str, Any]:
+        """The model's."""
+        return self._model.conditions()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """The given answer while there is one; then the model's."""
+        found: list[Generation | None] = []
+        for request in requests:
+            assert isinstance(request.key, tuple)
+            answers = self._answers.get((request.key[0], request.key[1]), ())
+            turn = sum(message.role == "assistant" for message in request.messages)
+            found.append(Generation(answers[turn]) if turn < len(answers) else None)
+        asked = [request for request, answer in zip(requests, found, strict=True) if answer is None]
+        written = iter(self._model.generate(asked, sampling) if asked else ())
+        return [answer if answer is not None else next(written) for answer in found]
+
+    def count_tokens(self, text: str) -> int:
+        """As the model counts."""
+        return self._model.count_tokens(text)
+
+
+def demonstrations(path: str | Path, env_id: str) -> list[Trajectory]:
+    """The episodes of a file that went without an error.
+
+    Raises:
+        CorruptData: the file is damaged, or an episode is of another environment.
+        ProsegymError: it holds none.
+    """
+    found = []
+    for number, trajectory in enumerate(records.read(path), start=1):
+        if trajectory.env_id != env_id:
+            raise CorruptData(f"{path}:{number} is an episode of {trajectory.env_id}, not of {env_id}")
+        if trajectory.ended != "error" and trajectory.steps:
+            found.append(trajectory)
+    if not found:
+        raise ProsegymError(f"{path} holds no episode to learn from")
+    return found

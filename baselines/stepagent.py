@@ -1,0 +1,107 @@
+"""StepAgent, implicit reward: learn from the expert step by step (Deng et al. 2024, arXiv:2411.03817).
+
+    1. clone the experts: L_SFT on D
+    2. repeat
+       inspection: at every expert state s_i = (o_1, a_1, ..., o_i) the agent says what it would do,
+                   a_i^theta ~ pi(.|s_i); the environment takes no part
+       reflection: minimise  - E_i log sigma( beta log[pi(a_i|s_i) / ref(a_i|s_i)]
+                                              - beta log[pi(a_i^theta|s_i) / ref(a_i^theta|s_i)] )
+
+Read: the abstract, and an article that prints the equations; no code was published, and the tables and
+settings could not be read. Reconstructed: everything in Config; the reference, printed as the expert's policy
+pi_e, which cannot be evaluated, is the policy as the cycle began, or the clone of the experts. States where
+the agent already does as the expert are left out: their gradient is 0. All steps of an episode share its
+beginning, so they are run as one token tree. The inverse variant (a discriminator and PPO) is not in this
+file.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from prosegym.baselines import sft, tree
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.objectives import Bundle, Pair, Preference, against
+from prosegym.baselines.practice import Practice, only_answer
+from prosegym.baselines.training import Optim
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Message, Trajectory
+
+Contrast = tuple[list[Message], list[Message]]
+"""Two conversations that differ in their last answer, the expert's first."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Chosen here after ETO's settings: the paper's could not be read."""
+
+    cloning: sft.Config = sft.Config()
+    cloned: bool = False
+    """The model has been cloned already: leave out step 1."""
+    cycles: int = 2
+    optim: Optim = Optim(5e-7, epochs=1, batch_size=4, schedule="constant", warmup=0.1)
+    """An item is an episode with all its step pairs."""
+    beta: float = 0.1
+    temperature: float = 1.0
+    """Of the inspection."""
+    reference: Literal["cycle", "clone"] = "cycle"
+    """The policy as each cycle began, or the clone of the experts throughout."""
+    imitation: float = 0.0
+    """Weight of - log pi(a_i|s_i) per token beside the preference; not in the paper."""
+
+
+def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
+    """Novice to expert; the policy changes in place."""
+    if not config.cloned:
+        sft.train(policy, experts, practice, config.cloning)
+    clone = copy.deepcopy(policy.model) if config.reference == "clone" else None
+    for i in range(1, config.cycles + 1):
+        steps = inspect(policy, experts, practice, config, i)
+        reflect(policy, clone, steps, practice, config, i)
+
+
+def inspect(
+    policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config, i: int
+) -> list[list[Contrast]]:
+    """The expert's answer and the agent's at every expert state, episode by episode, where they differ."""
+    talks = [practice.conversation(e) for e in experts]
+    places = [(n, t) for n, talk in enumerate(talks) for t in range(len(talk) // 2)]
+    states = [talks[n][: 2 * t + 1] for n, t in places]
+    answers = practice.answers(policy, states, f"inspect-{i}", config.temperature)
+    found: list[list[Contrast]] = [[] for _ in talks]
+    for (n, t), answer in zip(places, answers, strict=True):
+        if answer.content.strip() != talks[n][2 * t + 1].content.strip():
+            expert = only_answer(talks[n], t)
+            found[n].append((expert, [*expert[:-1], answer]))
+    agreement = 1 - sum(map(len, found)) / max(1, len(places))
+    practice.log.write("inspection", i, {"states": len(places), "agreement": agreement})
+    return [steps for steps in found if steps]
+
+
+def reflect(
+    policy: LocalModel,
+    clone: nn.Module | None,
+    steps: Sequence[Sequence[Contrast]],
+    practice: Practice,
+    config: Config,
+    i: int,
+) -> None:
+    """Minimise the step-wise contrast, the expert's answer preferred."""
+    bundles: list[Bundle] = []
+    for episode in steps:
+        both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in episode]
+        if pairs := tuple(Pair(w, x) for w, x in both if w and x and w.trained and x.trained):
+            bundles.append(pairs)
+    if not bundles:
+        raise ProsegymError(
+            f"cycle {i} has no pairs: the agent answers as the expert does in every state; "
+            "use more episodes, fewer epochs of cloning, or a higher temperature"
+        )
+    objective = Preference(config.beta, imitation=config.imitation, mean=True, logp=tree.logp)
+    compared = against(clone or policy.model, bundles, config.optim.tokens, tree.logp)
+    practice.fit(policy.model, objective, compared, config.optim, f"reflect-{i}")

@@ -1,0 +1,279 @@
+"""`prosegym train METHOD`: load, train, save, evaluate. What is learnt, and how, is in the method's file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from prosegym.baselines import agents, house, react
+from prosegym.baselines.chat import audit
+from prosegym.baselines.lm import ModelError
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.practice import Practice, demonstrations
+from prosegym.envs import panels
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.agents import built_in
+from prosegym.evaluation.collect import collect
+from prosegym.evaluation.evaluate import evaluate
+
+METHODS = ("sft", "rft", "eto", "ipr", "stepagent", "retroformer", "retroact")
+"""Every method: a module of that name, with `Config` and `train(policy, experts, practice, config)`."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter in place of full fine-tuning (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = 0
+    """0 trains all parameters."""
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: str = "all-linear"
+    """Names of the layers that get one, separated by commas, or all-linear."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every method takes."""
+
+    env: str
+    """Environment to train on."""
+    model: str
+    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m)."""
+    out: Path
+    """Folder for everything that is written; the same command goes on where it was interrupted."""
+    data: Path | None = None
+    """Expert episodes (JSON Lines); without it they are collected from the environment's expert."""
+    expert: str = "expert"
+    """Agent that is collected from, where no data is given."""
+    episodes: int = 500
+    """How many episodes are collected."""
+    env_kwargs: str = "{}"
+    """Arguments of the environment, as JSON."""
+    max_steps: int | None = None
+    """Optimizer steps of each phase at most: for a quick look."""
+    seed: int = 0
+    batch_size: int = 64
+    """Episodes that are live at once."""
+    device: str | None = None
+    """cpu, cuda or mps; by default the fastest there is."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the computation; auto is bfloat16 on a GPU that has it."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice in place of keeping them."""
+    vocabulary: int = 1024
+    """Pieces of the tokenizer of a scratch model."""
+    context: int = 4096
+    """Longest sequence of a scratch model, in tokens."""
+    report: tuple[str, ...] = ()
+    """Where curves go beside metrics.jsonl: tensorboard, wandb, trackio."""
+    audit: bool = False
+    """Show what a sample of the data is trained on, and stop."""
+    evaluate: bool = False
+    """Play the panel of `evaluate_split` at the end; the run lies in OUT/evaluation."""
+    evaluate_split: str = "valid"
+    lora: Lora = Lora()
+    agent: react.Config = react.Config()
+    """Form of the answers, decoding and history; recorded in agent.json."""
+
+
+def main(method: str, argv: Sequence[str]) -> int:
+    """Run `prosegym train METHOD ARGV`; returns the exit status."""
+    if method not in METHODS:
+        raise UnknownName("method", method or "(none given)", METHODS)
+    module = import_module(f"prosegym.baselines.{method}")
+
+    flat = tyro.conf.arg(name="")
+    command_type = make_dataclass(
+        "Command",
+        [
+            ("options", Annotated[Options, flat]),
+            ("config", Annotated[module.Config, flat], field(default=module.Config())),
+        ],
+    )
+    command: Any = tyro.cli(
+        command_type, args=list(argv), prog=f"prosegym train {method}", description=module.__doc__
+    )
+    run(method, module.train, command.options, command.config)
+    return 0
+
+
+def run(method: str, train: Callable[..., None], options: Options, config: Any) -> LocalModel:
+    """Train, save, and evaluate where asked; returns the trained model.
+
+    Raises:
+        ProsegymError: the folder holds another training, the data is another environment's, or the method
+            has nothing to learn from.
+    """
+    settle(method, options, config)
+    experts = expert_episodes(options)
+    policy = load(options, experts)
+    practice = Practice(
+        options.env,
+        options.out,
+        options.agent,
+        json.loads(options.env_kwargs),
+        options.seed,
+        options.batch_size,
+        options.report,
+        options.max_steps,
+        accelerator(options, policy),
+    )
+    report = audit(
+        policy.chat, [practice.conversation(e) for e in experts[:50]]
+    )  # raises where a mask is wrong
+    if options.audit:
+        print(report)
+        return policy
+    if options.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable()
+    train(policy, experts, practice, config)
+    if practice.accelerator.is_main_process:
+        base = options.model if options.lora.rank else None
+        agents.save(
+            options.out,
+            policy.model,
+            policy.tokenizer,
+            options.agent,
+            method=method,
+            base=base,
+            env_ids=[options.env],
+        )
+        curves(options.out)
+        (options.out / "README.md").write_text(card(method, options, config, len(experts)))
+        if options.evaluate:
+            panel = panels.of_split(options.env, options.evaluate_split)
+            agent = agents.load(str(options.out))
+            evaluate(
+                agent,
+                panel,
+                options.out / "evaluation",
+                seed=options.seed,
+                env_kwargs=dict(practice.env_kwargs),
+            )
+    practice.accelerator.wait_for_everyone()
+    return policy
+
+
+def settle(method: str, options: Options, config: Any) -> None:
+    """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference."""
+    path = options.out / "training.json"
+    free = ("audit", "evaluate", "evaluate_split", "report", "device", "batch_size")
+    asked = {"method": method, **asdict(options), "config": asdict(config)}
+    now = json.loads(
+        json.dumps({k: v for k, v in asked.items() if k not in free and k != "out"}, default=str)
+    )
+    if path.exists():
+        was = json.loads(path.read_text())
+        changed = [f"{k}: {was.get(k)} then, {v} now" for k, v in now.items() if was.get(k) != v]
+        if changed:
+            raise ProsegymError(
+                f"{options.out} holds another training ({'; '.join(changed)}); use another --out"
+            )
+    options.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(now, indent=1) + "\n")
+
+
+def expert_episodes(options: Options) -> list[Trajectory]:
+    """The data: as given, or collected now from the environment's expert."""
+    path = options.data
+    if path is None:
+        path = options.out / "expert.jsonl"
+        collect(
+            built_in(options.expert), options.env, "train", path,
+            episodes=options.episodes, seed=options.seed, successes=True,
+            env_kwargs=json.loads(options.env_kwargs),
+        )  # fmt: skip
+    return demonstrations(path, options.env)
+
+
+def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
+    """The model to be trained: by name or path, a trained agent's folder, or made from scratch."""
+    name, _, size = options.model.partition(":")
+    path = options.model
+    if name == "scratch":
+        folder = options.out / "scratch"
+        if not (folder / "tokenizer.json").exists():
+            env = Practice(options.env, options.out, options.agent, json.loads(options.env_kwargs)).env
+            corpus = [env.instruction, *house.texts(experts)]
+            house.scratch(
+                folder, size or "1m", corpus,
+                vocabulary=options.vocabulary, context=options.context, seed=options.seed,
+            )  # fmt: skip
+        path = str(folder)
+    policy = agents.load_model(path, agents.ModelOptions(device=options.device))
+    if not isinstance(policy, LocalModel):
+        raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
+    if options.lora.rank:
+        add_adapter(policy, options.lora)
+    return policy
+
+
+def add_adapter(policy: LocalModel, lora: Lora) -> None:
+    """Freeze the model and give it an adapter to train."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    if isinstance(policy.model, PeftModel):
+        raise ModelError("the model already has an adapter; give its base model, or leave out --lora.rank")
+    targets = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
+    policy.model = get_peft_model(
+        policy.model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def accelerator(options: Options, policy: LocalModel) -> Any:
+    """Accelerate's view of this process; `accelerate launch` starts several."""
+    from accelerate import Accelerator
+
+    on_gpu = policy.model.device.type == "cuda"
+    half = options.precision == "bfloat16" or (options.precision == "auto" and on_gpu)
+    return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if half else "no")
+
+
+def curves(folder: Path) -> Path | None:
+    """The loss of every phase as `curves.png`; None where matplotlib is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    phases = list(dict.fromkeys(line["phase"] for line in lines))
+    figure, axes = pyplot.subplots(1, len(phases), figsize=(4 * len(phases), 3), squeeze=False)
+    for axis, phase in zip(axes[0], phases, strict=True):
+        points = [(line["step"], line["loss"]) for line in lines if line["phase"] == phase]
+        axis.plot(*zip(*points, strict=True))
+        axis.set(title=phase, xlabel="step", ylabel="loss")
+    figure.tight_layout()
+    figure.savefig(folder / "curves.png")
+    pyplot.close(figure)
+    return folder / "curves.png"
+
+
+def card(method: str, options: Options, config: Any, experts: int) -> str:
+    """The model card."""
+    settings = json.dumps({"config": asdict(config), "lora": asdict(options.lora)}, indent=1, default=str)
+    return (
+        f"---\nlibrary_name: transformers\ntags: [prosegym, {method}]\n---\n\n"
+        f"# {method} on {options.env}\n\n"
+        f"Base model: `{options.model}`. Trained on {experts} expert episodes, seed {options.seed}, as "
+        "`training.json` says; curves in `metrics.jsonl`.\n\n"
+        f"    prosegym evaluate --agent {options.out} --env {options.env} --out RUN\n\n"
+        f"The checkpoint is the last one: nothing was chosen on any panel.\n\n```json\n{settings}\n```\n"
+    )

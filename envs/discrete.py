@@ -1,0 +1,107 @@
+"""A view for learners with numbered actions: the i-th admissible action, and text as hashed vectors."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+from numpy.typing import NDArray
+
+from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import BadOption
+
+Floats = NDArray[np.float32]
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+
+def hashed(text: str, size: int) -> Floats:
+    """A text as a vector of that size: signed feature hashing of its words and word pairs, of length 1.
+
+    Source: Weinberger et al. 2009 (arXiv:0902.2206), section 2; the hash is CRC-32, alike on every machine.
+    """
+    vector = np.zeros(size, dtype=np.float32)
+    words = _WORD.findall(text.lower())
+    for feature in [*words, *map(" ".join, zip(words, words[1:], strict=False))]:
+        code = zlib.crc32(feature.encode())
+        vector[code % size] += 1.0 if code & 0x8000_0000 else -1.0
+    norm = float(np.linalg.norm(vector))
+    return vector / norm if norm else vector
+
+
+def features(
+    observation: str, actions: Sequence[str], *, slots: int, size: int, action_size: int
+) -> dict[str, Any]:
+    """What a policy over numbers sees: the observation, each action in its slot, which slots are filled."""
+    table = np.zeros((slots, action_size), dtype=np.float32)
+    mask = np.zeros(slots, dtype=np.int8)
+    for i, action in enumerate(actions[:slots]):
+        table[i] = hashed(action, action_size)
+        mask[i] = 1
+    return {"observation": hashed(observation, size), "actions": table, "action_mask": mask}
+
+
+class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Action i is the i-th admissible action; an empty slot is the empty (invalid) action.
+
+    Observation: `observation` (size,), `actions` (slots, action_size), `action_mask` (slots,), 1 where a slot
+    is filled. Admissible actions beyond the last slot cannot be chosen; `info["hidden_actions"]` counts them.
+    `action_masks()` is what sb3-contrib's MaskablePPO asks for.
+    """
+
+    def __init__(
+        self, env: gymnasium.Env[str, str], *, slots: int = 64, size: int = 512, action_size: int = 64
+    ) -> None:
+        """View `env`, which must list its admissible actions.
+
+        Raises:
+            BadOption: it was made with `admissible=False`.
+        """
+        RecordConstructorArgs.__init__(self, slots=slots, size=size, action_size=action_size)
+        super().__init__(env)
+        text_env = env.unwrapped
+        if not isinstance(text_env, TextEnv) or not text_env.admissible:
+            raise BadOption(
+                "DiscreteActions needs the admissible actions; make the environment without admissible=False"
+            )
+        self._shape: dict[str, int] = {"slots": slots, "size": size, "action_size": action_size}
+        self._actions: list[str] = []
+        self.action_space = spaces.Discrete(slots)
+        self.observation_space = spaces.Dict(
+            {
+                "observation": spaces.Box(-1.0, 1.0, (size,), np.float32),
+                "actions": spaces.Box(-1.0, 1.0, (slots, action_size), np.float32),
+                "action_mask": spaces.MultiBinary(slots),
+            }
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._view(observation, info), info
+
+    def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
+        """Do the admissible action of that number."""
+        number = int(action)
+        chosen = self._actions[number] if number < len(self._actions) else ""
+        observation, reward, terminated, truncated, info = self.env.step(chosen)
+        return self._view(observation, info), reward, terminated, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which slots are filled now; shape (slots,)."""
+        return np.arange(self._shape["slots"]) < len(self._actions)
+
+    def _view(self, observation: str, info: dict[str, Any]) -> dict[str, Any]:
+        listed = info["admissible_actions"]
+        if listed is None:
+            raise BadOption("this environment lists no admissible actions, so they cannot be numbered")
+        self._actions = listed[: self._shape["slots"]]
+        info["hidden_actions"] = len(listed) - len(self._actions)
+        return features(observation, self._actions, **self._shape)

@@ -1,0 +1,1621 @@
+"""From a MySQL query to one SQLite statement that gives the same rows, in the same order, of the same types.
+
+MySQL's rules live here: how names are resolved and what is said when they are not, which type each
+expression has, how values of different types compare, what ONLY_FULL_GROUP_BY refuses, and (with
+`planner`) in which order rows come when nothing asks for one.
+"""
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, NamedTuple
+
+from prosegym.envs.sql import planner
+from prosegym.envs.sql.parser import (
+    Case,
+    Cast,
+    Col,
+    Cte,
+    Derived,
+    Fault,
+    Func,
+    In,
+    Interval,
+    Item,
+    Join,
+    Lit,
+    Op,
+    Row,
+    Select,
+    Star,
+    Sub,
+    Union,
+    Window,
+)
+from prosegym.envs.sql.parser import Table as TableRef
+from prosegym.envs.sql.schema import Table, fold, is_plain
+
+AGGREGATES = frozenset(
+    "count sum avg min max group_concat std stddev variance any_value bit_or bit_and".split()
+)
+
+
+class T(NamedTuple):
+    """The type of an expression."""
+
+    kind: str
+    """int, dec, double, float, str, date, datetime, time, bytes, null."""
+    scale: int | None = None
+    """Digits after the point: always for dec; None for a real number without fixed digits."""
+    plain: bool = True
+    """For texts: ASCII case folding compares them as the server's collation does."""
+
+
+INT, DOUBLE, STR, NULL = T("int"), T("double"), T("str", None, False), T("null")
+_NUMBERS = frozenset(("int", "dec", "double", "float", "null"))
+_DATES = frozenset(("date", "datetime", "time"))
+
+
+class X(NamedTuple):
+    """A compiled expression."""
+
+    sql: str
+    type: T
+    const: Any = None
+    """The text of a literal."""
+    source: Source | None = None
+    """The table a bare column is of, and its column's lower-case name."""
+    column: str = ""
+    key: str = ""
+    """SQL for the text's folded form, where it is stored."""
+
+
+@dataclass(eq=False)
+class Source:
+    """A table in FROM, with its name in the SQLite statement."""
+
+    alias: str
+    """As written."""
+    sql: str
+    columns: dict[str, tuple[str, str, T]]
+    """Lower-case name: (name as declared, name in SQLite, type)."""
+    table: Table | None = None
+    db: str = ""
+    derived: Compiled | None = None
+    outer: bool = False
+    """Whether it is on the inner side of an outer join."""
+    hidden: frozenset[str] = frozenset()
+    """Columns that `*` and bare names do not see: the right-hand ones of USING and NATURAL."""
+
+
+@dataclass(eq=False)
+class Scope:
+    """What names mean inside one SELECT."""
+
+    parent: Scope | None
+    sources: list[Source] = field(default_factory=list)
+    aliases: dict[str, Item] = field(default_factory=dict)
+    where: str = "field list"
+    """The clause being read, in MySQL's words."""
+    grouped: bool = False
+    aggregating: bool = False
+    """Whether aggregates are allowed here."""
+    inside: bool = False
+    """Whether an aggregate's argument is being read."""
+    ctes: dict[str, Cte] = field(default_factory=dict)
+    group: tuple[Any, ...] = ()
+    visible: int | None = None
+    """In an ON clause: how many of the sources can be seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A query for SQLite."""
+
+    sql: str
+    names: tuple[str, ...]
+    types: tuple[T, ...]
+    single: bool = False
+    """Whether it gives at most one row whatever the data."""
+    keys: frozenset[str] | None = None
+    """Lower-case output names that together determine a row (a derived table's group), where known."""
+    sorts: bool = False
+    """Whether rows come in reading order with their rank as a last column, to be sorted by `sorting`."""
+    counted: bool = True
+    """See `sorting.filesort`."""
+    limit: tuple[int | None, int] = (None, 0)
+
+
+class Catalog:
+    """What a compiler must know of the server: its databases, and where the session is."""
+
+    def __init__(
+        self, dbs: dict[str, dict[str, Table]], types: dict[tuple[str, str], dict[str, tuple[str, str, T]]]
+    ) -> None:
+        self.dbs = dbs
+        self.types = types
+
+
+def column_types(table: Table) -> dict[str, tuple[str, str, T]]:
+    """The columns of a stored table, for `Catalog.types`."""
+    found = {}
+    for i, column in enumerate(table.columns):
+        plain = True
+        if column.kind == "str":
+            plain = all(row[i] is None or is_plain(row[i]) for row in table.rows)
+        name = column.name.lower()
+        found[name] = (column.name, f'"{name}"', T(column.kind, column.scale, plain))
+    return found
+
+
+def walk(node: Any, stop: Callable[[Any], bool] = lambda _: False) -> Iterator[Any]:
+    """Every node of a tree, the root first; what `stop` holds of is given but not entered."""
+    yield node
+    if stop(node):
+        return
+    if isinstance(node, tuple):
+        for child in node:
+            if isinstance(child, tuple) or is_dataclass(child):
+                yield from walk(child, stop)
+    elif is_dataclass(node):
+        for f in fields(node):
+            child = getattr(node, f.name)
+            if isinstance(child, tuple) or is_dataclass(child):
+                yield from walk(child, stop)
+
+
+def _is_query(node: Any) -> bool:
+    return isinstance(node, Sub) or (isinstance(node, In) and not isinstance(node.items, tuple))
+
+
+def has_aggregate(node: Any) -> bool:
+    """Whether an aggregate of this query (not of a subquery) stands in the expression."""
+    return any(isinstance(n, Func) and n.name in AGGREGATES and n.over is None for n in walk(node, _is_query))
+
+
+def quote(text: str) -> str:
+    """An SQLite string literal."""
+    if "\0" in text:
+        return "CAST(x'" + text.encode().hex() + "' AS TEXT)"
+    return "'" + text.replace("'", "''") + "'"
+
+
+def compile_query(tree: Any, catalog: Catalog, db: str, full_group_by: bool = True) -> Compiled:
+    """The SQLite statement for a query.
+
+    Raises:
+        Fault: MySQL refuses it; the message is MySQL's.
+    """
+    return _Compiler(catalog, db, full_group_by).top(tree)
+
+
+class _Compiler:
+    def __init__(self, catalog: Catalog, db: str, full_group_by: bool) -> None:
+        self.catalog = catalog
+        self.db = db
+        self.full_group_by = full_group_by
+        self.count = 0
+        self.outward = 0
+        """How many names were found in an enclosing query so far."""
+        self.outermost: Any = None
+
+    walk = staticmethod(walk)
+
+    def fresh(self, letter: str) -> str:
+        self.count += 1
+        return f"{letter}{self.count}"
+
+    def top(self, tree: Any) -> Compiled:
+        self.check_tables(tree, frozenset())
+        self.outermost = tree
+        return self.query(tree, None, {}, "rows")
+
+    # Tables are opened before any name is resolved, so a missing one is what is reported first.
+
+    def check_tables(self, node: Any, known: frozenset[str]) -> None:
+        if isinstance(node, TableRef):
+            db = (node.db or self.db).lower()
+            name = node.name.lower()
+            if node.db is None and name in known:
+                return
+            if db not in self.catalog.dbs:
+                raise Fault(f"Unknown database '{node.db}'")
+            if name not in self.catalog.dbs[db]:
+                if db == "information_schema":
+                    raise Fault(f"Unknown table '{node.name.upper()}' in information_schema")
+                raise Fault(f"Table '{db}.{name}' doesn't exist")
+            return
+        if isinstance(node, (Select, Union)) and node.ctes:
+            for cte in node.ctes:
+                self.check_tables(cte.query, known | {cte.name.lower()} if cte.recursive else known)
+                known = known | {cte.name.lower()}
+        if isinstance(node, Select):
+            # FROM is opened in the order in which the parser meets it: select list, FROM, WHERE.
+            for part in (node.items, node.source, node.where, node.group, node.having, node.order):
+                self.check_tables(part, known)
+            return
+        if isinstance(node, tuple):
+            for child in node:
+                self.check_tables(child, known)
+        elif is_dataclass(node):
+            for f in fields(node):
+                if f.name != "ctes":
+                    child = getattr(node, f.name)
+                    if isinstance(child, tuple) or is_dataclass(child):
+                        self.check_tables(child, known)
+
+    # Queries. `want` is rows (in order), table (rows with their position, for FROM), or set (any order).
+
+    def query(self, tree: Any, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
+        if tree.ctes:
+            ctes = dict(ctes)
+            for cte in tree.ctes:
+                ctes[cte.name.lower()] = cte
+        return (
+            self.union(tree, parent, ctes, want)
+            if isinstance(tree, Union)
+            else self.select(tree, parent, ctes, want)
+        )
+
+    def numbered(self, compiled: Compiled) -> str:
+        """The rows of a query in its order, as a table whose last column `_p` is their position."""
+        inner = (
+            compiled.sql
+            if compiled.limit != (None, 0) or " LIMIT " in compiled.sql[-40:]
+            else compiled.sql + " LIMIT -1"
+        )
+        names = ", ".join(f"c{i}" for i in range(len(compiled.names)))
+        return f"SELECT {names}, row_number() OVER () AS _p FROM ({inner})"
+
+    def union(self, tree: Union, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
+        parts = [self.query(part, parent, ctes, "rows" if want != "set" else "set") for part in tree.parts]
+        ops = list(tree.ops)
+        first = parts[0]
+        for part in parts[1:]:
+            if len(part.names) != len(first.names):
+                raise Fault("The used SELECT statements have a different number of columns")
+        current, types = self.numbered(first), first.types
+        for op, part in zip(ops, parts[1:], strict=True):
+            before, types = types, tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
+            n = len(types)
+            names = ", ".join(f"c{i}" for i in range(n))
+            lefts, rights = (
+                ", ".join(
+                    f"{self.as_kind(X(f'c{i}', k), t).sql} AS c{i}"
+                    for i, (k, t) in enumerate(zip(kinds, types, strict=True))
+                )
+                for kinds in (before, part.types)
+            )
+            both = f"SELECT {lefts}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {rights}, 2, _p FROM ({self.numbered(part)})"
+            if op == "UNION ALL":
+                current = f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM ({both})"
+                continue
+            keys = ", ".join(_folded(f"c{i}", t) for i, t in enumerate(types))
+            having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(
+                op.split()[0], ""
+            )
+            firsts = f"SELECT {names}, min(_k * 100000000 + _p) AS _m FROM ({both}) GROUP BY {keys}{having}"
+            if having:
+                firsts = (
+                    f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM ({both}) WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND "
+                    + ("_a > 0 AND _b > 0" if op.startswith("INTERSECT") else "_a > 0 AND _b = 0")
+                )
+            current = f"SELECT {names}, row_number() OVER (ORDER BY _m) AS _p FROM ({firsts})"
+        names = ", ".join(f"c{i}" for i in range(len(types)))
+        keys_sql = []
+        lower = [name.lower() for name in first.names]
+        for expr, descending in tree.order:
+            if isinstance(expr, Lit) and expr.kind == "int":
+                at = int(expr.value) - 1
+                if not 0 <= at < len(lower):
+                    raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
+                sql = _folded(f"c{at}", types[at])
+            else:
+                scope = Scope(
+                    None, [Source("", "", {n: (n, f"c{i}", types[i]) for i, n in enumerate(lower)})]
+                )
+                scope.where = "order clause"
+                scope.sources[0].sql = "u"
+                if isinstance(expr, Col) and expr.table:
+                    raise Fault(
+                        f"Table '{expr.table}' from one of the SELECTs cannot be used in global ORDER clause"
+                    )
+                x = self.expr(expr, scope)
+                sql = _sorted(x)
+            keys_sql.append(sql + (" DESC" if descending else ""))
+        order = ", ".join([*keys_sql, "_p"])
+        sql = f"SELECT {names} FROM ({current}) AS u"
+        if want != "set" or tree.limit is not None:
+            sql += f" ORDER BY {order}"
+        if tree.limit is not None:
+            sql += f" LIMIT {tree.limit} OFFSET {tree.offset}"
+        result = Compiled(sql, first.names, types, limit=(tree.limit, tree.offset))
+        return Compiled(self.numbered(result), result.names, result.types) if want == "table" else result
+
+    def select(self, tree: Select, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
+        scope = Scope(parent, ctes=ctes)
+        entered = self.outward
+        build: Callable[[], str] = lambda: ""  # noqa: E731
+        if tree.source is not None:
+            build = self.source(tree.source, scope)
+        # The select list, stars written out.
+        items: list[Item] = []
+        for item in tree.items:
+            if isinstance(item.expr, Star):
+                items.extend(self.stars(item.expr, scope))
+            else:
+                items.append(item)
+        scope.grouped = bool(tree.group)
+        aggregated = (
+            bool(tree.group)
+            or any(has_aggregate(i.expr) for i in items)
+            or has_aggregate(tree.having or ())
+            or (any(has_aggregate(e) for e, _ in tree.order))
+        )
+        scope.aggregating = True
+        outputs = [self.expr(item.expr, scope) for item in items]
+        names = tuple(
+            item.alias or (item.expr.name if isinstance(item.expr, Col) else item.text) for item in items
+        )
+        for item in items:
+            if item.alias:
+                scope.aliases.setdefault(item.alias.lower(), item)
+            elif isinstance(item.expr, Col):
+                scope.aliases.setdefault(item.expr.name.lower(), item)
+            else:
+                scope.aliases.setdefault(item.text.lower(), item)
+        where = ""
+        scope.aggregating = False
+        if tree.where is not None:
+            scope.where = "where clause"
+            if has_aggregate(tree.where):
+                self.expr(tree.where, scope)
+                raise Fault("Invalid use of group function")
+            where = self.truth(tree.where, scope)
+        source_sql = build()
+        # GROUP BY: positions, columns, aliases.
+        group: list[Any] = []
+        scope.where = "group statement"
+        for expr in tree.group:
+            if isinstance(expr, Lit) and expr.kind == "int":
+                at = int(expr.value) - 1
+                if not 0 <= at < len(items):
+                    raise Fault(f"Unknown column '{expr.value}' in 'group statement'")
+                expr = items[at].expr
+                if has_aggregate(expr):
+                    raise Fault(f"Can't group on '{names[at]}'")
+            elif isinstance(expr, Col) and expr.table is None:
+                found = self.find(expr, scope, local=True, quiet=True)
+                alias = scope.aliases.get(expr.name.lower())
+                if alias is not None and (
+                    found is None or (alias.alias and not isinstance(alias.expr, Col) and found is None)
+                ):
+                    if has_aggregate(alias.expr):
+                        raise Fault(f"Can't group on '{expr.name}'")
+                    expr = alias.expr
+            group.append(expr)
+        grouped = [self.expr(expr, scope) for expr in group]
+        scope.group = tuple(group)
+        having = ""
+        if tree.having is not None:
+            scope.where = "having clause"
+            scope.aggregating = True
+            inlined = self.inline(tree.having, scope, items, group, having=True)
+            having = self.truth(inlined, scope)
+        scope.where = "order clause"
+        scope.aggregating = True
+        order: list[tuple[Any, X, bool]] = []
+        for expr, descending in tree.order:
+            if isinstance(expr, Lit):
+                if expr.kind != "int":
+                    continue
+                at = int(expr.value) - 1
+                if not 0 <= at < len(items):
+                    raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
+                expr = items[at].expr
+            else:
+                expr = self.inline(expr, scope, items, group, having=False)
+            order.append((expr, self.expr(expr, scope), descending))
+        if aggregated and self.full_group_by:
+            self.check_group(tree, items, names, group, grouped, order, scope)
+        if tree.distinct and self.full_group_by:
+            chosen = {(x.source, x.column) for x in outputs if x.source}
+            sqls = {x.sql for x in outputs}
+            for n, (expr, x, _) in enumerate(order, 1):
+                if x.sql in sqls or has_aggregate(expr):
+                    continue
+                for ref in self.columns_of(expr, scope):
+                    if (ref.source, ref.column) not in chosen and ref.source is not None:
+                        raise Fault(
+                            f"Expression #{n} of ORDER BY clause is not in SELECT list, references column "
+                            f"'{self.full_name(ref)}' which is not in SELECT list; this is incompatible with DISTINCT"
+                        )
+        for expr, x in zip((i.expr for i in items), outputs, strict=True):
+            if isinstance(expr, Row) or (x.type.kind == "row"):
+                raise Fault("Operand should contain 1 column(s)")
+
+        # The order in which rows come when nothing says otherwise.
+        wants_order = want != "set" or tree.limit is not None
+        single = (aggregated and not tree.group) or tree.source is None
+        position = ""
+        if wants_order and not single:
+            if planner.groups_sorted(self, items, group, tree.having, order):
+                position = ", ".join(_sorted(x) for x in grouped)
+            else:
+                position = planner.position(self, tree, scope, items, group, order, aggregated)
+        local = [x for x in grouped if x.source is None or x.source in scope.sources]
+        # SQLite takes no outer column as a grouping key; to one group it is a constant.
+        by_group = ", ".join(_sorted(x) for x in local) or "NULL"
+        windowed = any(
+            isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
+        )
+        n = len(outputs)
+        columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
+        names_sql = ", ".join(f"c{i}" for i in range(n))
+        cut = ", ".join(_folded(f"c{i}", x.type) for i, x in enumerate(outputs))
+        keys = [_sorted(x) + (" DESC" if d else "") for _, x, d in order]
+        limit = (
+            f" LIMIT {-1 if tree.limit is None else tree.limit} OFFSET {tree.offset}"
+            if tree.limit is not None
+            else ""
+        )
+        tests = [f"({t})" for t in ((where,) if aggregated or tree.distinct else (where, having)) if t]
+        body = f" FROM {source_sql}" if source_sql else ""
+        body += f" WHERE {' AND '.join(tests)}" if tests else ""
+        grouping = f" GROUP BY {by_group}" if tree.group else ""
+        if having and (aggregated or tree.distinct):
+            grouping += f" HAVING {having}"
+        sorts, counted = False, not (aggregated or tree.distinct)
+        if tree.rollup and tree.group:
+            where_sql = f" WHERE {where}" if where else ""
+            sql = self.rollup(outputs, grouped, f" FROM {source_sql}", where_sql, having) + limit
+        elif want == "set" and tree.limit is None and not aggregated:
+            sql = f"SELECT {columns}{body}"
+        elif tree.distinct and (aggregated or windowed):
+            rank = f"row_number() OVER (ORDER BY {position})" if position and not windowed else "0"
+            extra = "".join(f", {x.sql} AS k{i}" for i, (_, x, _) in enumerate(order))
+            by = [_folded(f"min(k{i})", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
+            sql = f"SELECT {names_sql} FROM (SELECT {columns}{extra}, {rank} AS _r{body}{grouping}) GROUP BY {cut}"
+            sql += f" ORDER BY {', '.join([*by, 'min(_r)'])}{limit}"
+        else:
+            if tree.distinct:
+                grouping = (
+                    " GROUP BY "
+                    + ", ".join(_sorted(x) for x in outputs if x.source is None or x.source in scope.sources)
+                    + grouping
+                )
+            if not order or not wants_order or single or windowed or not position:
+                by = (
+                    [*keys, position]
+                    if position and wants_order and not single
+                    else keys
+                    if wants_order
+                    else []
+                )
+                sql = (
+                    f"SELECT {columns}{body}{grouping}" + (f" ORDER BY {', '.join(by)}" if by else "") + limit
+                )
+            else:
+                extra = "".join(f", {_sorted(x)} AS k{i}" for i, (_, x, _) in enumerate(order))
+                by = [_folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
+                before = self.outward
+                inner = (
+                    f"SELECT {columns}{extra}, row_number() OVER (ORDER BY {position}) AS _p{body}{grouping}"
+                )
+                ranked = f"SELECT {names_sql}, _p, dense_rank() OVER (ORDER BY {', '.join(by)}) AS _d FROM ({inner})"
+                if tree is self.outermost:
+                    # The engine sorts: ties come out as filesort leaves them.
+                    sorts = True
+                    sql = f"SELECT {names_sql}, _d FROM ({ranked}) ORDER BY _p"
+                elif tree.limit is not None and self.outward == entered:
+                    s = self.fresh("s")
+                    sql = (
+                        f"WITH {s} AS ({ranked}) SELECT {names_sql} FROM {s}, (SELECT my_top(_d, _p, {tree.limit}, {tree.offset}, {int(counted)}) AS _t FROM {s}) "
+                        f"WHERE my_at(_t, _p) > 0 ORDER BY my_at(_t, _p)"
+                    )
+                else:
+                    sql = f"SELECT {columns}{body}{grouping} ORDER BY {', '.join([*keys, position])}{limit}"
+                assert before == self.outward
+        single = single or tree.limit in (0, 1)
+        group_names = None
+        if tree.group and all(x.source for x in grouped):
+            refs = {(x.source, x.column) for x in grouped}
+            grouped_names = [
+                n.lower() for n, x in zip(names, outputs, strict=True) if (x.source, x.column) in refs
+            ]
+            covered = {(x.source, x.column) for x in outputs} >= refs
+            group_names = frozenset(grouped_names) if covered else None
+        types = tuple(x.type for x in outputs)
+        result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
+        return (
+            Compiled(self.numbered(result), names, types, single, group_names) if want == "table" else result
+        )
+
+    def rollup(self, outputs: list[X], grouped: list[X], from_sql: str, where_sql: str, having: str) -> str:
+        """GROUP BY ... WITH ROLLUP: one query per prefix of the group, sums after their parts."""
+        parts = []
+        for depth in range(len(grouped), -1, -1):
+            gone = {x.sql for x in grouped[depth:]}
+            cols = ", ".join(f"{'NULL' if x.sql in gone else x.sql} AS c{i}" for i, x in enumerate(outputs))
+            marks = ", ".join(
+                f"{int(i >= depth)} AS g{i}, {_sorted(x) if i < depth else 'NULL'} AS h{i}"
+                for i, x in enumerate(grouped)
+            )
+            by = " GROUP BY " + ", ".join(_sorted(x) for x in grouped[:depth]) if depth else ""
+            test = f" HAVING {having}" if having else ""
+            parts.append(f"SELECT {cols}, {marks}{from_sql}{where_sql}{by}{test}")
+        order = ", ".join(f"g{i}, {_folded(f'h{i}', x.type)}" for i, x in enumerate(grouped))
+        names = ", ".join(f"c{i}" for i in range(len(outputs)))
+        return f"SELECT {names} FROM ({' UNION ALL '.join(parts)}) ORDER BY {order}"
+
+    # FROM. Sources are registered at once; ON conditions are read later, after WHERE, outermost join first.
+
+    def source(self, node: Any, scope: Scope) -> Callable[[], str]:
+        if isinstance(node, TableRef):
+            sql = self.table(node, scope)
+            return lambda: sql
+        if isinstance(node, Derived):
+            compiled = self.query(node.query, scope.parent, scope.ctes, "table")
+            self.add(scope, self.derived(node.alias, compiled, node.columns))
+            sql = f"({compiled.sql}) AS {scope.sources[-1].sql}"
+            return lambda: sql
+        assert isinstance(node, Join)
+        start = len(scope.sources)
+        build_left = self.source(node.left, scope)
+        middle = len(scope.sources)
+        build_right = self.source(node.right, scope)
+        inner = scope.sources[middle:] if node.kind == "left" else scope.sources[start:middle]
+        if node.kind != "inner":
+            for s in inner:
+                s.outer = True
+        seen = scope.sources[start:]
+        merged = self.merged(node, scope, start, middle) if node.natural or node.using is not None else ""
+
+        def build() -> str:
+            condition = merged
+            if node.on is not None:
+                if has_aggregate(node.on):
+                    raise Fault("Invalid use of group function")
+                condition = self.truth(node.on, Scope(scope.parent, seen, where="on clause", ctes=scope.ctes))
+            right, left = build_right(), build_left()
+            if isinstance(node.right, Join):
+                right = f"({right})"
+            if node.kind == "right":
+                left = f"({left})" if isinstance(node.left, Join) else left
+                return f"{right} LEFT JOIN {left} ON {condition or '1'}"
+            word = "LEFT JOIN" if node.kind == "left" else "JOIN"
+            return f"{left} {word} {right}" + (
+                f" ON {condition}" if condition else " ON 1" if node.kind == "left" else ""
+            )
+
+        return build
+
+    def merged(self, node: Join, scope: Scope, start: int, middle: int) -> str:
+        """The condition of NATURAL JOIN and USING; the right-hand columns become invisible."""
+        lefts, rights = scope.sources[start:middle], scope.sources[middle:]
+        if node.using is not None:
+            shared = [name.lower() for name in node.using]
+        else:
+            have = {c for s in lefts for c in s.columns if c not in s.hidden}
+            shared = [c for s in rights for c in s.columns if c in have and c not in s.hidden]
+        tests = []
+        for name in shared:
+            a = [s for s in lefts if name in s.columns and name not in s.hidden]
+            b = [s for s in rights if name in s.columns and name not in s.hidden]
+            if not a or not b:
+                raise Fault(f"Unknown column '{name}' in 'from clause'")
+            if len(a) > 1 or len(b) > 1:
+                raise Fault(f"Column '{name}' in from clause is ambiguous")
+            x, y = self.reference(a[0], name), self.reference(b[0], name)
+            tests.append(self.compare("=", x, y))
+            (a if node.kind == "right" else b)[0].hidden |= {name}
+        return " AND ".join(tests)
+
+    def add(self, scope: Scope, source: Source) -> None:
+        if any(
+            s.alias.lower() == source.alias.lower() and (s.db == source.db or s.derived or source.derived)
+            for s in scope.sources
+        ):
+            raise Fault(f"Not unique table/alias: '{source.alias}'")
+        scope.sources.append(source)
+
+    def table(self, node: TableRef, scope: Scope) -> str:
+        name = node.name.lower()
+        if node.db is None and name in scope.ctes:
+            return self.cte(scope.ctes[name], node.alias or node.name, scope)
+        db = (node.db or self.db).lower()
+        table = self.catalog.dbs[db][name]
+        sql = self.fresh("t")
+        alias = node.alias or name
+        self.add(scope, Source(alias, sql, self.catalog.types[db, name], table, db))
+        return f'"{db}.{name}" AS {sql}'
+
+    def cte(self, cte: Cte, alias: str, scope: Scope) -> str:
+        rest = {k: v for k, v in scope.ctes.items() if k != cte.name.lower()}
+        if cte.recursive and any(
+            isinstance(n, TableRef) and n.name.lower() == cte.name.lower() for n in walk(cte.query)
+        ):
+            return self.recursive(cte, alias, scope, rest)
+        compiled = self.query(cte.query, None, rest, "table")
+        self.add(scope, self.derived(alias, compiled, cte.columns))
+        return f"({compiled.sql}) AS {scope.sources[-1].sql}"
+
+    def recursive(self, cte: Cte, alias: str, scope: Scope, rest: dict[str, Cte]) -> str:
+        query = cte.query
+        if not isinstance(query, Union) or len(query.parts) != 2:
+            raise Fault(
+                f"Recursive Common Table Expression '{cte.name}' should have one or more non-recursive query blocks followed by one or more recursive ones"
+            )
+        seed = self.query(query.parts[0], None, rest, "set")
+        name = self.fresh("r")
+        source = self.derived(cte.name, seed, cte.columns)
+        marker = _RecursiveSource(name, source)
+        step = self.recursive_step(query.parts[1], cte.name.lower(), marker, rest)
+        names = ", ".join(f"c{i}" for i in range(len(seed.names)))
+        word = "UNION ALL" if query.ops[0] == "UNION ALL" else "UNION"
+        sql = f"WITH RECURSIVE {name}({names}) AS (SELECT * FROM ({seed.sql}) {word} {step}) SELECT {names}, row_number() OVER () AS _p FROM {name}"
+        compiled = Compiled(sql, seed.names, seed.types)
+        self.add(scope, self.derived(alias, compiled, cte.columns))
+        return f"({sql}) AS {scope.sources[-1].sql}"
+
+    def recursive_step(self, tree: Any, name: str, marker: _RecursiveSource, ctes: dict[str, Cte]) -> str:
+        if not isinstance(tree, Select) or tree.group or tree.order or tree.distinct:
+            raise Fault(
+                f"Recursive Common Table Expression '{name}' can contain neither aggregation nor window functions in recursive query block"
+            )
+        scope = Scope(None, ctes=ctes)
+        self.marker = (name, marker)
+        source = self.marked(tree.source, scope)
+        scope.aggregating = False
+        outputs = [self.expr(item.expr, scope) for item in tree.items]
+        scope.where = "where clause"
+        where = f" WHERE {self.truth(tree.where, scope)}" if tree.where is not None else ""
+        limit = f" LIMIT {tree.limit}" if tree.limit is not None else ""
+        return f"SELECT {', '.join(x.sql for x in outputs)} FROM {source}{where}{limit}"
+
+    def marked(self, node: Any, scope: Scope) -> str:
+        name, marker = self.marker
+        if isinstance(node, TableRef) and node.db is None and node.name.lower() == name:
+            sql = self.fresh("t")
+            self.add(
+                scope,
+                Source(node.alias or node.name, sql, marker.source.columns, derived=marker.source.derived),
+            )
+            return f"{marker.name} AS {sql}"
+        if isinstance(node, Join):
+            left, right = self.marked(node.left, scope), self.marked(node.right, scope)
+            scope.where = "on clause"
+            on = f" ON {self.truth(node.on, scope)}" if node.on is not None else ""
+            scope.where = "field list"
+            return f"{left} {'LEFT JOIN' if node.kind == 'left' else 'JOIN'} {right}{on}"
+        return self.source(node, scope)()
+
+    marker: tuple[str, Any]
+
+    def derived(self, alias: str, compiled: Compiled, columns: tuple[str, ...]) -> Source:
+        if columns and len(columns) != len(compiled.names):
+            raise Fault(
+                "In definition of view, derived table or common table expression, SELECT list and column names list have different column counts"
+            )
+        names = columns or compiled.names
+        known: dict[str, tuple[str, str, T]] = {}
+        for i, (name, kind) in enumerate(zip(names, compiled.types, strict=True)):
+            if name.lower() in known:
+                raise Fault(f"Duplicate column name '{name}'")
+            known[name.lower()] = (name, f"c{i}", kind)
+        return Source(alias, self.fresh("d"), known, derived=compiled)
+
+    def stars(self, star: Star, scope: Scope) -> list[Item]:
+        if not scope.sources:
+            raise Fault("No tables used")
+        chosen = scope.sources
+        if star.table is not None:
+            chosen = [s for s in scope.sources if s.alias.lower() == star.table.lower()]
+            if not chosen:
+                raise Fault(f"Unknown table '{star.table}'")
+        merged = [s for s in chosen if s.hidden] and star.table is None
+        items = []
+        if merged:
+            # USING and NATURAL show the shared columns first.
+            shared = {c for s in chosen for c in s.hidden}
+            done: set[str] = set()
+            for s in chosen:
+                for name in s.columns:
+                    if name in shared and name not in s.hidden and name not in done:
+                        done.add(name)
+                        items.append(Item(Col(s.columns[name][0], s.alias), None, s.columns[name][0]))
+            for s in chosen:
+                items.extend(
+                    Item(Col(s.columns[n][0], s.alias), None, s.columns[n][0])
+                    for n in s.columns
+                    if n not in shared
+                )
+            return items
+        for s in chosen:
+            items.extend(
+                Item(Col(declared, s.alias), None, declared) for declared, _, _ in s.columns.values()
+            )
+        return items
+
+    # Names.
+
+    def reference(self, source: Source, name: str) -> X:
+        _, sql, kind = source.columns[name]
+        stored = kind.kind == "str" and not kind.plain and source.table is not None
+        return X(f"{source.sql}.{sql}", kind, None, source, name, f'{source.sql}."{name}~"' if stored else "")
+
+    def find(self, col: Col, scope: Scope | None, local: bool = False, quiet: bool = False) -> X | None:
+        name = col.name.lower()
+        outward = False
+        while scope is not None:
+            found = []
+            for source in scope.sources:
+                if col.table is not None and source.alias.lower() != col.table.lower():
+                    continue
+                if col.db is not None and source.db != col.db.lower():
+                    continue
+                if name in source.columns and (col.table is not None or name not in source.hidden):
+                    found.append(source)
+            if len(found) > 1:
+                if quiet:
+                    return None
+                raise Fault(f"Column '{col.written}' in {scope.where} is ambiguous")
+            if found:
+                if outward and not quiet:
+                    self.outward += 1
+                return self.reference(found[0], name)
+            if local:
+                return None
+            scope, outward = scope.parent, True
+        return None
+
+    def column(self, col: Col, scope: Scope) -> X:
+        found = self.find(col, scope)
+        if found is not None:
+            return found
+        # An enclosing query's select aliases can be seen from the HAVING of a subquery only; not from here.
+        raise Fault(f"Unknown column '{col.written}' in '{scope.where}'")
+
+    def inline(self, expr: Any, scope: Scope, items: list[Item], group: list[Any], having: bool) -> Any:
+        """HAVING's or ORDER BY's expression with select aliases replaced by what they stand for."""
+
+        def swap(node: Any, inside: bool) -> Any:
+            if isinstance(node, Col) and not inside:
+                if node.table is None:
+                    for item in items:
+                        if item.alias and item.alias.lower() == node.name.lower():
+                            if having and isinstance(item.expr, Col) is False:
+                                for g in group:
+                                    if isinstance(g, Col) and g.name.lower() == node.name.lower():
+                                        return g
+                            return item.expr
+                    for item in items:
+                        if (
+                            not item.alias
+                            and not isinstance(item.expr, Col)
+                            and item.text.lower() == node.name.lower()
+                        ):
+                            return item.expr
+                    matching = [
+                        i.expr
+                        for i in items
+                        if not i.alias
+                        and isinstance(i.expr, Col)
+                        and i.expr.name.lower() == node.name.lower()
+                    ]
+                    if matching:
+                        refs = {self.expr(m, scope).sql for m in matching}
+                        if len(refs) == 1:
+                            return matching[0]
+                        raise Fault(f"Column '{node.name}' in {scope.where} is ambiguous")
+                if having:
+                    found = self.find(node, scope, local=True, quiet=True)
+                    known = {
+                        self.expr(e, scope).sql
+                        for e in [*group, *(i.expr for i in items if isinstance(i.expr, Col))]
+                    }
+                    if found is not None and found.sql in known:
+                        return node
+                    if found is not None or scope.parent is None or self.find(node, scope.parent) is None:
+                        raise Fault(f"Unknown column '{node.written}' in 'having clause'")
+                return node
+            if _is_query(node) or isinstance(node, (Lit, Star)):
+                if isinstance(node, In):
+                    return In(swap(node.value, inside), node.items, node.negated)
+                return node
+            if isinstance(node, tuple):
+                return tuple(swap(child, inside) for child in node)
+            if is_dataclass(node) and not isinstance(node, type):
+                deeper = inside or (isinstance(node, Func) and node.name in AGGREGATES and node.over is None)
+                values = {f.name: getattr(node, f.name) for f in fields(node)}
+                changed = {
+                    k: swap(v, deeper)
+                    if isinstance(v, tuple) or (is_dataclass(v) and not isinstance(v, type))
+                    else v
+                    for k, v in values.items()
+                }
+                return type(node)(**changed) if changed != values else node
+            return node
+
+        if having:
+            # Scalars only: `HAVING x IN (subquery)` is swapped on its left side.
+            return swap(expr, False)
+        return swap(expr, False)
+
+    def columns_of(self, expr: Any, scope: Scope) -> list[X]:
+        """Columns of this query's own tables that stand in an expression outside aggregates."""
+
+        def stop(node: Any) -> bool:
+            return _is_query(node) or (
+                isinstance(node, Func) and node.name in AGGREGATES and node.over is None
+            )
+
+        found = []
+        for node in walk(expr, stop):
+            if isinstance(node, Col):
+                x = self.find(node, scope, local=True, quiet=True)
+                if x is not None:
+                    found.append(x)
+            elif isinstance(node, In) and _is_query(node):
+                found.extend(self.columns_of(node.value, scope))
+        return found
+
+    def full_name(self, x: X) -> str:
+        source = x.source
+        assert source is not None
+        db = source.db if source.table is not None else ""
+        return ".".join(part for part in (db, source.alias, source.columns[x.column][0]) if part)
+
+    # ONLY_FULL_GROUP_BY.
+
+    def check_group(
+        self,
+        tree: Select,
+        items: list[Item],
+        names: tuple[str, ...],
+        group: list[Any],
+        grouped: list[X],
+        order: list[tuple[Any, X, bool]],
+        scope: Scope,
+    ) -> None:
+        determined = self.determined(tree, grouped, scope)
+        sqls = {x.sql for x in grouped}
+
+        def missing(expr: Any) -> X | None:
+            if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
+                if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
+                    return None
+                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Window)):
+                    try:
+                        if self.expr(expr, scope).sql in sqls:
+                            return None
+                    except Fault:
+                        return None
+            if isinstance(expr, Col):
+                x = self.find(expr, scope, local=True, quiet=True)
+                return (
+                    x
+                    if x is not None and (x.source, x.column) not in determined and x.sql not in sqls
+                    else None
+                )
+            if isinstance(expr, In) and not isinstance(expr.items, tuple):
+                return missing(expr.value)
+            if isinstance(expr, Sub):
+                return None
+            children: Iterable[Any] = (
+                expr
+                if isinstance(expr, tuple)
+                else (getattr(expr, f.name) for f in fields(expr))
+                if is_dataclass(expr)
+                else ()
+            )
+            for child in children:
+                if isinstance(child, tuple) or (is_dataclass(child) and not isinstance(child, type)):
+                    if found := missing(child):
+                        return found
+            return None
+
+        clauses = [("SELECT list", i.expr) for i in items]
+        for number, (clause, expr) in enumerate(clauses, 1):
+            if x := missing(expr):
+                self.refuse(number, clause, x, bool(group))
+        if group:
+            for number, (expr, _, _) in enumerate(order, 1):
+                if x := missing(expr):
+                    self.refuse(number, "ORDER BY", x, True)
+
+    def refuse(self, number: int, clause: str, x: X, grouped: bool) -> None:
+        name = self.full_name(x)
+        if grouped:
+            part = f"Expression #{number} of {clause} {'' if clause == 'SELECT list' else 'clause '}is not in GROUP BY clause and contains"
+            raise Fault(
+                f"{part} nonaggregated column '{name}' which is not functionally dependent on columns in GROUP BY "
+                "clause; this is incompatible with sql_mode=only_full_group_by"
+            )
+        raise Fault(
+            f"In aggregated query without GROUP BY, expression #{number} of {clause} contains nonaggregated column "
+            f"'{name}'; this is incompatible with sql_mode=only_full_group_by"
+        )
+
+    def determined(self, tree: Select, grouped: list[X], scope: Scope) -> set[tuple[Source | None, str]]:
+        """Columns that have one value in each group: the group's, and what depends on them."""
+        known: set[tuple[Source | None, str]] = {(x.source, x.column) for x in grouped if x.source}
+        equalities: list[tuple[X, X | None]] = []
+        for condition in self.conjuncts(tree):
+            if isinstance(condition, Op) and condition.name in ("=", "<=>"):
+                a, b = (
+                    self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None
+                    for e in condition.args
+                )
+                if a is not None and b is not None:
+                    equalities.append((a, b))
+                elif a is not None and self.constant(condition.args[1], scope):
+                    equalities.append((a, None))
+                elif b is not None and self.constant(condition.args[0], scope):
+                    equalities.append((b, None))
+        changed = True
+        while changed:
+            changed = False
+            for a, b in equalities:
+                one, two = (a.source, a.column), (b.source, b.column) if b is not None else None
+                if two is None or two in known:
+                    if one not in known:
+                        known.add(one)
+                        changed = True
+                elif one in known:
+                    known.add(two)
+                    changed = True
+            for source in scope.sources:
+                everything = {(source, c) for c in source.columns}
+                if everything <= known:
+                    continue
+                for key in self.keys_of(source):
+                    if all((source, c) in known for c in key):
+                        known |= everything
+                        changed = True
+        return known
+
+    def keys_of(self, source: Source) -> list[tuple[str, ...]]:
+        if source.table is not None:
+            required = {c.name.lower() for c in source.table.columns if not c.nullable}
+            return [
+                tuple(c.lower() for c in k.columns)
+                for k in source.table.keys
+                if k.unique and required.issuperset(c.lower() for c in k.columns)
+            ]
+        if source.derived is not None and source.derived.keys:
+            return [tuple(source.derived.keys)]
+        return [()] if source.derived is not None and source.derived.single else []
+
+    def constant(self, expr: Any, scope: Scope) -> bool:
+        if any(isinstance(n, Func) and n.name in ("rand", "uuid", "@") for n in walk(expr)):
+            return False
+        return not any(
+            isinstance(n, Col) and self.find(n, scope, local=True, quiet=True) is not None for n in walk(expr)
+        )
+
+    def conjuncts(self, tree: Select) -> list[Any]:
+        """The conditions that every row fulfils: WHERE's and those of inner joins (and ON of outer ones' inner side is left out)."""
+        found: list[Any] = []
+
+        def split(expr: Any) -> None:
+            if isinstance(expr, Op) and expr.name == "AND":
+                for arg in expr.args:
+                    split(arg)
+            elif expr is not None:
+                found.append(expr)
+
+        def joins(node: Any) -> None:
+            if isinstance(node, Join):
+                joins(node.left)
+                joins(node.right)
+                if node.on is not None:
+                    split(node.on)
+                for name in node.using or ():
+                    found.append(Op("USING", (Lit(name, "str"),)))
+
+        split(tree.where)
+        joins(tree.source)
+        return found
+
+    # Expressions.
+
+    def truth(self, expr: Any, scope: Scope) -> str:
+        """An expression as a condition."""
+        x = self.expr(expr, scope)
+        return x.sql if x.type.kind in _NUMBERS else self.number(x).sql
+
+    def number(self, x: X) -> X:
+        """As MySQL converts a value where it needs a number."""
+        kind = x.type.kind
+        if kind in _NUMBERS:
+            return x
+        if kind == "str" or kind == "bytes":
+            return X(f"CAST({x.sql} AS REAL)", DOUBLE)
+        return X(f"my_number({x.sql})", INT)
+
+    def text(self, x: X) -> X:
+        """As MySQL converts a value where it needs a text."""
+        kind = x.type.kind
+        if kind in ("str", "date", "datetime", "time", "null", "bytes"):
+            return x
+        if kind == "int":
+            return X(f"CAST({x.sql} AS TEXT)", T("str"))
+        return X(
+            f"my_text({x.sql}, {quote(kind)}, {'NULL' if x.type.scale is None else x.type.scale})", T("str")
+        )
+
+    def compare(self, op: str, a: X, b: X) -> str:
+        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
+        sql_op = "IS" if op == "<=>" else op
+        x, y = a.type.kind, b.type.kind
+        if x == "null" or y == "null":
+            return f"{a.sql} {sql_op} {b.sql}"
+        if x == "str" and y == "str":
+            if a.type.plain and b.type.plain:
+                return f"{a.sql} COLLATE NOCASE {sql_op} {b.sql}"
+            return f"{_key(a)} {sql_op} {_key(b)}"
+        if x in _DATES or y in _DATES:
+            if x in _DATES and y in ("str", *_DATES) or y in _DATES and x == "str":
+                one, two = self.moment(a, b), self.moment(b, a)
+                return f"{one} {sql_op} {two}"
+            a, b = self.number(a), self.number(b)
+            return f"{a.sql} {sql_op} {b.sql}"
+        if {x, y} <= {"str", "bytes"}:
+            return f"CAST({a.sql} AS BLOB) {sql_op} CAST({b.sql} AS BLOB)"
+        if x in _NUMBERS and y in _NUMBERS:
+            return f"{a.sql} {sql_op} {b.sql}"
+        return f"{self.number(a).sql} {sql_op} {self.number(b).sql}"
+
+    def moment(self, x: X, other: X) -> str:
+        kinds = {x.type.kind, other.type.kind}
+        if x.type.kind == "str":
+            if x.const is not None:
+                value = _temporal(
+                    x.const, "datetime" if "datetime" in kinds else "date" if "date" in kinds else "time"
+                )
+                if value is None:
+                    wanted = "DATETIME" if "datetime" in kinds else "DATE" if "date" in kinds else "TIME"
+                    if wanted == "TIME":
+                        return quote(x.const)
+                    raise Fault(f"Incorrect {wanted} value: '{x.const}'")
+                return quote(value)
+            return f"my_datetime({x.sql})" if "datetime" in kinds else f"my_date({x.sql})"
+        if x.type.kind == "date" and "datetime" in kinds:
+            return f"({x.sql} || ' 00:00:00')"
+        return x.sql
+
+    def expr(self, e: Any, scope: Scope) -> X:
+        found: X = _METHODS[type(e)](self, e, scope)
+        return found
+
+    def lit(self, e: Lit, scope: Scope) -> X:
+        if e.kind == "null":
+            return X("NULL", NULL)
+        if e.kind == "str":
+            return X(quote(e.value), T("str", None, is_plain(e.value)), e.value)
+        if e.kind in _DATES:
+            value = _temporal(e.value, e.kind)
+            if value is None:
+                raise Fault(f"Incorrect {e.kind.upper()} value: '{e.value}'")
+            return X(quote(value), T(e.kind), e.value)
+        if e.kind == "dec":
+            scale = len(e.value.partition(".")[2])
+            number = e.value if not e.value.endswith(".") else e.value + "0"
+            return X(number if "." in number else number + ".0", T("dec", scale), e.value)
+        if e.kind == "int" and abs(int(e.value)) >= 1 << 63:
+            return X(e.value + ".0", T("dec", 0), e.value)
+        return X(str(e.value).replace("--", ""), T(e.kind), str(e.value))
+
+    def col(self, e: Col, scope: Scope) -> X:
+        return self.column(e, scope)
+
+    def op(self, e: Op, scope: Scope) -> X:
+        name = e.name
+        if name in ("AND", "OR"):
+            return X(_balanced([self.truth(a, scope) for a in e.args], name), INT)
+        if name == "XOR":
+            a, b = (self.truth(arg, scope) for arg in e.args)
+            return X(f"((({a}) <> 0) <> (({b}) <> 0))", INT)
+        if name == "NOT":
+            return X(f"(NOT {self.truth(e.args[0], scope)})", INT)
+        if name in ("=", "<=>", "<>", "<", ">", "<=", ">="):
+            left, right = e.args
+            if isinstance(right, Sub) and right.kind in ("any", "all"):
+                return self.quantified(name, left, right, scope)
+            if isinstance(left, Row) or isinstance(right, Row):
+                return self.rows(name, left, right, scope)
+            return X(f"({self.compare(name, self.scalar(left, scope), self.scalar(right, scope))})", INT)
+        if name.startswith("IS "):
+            x = self.scalar(e.args[0], scope)
+            if name == "IS NULL":
+                return X(f"({x.sql} IS NULL)", INT)
+            return X(
+                f"(coalesce({self.number(x).sql}, {0 if name == 'IS TRUE' else 1}) {'<>' if name == 'IS TRUE' else '='} 0)",
+                INT,
+            )
+        if name == "BETWEEN":
+            x, low, high = (self.scalar(a, scope) for a in e.args)
+            return X(f"({self.compare('>=', x, low)} AND {self.compare('<=', x, high)})", INT)
+        if name == "LIKE":
+            return self.like(e, scope)
+        if name == "REGEXP":
+            x, pattern = (self.text(self.scalar(a, scope)) for a in e.args)
+            return X(f"my_regexp({x.sql}, {pattern.sql})", INT)
+        return self.arithmetic(e, scope)
+
+    def scalar(self, e: Any, scope: Scope) -> X:
+        if isinstance(e, Row):
+            raise Fault("Operand should contain 1 column(s)")
+        return self.expr(e, scope)
+
+    def like(self, e: Op, scope: Scope) -> X:
+        x, pattern = (self.text(self.scalar(a, scope)) for a in e.args[:2])
+        escape = e.args[2].value if len(e.args) > 2 and isinstance(e.args[2], Lit) else "\\"
+        if pattern.const is not None and escape == "\\":
+            body = pattern.const
+            if x.type.plain and "\\" not in body and body.isascii():
+                return X(f"({x.sql} LIKE {pattern.sql})", INT)
+        return X(f"my_like({x.sql}, {pattern.sql}, {quote(escape)})", INT)
+
+    def arithmetic(self, e: Op, scope: Scope) -> X:
+        return self.arithmetic_of(e.name, [self.scalar(a, scope) for a in e.args])
+
+    def arithmetic_of(self, name: str, xs: list[X]) -> X:
+        """An arithmetic operator over compiled operands."""
+        a = self.number(xs[0])
+        if name == "NEG":
+            return X(f"(- {a.sql})", a.type)
+        if name == "BITNOT":
+            return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
+        b = self.number(xs[1])
+        if name in ("|", "&", "<<", ">>"):
+            return X(f"(CAST({a.sql} AS INTEGER) {name} CAST({b.sql} AS INTEGER))", INT)
+        if name == "^":
+            return X(f"my_xor({a.sql}, {b.sql})", INT)
+        kinds = {a.type.kind, b.type.kind}
+        real = bool(kinds & {"double", "float"})
+        s, t = a.type.scale or 0, b.type.scale or 0
+        if name == "DIV":
+            return X(f"my_div({a.sql}, {b.sql})", INT)
+        if name == "%":
+            kind = DOUBLE if real else T("dec", max(s, t)) if "dec" in kinds else INT
+            if kind is INT:
+                return X(f"({a.sql} % {b.sql})", INT)
+            return X(f"my_mod({a.sql}, {b.sql})", kind)
+        if name == "/":
+            kind = DOUBLE if real else T("dec", min(30, s + 4))
+            return X(f"(CAST({a.sql} AS REAL) / nullif({b.sql}, 0))", _fixed(kind, a, b, 4) if real else kind)
+        if real:
+            return X(f"({a.sql} {name} {b.sql})", _fixed(DOUBLE, a, b, 0))
+        if "dec" in kinds:
+            return X(f"({a.sql} {name} {b.sql})", T("dec", min(30, s + t) if name == "*" else max(s, t)))
+        return X(f"({a.sql} {name} {b.sql})", INT)
+
+    def rows(self, name: str, left: Any, right: Any, scope: Scope) -> X:
+        if not (isinstance(left, Row) and isinstance(right, Row)) or len(left.items) != len(right.items):
+            if isinstance(left, Row) and isinstance(right, Sub):
+                test = self.in_query(left, right.query, scope)
+                return X(f"({test})" if name == "=" else f"(NOT {test})", INT)
+            raise Fault(f"Operand should contain {len(left.items) if isinstance(left, Row) else 1} column(s)")
+        tests = [
+            self.compare("=", self.scalar(a, scope), self.scalar(b, scope))
+            for a, b in zip(left.items, right.items, strict=True)
+        ]
+        joined = " AND ".join(tests)
+        if name in ("=", "<=>"):
+            return X(f"({joined})", INT)
+        if name == "<>":
+            return X(f"(NOT ({joined}))", INT)
+        raise Fault("Row comparisons by order are not supported here")
+
+    def in_(self, e: In, scope: Scope) -> X:
+        word = "NOT IN" if e.negated else "IN"
+        if not isinstance(e.items, tuple):
+            test = self.in_query(e.value, e.items, scope)
+            return X(f"(NOT {test})" if e.negated else f"({test})", INT)
+        if isinstance(e.value, Row):
+            tests = [self.rows("=", e.value, item, scope).sql for item in e.items]
+            joined = " OR ".join(tests)
+            return X(f"(NOT ({joined}))" if e.negated else f"({joined})", INT)
+        x = self.scalar(e.value, scope)
+        items = [self.scalar(i, scope) for i in e.items]
+        kinds = {i.type.kind for i in items} - {"null"}
+        if kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
+            return X(f"({x.sql} {word} ({', '.join(i.sql for i in items)}))", INT)
+        if kinds <= {"str"} and x.type.kind == "str":
+            if x.type.plain and all(i.type.plain for i in items):
+                return X(f"({x.sql} COLLATE NOCASE {word} ({', '.join(i.sql for i in items)}))", INT)
+            return X(f"({_key(x)} {word} ({', '.join(_key(i) for i in items)}))", INT)
+        either = " OR ".join(self.compare("=", x, i) for i in items)
+        return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
+
+    def in_query(self, value: Any, query: Any, scope: Scope) -> str:
+        if (
+            isinstance(query, (Select, Union))
+            and query.limit is not None
+            and not (isinstance(query, Select) and query.source is None)
+        ):
+            raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
+        values = value.items if isinstance(value, Row) else (value,)
+        compiled = self.query(query, scope, scope.ctes, "set")
+        if len(compiled.types) != len(values):
+            raise Fault(f"Operand should contain {len(values)} column(s)")
+        clause, scope.where = scope.where, "IN/ALL/ANY subquery"
+        xs = [self.scalar(v, scope) for v in values]
+        scope.where = clause
+        if len(xs) == 1:
+            x, y = xs[0], compiled.types[0]
+            if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
+                return f"{x.sql} IN ({compiled.sql})"
+            if x.type.kind == "str" and y.kind == "str":
+                if x.type.plain and y.plain:
+                    return f"{x.sql} COLLATE NOCASE IN ({compiled.sql})"
+                return f"{_key(x)} IN (SELECT my_fold(c0) FROM ({compiled.sql}))"
+        pairs = list(zip(xs, compiled.types, strict=True))
+        if all(x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind for x, y in pairs):
+            sides, columns = [], []
+            for i, (x, y) in enumerate(pairs):
+                folded = y.kind == "str" and not (x.type.plain and y.plain)
+                sides.append(_key(x) if folded else f"{x.sql} COLLATE NOCASE" if y.kind == "str" else x.sql)
+                columns.append(f"my_fold(c{i})" if folded else f"c{i}")
+            return f"({', '.join(sides)}) IN (SELECT {', '.join(columns)} FROM ({compiled.sql}))"
+        # NULLs as IN has them: unknown where no row matches and one is, or might be, NULL.
+        name = self.fresh("q")
+        tests = [
+            self.compare("=", x, X(f"{name}.c{i}", t))
+            for i, (x, t) in enumerate(zip(xs, compiled.types, strict=True))
+        ]
+        joined = " AND ".join(f"({t})" for t in tests)
+        return (
+            f"(SELECT CASE WHEN max(({joined}) IS TRUE) THEN 1 WHEN max(({joined}) IS NULL) THEN NULL ELSE 0 END "
+            f"FROM ({compiled.sql}) AS {name})"
+        )
+
+    def quantified(self, name: str, left: Any, sub: Sub, scope: Scope) -> X:
+        if sub.query.limit is not None:
+            raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
+        compiled = self.query(sub.query, scope, scope.ctes, "set")
+        if len(compiled.types) != 1:
+            raise Fault("Operand should contain 1 column(s)")
+        clause, scope.where = scope.where, "IN/ALL/ANY subquery"
+        x = self.scalar(left, scope)
+        scope.where = clause
+        alias = self.fresh("q")
+        test = self.compare(name, x, X(f"{alias}.c0", compiled.types[0]))
+        if sub.kind == "any":
+            sql = f"(SELECT CASE WHEN max(({test}) IS TRUE) THEN 1 WHEN max(({test}) IS NULL) THEN NULL ELSE 0 END FROM ({compiled.sql}) AS {alias})"
+        else:
+            sql = f"(SELECT CASE WHEN max(({test}) IS FALSE) THEN 0 WHEN max(({test}) IS NULL) THEN NULL ELSE 1 END FROM ({compiled.sql}) AS {alias})"
+        return X(sql, INT)
+
+    def sub(self, e: Sub, scope: Scope) -> X:
+        if e.kind == "exists":
+            compiled = self.query(e.query, scope, scope.ctes, "set")
+            return X(f"EXISTS ({compiled.sql})", INT)
+        compiled = self.query(e.query, scope, scope.ctes, "set")
+        if len(compiled.types) != 1:
+            raise Fault("Operand should contain 1 column(s)")
+        kind = compiled.types[0]
+        if compiled.single:
+            return X(f"({compiled.sql})", kind)
+        alias = self.fresh("q")
+        sql = f"(SELECT CASE WHEN count(*) > 1 THEN my_fault('Subquery returns more than 1 row') ELSE max({alias}.c0) END FROM (SELECT c0 FROM ({compiled.sql}) LIMIT 2) AS {alias})"
+        return X(sql, kind)
+
+    def row(self, e: Row, scope: Scope) -> X:
+        raise Fault("Operand should contain 1 column(s)")
+
+    def case(self, e: Case, scope: Scope) -> X:
+        operand = self.scalar(e.operand, scope) if e.operand is not None else None
+        parts, values = [], []
+        for condition, value in e.whens:
+            if operand is None:
+                test = self.truth(condition, scope)
+            else:
+                test = self.compare("=", operand, self.scalar(condition, scope))
+            x = self.scalar(value, scope)
+            values.append(x)
+            parts.append((test, x))
+        default = self.scalar(e.default, scope) if e.default is not None else X("NULL", NULL)
+        values.append(default)
+        kind = _merged(values)
+        sql = " ".join(f"WHEN {test} THEN {self.as_kind(x, kind).sql}" for test, x in parts)
+        return X(f"(CASE {sql} ELSE {self.as_kind(default, kind).sql} END)", kind)
+
+    def as_kind(self, x: X, kind: T) -> X:
+        if kind.kind == "str" and x.type.kind not in ("str", "null"):
+            return self.text(x)
+        return x
+
+    def cast(self, e: Cast, scope: Scope) -> X:
+        x = self.scalar(e.value, scope)
+        if e.to in ("signed", "unsigned", "year"):
+            if x.type.kind == "str":
+                return X(f"CAST({x.sql} AS INTEGER)", INT)
+            n = self.number(x)
+            return X(n.sql if n.type.kind == "int" else f"CAST(round({n.sql}) AS INTEGER)", INT)
+        if e.to == "decimal":
+            scale = e.scale or 0
+            return X(f"round({self.number(x).sql}, {scale})", T("dec", scale))
+        if e.to in ("double", "float"):
+            return X(f"CAST({self.number(x).sql} AS REAL)", T(e.to))
+        if e.to == "date":
+            return X(f"my_date({x.sql})", T("date"))
+        if e.to == "datetime":
+            return X(f"my_datetime({x.sql})", T("datetime"))
+        if e.to == "time":
+            return X(f"my_time({x.sql})", T("time"))
+        x = self.text(x)
+        sql = f"substr({x.sql}, 1, {e.scale})" if e.scale else x.sql
+        return X(sql, T("bytes" if e.to == "binary" else "str", None, x.type.plain))
+
+    def interval(self, e: Interval, scope: Scope) -> X:
+        raise Fault("You have an error in your SQL syntax")
+
+    def star(self, e: Star, scope: Scope) -> X:
+        raise Fault("You have an error in your SQL syntax")
+
+    def func(self, e: Func, scope: Scope) -> X:
+        if e.name in AGGREGATES:
+            return self.aggregate(e, scope)
+        if e.over is not None:
+            return self.window(e, scope)
+        return _call(self, e, scope)
+
+    def window(self, e: Func, scope: Scope) -> X:
+        over = e.over
+        assert over is not None
+        if scope.where not in ("field list", "order clause"):
+            raise Fault(f"You cannot use the window function '{e.name}' in this context.'")
+        args = [self.scalar(a, scope) for a in e.args if not isinstance(a, Star)]
+        parts = []
+        if over.partition:
+            parts.append(
+                "PARTITION BY "
+                + ", ".join(_sorted(x) for x in (self.scalar(p, scope) for p in over.partition))
+            )
+        if over.order:
+            parts.append(
+                "ORDER BY "
+                + ", ".join(
+                    _sorted(x) + (" DESC" if d else "")
+                    for x, d in ((self.scalar(o, scope), d) for o, d in over.order)
+                )
+            )
+        if over.frame:
+            parts.append(over.frame)
+        name = e.name
+        inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
+        kind = INT
+        if (
+            name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value")
+            and args
+        ):
+            kind = _aggregate_type(name, args[0].type)
+        elif name in ("percent_rank", "cume_dist"):
+            kind = DOUBLE
+        return X(f"{name}({inner}) OVER ({' '.join(parts)})", kind)
+
+    def aggregate(self, e: Func, scope: Scope) -> X:
+        if e.over is not None:
+            return self.window(e, scope)
+        if scope.inside:
+            raise Fault("Invalid use of group function")
+        owner: Scope | None = scope
+        if not scope.aggregating:
+            # An aggregate in a subquery may belong to an enclosing query that is in its HAVING or select list.
+            owner = None
+            if scope.where in ("where clause", "on clause", "group statement"):
+                parent = scope.parent
+                if parent is not None and parent.aggregating and e.args and not isinstance(e.args[0], Star):
+                    owner = parent
+            if owner is None:
+                for arg in e.args:
+                    if not isinstance(arg, Star):
+                        self.expr(arg, scope)
+                raise Fault("Invalid use of group function")
+        name = e.name
+        scope.inside = True
+        try:
+            args = [X("*", INT) if isinstance(a, Star) else self.scalar(a, scope) for a in e.args]
+        finally:
+            scope.inside = False
+        x = args[0]
+        word = "DISTINCT " if e.distinct else ""
+        if name == "any_value":
+            return X(f"max({x.sql})", x.type)
+        if name == "count":
+            if len(args) > 1:
+                keys = " || char(31) || ".join(
+                    f"my_fold(CAST({a.sql} AS TEXT))" if a.type.kind == "str" else f"CAST({a.sql} AS TEXT)"
+                    for a in args
+                )
+                return X(f"count(DISTINCT {keys})", INT)
+            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", INT)
+        if name in ("min", "max"):
+            return X(f"{name}({_folded(x.sql, x.type)})", x.type)
+        if name == "group_concat":
+            body = (
+                args[0] if len(args) == 1 else X("(" + " || ".join(self.text(a).sql for a in args) + ")", STR)
+            )
+            body = self.text(body)
+            if e.order or e.distinct:
+                order = "".join(
+                    f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
+                )
+                return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
+            return X(f"group_concat({body.sql}, {quote(e.separator)})", STR)
+        n = self.number(x)
+        kind = _aggregate_type(name, n.type)
+        if name in ("std", "stddev", "variance"):
+            return X(f"my_{'variance' if name == 'variance' else 'stddev'}({n.sql})", DOUBLE)
+        if name in ("bit_or", "bit_and"):
+            return X(f"my_{name}({n.sql})", INT)
+        return X(f"{name}({word}{n.sql})", kind)
+
+
+class _RecursiveSource:
+    def __init__(self, name: str, source: Source) -> None:
+        self.name = name
+        self.source = source
+
+
+def _balanced(parts: list[str], name: str) -> str:
+    """Conditions joined so that the longest chain stays within the depth that SQLite reads."""
+    if len(parts) <= 8:
+        return "(" + f" {name} ".join(parts) + ")"
+    half = len(parts) // 2
+    return f"({_balanced(parts[:half], name)} {name} {_balanced(parts[half:], name)})"
+
+
+def _folded(sql: str, kind: T) -> str:
+    """As a key for grouping, sorting and telling apart."""
+    return f"{sql} COLLATE {'NOCASE' if kind.plain else 'mysql'}" if kind.kind == "str" else sql
+
+
+def _sorted(x: X) -> str:
+    """An expression as a key for grouping, sorting and telling apart."""
+    return x.key or _folded(x.sql, x.type)
+
+
+def _key(x: X) -> str:
+    """A text as what it is equal by.
+
+    Not a collation: SQLite's Bloom filters (3.38 to 3.40) take texts of different length to be different.
+    """
+    if x.const is not None:
+        return quote(fold(str(x.const)))
+    return x.key or f"my_fold({x.sql})"
+
+
+def _fixed(kind: T, a: X, b: X, more: int) -> T:
+    """Real arithmetic keeps fixed digits where both operands have them (FLOAT(M,D) and exact numbers)."""
+    scales = []
+    for x in (a, b):
+        if x.type.kind in ("double", "float") and x.type.scale is None:
+            return kind
+        scales.append(x.type.scale or 0)
+    return T("double", max(scales) + more)
+
+
+def _aggregate_type(name: str, kind: T) -> T:
+    if name in ("min", "max", "lag", "lead", "first_value", "last_value", "nth_value"):
+        return kind
+    more = 4 if name == "avg" else 0
+    if kind.kind == "int" or kind.kind == "null":
+        return T("dec", more) if kind.kind == "int" else T("double")
+    if kind.kind == "dec":
+        return T("dec", min(30, (kind.scale or 0) + more))
+    return T("double", None if kind.scale is None else kind.scale + more)
+
+
+def _merge(a: T, b: T) -> T:
+    """The type of a column or value that is now of one type, now of another."""
+    if a.kind == b.kind:
+        scale = None if a.scale is None or b.scale is None else max(a.scale, b.scale)
+        return T(a.kind, scale, a.plain and b.plain)
+    if a.kind == "null":
+        return b
+    if b.kind == "null":
+        return a
+    kinds = {a.kind, b.kind}
+    if kinds <= {"int", "dec"}:
+        return T("dec", max(a.scale or 0, b.scale or 0))
+    if kinds <= {"int", "dec", "double", "float"}:
+        return DOUBLE
+    if kinds <= {"date", "datetime"}:
+        return T("datetime")
+    return T("str", None, a.plain and b.plain)
+
+
+def _merged(xs: list[X]) -> T:
+    kind = xs[0].type
+    for x in xs[1:]:
+        kind = _merge(kind, x.type)
+    return kind
+
+
+_DATE = re.compile(
+    r"\s*(\d{4}|\d{2})[^\d\s](\d{1,2})[^\d\s](\d{1,2})(?:[T\s]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?)?\s*$"
+)
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d))?$")
+
+
+def _temporal(text: str, kind: str) -> str | None:
+    """A text as MySQL reads a DATE or DATETIME, in SQLite's stored form; None where it is none."""
+    match = _DATE.match(text) or _COMPACT.match(text)
+    if match is None:
+        if kind == "time" and re.match(r"-?\d{1,3}:\d\d(:\d\d)?$", text):
+            return text if text.count(":") == 2 else text + ":00"
+        return None
+    parts = match.groups()
+    year, month, day = (int(p) for p in parts[:3])
+    if len(parts[0]) == 2:
+        year += 2000 if year < 70 else 1900
+    hour, minute, second = (int(p or 0) for p in parts[3:6])
+    if month > 12 or day > 31 or hour > 23 or minute > 59 or second > 59:
+        return None
+    if month and day:
+        import calendar
+
+        if year and day > calendar.monthrange(year, month)[1]:
+            return None
+    date = f"{year:04d}-{month:02d}-{day:02d}"
+    if kind == "date":
+        return date if not (hour or minute or second) else f"{date} {hour:02d}:{minute:02d}:{second:02d}"
+    if kind == "time":
+        return f"{hour:02d}:{minute:02d}:{second:02d}"
+    return f"{date} {hour:02d}:{minute:02d}:{second:02d}"
+
+
+def _call(self: _Compiler, e: Func, scope: Scope) -> X:
+    from prosegym.envs.sql.functions import FUNCTIONS
+
+    if e.name == "@@":
+        return X(f"my_variable({quote(e.args[0].value)})", STR)
+    if e.name == "@":
+        return X("NULL", NULL)
+    if e.name in ("database", "schema"):
+        return X(quote(self.db), T("str"), self.db)
+    if e.name in ("date_add", "date_sub"):
+        x = self.scalar(e.args[0], scope)
+        amount = self.number(self.scalar(e.args[1].value, scope))
+        sign = "-" if e.name == "date_sub" else ""
+        unit = e.args[1].unit
+        small = unit in ("hour", "minute", "second", "microsecond")
+        kind = (
+            T("datetime")
+            if x.type.kind == "datetime" or (x.type.kind == "date" and small)
+            else T("date")
+            if x.type.kind == "date"
+            else T("str")
+        )
+        return X(f"my_date_add({x.sql}, {sign}({amount.sql}), {quote(unit)})", kind)
+    known = FUNCTIONS.get(e.name)
+    if known is None:
+        raise Fault(f"FUNCTION {self.db}.{e.name} does not exist")
+    low, high, build = known
+    if not low <= len(e.args) <= high or any(isinstance(a, Star) for a in e.args):
+        raise Fault(f"Incorrect parameter count in the call to native function '{e.name.upper()}'")
+    return build(self, [self.scalar(a, scope) for a in e.args])
+
+
+_METHODS: dict[type, Any] = {
+    Lit: _Compiler.lit,
+    Col: _Compiler.col,
+    Op: _Compiler.op,
+    In: _Compiler.in_,
+    Sub: _Compiler.sub,
+    Row: _Compiler.row,
+    Case: _Compiler.case,
+    Cast: _Compiler.cast,
+    Interval: _Compiler.interval,
+    Star: _Compiler.star,
+    Func: _Compiler.func,
+}
+
+__all__ = ["Catalog", "Compiled", "T", "X", "column_types", "compile_query", "fold"]

@@ -1,0 +1,845 @@
+"""MySQL's functions: how each is written in SQLite, and those that SQLite gets from Python."""
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import sqlite3
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any
+
+from prosegym.envs.sql.schema import fold
+from prosegym.envs.sql.sorting import filesort
+
+if TYPE_CHECKING:
+    from prosegym.envs.sql.compiler import X, _Compiler
+
+Builder = Callable[["_Compiler", "list[X]"], "X"]
+
+
+def _made(
+    template: str,
+    kind: str,
+    scale: int | None = None,
+    plain: bool = True,
+    texts: bool = False,
+    numbers: bool = False,
+) -> Builder:
+    """A builder from a template in which {0}, {1}, ... are the arguments and {all} all of them."""
+
+    def build(compiler: _Compiler, args: list[X]) -> X:
+        from prosegym.envs.sql.compiler import T, X
+
+        if texts:
+            args = [compiler.text(a) for a in args]
+        if numbers:
+            args = [compiler.number(a) for a in args]
+        sqls = [a.sql for a in args]
+        same = all(a.type.plain for a in args)
+        return X(template.format(*sqls, all=", ".join(sqls)), T(kind, scale, plain and same))
+
+    return build
+
+
+def _first(template: str) -> Builder:
+    """Of the same type as the merged arguments: IFNULL, COALESCE, GREATEST, ..."""
+
+    def build(compiler: _Compiler, args: list[X]) -> X:
+        from prosegym.envs.sql.compiler import X, _merged
+
+        kind = _merged(args)
+        args = [compiler.as_kind(a, kind) for a in args]
+        sqls = [a.sql for a in args]
+        return X(template.format(*sqls, all=", ".join(sqls)), kind)
+
+    return build
+
+
+def _if(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import X, _merge
+
+    test = compiler.number(args[0])
+    kind = _merge(args[1].type, args[2].type)
+    a, b = (compiler.as_kind(x, kind) for x in args[1:])
+    return X(f"(CASE WHEN {test.sql} THEN {a.sql} ELSE {b.sql} END)", kind)
+
+
+def _nullif(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import X
+
+    a, b = args
+    return X(f"(CASE WHEN {compiler.compare('=', a, b)} THEN NULL ELSE {a.sql} END)", a.type)
+
+
+def _round(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import T, X
+
+    x = compiler.number(args[0])
+    digits = 0
+    if len(args) > 1:
+        if args[1].const is None:
+            return X(
+                f"my_round({x.sql}, {compiler.number(args[1]).sql})",
+                T("double") if x.type.kind != "int" else x.type,
+            )
+        digits = int(float(args[1].const))
+    if x.type.kind in ("int", "null"):
+        return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", T("int"))
+    if x.type.kind == "dec":
+        return X(f"my_round({x.sql}, {digits})", T("dec", max(0, min(digits, x.type.scale or 0))))
+    return X(f"my_round_real({x.sql}, {digits})", T("double", max(0, digits)))
+
+
+def _truncate(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import T, X
+
+    x = compiler.number(args[0])
+    digits = int(float(args[1].const or 0))
+    kind = T("dec", max(0, min(digits, x.type.scale or 0))) if x.type.kind == "dec" else x.type
+    return X(f"my_truncate({x.sql}, {digits})", kind)
+
+
+def _whole(name: str) -> Builder:
+    def build(compiler: _Compiler, args: list[X]) -> X:
+        from prosegym.envs.sql.compiler import T, X
+
+        x = compiler.number(args[0])
+        exact = x.type.kind in ("int", "dec", "null")
+        return X(
+            f"my_{name}({x.sql})" if exact else f"CAST(my_{name}({x.sql}) AS REAL)",
+            T("int") if exact else T("double"),
+        )
+
+    return build
+
+
+def _absolute(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import X
+
+    x = compiler.number(args[0])
+    return X(f"abs({x.sql})", x.type)
+
+
+def _locate(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import INT, X
+
+    return X(
+        f"my_locate({', '.join(compiler.text(a).sql if i < 2 else a.sql for i, a in enumerate(args))})", INT
+    )
+
+
+def _instr(compiler: _Compiler, args: list[X]) -> X:
+    return _locate(compiler, [args[1], args[0]])
+
+
+def _concat(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import T, X
+
+    args = [compiler.text(a) for a in args]
+    return X(
+        "(" + " || ".join(a.sql for a in args) + ")",
+        T("str", None, all(a.type.plain for a in args) and len(args) == 1),
+    )
+
+
+def _replace(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import STR, X
+
+    a, b, c = (compiler.text(x).sql for x in args)
+    return X(f"(CASE WHEN {b} = '' THEN {a} ELSE replace({a}, {b}, {c}) END)", STR)
+
+
+def _moment(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import T, X
+
+    return X(f"my_date({args[0].sql})", T("date"))
+
+
+def _str_to_date(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import T, X
+
+    pattern = args[1].const or ""
+    kind = (
+        "datetime"
+        if re.search("%[HhIikrTSsp]", pattern) and re.search("%[YymcdeDjMb]", pattern)
+        else "time"
+        if re.search("%[HhIikrTSsp]", pattern)
+        else "date"
+    )
+    return X(f"my_str_to_date({compiler.text(args[0]).sql}, {args[1].sql}, {kind!r})", T(kind))
+
+
+def _substring(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import STR, X
+
+    text = compiler.text(args[0])
+    rest = ", ".join(f"CAST(round({compiler.number(a).sql}) AS INTEGER)" for a in args[1:])
+    return X(f"my_substring({text.sql}, {rest})", STR)
+
+
+FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
+    "concat": (1, 99, _concat),
+    "concat_ws": (2, 99, _made("my_concat_ws({all})", "str", plain=False, texts=True)),
+    "if": (3, 3, _if),
+    "ifnull": (2, 2, _first("ifnull({all})")),
+    "nvl": (2, 2, _first("ifnull({all})")),
+    "coalesce": (1, 99, _first("coalesce({all}, NULL)")),
+    "greatest": (2, 99, _first("max({all})")),
+    "least": (2, 99, _first("min({all})")),
+    "nullif": (2, 2, _nullif),
+    "isnull": (1, 1, _made("({0} IS NULL)", "int")),
+    "upper": (1, 1, _made("my_upper({0})", "str", texts=True)),
+    "ucase": (1, 1, _made("my_upper({0})", "str", texts=True)),
+    "lower": (1, 1, _made("my_lower({0})", "str", texts=True)),
+    "lcase": (1, 1, _made("my_lower({0})", "str", texts=True)),
+    "length": (1, 1, _made("length(CAST({0} AS BLOB))", "int", texts=True)),
+    "octet_length": (1, 1, _made("length(CAST({0} AS BLOB))", "int", texts=True)),
+    "char_length": (1, 1, _made("length({0})", "int", texts=True)),
+    "character_length": (1, 1, _made("length({0})", "int", texts=True)),
+    "trim": (1, 2, _made("my_trim({all})", "str", plain=False, texts=True)),
+    "ltrim": (1, 2, _made("my_ltrim({all})", "str", plain=False, texts=True)),
+    "rtrim": (1, 2, _made("my_rtrim({all})", "str", plain=False, texts=True)),
+    "left": (2, 2, _made("my_left({all})", "str", plain=False)),
+    "right": (2, 2, _made("my_right({all})", "str", plain=False)),
+    "substring": (2, 3, _substring),
+    "substring_index": (3, 3, _made("my_substring_index({all})", "str", plain=False)),
+    "replace": (3, 3, _replace),
+    "insert": (4, 4, _made("my_insert({all})", "str", plain=False)),
+    "repeat": (2, 2, _made("my_repeat({all})", "str", plain=False)),
+    "reverse": (1, 1, _made("my_reverse({0})", "str", plain=False, texts=True)),
+    "space": (1, 1, _made("my_repeat(' ', {0})", "str", plain=False)),
+    "lpad": (3, 3, _made("my_lpad({all})", "str", plain=False)),
+    "rpad": (3, 3, _made("my_rpad({all})", "str", plain=False)),
+    "locate": (2, 3, _locate),
+    "instr": (2, 2, _instr),
+    "strcmp": (2, 2, _made("my_strcmp({all})", "int", texts=True)),
+    "ascii": (1, 1, _made("my_ascii({0})", "int", texts=True)),
+    "ord": (1, 1, _made("my_ascii({0})", "int", texts=True)),
+    "char": (1, 99, _made("my_char({all})", "bytes")),
+    "field": (2, 99, _made("my_field({all})", "int")),
+    "find_in_set": (2, 2, _made("my_find_in_set({all})", "int", texts=True)),
+    "elt": (2, 99, _made("my_elt({all})", "str", plain=False)),
+    "format": (2, 3, _made("my_format({all})", "str", plain=False)),
+    "hex": (1, 1, _made("my_hex({0})", "str")),
+    "md5": (1, 1, _made("my_md5({0})", "str", texts=True)),
+    "soundex": (1, 1, _made("my_soundex({0})", "str", texts=True)),
+    "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
+    "regexp_like": (2, 3, _made("my_regexp({0}, {1})", "int", texts=True)),
+    "regexp_replace": (3, 3, _made("my_regexp_replace({all})", "str", plain=False, texts=True)),
+    "regexp_substr": (2, 2, _made("my_regexp_substr({all})", "str", plain=False, texts=True)),
+    "round": (1, 2, _round),
+    "truncate": (2, 2, _truncate),
+    "floor": (1, 1, _whole("floor")),
+    "ceil": (1, 1, _whole("ceil")),
+    "ceiling": (1, 1, _whole("ceil")),
+    "abs": (1, 1, _absolute),
+    "sign": (1, 1, _made("my_sign({0})", "int", numbers=True)),
+    "mod": (2, 2, lambda c, a: c.arithmetic_of("%", a)),
+    "pow": (2, 2, _made("my_pow({all})", "double", numbers=True)),
+    "power": (2, 2, _made("my_pow({all})", "double", numbers=True)),
+    "sqrt": (1, 1, _made("my_sqrt({0})", "double", numbers=True)),
+    "exp": (1, 1, _made("my_exp({0})", "double", numbers=True)),
+    "ln": (1, 1, _made("my_ln({0})", "double", numbers=True)),
+    "log": (1, 2, _made("my_log({all})", "double", numbers=True)),
+    "log10": (1, 1, _made("my_log(10, {0})", "double", numbers=True)),
+    "log2": (1, 1, _made("my_log(2, {0})", "double", numbers=True)),
+    "pi": (0, 0, _made("3.141592653589793", "double", 6)),
+    "rand": (0, 1, _made("my_rand()", "double")),
+    "uuid": (0, 0, _made("'00000000-0000-0000-0000-000000000000'", "str")),
+    "version": (0, 0, _made("'8.0.33'", "str")),
+    "user": (0, 0, _made("'admin@localhost'", "str")),
+    "current_user": (0, 0, _made("'admin@%'", "str")),
+    "connection_id": (0, 0, _made("1", "int")),
+    "last_insert_id": (0, 1, _made("0", "int")),
+    "row_count": (0, 0, _made("-1", "int")),
+    "found_rows": (0, 0, _made("0", "int")),
+    "sleep": (1, 1, _made("0", "int")),
+    "now": (0, 1, _made("my_now()", "datetime")),
+    "sysdate": (0, 1, _made("my_now()", "datetime")),
+    "curdate": (0, 0, _made("substr(my_now(), 1, 10)", "date")),
+    "curtime": (0, 1, _made("substr(my_now(), 12)", "time")),
+    "date": (1, 1, _moment),
+    "time": (1, 1, _made("my_time({0})", "time")),
+    "timestamp": (1, 1, _made("my_datetime({0})", "datetime")),
+    "year": (1, 1, _made("my_part({0}, 'year')", "int")),
+    "month": (1, 1, _made("my_part({0}, 'month')", "int")),
+    "day": (1, 1, _made("my_part({0}, 'day')", "int")),
+    "dayofmonth": (1, 1, _made("my_part({0}, 'day')", "int")),
+    "dayofweek": (1, 1, _made("my_part({0}, 'dayofweek')", "int")),
+    "dayofyear": (1, 1, _made("my_part({0}, 'dayofyear')", "int")),
+    "weekday": (1, 1, _made("my_part({0}, 'weekday')", "int")),
+    "week": (1, 2, _made("my_week({all})", "int")),
+    "weekofyear": (1, 1, _made("my_week({0}, 3)", "int")),
+    "quarter": (1, 1, _made("my_part({0}, 'quarter')", "int")),
+    "hour": (1, 1, _made("my_part({0}, 'hour')", "int")),
+    "minute": (1, 1, _made("my_part({0}, 'minute')", "int")),
+    "second": (1, 1, _made("my_part({0}, 'second')", "int")),
+    "microsecond": (1, 1, _made("0 * my_part({0}, 'second')", "int")),
+    "dayname": (1, 1, _made("my_date_format({0}, '%W')", "str")),
+    "monthname": (1, 1, _made("my_date_format({0}, '%M')", "str")),
+    "date_format": (2, 2, _made("my_date_format({all})", "str", plain=False)),
+    "time_format": (2, 2, _made("my_date_format({all})", "str", plain=False)),
+    "str_to_date": (2, 2, _str_to_date),
+    "datediff": (2, 2, _made("my_datediff({all})", "int")),
+    "timestampdiff": (3, 3, _made("my_timestampdiff({all})", "int")),
+    "timestampadd": (3, 3, _made("my_date_add({2}, {1}, {0})", "datetime")),
+    "last_day": (1, 1, _made("my_last_day({0})", "date")),
+    "makedate": (2, 2, _made("my_makedate({all})", "date")),
+    "to_days": (1, 1, _made("my_to_days({0})", "int")),
+    "unix_timestamp": (0, 1, _made("my_unix_timestamp({all})", "int")),
+    "from_unixtime": (1, 2, _made("my_from_unixtime({all})", "datetime")),
+}
+"""Name: fewest arguments, most, and how it is written."""
+
+
+# What SQLite calls. NULL in, NULL out, unless a function says otherwise.
+
+NOW = dt.datetime(2023, 5, 15, 12, 0, 0)
+"""The server's clock, fixed so that episodes can be replayed: the day the published episodes were recorded."""
+
+
+def moment(value: Any) -> dt.datetime | None:
+    """A stored date, a text or a number as a point in time; None where it is none."""
+    from prosegym.envs.sql.compiler import _temporal
+
+    if value is None:
+        return None
+    text = str(int(value)) if isinstance(value, (int, float)) else str(value)
+    found = _temporal(text, "datetime")
+    try:
+        return dt.datetime.fromisoformat(found) if found else None
+    except ValueError:
+        return None
+
+
+def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        if any(a is None for a in args):
+            return None
+        try:
+            return function(*args)
+        except (ValueError, OverflowError, ZeroDivisionError, TypeError, ArithmeticError, re.error):
+            return None
+
+    return call
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (int, float)):
+        return value
+    match = re.match(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", str(value))
+    return float(match[0]) if match else 0.0
+
+
+def rounded(value: float, digits: int) -> float:
+    """Half away from zero on the decimal digits that the number shows."""
+    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def to_text(value: Any, kind: str, scale: int | None) -> str:
+    """A number as MySQL writes it."""
+    if kind == "dec":
+        return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-(scale or 0)), ROUND_HALF_UP))
+    if scale is not None:
+        return f"{value:.{scale}f}"
+    if kind == "float":
+        return f"{value:.6g}"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return repr(float(value))
+
+
+def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
+    """LIKE's pattern as a regular expression over folded text."""
+    out, at = [], 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == escape and at + 1 < len(pattern):
+            at += 1
+            out.append(re.escape(fold(pattern[at]) or pattern[at]))
+        elif char == "%":
+            out.append(".*")
+        elif char == "_":
+            out.append(".")
+        else:
+            out.append(re.escape(fold(char) or char))
+        at += 1
+    return re.compile("".join(out) + r"\Z", re.S)
+
+
+def _fold_keep(text: str) -> str:
+    return fold(text) + " " * (len(text) - len(text.rstrip(" ")))
+
+
+def _regexp(text: Any, pattern: Any) -> int:
+    for posix, python in (("[[:alpha:]]", "[A-Za-z]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", "[A-Za-z0-9]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z")):  # fmt: skip
+        pattern = pattern.replace(posix, python)
+    return int(re.search(pattern, str(text), re.I) is not None)
+
+
+def _substring_at(text: Any, start: int, length: int | None = None) -> str:
+    whole = str(text)
+    if start == 0 or (length is not None and length < 1):
+        return ""
+    at = start - 1 if start > 0 else len(whole) + start
+    if at < 0:
+        return ""
+    return whole[at:] if length is None else whole[at : at + length]
+
+
+def _substring_index(text: Any, mark: Any, count: Any) -> str:
+    parts = str(text).split(str(mark)) if mark != "" else [""]
+    n = int(_number(count))
+    chosen = parts[:n] if n > 0 else parts[n:] if n < 0 else []
+    return str(mark).join(chosen)
+
+
+def _pad(text: Any, width: Any, fill: Any, left: bool) -> str | None:
+    whole, pad, n = str(text), str(fill), int(_number(width))
+    if n < 0 or n > 1 << 20:
+        return None
+    if len(whole) >= n:
+        return whole[:n]
+    if not pad:
+        return ""
+    more = (pad * n)[: n - len(whole)]
+    return more + whole if left else whole + more
+
+
+_CLOCK = re.compile(r"\d{1,3}:\d\d(:\d\d)?$")
+"""A text that is a time of day where a time is wanted, though it could be read as a date."""
+
+
+def _part(value: Any, what: str) -> int | None:
+    when = None if _CLOCK.match(str(value)) else moment(value)
+    if (
+        when is None
+        and what in ("hour", "minute", "second")
+        and (match := re.match(r"(\d+):(\d+)(?::(\d+))?", str(value)))
+    ):
+        return int(match[("hour", "minute", "second").index(what) + 1] or 0)
+    if when is None:
+        if what in ("year", "month", "day") and (match := re.match(r"(\d{4})-(\d\d)-(\d\d)", str(value))):
+            return int(match[("year", "month", "day").index(what) + 1])
+        return None
+    if what == "dayofweek":
+        return when.isoweekday() % 7 + 1
+    if what == "dayofyear":
+        return when.timetuple().tm_yday
+    if what == "weekday":
+        return when.weekday()
+    if what == "quarter":
+        return (when.month + 2) // 3
+    found: int = getattr(when, what)
+    return found
+
+
+def _week(value: Any, mode: int = 0) -> int | None:
+    when = moment(value)
+    if when is None:
+        return None
+    if mode == 3:
+        return when.isocalendar()[1]
+    if mode == 1:
+        jan1 = when.replace(month=1, day=1)
+        first = jan1.weekday()
+        return (when.timetuple().tm_yday + first - 1) // 7 + (1 if first <= 3 else 0)
+    return int(when.strftime("%U"))
+
+
+_MONTHS = "January February March April May June July August September October November December".split()
+_DAYS = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday".split()
+
+
+def date_format(value: Any, pattern: str) -> str | None:
+    """DATE_FORMAT, English names."""
+    when = moment(value)
+    if when is None:
+        return None
+    twelve = (when.hour + 11) % 12 + 1
+    day = when.isoweekday() % 7
+    suffix = "th" if 11 <= when.day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(when.day % 10, "th")
+    values = {
+        "a": _DAYS[day][:3], "b": _MONTHS[when.month - 1][:3], "c": str(when.month), "D": f"{when.day}{suffix}",
+        "d": f"{when.day:02d}", "e": str(when.day), "f": f"{when.microsecond:06d}", "H": f"{when.hour:02d}",
+        "h": f"{twelve:02d}", "I": f"{twelve:02d}", "i": f"{when.minute:02d}", "j": f"{when.timetuple().tm_yday:03d}",
+        "k": str(when.hour), "l": str(twelve), "M": _MONTHS[when.month - 1], "m": f"{when.month:02d}",
+        "p": "AM" if when.hour < 12 else "PM", "S": f"{when.second:02d}", "s": f"{when.second:02d}",
+        "T": f"{when:%H:%M:%S}", "r": f"{twelve:02d}:{when:%M:%S} {'AM' if when.hour < 12 else 'PM'}",
+        "U": f"{_week(value, 0):02d}", "u": f"{_week(value, 1):02d}", "v": f"{_week(value, 3):02d}",
+        "W": _DAYS[day], "w": str(day), "Y": f"{when.year:04d}", "y": f"{when.year % 100:02d}", "x": str(when.isocalendar()[0]),
+    }  # fmt: skip
+    return re.sub(r"%(.)", lambda m: values.get(m[1], m[1]), pattern)
+
+
+_READ = {"Y": "%Y", "y": "%y", "m": "%m", "c": "%m", "d": "%d", "e": "%d", "H": "%H", "k": "%H", "h": "%I", "I": "%I", "l": "%I", "i": "%M", "S": "%S", "s": "%S", "M": "%B", "b": "%b", "W": "%A", "a": "%a", "p": "%p", "T": "%H:%M:%S", "j": "%j", "f": "%f", "r": "%I:%M:%S %p"}  # fmt: skip
+
+
+def _str_to_date_value(text: Any, pattern: Any, kind: str) -> str | None:
+    form = re.sub(r"%(.)", lambda m: _READ.get(m[1], m[1]), str(pattern))
+    when = dt.datetime.strptime(str(text).strip(), form)
+    if kind == "time":
+        return f"{when:%H:%M:%S}"
+    date = f"{when.year:04d}-{when.month:02d}-{when.day:02d}"
+    return date if kind == "date" else f"{date} {when:%H:%M:%S}"
+
+
+def _date_add(value: Any, amount: Any, unit: str) -> str | None:
+    when = moment(value)
+    if when is None:
+        return None
+    n = int(_number(amount))
+    if unit in ("month", "quarter", "year"):
+        months = when.year * 12 + when.month - 1 + n * {"month": 1, "quarter": 3, "year": 12}[unit]
+        year, month = divmod(months, 12)
+        import calendar
+
+        when = when.replace(
+            year=year, month=month + 1, day=min(when.day, calendar.monthrange(year, month + 1)[1])
+        )
+    else:
+        when += dt.timedelta(**{unit + "s": n})
+    long = " " in str(value) or unit in ("hour", "minute", "second", "microsecond")
+    return f"{when.year:04d}-{when:%m-%d %H:%M:%S}" if long else f"{when.year:04d}-{when:%m-%d}"
+
+
+def _last_day(value: Any) -> str | None:
+    when = moment(value)
+    if when is None:
+        return None
+    import calendar
+
+    return f"{when.year:04d}-{when.month:02d}-{calendar.monthrange(when.year, when.month)[1]:02d}"
+
+
+def _timestampdiff(unit: str, start: Any, stop: Any) -> int | None:
+    a, b = moment(start), moment(stop)
+    if a is None or b is None:
+        return None
+    if unit in ("month", "quarter", "year"):
+        sign = 1 if b >= a else -1
+        low, high = min(a, b), max(a, b)
+        months = (high.year - low.year) * 12 + high.month - low.month
+        if (high.day, high.time()) < (low.day, low.time()):
+            months -= 1
+        return sign * (months // {"month": 1, "quarter": 3, "year": 12}[unit])
+    seconds = int((b - a).total_seconds())
+    size = {"week": 604800, "day": 86400, "hour": 3600, "minute": 60, "second": 1, "microsecond": 1}[unit]
+    found = abs(seconds) // size * (1 if seconds >= 0 else -1)
+    return found * 1_000_000 if unit == "microsecond" else found
+
+
+def _as_date(value: Any) -> str | None:
+    when = moment(value)
+    return f"{when.year:04d}-{when:%m-%d}" if when else None
+
+
+def _as_datetime(value: Any) -> str | None:
+    when = moment(value)
+    return f"{when.year:04d}-{when:%m-%d %H:%M:%S}" if when else None
+
+
+def _as_time(value: Any) -> str | None:
+    when = None if _CLOCK.match(str(value)) else moment(value)
+    if when is not None:
+        return f"{when:%H:%M:%S}"
+    match = re.match(r"(\d+):(\d+)(?::(\d+))?", str(value))
+    return f"{int(match[1]):02d}:{int(match[2]):02d}:{int(match[3] or 0):02d}" if match else None
+
+
+def _digits(value: Any) -> int | float:
+    text = re.sub(r"\D", "", str(value).split(".")[0])
+    return int(text) if text else 0
+
+
+def _from_unixtime(value: Any, pattern: Any = None) -> str | None:
+    when = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=int(_number(value)))
+    text = f"{when:%Y-%m-%d %H:%M:%S}"
+    return text if pattern is None else date_format(text, str(pattern))
+
+
+def _unix_timestamp(value: Any = None) -> int | None:
+    when = NOW if value is None else moment(value)
+    return None if when is None else int((when - dt.datetime(1970, 1, 1)).total_seconds())
+
+
+def _soundex(text: str) -> str:
+    codes = {
+        c: d for d, letters in enumerate(("", "BFPV", "CGJKQSXZ", "DT", "L", "MN", "R")) for c in letters
+    }
+    letters = [c for c in text.upper() if c.isalpha()]
+    if not letters:
+        return ""
+    out, last = [letters[0]], codes.get(letters[0], 0)
+    for c in letters[1:]:
+        code = codes.get(c, 0)
+        if c in "HW":
+            continue
+        if code and code != last:
+            out.append(str(code))
+        last = code
+    return "".join(out).ljust(4, "0")
+
+
+def _format(value: Any, digits: Any) -> str:
+    return f"{rounded(float(_number(value)), max(0, int(_number(digits)))):,.{max(0, int(_number(digits)))}f}"
+
+
+def _md5(text: Any) -> str:
+    import hashlib
+
+    return hashlib.md5(str(text).encode(), usedforsecurity=False).hexdigest()
+
+
+def _concat_ws(mark: Any, *parts: Any) -> str | None:
+    return None if mark is None else str(mark).join(str(p) for p in parts if p is not None)
+
+
+def _field(value: Any, *others: Any) -> int:
+    if value is None:
+        return 0
+    for i, other in enumerate(others, 1):
+        if other is not None and (
+            fold(str(other)) == fold(str(value)) if isinstance(value, str) else _number(other) == value
+        ):
+            return i
+    return 0
+
+
+def _round_to(value: float, digits: Any) -> float:
+    n = int(_number(digits))
+    if isinstance(value, int):
+        return int(Decimal(value).quantize(Decimal(1).scaleb(-n), ROUND_HALF_UP)) if n < 0 else value
+    return rounded(value, n)
+
+
+def _round_real(value: float, digits: int) -> float:
+    # rint(x * 10^d) / 10^d, halves to even: what the server does with real numbers.
+    scale = 10.0 ** abs(digits)
+    if not math.isfinite(value * scale):
+        return value
+    return round(value * scale) / scale if digits >= 0 else round(value / scale) * scale
+
+
+def _truncated(value: float, digits: int) -> float:
+    from decimal import ROUND_DOWN
+
+    found = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_DOWN)
+    return int(found) if isinstance(value, int) else float(found)
+
+
+class _GroupConcat:
+    """GROUP_CONCAT with DISTINCT or ORDER BY."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self.mark = ","
+        self.distinct = False
+
+    def step(self, text: Any, mark: Any, distinct: Any, *order: Any) -> None:
+        self.mark, self.distinct = str(mark), bool(distinct)
+        if text is not None:
+            self.rows.append((str(text), order))
+
+    def finalize(self) -> str | None:
+        from prosegym.envs.sql.schema import order_key
+
+        if not self.rows:
+            return None
+        rows = self.rows
+        for i in range(len(rows[0][1]) // 2 - 1, -1, -1):
+            rows.sort(key=lambda r: order_key(r[1][2 * i]), reverse=bool(rows[0][1][2 * i + 1]))  # noqa: B023
+        if self.distinct:
+            rows = list({fold(r[0]): r for r in reversed(rows)}.values())[::-1]
+        return self.mark.join(r[0] for r in rows)[:1024]
+
+
+class _Top:
+    """The rows that filesort gives for a LIMIT, as their numbers between commas."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int]] = []
+        self.limit = self.offset = 0
+        self.counted = True
+
+    def step(self, rank: int, number: int, limit: int, offset: int, counted: int) -> None:
+        self.rows.append((number, rank))
+        self.limit, self.offset, self.counted = limit, offset, bool(counted)
+
+    def finalize(self) -> str:
+        self.rows.sort()
+        order = filesort([rank for _, rank in self.rows], self.limit + self.offset, self.counted)
+        return "," + "".join(f"{self.rows[i][0]}," for i in order[self.offset :])
+
+
+class _Variance:
+    root = False
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.total = 0, 0.0, 0.0
+
+    def step(self, value: Any) -> None:
+        if value is not None:
+            self.n += 1
+            delta = float(value) - self.mean
+            self.mean += delta / self.n
+            self.total += delta * (float(value) - self.mean)
+
+    def finalize(self) -> float | None:
+        if not self.n:
+            return None
+        found = self.total / self.n
+        return math.sqrt(found) if self.root else found
+
+
+class _Deviation(_Variance):
+    root = True
+
+
+def install(
+    connection: sqlite3.Connection, fault: Callable[[str], None], variable: Callable[[str], Any]
+) -> None:
+    """Give a connection the collation and every `my_` function."""
+    cache: dict[str, str] = {}
+
+    def key(text: str) -> str:
+        found = cache.get(text)
+        if found is None:
+            if len(cache) > 100_000:
+                cache.clear()
+            found = cache[text] = fold(text)
+        return found
+
+    def collate(a: str, b: str) -> int:
+        x, y = key(a), key(b)
+        return (x > y) - (x < y)
+
+    patterns: dict[tuple[str, str], re.Pattern[str]] = {}
+
+    def like(text: Any, pattern: Any, escape: Any) -> int | None:
+        if text is None or pattern is None:
+            return None
+        found = patterns.get((pattern, escape))
+        if found is None:
+            if len(patterns) > 1000:
+                patterns.clear()
+            found = patterns[pattern, escape] = like_pattern(str(pattern), str(escape))
+        return int(found.match(_fold_keep(str(text))) is not None)
+
+    def raise_fault(message: str) -> None:
+        fault(message)
+        raise ValueError(message)
+
+    connection.create_collation("mysql", collate)
+    connection.create_function("my_like", 3, like, deterministic=True)
+    connection.create_function("my_fault", 1, raise_fault)
+    connection.create_function("my_variable", 1, variable)
+    connection.create_function(
+        "my_text", 3, lambda v, k, s: None if v is None else to_text(v, k, s), deterministic=True
+    )
+    connection.create_function("my_concat_ws", -1, _concat_ws, deterministic=True)
+    connection.create_function("my_field", -1, _field, deterministic=True)
+    connection.create_function("my_now", 0, lambda: f"{NOW:%Y-%m-%d %H:%M:%S}")
+    import random
+
+    connection.create_function("my_rand", 0, random.Random(0).random)
+    connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
+    connection.create_aggregate("my_top", 5, _Top)  # type: ignore[arg-type]
+    connection.create_function(
+        "my_at", 2, lambda found, number: found.find(f",{number},") + 1, deterministic=True
+    )
+    connection.create_aggregate("my_variance", 1, _Variance)  # type: ignore[arg-type]
+    connection.create_aggregate("my_stddev", 1, _Deviation)  # type: ignore[arg-type]
+    for name, function in _PYTHON.items():
+        connection.create_function(name, -1, _safe(function), deterministic=True)
+
+
+_PYTHON: dict[str, Callable[..., Any]] = {
+    "my_number": _digits,
+    "my_fold": lambda t: fold(str(t)),
+    "my_regexp": _regexp,
+    "my_regexp_replace": lambda t, p, r: re.sub(p, re.sub(r"\$(\d)", r"\\\1", r), t, flags=re.I),
+    "my_regexp_substr": lambda t, p: m[0] if (m := re.search(p, t, re.I)) else None,
+    "my_upper": lambda t: str(t).upper(),
+    "my_lower": lambda t: str(t).lower(),
+    "my_trim": lambda t, w=" ": _strip(str(t), str(w), True, True),
+    "my_ltrim": lambda t, w=" ": _strip(str(t), str(w), True, False),
+    "my_rtrim": lambda t, w=" ": _strip(str(t), str(w), False, True),
+    "my_left": lambda t, n: str(t)[: max(0, int(_number(n)))],
+    "my_right": lambda t, n: str(t)[max(0, len(str(t)) - int(_number(n))) :] if _number(n) > 0 else "",
+    "my_substring": _substring_at,
+    "my_substring_index": _substring_index,
+    "my_insert": lambda t, p, n, s: (
+        str(t) if not 0 < p <= len(str(t)) else str(t)[: p - 1] + str(s) + str(t)[p - 1 + n :]
+    ),
+    "my_repeat": lambda t, n: (
+        str(t) * max(0, int(_number(n))) if len(str(t)) * _number(n) < 1 << 20 else None
+    ),
+    "my_reverse": lambda t: str(t)[::-1],
+    "my_lpad": lambda t, n, f: _pad(t, n, f, True),
+    "my_rpad": lambda t, n, f: _pad(t, n, f, False),
+    "my_locate": lambda w, t, at=1: (
+        fold(str(t) + "\0").find(fold(str(w) + "\0")[:-1], max(0, int(at) - 1)) + 1
+    ),
+    "my_strcmp": lambda a, b: (fold(a) > fold(b)) - (fold(a) < fold(b)),
+    "my_ascii": lambda t: str(t).encode()[0] if str(t) else 0,
+    "my_char": lambda *n: bytes(int(c) % 256 for c in n),
+    "my_find_in_set": lambda w, t: (
+        [fold(p) for p in t.split(",")].index(fold(w)) + 1
+        if fold(w) in [fold(p) for p in t.split(",")]
+        else 0
+    ),
+    "my_elt": lambda n, *t: t[int(n) - 1] if 0 < n <= len(t) else None,
+    "my_format": _format,
+    "my_hex": lambda v: f"{v:X}" if isinstance(v, int) else str(v).encode().hex().upper(),
+    "my_md5": _md5,
+    "my_soundex": _soundex,
+    "my_round": _round_to,
+    "my_round_real": _round_real,
+    "my_truncate": _truncated,
+    "my_floor": lambda v: math.floor(v),
+    "my_ceil": lambda v: math.ceil(v),
+    "my_sign": lambda v: (v > 0) - (v < 0),
+    "my_pow": lambda a, b: float(a) ** float(b),
+    "my_sqrt": lambda v: math.sqrt(v),
+    "my_exp": lambda v: math.exp(v),
+    "my_ln": lambda v: math.log(v),
+    "my_log": lambda a, b=None: math.log(a) if b is None else math.log(b) / math.log(a),
+    "my_div": lambda a, b: (
+        int(a / b)
+        if isinstance(a, float) or isinstance(b, float)
+        else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    ),
+    "my_mod": lambda a, b: math.fmod(a, b),
+    "my_xor": lambda a, b: int(a) ^ int(b),
+    "my_date": _as_date,
+    "my_datetime": _as_datetime,
+    "my_time": _as_time,
+    "my_part": _part,
+    "my_week": _week,
+    "my_date_format": lambda v, p: date_format(v, str(p)),
+    "my_str_to_date": _str_to_date_value,
+    "my_date_add": _date_add,
+    "my_datediff": lambda a, b: (moment(a).date() - moment(b).date()).days,  # type: ignore[union-attr]
+    "my_timestampdiff": _timestampdiff,
+    "my_last_day": _last_day,
+    "my_makedate": lambda y, d: (
+        f"{dt.date(int(y), 1, 1) + dt.timedelta(days=int(d) - 1):%Y-%m-%d}" if d > 0 else None
+    ),
+    "my_to_days": lambda v: moment(v).toordinal() + 365,  # type: ignore[union-attr]
+    "my_unix_timestamp": _unix_timestamp,
+    "my_from_unixtime": _from_unixtime,
+}
+
+
+def _strip(text: str, what: str, left: bool, right: bool) -> str:
+    if not what:
+        return text
+    while left and text.startswith(what):
+        text = text[len(what) :]
+    while right and text.endswith(what):
+        text = text[: -len(what)]
+    return text

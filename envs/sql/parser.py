@@ -1,0 +1,1246 @@
+"""MySQL's SELECT language (and the few other statements an agent needs) as a syntax tree.
+
+The grammar follows the MySQL 8.0 manual, chapters 11 and 15. A statement that does not parse raises
+`SyntaxFault` at the first token that cannot go on, which is the one that MySQL's own message quotes.
+"""
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+
+# Words that cannot be a bare identifier (MySQL 8.0 manual, 11.3), lower case.
+RESERVED = frozenset(
+    """accessible add all alter analyze and as asc asensitive before between bigint binary blob both by call cascade
+    case change char character check collate column condition constraint continue convert create cross cube cume_dist
+    current_date current_time current_timestamp current_user cursor database databases day_hour day_microsecond
+    day_minute day_second dec decimal declare default delayed delete dense_rank desc describe deterministic distinct
+    distinctrow div double drop dual each else elseif empty enclosed escaped except exists exit explain false fetch
+    first_value float float4 float8 for force foreign from fulltext function generated get grant group grouping groups
+    having high_priority hour_microsecond hour_minute hour_second if ignore in index infile inner inout insensitive
+    insert int int1 int2 int3 int4 int8 integer intersect interval into io_after_gtids io_before_gtids is iterate join
+    json_table key keys kill lag last_value lateral lead leading leave left like limit linear lines load localtime
+    localtimestamp lock long longblob longtext loop low_priority master_bind match maxvalue mediumblob mediumint
+    mediumtext middleint minute_microsecond minute_second mod modifies natural not no_write_to_binlog nth_value ntile
+    null numeric of on optimize optimizer_costs option optionally or order out outer outfile over partition
+    percent_rank precision primary procedure purge range rank read reads read_write real recursive references regexp
+    release rename repeat replace require resignal restrict return revoke right rlike row row_number rows schema
+    schemas second_microsecond select sensitive separator set show signal smallint spatial specific sql sqlexception
+    sqlstate sqlwarning sql_big_result sql_calc_found_rows sql_small_result ssl starting stored straight_join system
+    table terminated then tinyblob tinyint tinytext to trailing trigger true undo union unique unlock unsigned update
+    usage use using utc_date utc_time utc_timestamp values varbinary varchar varcharacter varying virtual when where
+    while window with write xor year_month zerofill""".split()
+)
+_RESERVED_FUNCTIONS = frozenset(
+    """if left right replace mod repeat insert char convert values database schema interval
+    current_date current_time current_timestamp localtime localtimestamp utc_date utc_time utc_timestamp current_user
+    row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
+    grouping""".split()
+)
+WINDOW_ONLY = frozenset(
+    "row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value".split()
+)
+# Names that are a function only where "(" follows at once (MySQL 8.0 manual, 11.2.5).
+_TIGHT = frozenset(
+    """bit_and bit_or bit_xor cast count curdate curtime date_add date_sub extract group_concat max mid min now
+    position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
+    variance var_pop var_samp""".split()
+)
+_UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
+
+
+class SyntaxFault(Exception):
+    """A statement that MySQL's grammar does not admit; `near` is the rest of the text from the bad token."""
+
+    def __init__(self, near: str, line: int) -> None:
+        super().__init__(near)
+        self.near = near
+        self.line = line
+
+
+class Fault(Exception):
+    """A statement that MySQL refuses; the message is MySQL's own."""
+
+
+class Token(NamedTuple):
+    """A piece of the statement."""
+
+    kind: str
+    """word, quoted, string, int, dec, float, hex, op, variable, end."""
+    text: str
+    """Its value: names and strings without their quotes; words as written."""
+    start: int
+    stop: int
+
+
+_SPACE = re.compile(r"(?:\s+|#[^\n]*|--(?=\s|$)[^\n]*|/\*(?![!+]).*?\*/|/\*\+.*?\*/)+", re.S)
+_NUMBER = re.compile(
+    r"0x[0-9a-fA-F]+(?![\w$])|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)|\d+\.\d*|\.\d+|\d+(?![\w$])"
+)
+_WORD = re.compile(r"[\w$\u0080-\uffff]+")
+_OPERATOR = re.compile(r"<=>|<<|>>|<=|>=|<>|!=|\|\||&&|:=|->>|->|[-+*/%=<>!~^&|(),.;@?:{}\[\]]")
+_ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
+_ESCAPE = re.compile(r"\\(.)", re.S)
+_STRING = {
+    "'": re.compile(r"'((?:[^'\\]|\\.|'')*)'", re.S),
+    '"': re.compile(r'"((?:[^"\\]|\\.|"")*)"', re.S),
+}
+
+
+def tokens(text: str) -> list[Token]:
+    """The pieces of a statement; text that is no piece becomes an `op` that no grammar rule takes."""
+    out: list[Token] = []
+    at, end = 0, len(text)
+    while at < end:
+        if match := _SPACE.match(text, at):
+            at = match.end()
+            continue
+        char = text[at]
+        if char in "'\"":
+            match = _STRING[char].match(text, at)
+            if match is None:
+                out.append(Token("bad", char, at, end))
+                break
+            body = match[1].replace(char * 2, char)
+            if "\\" in body:
+                body = _ESCAPE.sub(lambda m: _ESCAPES.get(m[1], m[1]), body)
+            out.append(Token("string", body, at, match.end()))
+        elif char == "`":
+            close = text.find("`", at + 1)
+            if close < 0:
+                out.append(Token("bad", char, at, end))
+                break
+            match = None
+            out.append(Token("quoted", text[at + 1 : close], at, close + 1))
+            at = close + 1
+            continue
+        elif (match := _NUMBER.match(text, at)) and not (
+            char == "." and out and out[-1].stop == at and out[-1].kind in ("word", "quoted")
+        ):
+            body = match[0]
+            kind = (
+                "hex"
+                if body[:2] == "0x"
+                else "float"
+                if "e" in body.lower()
+                else "dec"
+                if "." in body
+                else "int"
+            )
+            out.append(Token(kind, body, at, match.end()))
+        elif match := _WORD.match(text, at):
+            out.append(Token("word", match[0], at, match.end()))
+        elif text.startswith("@@", at) and (match := re.compile(r"@@[\w.]+").match(text, at)):
+            out.append(Token("variable", match[0], at, match.end()))
+        elif match := _OPERATOR.match(text, at):
+            out.append(Token("op", match[0], at, match.end()))
+        else:
+            out.append(Token("bad", char, at, at + 1))
+            at += 1
+            continue
+        at = match.end()
+    out.append(Token("end", "", end, end))
+    return out
+
+
+# Expressions.
+
+
+@dataclass(frozen=True)
+class Lit:
+    """A constant; `kind` is int, dec, double, str, null or a temporal type's name."""
+
+    value: Any
+    kind: str
+
+
+@dataclass(frozen=True)
+class Col:
+    """A column, as written: qualified or not."""
+
+    name: str
+    table: str | None = None
+    db: str | None = None
+
+    @property
+    def written(self) -> str:
+        """As MySQL quotes it in messages."""
+        return ".".join(part for part in (self.db, self.table, self.name) if part)
+
+
+@dataclass(frozen=True)
+class Star:
+    """`*` or `t.*`."""
+
+    table: str | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """An OVER clause."""
+
+    partition: tuple[Any, ...]
+    order: tuple[tuple[Any, bool], ...]
+    frame: str
+
+
+@dataclass(frozen=True)
+class Func:
+    """A call; the name is lower case."""
+
+    name: str
+    args: tuple[Any, ...]
+    distinct: bool = False
+    order: tuple[tuple[Any, bool], ...] = ()
+    separator: str = ","
+    over: Window | None = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator and its operands; `name` is upper case (`NOT`, `NEG`, `=`, `AND`, ...)."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class In:
+    """`e [NOT] IN (...)`; `items` is a tuple of expressions or a query."""
+
+    value: Any
+    items: Any
+    negated: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """CASE with or without an operand."""
+
+    operand: Any
+    whens: tuple[tuple[Any, Any], ...]
+    default: Any
+
+
+@dataclass(frozen=True)
+class Cast:
+    """CAST(e AS type); `to` is char, signed, unsigned, decimal, double, float, date, datetime, time, year, binary."""
+
+    value: Any
+    to: str
+    scale: int | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """INTERVAL n unit: only as an operand of date arithmetic."""
+
+    value: Any
+    unit: str
+
+
+@dataclass(frozen=True)
+class Sub:
+    """A subquery as an expression; `kind` is scalar, exists, any or all."""
+
+    query: Any
+    kind: str = "scalar"
+
+
+@dataclass(frozen=True)
+class Row:
+    """(a, b, ...)"""
+
+    items: tuple[Any, ...]
+
+
+# Queries.
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in FROM."""
+
+    name: str
+    alias: str | None
+    db: str | None = None
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A subquery in FROM."""
+
+    query: Any
+    alias: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Join:
+    """`kind` is inner, left or right (a cross join is an inner one without a condition)."""
+
+    kind: str
+    left: Any
+    right: Any
+    on: Any = None
+    using: tuple[str, ...] | None = None
+    natural: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """One element of a select list."""
+
+    expr: Any
+    alias: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Select:
+    """One SELECT; `order` holds (expression, descending)."""
+
+    items: tuple[Item, ...]
+    source: Any = None
+    where: Any = None
+    group: tuple[Any, ...] = ()
+    rollup: bool = False
+    having: Any = None
+    order: tuple[tuple[Any, bool], ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    distinct: bool = False
+    ctes: tuple[Cte, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cte:
+    """WITH name (columns) AS (query)."""
+
+    name: str
+    columns: tuple[str, ...]
+    query: Any
+    recursive: bool
+
+
+@dataclass(frozen=True)
+class Union:
+    """`parts` joined by `ops` (UNION, UNION ALL, INTERSECT, EXCEPT), left to right."""
+
+    parts: tuple[Any, ...]
+    ops: tuple[str, ...]
+    order: tuple[tuple[Any, bool], ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    ctes: tuple[Cte, ...] = ()
+
+
+# Other statements.
+
+
+@dataclass(frozen=True)
+class Show:
+    """SHOW what [FROM name] [LIKE pattern]; DESCRIBE too."""
+
+    what: str
+    name: str | None = None
+    db: str | None = None
+    like: str | None = None
+    full: bool = False
+    where: Any = None
+
+
+@dataclass(frozen=True)
+class Explain:
+    """EXPLAIN of a query."""
+
+    query: Any
+
+
+@dataclass(frozen=True)
+class Use:
+    """USE db."""
+
+    db: str
+
+
+@dataclass(frozen=True)
+class Other:
+    """A statement that is not read further: INSERT, CREATE, SET, ...; `verb` is lower case."""
+
+    verb: str
+    text: str
+    words: tuple[str, ...] = field(default=())
+
+
+def parse(text: str, lenient: bool = False) -> Any:
+    """The tree of the one statement in `text`.
+
+    With `lenient`, three things pass that other systems admit: a reserved word as a table's name, a
+    derived table without an alias, and a space between an aggregate's name and its parenthesis.
+
+    Raises:
+        SyntaxFault: it is not MySQL.
+        Fault: it is more than one statement, or empty.
+    """
+    return _Parser(text, lenient).statement()
+
+
+class _Parser:
+    def __init__(self, text: str, lenient: bool) -> None:
+        self.text = text
+        self.lenient = lenient
+        self.tokens = tokens(text)
+        self.at = 0
+        self.depth = 0
+
+    # Reading tokens.
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
+
+    def fail(self) -> NoReturn:
+        start = self.token.start
+        raise SyntaxFault(self.text[start : start + 80], self.text.count("\n", 0, start) + 1)
+
+    def is_word(self, *words: str) -> bool:
+        token = self.tokens[self.at]
+        return token.kind == "word" and token.text.lower() in words
+
+    def word(self, *words: str) -> str | None:
+        token = self.tokens[self.at]
+        if token.kind == "word" and (low := token.text.lower()) in words:
+            self.at += 1
+            return low
+        return None
+
+    def need(self, *words: str) -> str:
+        return self.word(*words) or self.fail()
+
+    def is_op(self, *ops: str) -> bool:
+        token = self.tokens[self.at]
+        return token.kind == "op" and token.text in ops
+
+    def op(self, *ops: str) -> str | None:
+        token = self.tokens[self.at]
+        if token.kind == "op" and token.text in ops:
+            self.at += 1
+            return token.text
+        return None
+
+    def need_op(self, *ops: str) -> str:
+        return self.op(*ops) or self.fail()
+
+    def is_name(self) -> bool:
+        token = self.tokens[self.at]
+        return token.kind == "quoted" or (token.kind == "word" and token.text.lower() not in RESERVED)
+
+    def name(self, after_dot: bool = False) -> str:
+        token = self.tokens[self.at]
+        if not self.is_name() and not (after_dot and token.kind == "word"):
+            self.fail()
+        self.at += 1
+        return token.text
+
+    def integer(self) -> int:
+        if self.token.kind != "int":
+            self.fail()
+        self.at += 1
+        return int(self.tokens[self.at - 1].text)
+
+    def string(self) -> str:
+        if self.token.kind != "string":
+            self.fail()
+        self.at += 1
+        return self.tokens[self.at - 1].text
+
+    # Statements.
+
+    def statement(self) -> Any:
+        if self.token.kind == "end" or (self.is_op(";") and len(self.tokens) == 2):
+            raise Fault("Query was empty")
+        tree = self.one()
+        if self.op(";"):
+            if self.token.kind != "end" and not self.is_op(";"):
+                raise Fault("Use multi=True when executing multiple statements")
+        elif self.token.kind != "end":
+            self.fail()
+        return tree
+
+    def one(self) -> Any:
+        if self.is_word("select", "with", "values") or self.is_op("("):
+            return self.query()
+        start = self.token.start
+        if self.word("show"):
+            return self.show()
+        if self.word("desc", "describe", "explain"):
+            if self.is_word(
+                "select", "with", "insert", "update", "delete", "replace", "analyze", "format"
+            ) or self.is_op("("):
+                self.word("analyze")
+                if self.word("format"):
+                    self.need_op("=")
+                    self.at += 1
+                return Explain(self.query())
+            first = self.name()
+            second = self.name(True) if self.op(".") else None
+            table, db = (second, first) if second else (first, None)
+            like = None
+            if self.token.kind in ("string", "word", "quoted"):
+                like = self.string() if self.token.kind == "string" else self.name()
+            return Show("columns", table, db, like)
+        if self.word("use"):
+            return Use(self.name())
+        if self.is_word(
+            "insert", "update", "delete", "replace", "create", "alter", "drop", "truncate", "rename", "set", "start",
+            "begin", "commit", "rollback", "savepoint", "lock", "unlock", "grant", "revoke", "flush", "analyze",
+            "optimize", "check", "kill", "load", "call", "do", "handler", "import", "prepare", "execute", "deallocate",
+        ):  # fmt: skip
+            verb = self.token.text.lower()
+            words = []
+            while self.token.kind != "end" and not self.is_op(";"):
+                if self.token.kind == "bad":
+                    self.fail()
+                words.append(self.token.text.lower())
+                self.at += 1
+            if len(words) < 2 and verb not in ("begin", "commit", "rollback"):
+                self.fail()
+            return Other(verb, self.text[start : self.token.start], tuple(words))
+        self.fail()
+
+    def show(self) -> Show:
+        full = bool(self.word("full"))
+        self.word("extended")
+        if self.word("tables"):
+            db = self.name() if self.word("from", "in") else None
+            return Show("tables", None, db, *self.pattern(full))
+        if not full and self.word("databases", "schemas"):
+            return Show("databases", None, None, *self.pattern(full))
+        if self.word("columns", "fields"):
+            return self.of_table("columns", full)
+        if not full and self.word("index", "indexes", "keys"):
+            return self.of_table("index", full)
+        if not full and self.word("create"):
+            what = self.need("table", "view", "database", "schema")
+            first = self.name()
+            second = self.name(True) if self.op(".") else None
+            return Show(f"create {what}", second or first, first if second else None)
+        if not full and self.word("global", "session"):
+            return Show(self.need("variables", "status"), None, None, *self.pattern(full))
+        if word := self.word(
+            "variables",
+            "status",
+            "engines",
+            "warnings",
+            "errors",
+            "processlist",
+            "privileges",
+            "grants",
+            "collation",
+        ):
+            if word == "grants" and self.word("for"):
+                while self.token.kind != "end" and not self.is_op(";"):
+                    self.at += 1
+            return Show(word, None, None, *self.pattern(full))
+        if self.word("table"):
+            self.need("status")
+            db = self.name() if self.word("from", "in") else None
+            return Show("table status", None, db, *self.pattern(full))
+        self.fail()
+
+    def of_table(self, what: str, full: bool) -> Show:
+        self.need("from", "in")
+        first = self.name()
+        second = self.name(True) if self.op(".") else None
+        table, db = (second, first) if second else (first, None)
+        if self.word("from", "in"):
+            db = self.name()
+        return Show(what, table, db, *self.pattern(full))
+
+    def pattern(self, full: bool) -> tuple[str | None, bool, Any]:
+        if self.word("like"):
+            return self.string(), full, None
+        if self.word("where"):
+            return None, full, self.expr()
+        return None, full, None
+
+    # Queries.
+
+    def query(self) -> Any:
+        self.depth += 1
+        if self.depth > 60:
+            raise Fault("Too high level of nesting for select")
+        ctes: list[Cte] = []
+        if self.word("with"):
+            recursive = bool(self.word("recursive"))
+            while True:
+                name = self.name()
+                columns = self.names() if self.is_op("(") else ()
+                self.need("as")
+                self.need_op("(")
+                ctes.append(Cte(name, columns, self.query(), recursive))
+                self.need_op(")")
+                if not self.op(","):
+                    break
+        parts, ops = [self.term()], []
+        while word := self.word("union", "intersect", "except"):
+            kind = "" if self.word("distinct") else self.word("all") or ""
+            last = parts[-1]
+            if not self.parenthesised and isinstance(last, Select) and (last.order or last.limit is not None):
+                self.at -= 1 + bool(kind)
+                self.fail()
+            ops.append(f"{word} {kind}".strip().upper())
+            parts.append(self.term())
+        self.depth -= 1
+        if not ops:
+            tree = parts[0]
+            if self.parenthesised:
+                order, (limit, offset) = self.order(), self.limit()
+                if order or limit is not None:
+                    tree = Union((tree,), (), order, limit, offset)
+            return _replaced(tree, ctes=tuple(ctes)) if ctes else tree
+        last = parts[-1]
+        order, limit, offset = (), None, 0
+        if self.parenthesised:
+            order, (limit, offset) = self.order(), self.limit()
+        elif isinstance(last, Select):
+            order, limit, offset = last.order, last.limit, last.offset
+            parts[-1] = _replaced(last, order=(), limit=None, offset=0)
+        return Union(tuple(parts), tuple(ops), order, limit, offset, tuple(ctes))
+
+    parenthesised = False
+
+    def term(self) -> Any:
+        if self.op("("):
+            tree = self.query()
+            self.need_op(")")
+            self.parenthesised = True
+            return tree
+        tree = self.select()
+        self.parenthesised = False
+        return tree
+
+    def select(self) -> Select:
+        self.need("select")
+        distinct = False
+        while word := self.word(
+            "distinct",
+            "distinctrow",
+            "all",
+            "sql_calc_found_rows",
+            "straight_join",
+            "sql_no_cache",
+            "high_priority",
+        ):
+            distinct |= word.startswith("distinct")
+        items = [self.item(True)]
+        while self.op(","):
+            items.append(self.item(False))
+        source = where = having = None
+        group: list[Any] = []
+        rollup = False
+        if self.word("from"):
+            source = None if self.word("dual") else self.tables()
+            if self.word("where"):
+                where = self.expr()
+            if self.word("group"):
+                self.need("by")
+                group.append(self.ordered()[0])
+                while self.op(","):
+                    group.append(self.ordered()[0])
+                if self.word("with"):
+                    self.need("rollup")
+                    rollup = True
+            if self.word("having"):
+                having = self.expr()
+            if self.word("window"):
+                self.fail()
+        elif self.word("where"):
+            where = self.expr()
+            if self.word("having"):
+                having = self.expr()
+        order = self.order()
+        limit, offset = self.limit()
+        if self.word("for"):
+            self.need("update", "share")
+        elif self.word("lock"):
+            for word in ("in", "share", "mode"):
+                self.need(word)
+        return Select(
+            tuple(items), source, where, tuple(group), rollup, having, order, limit, offset, distinct
+        )
+
+    def item(self, first: bool) -> Item:
+        start = self.token.start
+        if first and self.op("*"):
+            return Item(Star(), None, "*")
+        here = self.at
+        if self.is_name():
+            name = self.name()
+            if self.op("."):
+                if self.op("*"):
+                    return Item(Star(name), None, f"{name}.*")
+                if (
+                    self.is_name()
+                    and self.tokens[self.at + 1].text == "."
+                    and self.tokens[self.at + 2].text == "*"
+                ):
+                    self.at += 3
+                    return Item(Star(self.tokens[self.at - 3].text), None, "*")
+        self.at = here
+        expr = self.expr()
+        text = self.text[start : self.tokens[self.at - 1].stop]
+        alias = None
+        if self.word("as"):
+            alias = self.string() if self.token.kind == "string" else self.name()
+        elif self.token.kind == "string":
+            alias = self.string()
+        elif self.is_name():
+            alias = self.name()
+        return Item(expr, alias, text)
+
+    def ordered(self) -> tuple[Any, bool]:
+        expr = self.expr()
+        return expr, self.word("asc", "desc") == "desc"
+
+    def order(self) -> tuple[tuple[Any, bool], ...]:
+        if not self.word("order"):
+            return ()
+        self.need("by")
+        keys = [self.ordered()]
+        while self.op(","):
+            keys.append(self.ordered())
+        return tuple(keys)
+
+    def limit(self) -> tuple[int | None, int]:
+        if not self.word("limit"):
+            return None, 0
+        first = self.integer()
+        if self.op(","):
+            return self.integer(), first
+        return first, self.integer() if self.word("offset") else 0
+
+    def names(self) -> tuple[str, ...]:
+        self.need_op("(")
+        names = [self.name()]
+        while self.op(","):
+            names.append(self.name())
+        self.need_op(")")
+        return tuple(names)
+
+    def tables(self) -> Any:
+        tree = self.joined()
+        while self.op(","):
+            tree = Join("inner", tree, self.joined())
+        return tree
+
+    def joined(self) -> Any:
+        tree = self.factor()
+        while True:
+            natural = bool(self.word("natural"))
+            if word := self.word("left", "right"):
+                self.word("outer")
+                self.need("join")
+                kind = word
+            elif self.word("straight_join"):
+                kind = "inner"
+            elif word := self.word("inner", "cross"):
+                self.need("join")
+                kind = "inner"
+            elif self.word("join"):
+                kind = "inner"
+            elif natural:
+                self.fail()
+            else:
+                return tree
+            right = self.factor()
+            # `a JOIN b JOIN c ON x ON y` nests to the right.
+            while kind == "inner" and not natural and not self.is_word("on", "using") and self.nested():
+                self.need("inner", "join") == "inner" and self.need("join")
+                inner = self.factor()
+                self.need("on")
+                right = Join("inner", right, inner, self.expr())
+            if natural:
+                tree = Join(kind, tree, right, natural=True)
+            elif self.word("on"):
+                tree = Join(kind, tree, right, self.expr())
+            elif self.word("using"):
+                tree = Join(kind, tree, right, using=self.names())
+            elif kind != "inner":
+                self.fail()
+            else:
+                tree = Join(kind, tree, right)
+
+    def nested(self) -> bool:
+        """Whether two ON clauses follow the joins from here, before any other clause."""
+        if not self.is_word("join", "inner"):
+            return False
+        joins = ons = depth = 0
+        for token in self.tokens[self.at :]:
+            low = token.text.lower() if token.kind == "word" else token.text
+            depth += (low == "(") - (low == ")") if token.kind == "op" else 0
+            if (
+                depth < 0
+                or token.kind == "end"
+                or (
+                    depth == 0
+                    and low in ("where", "group", "order", "limit", "having", "union", "left", "right", ",")
+                )
+            ):
+                break
+            if depth == 0 and token.kind == "word":
+                joins += low == "join"
+                ons += low in ("on", "using")
+                if ons > joins:
+                    return True
+        return False
+
+    def factor(self) -> Any:
+        if self.op("("):
+            if self.is_word("select", "with") or (
+                self.is_op("(") and self.tokens[self.at + 1].text.lower() == "select"
+            ):
+                query = self.query()
+                self.need_op(")")
+                self.word("as")
+                if self.lenient and not self.is_name():
+                    return Derived(query, f"derived {self.at}")
+                if not self.is_name():
+                    if self.token.kind == "end" or self.is_op(")", ","):
+                        raise Fault("Every derived table must have its own alias")
+                    if self.is_word(
+                        "where", "group", "order", "limit", "join", "inner", "left", "on", "having", "union"
+                    ):
+                        raise Fault("Every derived table must have its own alias")
+                alias = self.name()
+                return Derived(query, alias, self.names() if self.is_op("(") else ())
+            tree = self.tables()
+            self.need_op(")")
+            return tree
+        if self.word("lateral"):
+            self.fail()
+        first = self.name(after_dot=self.lenient)
+        second = self.name(True) if self.op(".") else None
+        other: str | None = None
+        if self.word("as"):
+            other = self.string() if self.token.kind == "string" else self.name()
+        elif self.is_name():
+            other = self.name()
+        while self.word("use", "force", "ignore"):
+            self.need("index", "key")
+            self.names()
+        return Table(second, other, first) if second else Table(first, other)
+
+    # Expressions, loosest first.
+
+    def expr(self) -> Any:
+        self.depth += 1
+        if self.depth > 200:
+            raise Fault("Thread stack overrun")
+        parts = [self.xor()]
+        while self.word("or") or self.op("||"):
+            parts.append(self.xor())
+        self.depth -= 1
+        return parts[0] if len(parts) == 1 else Op("OR", tuple(parts))
+
+    def xor(self) -> Any:
+        left = self.conjunction()
+        while self.word("xor"):
+            left = Op("XOR", (left, self.conjunction()))
+        return left
+
+    def conjunction(self) -> Any:
+        parts = [self.negation()]
+        while self.word("and") or self.op("&&"):
+            parts.append(self.negation())
+        return parts[0] if len(parts) == 1 else Op("AND", tuple(parts))
+
+    def negation(self) -> Any:
+        if self.word("not"):
+            self.depth += 1
+            if self.depth > 200:
+                raise Fault("Thread stack overrun")
+            inner = self.negation()
+            self.depth -= 1
+            return Op("NOT", (inner,))
+        return self.comparison()
+
+    def comparison(self) -> Any:
+        left = self.predicate()
+        while True:
+            if op := self.op("=", "<=>", ">=", ">", "<=", "<", "<>", "!="):
+                op = "<>" if op == "!=" else op
+                if quantifier := self.word("any", "some", "all"):
+                    self.need_op("(")
+                    sub = Sub(self.query(), "all" if quantifier == "all" else "any")
+                    self.need_op(")")
+                    left = Op(op, (left, sub))
+                else:
+                    left = Op(op, (left, self.predicate()))
+            elif self.word("is"):
+                negated = bool(self.word("not"))
+                what = self.need("null", "true", "false", "unknown")
+                left = Op("IS " + ("NULL" if what == "unknown" else what.upper()), (left,))
+                if negated:
+                    left = Op("NOT", (left,))
+            else:
+                return left
+
+    def predicate(self) -> Any:
+        left = self.bits()
+        negated = bool(self.word("not"))
+        if self.word("in"):
+            self.need_op("(")
+            items = self.query() if self.is_word("select", "with") or self.deep_select() else self.list()
+            self.need_op(")")
+            return In(left, items, negated)
+        if self.word("between"):
+            low = self.bits()
+            self.need("and")
+            tree: Any = Op("BETWEEN", (left, low, self.predicate()))
+        elif self.word("like"):
+            pattern = self.unary()
+            tree = Op("LIKE", (left, pattern, self.unary()) if self.word("escape") else (left, pattern))
+        elif self.word("regexp", "rlike"):
+            tree = Op("REGEXP", (left, self.bits()))
+        elif self.is_word("sounds"):
+            self.at += 1
+            self.need("like")
+            tree = Op("=", (Func("soundex", (left,)), Func("soundex", (self.bits(),))))
+        elif negated:
+            self.fail()
+        else:
+            return left
+        return Op("NOT", (tree,)) if negated else tree
+
+    def deep_select(self) -> bool:
+        at = self.at
+        while self.tokens[at].kind == "op" and self.tokens[at].text == "(":
+            at += 1
+        return at > self.at and self.tokens[at].text.lower() == "select" and self._closes_in_union(at)
+
+    def _closes_in_union(self, at: int) -> bool:
+        # `((SELECT ...))` and `((SELECT ...) UNION ...)` are queries; `((SELECT ...) + 1)` is not.
+        depth = 1
+        while depth and self.tokens[at].kind != "end":
+            text = self.tokens[at].text if self.tokens[at].kind == "op" else ""
+            depth += (text == "(") - (text == ")")
+            at += 1
+        after = self.tokens[at]
+        return after.text.lower() in (")", "union", "order", "limit", "intersect", "except")
+
+    def list(self) -> tuple[Any, ...]:
+        items = [self.expr()]
+        while self.op(","):
+            items.append(self.expr())
+        return tuple(items)
+
+    def _left(self, ops: tuple[str, ...], words: tuple[str, ...], inner: Any) -> Any:
+        left = inner()
+        while op := self.op(*ops) or self.word(*words):
+            left = Op("%" if op == "mod" else op.upper(), (left, inner()))
+        return left
+
+    def bits(self) -> Any:
+        return self._left(
+            ("|",), (), lambda: self._left(("&",), (), lambda: self._left(("<<", ">>"), (), self.sum))
+        )
+
+    def sum(self) -> Any:
+        left = self.product()
+        while op := self.op("+", "-"):
+            if self.word("interval"):
+                left = Func("date_add" if op == "+" else "date_sub", (left, self.interval()))
+            else:
+                left = Op(op, (left, self.product()))
+        return left
+
+    def product(self) -> Any:
+        return self._left(("*", "/", "%"), ("div", "mod"), lambda: self._left(("^",), (), self.unary))
+
+    def unary(self) -> Any:
+        if op := self.op("-", "+", "~", "!"):
+            self.depth += 1
+            if self.depth > 200:
+                raise Fault("Thread stack overrun")
+            inner = self.unary()
+            self.depth -= 1
+            if op == "-" and isinstance(inner, Lit) and inner.kind in ("int", "dec", "double"):
+                return Lit(
+                    f"-{inner.value}" if not str(inner.value).startswith("-") else str(inner.value)[1:],
+                    inner.kind,
+                )
+            return inner if op == "+" else Op({"-": "NEG", "~": "BITNOT", "!": "NOT"}[op], (inner,))
+        if self.word("binary"):
+            return Func("binary", (self.unary(),))
+        expr = self.primary()
+        while self.word("collate"):
+            self.name()
+        return expr
+
+    def interval(self) -> Interval:
+        value = self.expr()
+        if self.token.kind == "word" and self.token.text.lower() in _UNITS:
+            self.at += 1
+            return Interval(value, self.tokens[self.at - 1].text.lower())
+        self.fail()
+
+    def primary(self) -> Any:
+        token = self.token
+        kind = token.kind
+        if kind == "string":
+            self.at += 1
+            text = token.text
+            while self.token.kind == "string":  # adjacent strings are one
+                text += self.string()
+            return Lit(text, "str")
+        if kind in ("int", "dec", "float"):
+            self.at += 1
+            if kind == "int" and int(token.text) >= 1 << 64:
+                return Lit(token.text, "dec")
+            return Lit(token.text, "double" if kind == "float" else kind)
+        if kind == "hex":
+            self.at += 1
+            return Lit(str(int(token.text, 16)), "int")
+        if kind == "variable":
+            self.at += 1
+            return Func("@@", (Lit(token.text[2:].lower(), "str"),))
+        if self.op("("):
+            if self.is_word("select", "with") or self.deep_select():
+                query = self.query()
+                self.need_op(")")
+                return Sub(query)
+            items = self.list()
+            self.need_op(")")
+            return items[0] if len(items) == 1 else Row(items)
+        if kind == "op" and token.text == "@":
+            self.at += 1
+            name = self.name(True)
+            if self.op(":="):
+                self.expr()
+            return Func("@", (Lit(name.lower(), "str"),))
+        if kind == "word":
+            low = token.text.lower()
+            after = self.tokens[self.at + 1]
+            call = after.kind == "op" and after.text == "("
+            if low == "null":
+                self.at += 1
+                return Lit(None, "null")
+            if low in ("true", "false"):
+                self.at += 1
+                return Lit(str(int(low == "true")), "int")
+            if low == "case":
+                return self.case()
+            if low == "exists":
+                self.at += 1
+                self.need_op("(")
+                query = self.query()
+                self.need_op(")")
+                return Sub(query, "exists")
+            if low in ("date", "time", "timestamp") and after.kind == "string":
+                self.at += 2
+                return Lit(after.text, "datetime" if low == "timestamp" else low)
+            if low in ("cast", "convert") and call:
+                return self.cast(low)
+            if low == "row" and call:
+                self.at += 2
+                items = self.list()
+                self.need_op(")")
+                return Row(items)
+            if low == "interval" and not call:
+                self.at += 1
+                interval = self.interval()
+                self.need_op("+")
+                return Func("date_add", (self.product(), interval))
+            if low in (
+                "current_date",
+                "current_time",
+                "current_timestamp",
+                "localtime",
+                "localtimestamp",
+                "utc_date",
+                "utc_timestamp",
+            ):
+                self.at += 1
+                if self.op("("):
+                    if not self.is_op(")"):
+                        self.integer()
+                    self.need_op(")")
+                return Func(
+                    {"current_date": "curdate", "utc_date": "curdate", "current_time": "curtime"}.get(
+                        low, "now"
+                    ),
+                    (),
+                )
+            if low in _RESERVED_FUNCTIONS and low != "interval":
+                self.at += 1
+                if not call:
+                    self.fail()
+                return self.call(low)
+            if (
+                call
+                and low not in RESERVED
+                and (low not in _TIGHT or after.start == token.stop or self.lenient)
+            ):
+                self.at += 1
+                return self.call(low)
+        if self.is_name():
+            first = self.name()
+            if not self.op("."):
+                return Col(first)
+            second = self.name(True)
+            if not self.op("."):
+                return Col(second, first)
+            return Col(self.name(True), second, first)
+        self.fail()
+
+    def case(self) -> Case:
+        self.need("case")
+        operand = None if self.is_word("when") else self.expr()
+        whens = []
+        self.is_word("when") or self.fail()
+        while self.word("when"):
+            condition = self.expr()
+            self.need("then")
+            whens.append((condition, self.expr()))
+        default = self.expr() if self.word("else") else None
+        self.need("end")
+        return Case(operand, tuple(whens), default)
+
+    def cast(self, low: str) -> Any:
+        self.at += 2
+        value = self.expr()
+        if low == "convert" and self.word("using"):
+            self.name()
+            self.need_op(")")
+            return value
+        self.need("as") if low == "cast" else self.need_op(",")
+        if not self.is_word(
+            "char",
+            "signed",
+            "unsigned",
+            "decimal",
+            "dec",
+            "double",
+            "float",
+            "real",
+            "date",
+            "datetime",
+            "time",
+            "year",
+            "binary",
+            "nchar",
+            "json",
+        ):
+            self.fail()
+        to = self.token.text.lower()
+        self.at += 1
+        self.word("integer", "int", "precision")
+        scale = 0 if to in ("decimal", "dec") else None
+        if self.op("("):
+            scale = self.integer() if to not in ("decimal", "dec") else (self.integer(), 0)[1]
+            if self.op(","):
+                scale = self.integer()
+            self.need_op(")")
+        if to in ("char", "nchar") and self.word("character"):
+            self.need("set")
+            self.name()
+        self.need_op(")")
+        to = {"dec": "decimal", "real": "double", "nchar": "char"}.get(to, to)
+        return Cast(value, to, scale)
+
+    def call(self, name: str) -> Any:
+        self.need_op("(")
+        if name in ("date_add", "date_sub", "adddate", "subdate"):
+            value = self.expr()
+            self.need_op(",")
+            amount: Any = self.interval() if self.word("interval") else Interval(self.expr(), "day")
+            self.need_op(")")
+            return Func("date_add" if "add" in name else "date_sub", (value, amount))
+        if name == "extract":
+            unit = self.need(*_UNITS)
+            self.need("from")
+            value = self.expr()
+            self.need_op(")")
+            return Func(unit, (value,))
+        if name == "trim":
+            side = self.word("both", "leading", "trailing")
+            what = None
+            if side is None or not self.is_word("from"):
+                what = self.expr()
+            if self.word("from"):
+                value = self.expr()
+            elif what is None or side is not None:
+                self.fail()
+            else:
+                value, what = what, None
+            self.need_op(")")
+            return Func(
+                {"leading": "ltrim", "trailing": "rtrim"}.get(side or "", "trim"),
+                (value, what) if what else (value,),
+            )
+        if name == "position":
+            what = self.bits()
+            self.need("in")
+            value = self.expr()
+            self.need_op(")")
+            return Func("locate", (what, value))
+        if name in ("timestampdiff", "timestampadd"):
+            unit = self.need(*_UNITS)
+            self.need_op(",")
+            items = self.list()
+            self.need_op(")")
+            return Func(name, (Lit(unit, "str"), *items))
+        if name in ("substring", "substr", "mid"):
+            parts = [self.expr()]
+            while self.op(",") or self.word("from", "for"):
+                parts.append(self.expr())
+            self.need_op(")")
+            return Func("substring", tuple(parts))
+        distinct = False
+        args: tuple[Any, ...] = ()
+        aggregate = name in ("count", "sum", "avg", "min", "max", "group_concat", "std", "stddev", "variance")
+        order: tuple[tuple[Any, bool], ...] = ()
+        separator = ","
+        if aggregate and self.word("distinct"):
+            distinct = True
+        if name == "count" and not distinct and self.op("*"):
+            args = (Star(),)
+        elif not self.is_op(")"):
+            args = self.list()
+            if name == "group_concat":
+                order = self.order()
+                if self.word("separator"):
+                    separator = self.string()
+        elif aggregate:
+            self.fail()
+        if aggregate and name not in ("count", "group_concat") and len(args) > 1:
+            self.fail()
+        self.need_op(")")
+        over = None
+        if self.word("over"):
+            self.need_op("(")
+            partition: list[Any] = []
+            if self.word("partition"):
+                self.need("by")
+                partition.extend(self.list())
+            window_order = self.order()
+            start = self.token.start
+            while not self.is_op(")"):
+                if self.token.kind in ("end", "op", "bad"):
+                    self.fail()
+                self.at += 1
+            over = Window(tuple(partition), window_order, self.text[start : self.token.start].strip())
+            self.need_op(")")
+        elif name in WINDOW_ONLY:
+            self.fail()
+        return Func(name, args, distinct, order, separator, over)
+
+
+def _replaced(tree: Any, **changes: Any) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(tree, **changes)

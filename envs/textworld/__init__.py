@@ -1,0 +1,1 @@
+"""TextWorld: text games generated and played by Microsoft's TextWorld (the optional `textworld` package)."""

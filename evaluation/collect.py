@@ -1,0 +1,106 @@
+"""Collect trajectories into a JSON Lines file that a killed call goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from prosegym.envs import trajectory as records
+from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.agents import Agent
+from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.rollout import Job, rollout
+
+
+def collect(
+    agent: Agent,
+    env_id: str,
+    split: str,
+    out: str | Path,
+    *,
+    episodes: int,
+    seed: int = 0,
+    batch_size: int = 64,
+    successes: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> int:
+    """Play the first `episodes` tasks of a split and write what happened; returns the episodes in the file.
+
+    When a split has fewer tasks than `episodes`, they are played again as further attempts. An existing
+    file of the same agent and environment is gone on with; a last line cut by a kill is played again.
+
+    Args:
+        agent: who plays.
+        env_id: a registered id.
+        split: whose tasks are played, in order.
+        out: the file.
+        episodes: how many are played.
+        seed: the run's seed.
+        batch_size: episodes that are live at once.
+        successes: whether only successful episodes are kept.
+        env_kwargs: arguments of the environment, recorded.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ProsegymError: the file holds episodes of another agent or environment, or cannot be written.
+    """
+    out = Path(out)
+    kwargs = dict(env_kwargs or {})
+    probe = make_env(env_id, **kwargs)
+    text_env = probe.unwrapped
+    assert isinstance(text_env, TextEnv)
+    tasks = text_env.tasks(split)
+    jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in range(episodes)]
+    done = {t.key for t in _resume(out, agent, env_id)}
+    # Episodes that were played but not kept are played again: they cost time, never correctness.
+    todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
+    if todo:
+        text_env.prepare([text_env.task(task_id) for task_id in dict.fromkeys(job.task_id for job in todo)])
+    probe.close()
+    kept = len(done)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            open(out, "ab", buffering=0) as file,
+            tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="episode", disable=not progress) as bar,
+        ):
+            played = rollout(
+                lambda: make_env(env_id, **kwargs), agent, todo,
+                batch_size=batch_size, seed=seed, env_kwargs=kwargs,
+            )  # fmt: skip
+            for trajectory in played:
+                bar.update()
+                if trajectory.success or not successes:
+                    file.write(records.encode(trajectory))
+                    kept += 1
+    except OSError as error:
+        raise ProsegymError(
+            f"cannot write {out}: {error.strerror}; {kept} episodes are kept, run the same command again"
+        ) from error
+    return kept
+
+
+def _resume(out: Path, agent: Agent, env_id: str) -> Iterator[Trajectory]:
+    if not out.exists():
+        return
+    whole = 0
+    with open(out, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            trajectory = records.decode(line, f"{out}:{number}")
+            if (trajectory.agent, trajectory.env_id) != (agent.name, env_id):
+                raise CorruptData(
+                    f"{out}:{number} is an episode of {trajectory.agent} in {trajectory.env_id}, "
+                    f"not of {agent.name} in {env_id}; choose another --out"
+                )
+            whole += len(line)
+            yield trajectory
+    with open(out, "rb+") as file:
+        file.truncate(whole)

@@ -1,0 +1,71 @@
+"""Two runs on the same tasks, paired."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from prosegym.envs.errors import ProsegymError
+from prosegym.evaluation.metrics import last_trials
+from prosegym.evaluation.runs import Run
+from prosegym.evaluation.statistics import Estimate, mcnemar, paired_bootstrap
+
+
+class Comparison(NamedTuple):
+    """Run A minus run B over the tasks of one panel."""
+
+    success: Estimate
+    score: Estimate
+    progress: Estimate
+    fixed: int
+    """Tasks that A's first attempt solves and B's does not."""
+    broken: int
+    """Tasks that B's first attempt solves and A's does not."""
+    p: float
+    """Exact two-sided McNemar p-value of fixed against broken."""
+
+    @property
+    def verdict(self) -> str:
+        """In words, by the paired interval of success, or of score where success does not tell."""
+        for name, estimate in (("success", self.success), ("score", self.score)):
+            if estimate.low > 0:
+                return f"A is better in {name}"
+            if estimate.high < 0:
+                return f"B is better in {name}"
+        return "not distinguishable"
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Compare two runs task by task.
+
+    Raises:
+        ProsegymError: they did not play the same panel, or one is not complete.
+    """
+    if a.conditions.panel.sha256 != b.conditions.panel.sha256:
+        raise ProsegymError(
+            f"{a.folder} played {a.conditions.panel.name}, {b.folder} played {b.conditions.panel.name}: "
+            "a comparison needs the same panel"
+        )
+    for run in (a, b):
+        if not run.complete:
+            raise ProsegymError(
+                f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
+            )
+    left, right = _by_task(a), _by_task(b)
+    tasks = sorted(left)
+    measured = [
+        paired_bootstrap([[e[i] for e in left[t]] for t in tasks], [[e[i] for e in right[t]] for t in tasks])
+        for i in range(3)
+    ]
+    fixed = sum(left[t][0][0] > right[t][0][0] for t in tasks)
+    broken = sum(left[t][0][0] < right[t][0][0] for t in tasks)
+    return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken))
+
+
+def _by_task(run: Run) -> dict[str, list[tuple[float, float, float]]]:
+    """For each task, (success, score, progress) of each attempt's last trial, in attempt order."""
+    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for (task_id, _), group in sorted(last_trials(run.finished).items()):
+        last = group[-1]
+        found[task_id].append((float(last.success), last.score, last.progress))
+    return found

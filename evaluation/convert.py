@@ -1,0 +1,195 @@
+"""Trajectories in other projects' formats: OpenAI and TRL messages, TRL preferences, ShareGPT, Minari.
+
+The formats' own pages: https://huggingface.co/docs/trl/dataset_formats, https://minari.farama.org.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from prosegym.envs import trajectory as records
+from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.lookup import env_class
+from prosegym.envs.trajectory import Message, Trajectory
+
+Row = dict[str, Any]
+
+
+def messages(trajectory: Trajectory) -> list[Message]:
+    """The episode as a conversation: the one it was played in or, where it has none, one made of its turns.
+
+    In the latter the first message is the environment's instruction and the first observation, then the
+    responses and the observations that answered them, by turns; the last message is the last response.
+    """
+    if trajectory.messages:
+        return trajectory.messages
+    instruction = env_class(trajectory.env_id).instruction
+    made: list[Message] = []
+    for step in trajectory.steps:
+        shown = step.observation if made else f"{instruction}\n\n{step.observation}"
+        made += [Message("user", shown), Message("assistant", step.response, trainable=True)]
+    return made
+
+
+def _plain(found: Iterable[Message]) -> list[Row]:
+    return [{"role": message.role, "content": message.content} for message in found]
+
+
+def openai(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
+    """`{"messages": [{"role", "content"}, ...]}`, as OpenAI's fine-tuning and TRL's SFT read it."""
+    for trajectory in trajectories:
+        yield {"messages": _plain(messages(trajectory))}
+
+
+def sharegpt(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
+    """`{"conversations": [{"from", "value", "loss"}, ...]}`, with the loss flag of each message."""
+    speakers = {"system": "system", "user": "human", "assistant": "gpt"}
+    for trajectory in trajectories:
+        yield {
+            "id": f"{trajectory.env_id}/{trajectory.task_id}/{trajectory.attempt}/{trajectory.trial}",
+            "conversations": [
+                {"from": speakers[m.role], "value": m.content, "loss": m.trainable}
+                for m in messages(trajectory)
+            ],
+        }
+
+
+def from_sharegpt(row: Row) -> list[Message]:
+    """The messages of a ShareGPT conversation; without a loss flag, what the model said is trainable.
+
+    Raises:
+        ProsegymError: the row is not such a conversation; the message says the field.
+    """
+    roles: dict[str, Any] = {"system": "system", "human": "user", "gpt": "assistant"}
+    turns = row.get("conversations")
+    if not isinstance(turns, list):
+        raise ProsegymError("a ShareGPT row needs a list `conversations`")
+    found = []
+    for index, turn in enumerate(turns):
+        if (
+            not isinstance(turn, dict)
+            or turn.get("from") not in roles
+            or not isinstance(turn.get("value"), str)
+        ):
+            raise ProsegymError(
+                f"conversations[{index}]: needs `from` (system, human or gpt) and a text `value`"
+            )
+        loss = turn.get("loss")
+        trainable = turn["from"] == "gpt" if loss is None else bool(loss)
+        found.append(Message(roles[turn["from"]], turn["value"], trainable))
+    return found
+
+
+def preferences(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
+    """TRL's `prompt`, `chosen`, `rejected`: for each task its best episode against each worse one.
+
+    The prompt is the first message; episodes whose first messages differ are not paired.
+    """
+    by_task: dict[tuple[str, str], list[Trajectory]] = defaultdict(list)
+    for trajectory in trajectories:
+        if trajectory.steps and trajectory.ended != "error":
+            by_task[trajectory.env_id, trajectory.task_id].append(trajectory)
+    for group in by_task.values():
+        best = max(group, key=lambda t: t.score)
+        prompt, *chosen = _plain(messages(best))
+        for other in group:
+            first, *rejected = _plain(messages(other))
+            if other.score < best.score and first == prompt:
+                yield {"prompt": [prompt], "chosen": chosen, "rejected": rejected}
+
+
+JSON_LINES: dict[str, Callable[[Iterable[Trajectory]], Iterator[Row]]] = {
+    "openai": openai,
+    "trl": openai,
+    "trl-preference": preferences,
+    "sharegpt": sharegpt,
+}
+FORMATS = (*JSON_LINES, "minari")
+
+
+def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
+    """Convert trajectory files; returns how many rows (episodes, for Minari) were written.
+
+    Args:
+        sources: JSON Lines files of trajectories.
+        to: one of `FORMATS`.
+        out: the file to write; for Minari the dataset's id, `namespace/name-v0`.
+    """
+    if to not in FORMATS:
+        raise UnknownName("format", to, FORMATS)
+    trajectories = (trajectory for source in sources for trajectory in records.read(source))
+    if to == "minari":
+        return to_minari(list(trajectories), out)
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    count = 0
+    with open(part, "wb") as file:
+        for row in JSON_LINES[to](trajectories):
+            file.write(msgspec.json.encode(row) + b"\n")
+            count += 1
+    part.replace(path)
+    return count
+
+
+def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
+    """Store the episodes as a Minari dataset (a local one) of that id; returns how many there are.
+
+    Observations and actions are Minari's texts; each step's info has score, progress and invalid_action;
+    each episode's seed is that of the trajectory and its options name the task.
+    """
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ModuleNotFoundError as error:
+        raise ProsegymError('minari is not installed; run `pip install "prosegym[minari]"`') from error
+    import gymnasium
+
+    if not trajectories:
+        raise ProsegymError("no episodes to convert")
+    ids = {t.env_id for t in trajectories}
+    if len(ids) > 1:
+        raise ProsegymError(
+            f"a Minari dataset holds one environment, not {len(ids)}: {', '.join(sorted(ids))}"
+        )
+    (env_id,) = ids
+    buffers = []
+    for i, t in enumerate(trajectories):
+        ended = t.ended == "terminated"
+        last = len(t.steps) - 1
+        buffers.append(
+            EpisodeBuffer(
+                id=i,
+                seed=t.seed % 2**31,
+                options={"task_id": t.task_id},
+                observations=[*(step.observation for step in t.steps), t.final_observation],
+                actions=t.actions,
+                rewards=[step.reward for step in t.steps],
+                terminations=[ended and j == last for j in range(len(t.steps))],
+                truncations=[not ended and j == last for j in range(len(t.steps))],
+                infos={
+                    name: [start, *(getattr(step, field) for step in t.steps)]
+                    for name, field, start in (
+                        ("score", "score", 0.0),
+                        ("progress", "progress", 0.0),
+                        ("invalid_action", "invalid", False),
+                    )
+                },
+            )
+        )
+    env = gymnasium.make(env_id, disable_env_checker=True, **trajectories[0].env_kwargs)
+    minari.create_dataset_from_buffers(
+        dataset_id,
+        buffers,
+        env=env,
+        algorithm_name=trajectories[0].agent,
+        data_format="arrow",
+        description=f"{len(trajectories)} episodes of {trajectories[0].agent} in {env_id}",
+    )
+    env.close()
+    return len(buffers)

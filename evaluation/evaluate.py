@@ -1,0 +1,173 @@
+"""Evaluate an agent on a panel: every task, every attempt, once; killed, the same call goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium
+import msgspec
+from tqdm import tqdm
+
+from prosegym.envs import ENVS, panels
+from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.panels import Panel
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.agents import Agent
+from prosegym.evaluation.cluster import rollout_on_ray
+from prosegym.evaluation.metrics import last_trials
+from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
+from prosegym.evaluation.workers import LIMITS, Limits, rollout_in_processes
+
+
+@runtime_checkable
+class Retrying(Protocol):
+    """What an agent adds that tries a failed task again, with the success signal as feedback."""
+
+    trials: int
+    """How many trials an attempt may have."""
+
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Sequence[str]]:
+        """What each failed attempt (all its trials so far) carries into its next trial."""
+        ...
+
+
+def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[str, str]:
+    """An environment of this project, as evaluation uses it.
+
+    Raises:
+        UnknownName: no such id.
+        ProsegymError: it would show the expert's actions.
+    """
+    if env_id not in ENVS:
+        raise UnknownName("environment", env_id, ENVS)
+    if kwargs.get("expose_expert"):
+        raise ProsegymError("evaluation refuses expose_expert=True: the agent would be shown the answer")
+    return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+
+
+def evaluate(
+    agent: Agent,
+    panel: Panel,
+    out: str | Path,
+    *,
+    attempts: int = 1,
+    seed: int = 0,
+    batch_size: int = 64,
+    env_kwargs: dict[str, Any] | None = None,
+    workers: int = 0,
+    limits: Limits = LIMITS,
+    ray_actors: int = 0,
+    make_agent: Callable[[], Agent] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Play a panel and keep every episode in `out`; returns the run, closed and complete.
+
+    Args:
+        agent: who plays. One that is `Retrying` gets its trials, of failed tasks only.
+        panel: what is played: all of it, in order.
+        out: the run folder; one that holds part of the same run is gone on with.
+        attempts: independent tries at each task.
+        seed: seeds every episode's own generator together with task, attempt and trial.
+        batch_size: episodes that are live at once.
+        env_kwargs: arguments of the environment, recorded.
+        workers: processes that play, for agents without a model; 0 plays in this one, without time limits.
+        limits: of a step and of an episode, with `workers`; what broke them is in `incidents.jsonl`.
+        ray_actors: actors on the Ray cluster this process is connected to, or on one it starts; 0 for none.
+        make_agent: makes the agent where an actor runs, so that a model is loaded there; without it the
+            agent itself is sent.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ProsegymError: a task's content is not the panel's, or `out` holds another run.
+    """
+    kwargs = dict(env_kwargs or {})
+    if attempts < 1:
+        raise ProsegymError(f"attempts must be at least 1, not {attempts}")
+    probe = make_env(panel.env_id, **kwargs)
+    text_env = probe.unwrapped
+    assert isinstance(text_env, TextEnv)
+    trials = agent.trials if isinstance(agent, Retrying) else 1
+    conditions = Conditions(
+        panel.env_id,
+        kwargs,
+        PanelRef(panel.name, panel.env_id, panel.split, panel.sha256, len(panel.tasks)),
+        agent.name,
+        dict(agent.conditions()),
+        attempts,
+        trials,
+        seed,
+        dict(text_env.conditions()),
+        versions(),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    try:
+        tasks = panels.tasks_of(panel, probe)
+        with Run.open(out, conditions) as run:
+            done = {t.key for t in run.finished}
+            todo = [t for t in tasks if any((t.id, a, 0) not in done for a in range(attempts))]
+            if todo:
+                text_env.prepare(todo)
+            bar = tqdm(
+                total=len(tasks) * attempts, initial=len(last_trials(run.finished)), unit="episode",
+                desc=f"{agent.name} {panel.name}", disable=not progress,
+            )  # fmt: skip
+            with bar:
+                for trial in range(trials):
+                    jobs = list(_jobs(run, agent, panel, attempts, trial))
+                    made = partial(make_env, panel.env_id, **kwargs)
+                    if ray_actors:
+                        played = rollout_on_ray(
+                            made, make_agent or (lambda: agent), jobs, actors=ray_actors,
+                            task_of=text_env.task, agent_name=agent.name, seed=seed, env_kwargs=kwargs,
+                            batch_size=batch_size, limits=limits, report=run.report,
+                        )  # fmt: skip
+                    elif workers:
+                        played = rollout_in_processes(
+                            made, agent, jobs, workers=workers, task_of=text_env.task, seed=seed,
+                            env_kwargs=kwargs, limits=limits, report=run.report,
+                        )  # fmt: skip
+                    else:
+                        played = rollout(
+                            made, agent, jobs, batch_size=batch_size, seed=seed, env_kwargs=kwargs
+                        )
+                    for trajectory in played:
+                        run.append(trajectory)
+                        bar.update(trajectory.trial == 0)
+                        won = sum(t.success for t in run.finished)
+                        bar.set_postfix_str(f"success {won}/{len(last_trials(run.finished))}", refresh=False)
+            run.save_summary()
+            return run
+    finally:
+        probe.close()
+
+
+def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> Iterator[Job]:
+    """The episodes of one trial that are still to be played, in panel order, attempt by attempt."""
+    done = {t.key for t in run.finished}
+    groups = last_trials(run.finished)
+    pending = [
+        (task_id, attempt)
+        for attempt in range(attempts)
+        for task_id in panel.task_ids
+        if (task_id, attempt, trial) not in done
+    ]
+    if trial == 0:
+        yield from (Job(task_id, attempt) for task_id, attempt in pending)
+        return
+    assert isinstance(agent, Retrying)
+    failed = [key for key in pending if key in groups and not groups[key][-1].success]
+    memories = agent.remember([groups[key] for key in failed])
+    for (task_id, attempt), memory in zip(failed, memories, strict=True):
+        yield Job(task_id, attempt, trial, tuple(memory))
+
+
+def conditions_json(run: Run) -> dict[str, Any]:
+    """A run's conditions as plain JSON."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(run.conditions))
+    return plain

@@ -1,0 +1,303 @@
+"""The run store: a folder of append-only episodes that a killed run goes on from.
+
+RUN/run.json        the conditions, written once
+RUN/episodes.jsonl  one trajectory a line, appended as episodes finish
+RUN/incidents.jsonl engines and processes that failed and were tried again, if any did
+RUN/summary.json    derived from the two, rewritten at the end
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from prosegym.envs import trajectory as records
+from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.metrics import Summary, last_trials, summarise
+from prosegym.evaluation.workers import Incident
+
+SCHEMA = 1
+
+_PACKAGES = ("prosegym", "gymnasium", "numpy", "textworld", "scienceworld", "torch", "transformers")
+
+
+class PanelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which panel a run plays."""
+
+    name: str
+    env_id: str
+    split: str
+    sha256: str
+    tasks: int
+
+
+class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that a run's numbers depend on."""
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    """Reward mode, dialect, admissible hints, step limit: whatever was given beyond the defaults."""
+    panel: PanelRef
+    agent: str
+    agent_conditions: dict[str, Any]
+    """Model and revision, prompt digest, sampling, history policy: what the agent says of itself."""
+    attempts: int
+    trials: int
+    seed: int
+    env_conditions: dict[str, Any]
+    """What the environment says this machine settled and that can change a score."""
+    versions: dict[str, str]
+    started: str
+    schema: int = SCHEMA
+
+
+_FREE = ("versions", "started")
+"""Conditions that may differ when a run is resumed."""
+
+
+def versions() -> dict[str, str]:
+    """The installed versions that a run's numbers may depend on, Python's included."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Run:
+    """An open run folder. Use as a context manager; only one process may have it open for writing."""
+
+    def __init__(self, folder: Path, conditions: Conditions, finished: list[Trajectory], lock: Any) -> None:
+        """Use `Run.open` or `Run.read`."""
+        self.folder = folder
+        self.conditions = conditions
+        self.finished = finished
+        self._lock = lock
+        self._file: int | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path, conditions: Conditions) -> Run:
+        """Begin a run, or go on with one of the same conditions.
+
+        Raises:
+            ProsegymError: the folder belongs to a run of other conditions (which ones is said), another
+                process is writing to it, or it cannot be written.
+            CorruptData: a line other than the last is damaged.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _lock(folder)
+        except OSError as error:
+            raise ProsegymError(f"cannot write to run folder {folder}: {error.strerror}") from error
+        try:
+            conditions = _settle(folder, conditions)
+            _drop_cut_line(folder / "episodes.jsonl")
+            return cls(folder, conditions, _episodes(folder), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @staticmethod
+    def conditions_of(folder: str | Path) -> Conditions:
+        """A run's conditions, without its episodes.
+
+        Raises:
+            ProsegymError: there is no run.
+        """
+        path = Path(folder) / "run.json"
+        if not path.is_file():
+            raise ProsegymError(
+                f"{folder} is not a run folder (no run.json); make one with `prosegym evaluate`"
+            )
+        return _conditions(path)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Run:
+        """A run as it stands, for reading; a last line cut by a kill is passed over.
+
+        Raises:
+            ProsegymError: there is no run.
+        """
+        folder = Path(folder)
+        return cls(folder, cls.conditions_of(folder), _episodes(folder), None)
+
+    def append(self, trajectory: Trajectory) -> None:
+        """Keep a finished episode.
+
+        Raises:
+            ProsegymError: it cannot be written; what was kept before stays whole.
+        """
+        if self._file is None:
+            self._file = os.open(
+                self.folder / "episodes.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+            )
+        line = records.encode(trajectory)
+        size = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise ProsegymError(
+                f"cannot write to {self.folder}: {error.strerror}; {len(self.finished)} episodes are kept, "
+                "make room and run the same command again"
+            ) from error
+        self.finished.append(trajectory)
+
+    def report(self, incident: Incident) -> None:
+        """Note an episode that was given up or tried again because its engine or process failed."""
+        job = incident.job
+        line = {
+            "task_id": job.task_id, "attempt": job.attempt, "trial": job.trial,
+            "what": incident.what, "retried": incident.retried,
+        }  # fmt: skip
+        with open(self.folder / "incidents.jsonl", "ab", buffering=0) as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned episode has been played."""
+        summary = self.summary()
+        return summary.played >= summary.planned and not self._unfinished_retries()
+
+    def _unfinished_retries(self) -> bool:
+        last = (group[-1] for group in last_trials(self.finished).values())
+        return any(not t.success and t.trial + 1 < self.conditions.trials for t in last)
+
+    def summary(self) -> Summary:
+        """The run's numbers so far."""
+        c = self.conditions
+        return summarise(self.finished, tasks=c.panel.tasks, attempts=c.attempts, trials=c.trials)
+
+    def save_summary(self) -> Summary:
+        """Write `summary.json`; returns what it holds."""
+        summary = self.summary()
+        part = self.folder / "summary.json.part"
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+        part.replace(self.folder / "summary.json")
+        return summary
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _settle(folder: Path, conditions: Conditions) -> Conditions:
+    """Write the conditions of a new run; of an old one, check and return those it began with."""
+    path = folder / "run.json"
+    if path.exists():
+        before = _conditions(path)
+        if differing := _differences(before, conditions):
+            raise ProsegymError(
+                f"{folder} holds a run of other conditions ({'; '.join(differing)}); choose another --out"
+            )
+        return before
+    part = folder / "run.json.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(conditions), indent=1) + b"\n")
+    part.replace(path)
+    return conditions
+
+
+def _lock(folder: Path) -> int:
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock; there the second writer is not refused
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ProsegymError(
+            f"another process is writing to {folder}; wait for it or choose another --out"
+        ) from error
+    return handle
+
+
+def _conditions(path: Path) -> Conditions:
+    try:
+        conditions = msgspec.json.decode(path.read_bytes(), type=Conditions)
+    except msgspec.DecodeError as error:
+        raise CorruptData(f"{path}: {error}") from error
+    if conditions.schema != SCHEMA:
+        raise CorruptData(f"{path}: schema {conditions.schema}; this version reads {SCHEMA}")
+    return conditions
+
+
+def _differences(before: Conditions, now: Conditions) -> list[str]:
+    # Through JSON, so that what was read compares equal to what would be written.
+    a: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(before))
+    b: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(now))
+    return [
+        f"{name}: {_short(a[name])} there, {_short(b[name])} here"
+        for name in a
+        if name not in _FREE and a[name] != b[name]
+    ]
+
+
+def _short(value: Any) -> str:
+    text = (
+        value["name"] + " " + value["sha256"][:8]
+        if isinstance(value, dict) and "sha256" in value
+        else repr(value)
+    )
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Take away a last line without its newline: the episode that was being written when a kill came."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return
+        keep = size
+        while keep:
+            start = max(0, keep - (1 << 16))
+            file.seek(start)
+            block = file.read(keep - start)
+            if (at := block.rfind(b"\n")) >= 0:
+                keep = start + at + 1
+                break
+            keep = start
+        if keep < size:
+            file.truncate(keep)
+
+
+def _episodes(folder: Path) -> list[Trajectory]:
+    path = folder / "episodes.jsonl"
+    if not path.exists():
+        return []
+    found: dict[tuple[str, int, int], Trajectory] = {}
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break  # being written, or cut by a kill
+            trajectory = records.decode(line, f"{path}:{number}")
+            found.setdefault(trajectory.key, trajectory)
+    return list(found.values())

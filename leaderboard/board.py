@@ -1,0 +1,153 @@
+"""The board: a static site, from a folder of submissions. Only what was replayed here stands on it.
+
+SITE/index.html                 the tables, one for each panel
+SITE/s/<id>/index.html          a submission: card, numbers, per-type results, episodes
+SITE/s/<id>/<run>/<task>.html   every attempt and trial at one task, step by step
+SITE/s/<id>/data/               what was submitted
+SITE/latest.json                the tables for machines
+
+Every page works from the file system and loads nothing but style.css and app.js of the site.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from tqdm import tqdm
+
+from prosegym.envs.errors import ProsegymError
+from prosegym.leaderboard import ledger, pages, tables
+from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.html import page
+from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks
+from prosegym.leaderboard.verify import verified
+
+STATIC = Path(__file__).parent / "static"
+RULES = Path(__file__).parent / "RULES.md"
+
+
+def build(
+    submissions: str | Path, out: str | Path, *, workers: int | None = None, progress: bool = True
+) -> Path:
+    """Build the site from a folder of submission folders.
+
+    Each submission is replayed, unless this machine has replayed the very same files before. One that is
+    refused is left out and named in latest.json with the reason.
+
+    Args:
+        submissions: holds a folder for each submission, and `ledger.jsonl` where there is one.
+        out: the site's folder; a site that is there already is replaced.
+        workers: processes that replay; None for one a processor.
+        progress: whether to show progress bars.
+
+    Returns:
+        The page to open.
+
+    Raises:
+        ProsegymError: there is no such folder, the ledger is broken, `out` holds something other than a
+            site, or this machine lacks what the replay needs.
+    """
+    submissions, out = Path(submissions), Path(out)
+    if not submissions.is_dir():
+        raise ProsegymError(f"{submissions} is not a folder of submissions; make one with `prosegym submit`")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "latest.json").is_file())):
+        raise ProsegymError(f"{out} holds something other than a site; choose another --out")
+    history = ledger.check(submissions / "ledger.jsonl")
+    entries, refused = _entries(submissions, history, workers, progress)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        for name in ("style.css", "noscript.css", "app.js"):
+            shutil.copyfile(STATIC / name, part / name)
+        groups = groups_of(entries)
+        (part / "index.html").write_bytes(tables.index(groups, entries))
+        (part / "rules.html").write_bytes(
+            page("Rules", pages.markdown(RULES.read_text("utf-8")), root="", css_class="prose")
+        )
+        (part / "ledger.html").write_bytes(
+            pages.ledger(history, {entry.report.digest: entry for entry in entries})
+        )
+        for entry in tqdm(entries, desc="pages", unit="submission", disable=not progress):
+            pages.submission(part, entry, groups)
+        (part / "latest.json").write_bytes(_latest(groups, history, refused))
+        shutil.rmtree(out, ignore_errors=True)
+        part.replace(out)
+    except OSError as error:
+        raise ProsegymError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out / "index.html"
+
+
+def _entries(
+    submissions: Path, history: Sequence[ledger.Entry], workers: int | None, progress: bool
+) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """What stands on the board, and what does not with its reason."""
+    removed = {e.submission for e in history} - ledger.standing(history)
+    order = {e.submission: e.number for e in history}
+    entries: list[Entry] = []
+    refused: list[tuple[str, str]] = []
+    folders = sorted(f for f in submissions.iterdir() if f.is_dir() and not f.name.startswith("."))
+    for folder in folders:
+        report = verified(folder, workers=workers, progress=progress)
+        if not report.ok or report.card is None:
+            refused.append((folder.name, report.problems[0]))
+        elif report.digest in removed:
+            refused.append((folder.name, "removed; the ledger says why"))
+        else:
+            found, _ = reader.read(folder)
+            entries.append(Entry(report.digest[:16], folder, report.card, found.results, report))
+    # The first of two that act alike is the one that was added first.
+    entries.sort(
+        key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name)
+    )
+    standing: list[Entry] = []
+    seen: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        keys = [(row.panel, row.actions_sha256) for row in entry.report.rows]
+        same = next((seen[key] for key in keys if key in seen), None)
+        if same is not None:
+            refused.append((entry.folder.name, f"the same actions as {same.card.agent!r} ({same.id})"))
+            continue
+        seen |= dict.fromkeys(keys, entry)
+        standing.append(entry)
+    return standing, refused
+
+
+def _latest(
+    groups: Sequence[Group], history: Sequence[ledger.Entry], refused: Sequence[tuple[str, str]]
+) -> bytes:
+    panels = []
+    for group in groups:
+        rows = []
+        ranked = [r[2] for r in group.rows if r[0].card.track != "reference" and r[2].trials == 1]
+        retried = [r[2] for r in group.rows if r[0].card.track != "reference" and r[2].trials > 1]
+        places: dict[int, int] = {}
+        for rows_of in (ranked, retried):
+            places |= {id(row): place for row, place in zip(rows_of, ranks(rows_of), strict=True)}
+        for entry, number, row in group.rows:
+            rows.append(
+                {
+                    "submission": entry.report.digest,
+                    "page": f"s/{entry.id}/index.html#run-{number}",
+                    "agent": entry.card.agent,
+                    "track": entry.card.track,
+                    "rank": places.get(id(row)),
+                    "badge": "re-run" if entry.report.rerun else "replayed",
+                    "card": entry.card,
+                    "row": row,
+                }
+            )
+        panels.append({"title": group.title, "tier": group.tier, "rows": rows})
+    found = {
+        "schema": 1,
+        "ledger": history[-1].sha256 if history else ledger.START,
+        "panels": panels,
+        "refused": [{"folder": name[:200], "reason": reason[:500]} for name, reason in refused],
+    }
+    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"

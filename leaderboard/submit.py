@@ -1,0 +1,141 @@
+"""From finished runs to a submission folder that the board will take."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from prosegym.envs import trajectory
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.metrics import summarise
+from prosegym.evaluation.runs import Run
+from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
+from prosegym.leaderboard.verify import claim, contamination, is_reference
+
+
+def submit(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    card: Card | str | Path | None = None,
+    *,
+    trained_on: Sequence[str | Path] = (),
+    compress: bool = False,
+) -> Path:
+    """Write a submission folder from finished runs; `verify` will say of it what the board's will.
+
+    Args:
+        runs: run folders of one agent, each complete.
+        out: the folder to make; it must not exist, or be empty.
+        card: who and how, or a JSON file of it; None for `default_card`. `reader.missing` names what readers
+            would look for in vain.
+        trained_on: trajectory files the agent was trained on; their tasks are checked against the panels.
+        compress: whether to write `.jsonl.xz`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ProsegymError: a run is unfinished, was trained on its own panel, or could not be submitted; nothing
+            is left behind.
+    """
+    out = Path(out)
+    if not runs:
+        raise ProsegymError("nothing to submit; name at least one run folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ProsegymError(f"{out} exists already; choose another --out")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "episodes").mkdir(parents=True)
+        opened = [Run.read(run) for run in runs]
+        if not isinstance(card, Card):
+            card = default_card(opened) if card is None else reader.read_card(Path(card))
+        results = [_result(run, part, n, compress) for n, run in enumerate(opened)]
+        trained = tasks_of(trained_on)
+        for result in results:
+            if shared := trained & set(reader.panel_of(result.panel).tasks):
+                raise ProsegymError(
+                    f"trained on {len(shared)} of the tasks of {result.panel}, first {min(shared)[0]!r}; "
+                    "evaluate on a panel that was not trained on"
+                )
+        card = msgspec.structs.replace(card, training_tasks=len(trained)) if trained else card
+        for problem in contamination(card, results):
+            raise Refused(problem)
+        (part / "submission.json").write_bytes(reader.encode(Submission(SCHEMA, card, results)))
+        reader.read(part)
+        if out.exists():
+            out.rmdir()
+        part.replace(out)
+    except OSError as error:
+        raise ProsegymError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def default_card(runs: Sequence[Run]) -> Card:
+    """What the runs themselves say of their agent.
+
+    Without a word on how it came about, an agent stands among the trained ones: the label that claims least.
+    """
+    name = runs[0].conditions.agent
+    model = runs[0].conditions.agent_conditions.get("model")
+    base_model = model if isinstance(model, str) else ""
+    if is_reference(name):
+        return Card(agent=name, track="reference", base_model="none")
+    retry = any(run.conditions.trials > 1 for run in runs)
+    return Card(agent=name[:80], track="retry" if retry else "trained", base_model=base_model[:300])
+
+
+def tasks_of(files: Sequence[str | Path]) -> set[tuple[str, str]]:
+    """(task id, digest of its content) of every episode in trajectory files."""
+    return {(t.task_id, t.task_sha256) for file in files for t in trajectory.read(file)}
+
+
+def _result(run: Run, folder: Path, number: int, compress: bool) -> Result:
+    c = run.conditions
+    if not run.complete:
+        summary = run.summary()
+        raise ProsegymError(
+            f"{run.folder} is unfinished ({summary.played} of {summary.planned} episodes); "
+            "run the same `prosegym evaluate` again"
+        )
+    panel = reader.panel_of(c.panel.name, str(run.folder))
+    place = {task_id: i for i, task_id in enumerate(panel.task_ids)}
+
+    def order(t: Trajectory) -> tuple[int, int, int]:
+        return place[t.task_id], t.attempt, t.trial
+
+    episodes = sorted((t for t in run.finished if t.task_id in place), key=order)
+    name = f"{number}.jsonl" + ".xz" * compress
+    path = folder / "episodes" / name
+    size = 0
+    with lzma.open(path, "wb") if compress else open(path, "wb") as file:
+        for episode in episodes:
+            line = trajectory.encode(episode)
+            size += len(line)
+            file.write(line)
+    return Result(
+        env_id=c.env_id,
+        env_kwargs=c.env_kwargs,
+        panel=c.panel.name,
+        panel_sha256=c.panel.sha256,
+        agent=c.agent,
+        conditions=c.agent_conditions,
+        attempts=c.attempts,
+        trials=c.trials,
+        seed=c.seed,
+        versions=c.versions,
+        episodes=len(episodes),
+        claim=claim(summarise(episodes, tasks=len(panel.tasks), attempts=c.attempts, trials=c.trials)),
+        file=name,
+        size=size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )

@@ -1,0 +1,413 @@
+"""Play every action of a submission again and compute every number again; trust none of it.
+
+The replay happens in processes of its own: one that dies or gives no answer in time is an error of the
+episode it was playing, and the others go on. What cannot be known from a replay: who chose the actions.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tqdm import tqdm
+
+from prosegym import __version__
+from prosegym.envs import ENVS, panels, trajectory
+from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
+from prosegym.envs.home import home
+from prosegym.envs.panels import Panel
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.agents import ExpertAgent, built_in
+from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.metrics import Summary, TypeRow, summarise
+from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.statistics import Estimate
+from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.pool import Pool
+from prosegym.leaderboard.replayer import Answer, Context, Player, actions_digest
+from prosegym.leaderboard.submission import OFFICIAL, Card, Claim, Refused, Result, Submission
+
+TIME_LIMIT = 120.0
+"""Seconds that the replay of one episode may take."""
+MAX_PROBLEMS = 20
+"""Problems of a run that are told; the rest are counted."""
+MAX_BAD = 100
+"""Bad episodes of a run after which no more are read."""
+TOLERANCE = 1e-6
+"""Difference allowed between a claimed number and the same number computed here."""
+SAMPLE = 50
+"""Solved episodes of a run that are compared with the experts' plans."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One run as it was recomputed: a row of the board."""
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    panel: str
+    panel_sha256: str
+    tier: str
+    """"official" or "generated"."""
+    agent: str
+    attempts: int
+    trials: int
+    seed: int
+    tasks: int
+    episodes: int
+    numbers: Claim
+    types: list[TypeRow]
+    pass_at: dict[str, float]
+    pass_hat: dict[str, float]
+    actions_sha256: str
+    """Of all actions of all episodes, in order: equal for a submission sent in twice."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What verification found."""
+
+    folder: str
+    digest: str
+    """Of submission.json, and through it of every episodes file; "" where it could not be read."""
+    card: Card | None
+    ok: bool
+    problems: list[str]
+    """Why it is refused, one line each."""
+    flags: list[str]
+    """What a person should look at; nothing here refuses the submission."""
+    rows: list[Row]
+    rerun: bool
+    """Whether its agents were run again and chose the same actions (null, random and expert can be)."""
+    episodes: int
+    seconds: float
+
+
+def verify(
+    folder: str | Path, *, workers: int | None = None, progress: bool = True, time_limit: float = TIME_LIMIT
+) -> Report:
+    """Replay and recompute a submission.
+
+    Args:
+        folder: the submission.
+        workers: processes that replay; None for one a processor, 0 to replay in this process (which a
+            hostile submission can then make wait).
+        progress: whether to show a progress bar.
+        time_limit: seconds that the replay of one episode may take.
+
+    Returns:
+        The report. Anything wrong with the submission is a problem in it, never an exception.
+
+    Raises:
+        ProsegymError: this machine lacks something (data, an extra) or has other tasks than the panels.
+    """
+    folder, start = Path(folder), time.perf_counter()
+    count = (os.cpu_count() or 1) if workers is None else workers
+    try:
+        submission, digest = reader.read(folder)
+        problems = [*contamination(submission.card, submission.results)]
+    except Refused as error:
+        return Report(str(folder), "", None, False, [str(error)], [], [], False, 0, 0.0)
+    rows, flags, episodes, rerun = [], [], 0, submission.card.track == "reference"
+    pool = Pool(count, time_limit) if count else None
+    try:
+        for number, result in enumerate(submission.results):
+            run = _Run(submission, result, number)
+            run.play(folder, pool, progress)
+            problems += run.told()
+            episodes += len(run.episodes)
+            if not run.problems:
+                rows.append(run.row())
+                flags += run.flags()
+                if submission.card.track == "reference":
+                    again = run.rerun()
+                    problems += again
+                    rerun = rerun and not again
+    finally:
+        if pool is not None:
+            pool.close()
+    ok = not problems
+    report = Report(
+        str(folder), digest, submission.card, ok, problems, flags, rows, rerun and ok, episodes,
+        time.perf_counter() - start,
+    )  # fmt: skip
+    if ok:
+        _keep(report)
+    return report
+
+
+def verified(folder: str | Path, *, workers: int | None = None, progress: bool = True) -> Report:
+    """The report on a submission, from this machine's own receipt where the very same files passed before."""
+    folder = Path(folder)
+    try:
+        submission, digest = reader.read(folder)
+        same = all(reader.file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
+        receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
+        if same and receipt.digest == digest:
+            return msgspec.structs.replace(receipt, folder=str(folder))
+    except (Refused, OSError, msgspec.DecodeError):
+        pass
+    return verify(folder, workers=workers, progress=progress)
+
+
+def _receipt(digest: str) -> Path:
+    return home() / "verified" / __version__ / f"{digest}.json"
+
+
+def _keep(report: Report) -> None:
+    path = _receipt(report.digest)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(msgspec.json.encode(report))
+        part.replace(path)
+    except OSError:  # a receipt saves time, no more
+        pass
+
+
+def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
+    """Panels declared as training data that share tasks with those played."""
+    for name in card.training_panels:
+        trained = set(reader.panel_of(name).tasks)
+        for played in sorted({result.panel for result in results}):
+            if shared := trained & set(reader.panel_of(played).tasks):
+                yield f"trained on {len(shared)} of the tasks of {played} (card.training_panels: {name})"
+
+
+def is_reference(agent: str) -> bool:
+    """Whether an agent is one that needs no model and can be run again: null, random, expert."""
+    return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
+
+
+def claim(summary: Summary) -> Claim:
+    """The part of a run's summary that a submission claims."""
+    return Claim(**{name: getattr(summary, name) for name in Claim.__struct_fields__})
+
+
+@dataclass
+class _Run:
+    """A run under verification."""
+
+    submission: Submission
+    result: Result
+    number: int
+    problems: list[str] = field(default_factory=list)
+    episodes: list[Trajectory] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    """Digest of each episode's actions."""
+    _bad: int = 0
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.panel: Panel = reader.panel_of(self.result.panel)
+
+    @property
+    def where(self) -> str:
+        return f"episodes/{self.result.file}"
+
+    def play(self, folder: Path, pool: Pool | None, progress: bool) -> None:
+        """Replay every line; afterwards `episodes` are all there, in order, or `problems` say why not."""
+        result, panel = self.result, self.panel
+        context = Context(
+            self.number, ENVS[result.env_id], result.env_id, dict(result.env_kwargs), result.agent,
+            result.seed, result.attempts, result.trials, panel.split, dict(panel.tasks),
+        )  # fmt: skip
+        try:
+            _prepare(result, panel)
+            if reader.file_digest(folder / "episodes" / result.file) != result.sha256:
+                self.problems.append(f"{self.where} is not the file whose sha256 submission.json states")
+        except Refused as error:
+            self.problems.append(str(error))
+            return
+        lines = self._lines(folder)
+        answers = _here(context, lines) if pool is None else pool.replay(context, lines)
+        found = []
+        with tqdm(total=result.episodes, unit="episode", desc=panel.name, disable=not progress) as bar:
+            for answer in answers:
+                found.append(answer)
+                bar.update()
+                self._bad += answer.problem is not None
+        found.sort(key=lambda answer: answer.index)
+        for answer in found:
+            if answer.problem is not None:
+                self.problems.append(f"{self.where}:{answer.index + 1}: {answer.problem}")
+            if answer.episode is not None:
+                self.episodes.append(trajectory.decode(answer.episode))
+                self.actions.append(answer.actions_sha256)
+        if not self._stopped:
+            self.problems += self._incomplete()
+        if not self.problems:
+            self.problems += self._miscounted()
+
+    def _lines(self, folder: Path) -> Iterator[tuple[int, bytes]]:
+        """The file's lines, until it ends, cannot be read on, or enough of them are bad."""
+        try:
+            for index, line in enumerate(reader.lines(folder, self.result)):
+                if self._bad > MAX_BAD:
+                    raise Refused(f"{self.where}: more than {MAX_BAD} bad episodes; the rest was not read")
+                yield index, line
+        except Refused as error:
+            self._stopped = True
+            self.problems.append(str(error))
+
+    def _incomplete(self) -> Iterator[str]:
+        """Every task, every attempt, every trial that was due: once, and in the panel's order."""
+        place = {task_id: i for i, task_id in enumerate(self.panel.task_ids)}
+        keys = [t.key for t in self.episodes]
+        for (task_id, attempt, trial), times in Counter(keys).items():
+            if times > 1:
+                yield f"{self.where}: task {task_id} attempt {attempt} trial {trial} is there {times} times"
+        order = [(place[task_id], attempt, trial) for task_id, attempt, trial in keys]
+        late = next((i for i in range(1, len(order)) if order[i] < order[i - 1]), None)
+        if late is not None:
+            yield f"{self.where}:{late + 1}: task {keys[late][0]} is out of the panel's order"
+        won = {t.key: t.success for t in self.episodes}
+        for task_id in self.panel.task_ids:
+            for attempt in range(self.result.attempts):
+                trial = 0
+                while (task_id, attempt, trial) in won and not won[task_id, attempt, trial]:
+                    trial += 1
+                due = trial < self.result.trials
+                if due and (task_id, attempt, trial) not in won:
+                    what = f" trial {trial}" if self.result.trials > 1 else ""
+                    yield f"{self.where}: task {task_id} attempt {attempt}{what} is missing"
+                for later in range(trial + 1, self.result.trials):
+                    if (task_id, attempt, later) in won:
+                        yield (
+                            f"{self.where}: task {task_id} attempt {attempt} trial {later}: "
+                            f"there is no failed trial {later - 1} before it"
+                        )
+                        break
+        if len(keys) != self.result.episodes:
+            yield f"{self.where} holds {len(keys)} episodes of this run; {self.result.episodes} are declared"
+
+    @functools.cached_property
+    def summary(self) -> Summary:
+        """The run's numbers, from its replayed episodes."""
+        c = self.result
+        return summarise(self.episodes, tasks=len(self.panel.tasks), attempts=c.attempts, trials=c.trials)
+
+    def _miscounted(self) -> Iterator[str]:
+        """The claimed numbers that are not those of the episodes."""
+        computed = claim(self.summary)
+        for name in Claim.__struct_fields__:
+            claimed, found = getattr(self.result.claim, name), getattr(computed, name)
+            pairs = zip(claimed, found, strict=True) if isinstance(found, Estimate) else [(claimed, found)]
+            if not all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) for a, b in pairs):
+                yield f"results[{self.number}].claim.{name}: claimed {claimed}, the episodes give {found}"
+
+    def told(self) -> list[str]:
+        """The problems, the first of them in full."""
+        more = len(self.problems) - MAX_PROBLEMS
+        return self.problems[:MAX_PROBLEMS] + ([f"{self.where}: and {more} more"] if more > 0 else [])
+
+    def row(self) -> Row:
+        """The recomputed row."""
+        r, summary = self.result, self.summary
+        tier = "official" if r.env_id in OFFICIAL else "generated"
+        return Row(
+            env_id=r.env_id,
+            env_kwargs=dict(r.env_kwargs),
+            panel=r.panel,
+            panel_sha256=r.panel_sha256,
+            tier=tier,
+            agent=r.agent,
+            attempts=r.attempts,
+            trials=r.trials,
+            seed=r.seed,
+            tasks=len(self.panel.tasks),
+            episodes=len(self.episodes),
+            numbers=claim(summary),
+            types=summary.types,
+            pass_at=summary.pass_at,
+            pass_hat=summary.pass_hat,
+            actions_sha256=hashlib.sha256("".join(self.actions).encode()).hexdigest(),
+        )
+
+    def flags(self) -> list[str]:
+        """What looks odd and proves nothing."""
+        if self.submission.card.track not in ("zero-shot", "few-shot"):
+            return []
+        solved = [
+            (t.task_id, a)
+            for t, a in zip(self.episodes, self.actions, strict=True)
+            if t.success and len(t.steps) > 1
+        ]
+        solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
+        flags = []
+        for name in reader.env_class(self.result.env_id).experts:
+            plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
+            same = sum(plans[task_id, 0] == actions for task_id, actions in solved)
+            if same >= 5 and same * 2 >= len(solved):
+                flags.append(
+                    f"{self.where}: {same} of {len(solved)} solved episodes looked at are the plan of expert "
+                    f"{name!r}, action by action, under the label {self.submission.card.track}"
+                )
+        return flags
+
+    def rerun(self) -> list[str]:
+        """Run an agent that needs no model again; whatever it now chooses otherwise is a problem."""
+        name = self.result.agent
+        if not is_reference(name):
+            return [f"{self.where}: the reference track holds null, random and expert only, not {name!r}"]
+        jobs = [Job(t.task_id, t.attempt) for t in self.episodes if t.ended != "error"]
+        played = self._plays(built_in(name), jobs)
+        recorded = {(t.task_id, t.attempt): a for t, a in zip(self.episodes, self.actions, strict=True)}
+        other = [
+            job for job in jobs if played[job.task_id, job.attempt] != recorded[job.task_id, job.attempt]
+        ]
+        return [
+            f"{self.where}: task {job.task_id} attempt {job.attempt}: "
+            f"run again, agent {name!r} acts otherwise"
+            for job in other[:1]
+        ]
+
+    def _plays(self, agent: Any, jobs: list[Job]) -> dict[tuple[str, int], str]:
+        kwargs = dict(self.result.env_kwargs)
+        played = rollout(
+            lambda: make_env(self.result.env_id, **kwargs), agent, jobs, batch_size=16, seed=self.result.seed
+        )
+        return {(t.task_id, t.attempt): actions_digest(t) for t in played}
+
+
+def _prepare(result: Result, panel: Panel) -> None:
+    """Build what the panel's tasks need, and see that this machine has the tasks the panel names.
+
+    Raises:
+        Refused: the environment does not take these arguments, or has other tasks with them.
+        ProsegymError: this machine lacks the data, or has other tasks.
+    """
+    try:
+        env = make_env(result.env_id, **result.env_kwargs)
+    except (BadOption, UnknownName, TypeError, ValueError) as error:
+        raise Refused(f"episodes/{result.file}: env_kwargs: {error}") from error
+    try:
+        text_env = env.unwrapped
+        assert isinstance(text_env, TextEnv)
+        text_env.prepare(panels.tasks_of(panel, env))
+    except DataMissing:
+        raise
+    except ProsegymError as error:
+        if result.env_kwargs:
+            raise Refused(f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}") from error
+        raise
+    finally:
+        env.close()
+
+
+def _here(context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
+    player = Player(context)
+    try:
+        for index, line in lines:
+            yield player.answer(index, line)
+    finally:
+        player.close()

@@ -1,0 +1,317 @@
+"""The rollout engine against generation one by one, without a cache."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tiny_lm
+import torch
+import transformers
+
+from prosegym.baselines.chat import Chat
+from prosegym.baselines.engine import CachedEngine, PlainEngine, common, make_engine
+from prosegym.baselines.lm import Generation, Request, Sampling
+from prosegym.baselines.local import LocalModel
+from prosegym.envs.trajectory import Message
+
+WORDS = "red blue green teal box key take open the a you hold kitchen mug fridge 1 2 shut stays".split()
+VOCABULARY = len(tiny_lm.tokenizer())
+
+
+def small(config: Any, **more: Any) -> Any:
+    return config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, **more,
+    )  # fmt: skip
+
+
+def made(config: Any) -> Any:
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: tiny_lm.llama(VOCABULARY),
+    "qwen2": lambda: made(small(transformers.Qwen2Config)),
+    "qwen3": lambda: made(small(transformers.Qwen3Config, head_dim=16)),
+    "mistral, window 24": lambda: made(small(transformers.MistralConfig, sliding_window=24)),
+    "gemma2, window 16 in every other layer": lambda: made(
+        small(transformers.Gemma2Config, head_dim=8, sliding_window=16, query_pre_attn_scalar=8)
+    ),
+    "phi3, window 40": lambda: made(small(transformers.Phi3Config, sliding_window=40)),
+    "gpt2": lambda: made(
+        transformers.GPT2Config(
+            vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=1024, initializer_range=0.3,
+            bos_token_id=1, eos_token_id=2,
+        )
+    ),
+}  # fmt: skip
+
+
+def local(model: Any, *, plain: bool = False, **more: Any) -> LocalModel:
+    lm = LocalModel(model, tiny_lm.tokenizer(), **more)
+    if plain:
+        lm._engine = PlainEngine(model)
+    return lm
+
+
+def says(rng: random.Random, most: int = 30) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, most)))
+
+
+def episodes(
+    lm: LocalModel, sampling: Sampling, *, count: int, turns: int, width: int, seed: int = 0
+) -> dict[int, list[Generation]]:
+    """Conversations that begin and end at different times, `width` at a time."""
+    rng = random.Random(seed)
+    left = {i: rng.randint(1, turns) for i in range(count)}
+    talk = {i: [Message("user", says(rng))] for i in range(count)}
+    told = {i: [says(rng, 12) for _ in range(turns)] for i in range(count)}
+    done: dict[int, list[Generation]] = {i: [] for i in range(count)}
+    while any(left.values()):
+        live = [i for i in left if left[i]][:width]
+        requests = [Request(list(talk[i]), seed=100 * i + len(done[i]), key=i) for i in live]
+        for i, answer in zip(live, lm.generate(requests, sampling), strict=True):
+            done[i].append(answer)
+            talk[i].append(Message("assistant", answer.text, True, list(answer.token_ids)))
+            talk[i].append(Message("user", told[i][len(done[i]) - 1]))
+            left[i] -= 1
+    return done
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_greedy_equals_one_by_one_without_cache(name: str) -> None:
+    model = MODELS[name]()
+    sampling = Sampling(max_tokens=9)
+    lm = local(model)
+    batched = episodes(lm, sampling, count=9, turns=4, width=4)
+    assert isinstance(lm._engine, CachedEngine)
+    alone = episodes(local(model, plain=True, max_batch=1), sampling, count=9, turns=4, width=1)
+    assert {i: [a.token_ids for a in answers] for i, answers in batched.items()} == {
+        i: [a.token_ids for a in answers] for i, answers in alone.items()
+    }
+    for a, b in zip(itertools.chain(*batched.values()), itertools.chain(*alone.values()), strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+        assert a.prompt_tokens == b.prompt_tokens
+
+
+@torch.no_grad()
+def test_recorded_logprobs_equal_a_fresh_forward_pass() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    messages = [Message("user", "the box is red")]
+    for sampling in (Sampling(max_tokens=8), Sampling(1.3, 0.9, max_tokens=8)):
+        talk = list(messages)
+        for turn in range(4):
+            answer = lm.generate([Request(talk, seed=turn, key=repr(sampling))], sampling)[0]
+            prompt = lm.chat.prompt(talk).token_ids
+            ids = torch.tensor([prompt + list(answer.token_ids)])
+            fresh = torch.log_softmax(model(ids).logits[0].float(), -1)
+            expected = [fresh[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer.token_ids)]
+            assert answer.logprobs == pytest.approx(expected, abs=1e-4)
+            talk += [
+                Message("assistant", answer.text, True, list(answer.token_ids)),
+                Message("user", "go on"),
+            ]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0, max_tokens=8), Sampling(0.7, 0.8, max_tokens=8)])
+def test_what_is_drawn_does_not_depend_on_batch_mates(sampling: Sampling) -> None:
+    model = MODELS["llama"]()
+    wide = episodes(local(model), sampling, count=8, turns=3, width=8)
+    narrow = episodes(local(model), sampling, count=8, turns=3, width=1)
+    assert {i: [a.token_ids for a in w] for i, w in wide.items()} == {
+        i: [a.token_ids for a in n] for i, n in narrow.items()
+    }
+    first = {w[0].token_ids for w in wide.values()}
+    assert len(first) == 8
+
+
+def test_top_p_draws_from_the_smallest_sufficient_set() -> None:
+    """With p = (0.5, 0.3, 0.15, 0.05) and top_p 0.7 the set is {0, 1}: token 0 in 5 of 8 draws."""
+    from prosegym.baselines.decoding import Writer, choose
+
+    lm = local(MODELS["llama"]())
+    logits = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
+    counts = [0, 0, 0, 0]
+    for seed in range(2000):
+        writer = Writer(Request([], seed=seed), Sampling(1.0, 0.7), lm.chat, [], frozenset())
+        tokens, logprobs = choose([writer], logits[None])
+        counts[tokens[0]] += 1
+        assert logprobs[0] == pytest.approx(float(logits[tokens[0]]), abs=1e-6)
+    assert counts[0] == counts[2] == 0
+    assert counts[1] / 2000 == pytest.approx(0.625, abs=0.04)
+
+
+@pytest.mark.parametrize("cells", [64, 200, 700])
+def test_memory_is_bounded_and_changes_nothing(cells: int) -> None:
+    model = MODELS["llama"]()
+    sampling = Sampling(max_tokens=12)
+    per_cell = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, dimension, bytes
+    tight = local(model, cache_gb=cells * per_cell / 2**30)
+    some = episodes(tight, sampling, count=7, turns=4, width=7)
+    engine = tight._engine
+    assert isinstance(engine, CachedEngine)
+    longest = max(len(seat.token_ids) for seat in engine._seats)
+    assert engine._rows * engine._cells <= max(cells, -(-(longest + 1) // 64) * 64)
+    plenty = episodes(local(model), sampling, count=7, turns=4, width=7)
+    assert [[a.token_ids for a in s] for s in some.values()] == [
+        [a.token_ids for a in p] for p in plenty.values()
+    ]
+
+
+class Counted:
+    """Counts the tokens that a model computes."""
+
+    def __init__(self, model: Any) -> None:
+        self.tokens = 0
+        model.register_forward_pre_hook(self.count, with_kwargs=True)
+
+    def count(self, module: Any, args: Any, kwargs: Any) -> None:
+        self.tokens += kwargs["input_ids"].numel()
+
+
+def test_a_turn_costs_its_new_tokens_only() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    talk = [Message("user", " ".join(WORDS * 4))]
+    answer = lm.generate([Request(talk, key=1)], Sampling(max_tokens=5))[0]
+    counted = Counted(model)
+    before = len(lm.chat.prompt(talk).token_ids) + len(answer.token_ids)
+    talk += [Message("assistant", answer.text, True, list(answer.token_ids)), Message("user", "red")]
+    again = lm.generate([Request(talk, key=1)], Sampling(max_tokens=5))[0]
+    new = again.prompt_tokens - before
+    # The last token of an answer has not been fed; of five new ones four are.
+    assert counted.tokens == new + 1 + len(again.token_ids) - 1
+
+
+def test_a_common_beginning_is_computed_once() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    lm.generate([Request([Message("user", "red")])], Sampling(max_tokens=1))
+    counted = Counted(model)
+    long = " ".join(WORDS * 6)
+    talks = [[Message("user", f"{long} {word}")] for word in WORDS[:8]]
+    answers = lm.generate([Request(t, key=t[0].content) for t in talks], Sampling(max_tokens=1))
+    prompts = [a.prompt_tokens for a in answers]
+    assert counted.tokens < prompts[0] + 8 * 16 < sum(prompts) / 3
+    plain = local(model, plain=True).generate([Request(t) for t in talks], Sampling(max_tokens=1))
+    assert [a.token_ids for a in answers] == [a.token_ids for a in plain]
+
+
+ACTIONS = ["open box", "take red key", "take red", "take blue key", "go to fridge 1", "go to fridge 12"]
+
+
+def test_scores_equal_separate_forward_passes() -> None:
+    model = MODELS["gemma2, window 16 in every other layer"]()
+    lm = local(model)
+    messages = [Message("user", "the box is red and the key is blue and the mug is green")]
+    other = [Message("user", "red")]
+    scores = lm.score([Request(messages, allowed=ACTIONS), Request(other, allowed=ACTIONS[:2])])
+    assert [len(s) for s in scores] == [6, 2]
+    for talk, found in ((messages, scores[0]), (other, scores[1])):
+        prompt = lm.chat.prompt(talk).token_ids
+        for action, score in zip(ACTIONS, found, strict=False):
+            answer = lm.chat.answer(action)
+            with torch.no_grad():
+                fresh = torch.log_softmax(model(torch.tensor([prompt + answer])).logits[0], -1)
+            expected = sum(fresh[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer))
+            assert score == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("choice", ["token", "action"])
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_constrained_answers_are_allowed_ones(choice: Any, temperature: float) -> None:
+    lm = local(MODELS["llama"]())
+    sampling = Sampling(
+        temperature, choice=choice, max_tokens=2
+    )  # shorter than any action: does not cut them
+    requests = [Request([Message("user", w)], allowed=ACTIONS, seed=i) for i, w in enumerate(WORDS)]
+    answers = lm.generate(requests, sampling)
+    assert all(a.text in ACTIONS and a.stop_reason == "end" for a in answers)
+    assert len({a.text for a in answers}) > 1
+    if choice == "action" and temperature == 0:
+        best = [max(range(6), key=s.__getitem__) for s in lm.score(requests)]
+        assert [a.text for a in answers] == [ACTIONS[i] for i in best]
+    for request, answer in zip(requests, answers, strict=True):
+        assert list(answer.token_ids) == lm.chat.answer(answer.text)
+        scored = lm.score([Request(request.messages, allowed=[answer.text])])[0][0]
+        assert sum(answer.logprobs) == pytest.approx(scored, abs=1e-3)
+
+
+def test_new_weights_make_held_keys_worthless() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    talk = [
+        Message("user", "the box is red and the key is blue"),
+        Message("assistant", "a"),
+        Message("user", "b"),
+    ]
+    request = Request(talk, key="episode")
+    old = lm.generate([request], Sampling(max_tokens=8))[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    model(torch.tensor([[5, 6, 7]]), labels=torch.tensor([[5, 6, 7]])).loss.backward()
+    optimizer.step()
+    new = lm.generate([request], Sampling(max_tokens=8))[0]
+    expected = local(model, plain=True).generate([request], Sampling(max_tokens=8))[0]
+    assert new.token_ids == expected.token_ids != old.token_ids
+    assert new.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+
+
+def test_common() -> None:
+    rng = random.Random(1)
+    for _ in range(300):
+        a = [rng.randint(0, 1) for _ in range(rng.randint(0, 9))]
+        b = a[: rng.randint(0, 9)] + [rng.randint(0, 1) for _ in range(rng.randint(0, 4))]
+        slow = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        assert common(a, b) == slow
+
+
+def test_a_model_whose_cache_cannot_be_kept_is_computed_anew(caplog: pytest.LogCaptureFixture) -> None:
+    config = transformers.MambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        state_size=4,
+        num_hidden_layers=1,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    engine = make_engine(made(config), max_context=64, cache_bytes=1 << 20)
+    assert isinstance(engine, PlainEngine)
+    assert "no cache between turns" in caplog.text
+
+
+def test_context_overflow_ends_one_answer_only() -> None:
+    lm = local(MODELS["llama"](), max_context=60)
+    long, short = [Message("user", " ".join(WORDS * 9))], [Message("user", "red")]
+    answers = lm.generate([Request(long), Request(short), Request(long)], Sampling(max_tokens=500))
+    assert [a.stop_reason for a in answers][::2] == ["context", "context"]
+    assert answers[0].completion_tokens == 0
+    assert answers[1].stop_reason in ("end", "context")
+    assert answers[1].prompt_tokens + answers[1].completion_tokens <= 60
+
+
+def test_adapters_share_the_weights() -> None:
+    peft = pytest.importorskip("peft")
+    model = tiny_lm.llama(VOCABULARY)
+    request = Request([Message("user", "the box is red")], key=1)
+    base = LocalModel(model, tiny_lm.tokenizer()).generate([request], Sampling(max_tokens=8))[0]
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    lm = LocalModel(adapted, tiny_lm.tokenizer())
+    assert lm.generate([request], Sampling(max_tokens=8))[0].token_ids == base.token_ids
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn_like(parameter))
+    changed = lm.generate([request], Sampling(max_tokens=8))[0]
+    assert changed.token_ids != base.token_ids
+    with lm.reference():
+        assert lm.generate([request], Sampling(max_tokens=8))[0].token_ids == base.token_ids
+    assert lm.generate([request], Sampling(max_tokens=8))[0].token_ids == changed.token_ids
+    assert isinstance(lm._engine, CachedEngine)
+    assert Chat(lm.tokenizer).end_id in lm.end_ids

@@ -1,0 +1,504 @@
+"""Every method end to end on the smallest environment with the smallest model, on the CPU, in seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from prosegym.baselines import (  # noqa: E402
+    best_of_n,
+    eto,
+    house,
+    ipr,
+    notes,
+    react,
+    reflexion,
+    retroact,
+    retroformer,
+    rft,
+    sft,
+    stepagent,
+)
+from prosegym.baselines.lm import Generation  # noqa: E402
+from prosegym.baselines.local import LocalModel  # noqa: E402
+from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer  # noqa: E402
+from prosegym.baselines.training import Optim  # noqa: E402
+from prosegym.envs import trajectory as records  # noqa: E402
+from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
+from prosegym.envs.trajectory import Trajectory  # noqa: E402
+from prosegym.evaluation.agents import ExpertAgent, Null, Scripted  # noqa: E402
+from prosegym.evaluation.evaluate import make_env  # noqa: E402
+from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
+
+torch.set_num_threads(1)
+LOCKBOX = "prosegym/Lockbox-v1"
+TASKS = [f"train/{c}" for c in ("red", "blue", "green", "teal", "plum", "rust", "sand", "jade")]
+CLONING = sft.Config(Optim(learning_rate=5e-3, epochs=60, batch_size=2))
+
+
+@pytest.fixture(scope="module")
+def experts() -> list[Trajectory]:
+    return list(rollout(lambda: make_env(LOCKBOX), ExpertAgent(), [Job(t) for t in TASKS]))
+
+
+@pytest.fixture(scope="module")
+def scratch(experts: Sequence[Trajectory], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return house.scratch(tmp_path_factory.mktemp("house"), "tiny", house.texts(experts), vocabulary=330)
+
+
+def practice(folder: Path) -> Practice:
+    return Practice(LOCKBOX, folder, react.Config(format="bare", max_tokens=16))
+
+
+def wins(policy: LocalModel, place: Practice) -> float:
+    played = place.play(policy, [Job(t) for t in TASKS], "check")
+    return sum(t.success for t in played) / len(played)
+
+
+@pytest.fixture(scope="module")
+def cloned(experts: Sequence[Trajectory], scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cloned")
+    policy = LocalModel.load(str(scratch), device="cpu")
+    sft.train(policy, experts, practice(folder), CLONING)
+    policy.model.save_pretrained(folder / "model")
+    policy.tokenizer.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def load(folder: Path) -> LocalModel:
+    return LocalModel.load(str(folder), device="cpu")
+
+
+# --- SFT ---
+
+
+def test_sft_memorises_its_demonstrations(cloned: Path, scratch: Path, tmp_path: Path) -> None:
+    assert wins(load(scratch), practice(tmp_path / "before")) == 0
+    assert wins(load(cloned), practice(tmp_path / "after")) == 1
+
+
+def test_samples_train_on_answers_alone(experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
+    policy = load(scratch)
+    sample = sft.samples(policy, [practice(tmp_path).conversation(experts[0])])[0]
+    written = [i for i, w in zip(sample.token_ids, sample.weights, strict=True) if w]
+    assert policy.tokenizer.decode(written) == "take red key<|end|>open box<|end|>"
+    weighted = sft.samples(policy, [practice(tmp_path).conversation(experts[0])], observations=0.25)[0]
+    assert set(weighted.weights) == {0.25, 1.0} and weighted.token_ids == sample.token_ids
+
+
+def test_changing_an_observation_changes_no_weight(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    talk = place.conversation(experts[0])
+    other = [
+        records.Message(m.role, m.content.replace("key", "fob")) if m.role == "user" else m for m in talk
+    ]
+    a, b = sft.samples(policy, [talk, other])
+    assert [i for i, w in zip(a.token_ids, a.weights, strict=True) if w] == [
+        i for i, w in zip(b.token_ids, b.weights, strict=True) if w
+    ]
+
+
+def test_an_episode_longer_than_the_context_is_cut_after_an_answer(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    talk = place.conversation(experts[0])
+    whole = sft.samples(policy, [talk])[0]
+    policy.max_context = len(whole.token_ids) - 1
+    short = sft.samples(policy, [talk])[0]
+    assert policy.tokenizer.decode(list(short.token_ids)).endswith("take red key<|end|>")
+    assert short.token_ids == whole.token_ids[: len(short.token_ids)]
+    policy.max_context = 3
+    with pytest.raises(ProsegymError, match="fits the context of 3 tokens"):
+        sft.samples(policy, [talk])
+
+
+def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    records.write(tmp_path / "d.jsonl", experts)
+    assert demonstrations(tmp_path / "d.jsonl", LOCKBOX) == experts
+    with pytest.raises(CorruptData, match="d.jsonl:1 is an episode of prosegym/Lockbox-v1, not of x"):
+        demonstrations(tmp_path / "d.jsonl", "x")
+    records.write(tmp_path / "e.jsonl", [])
+    with pytest.raises(ProsegymError, match="no episode to learn from"):
+        demonstrations(tmp_path / "e.jsonl", LOCKBOX)
+
+
+# --- practice ---
+
+
+def test_play_goes_on_where_it_was_cut_and_plays_nothing_twice(cloned: Path, tmp_path: Path) -> None:
+    policy, place = load(cloned), practice(tmp_path)
+    jobs = [Job(t) for t in TASKS]
+    first = place.play(policy, jobs, "a", temperature=1.0)
+    lines = (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:50])
+    again = place.play(policy, jobs, "a", temperature=1.0)
+    assert [t.actions for t in again] == [t.actions for t in first]
+    assert (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)[:3] == lines[:3]
+    assert [t.task_id for t in again] == TASKS
+
+
+def test_forced_answers_come_first_and_the_model_goes_on_from_them(cloned: Path, tmp_path: Path) -> None:
+    place = practice(tmp_path)
+    forced = {(TASKS[0], 2): ["take blue key", "take red key"]}
+    (played,) = place.play(load(cloned), [Job(TASKS[0], 2)], "f", forced=forced)
+    assert played.actions[:2] == ["take blue key", "take red key"] and len(played.steps) > 2
+    assert [m.content for m in played.messages if m.role == "assistant"][:2] == forced[TASKS[0], 2]
+
+
+# --- ETO ---
+
+
+def scored(t: Trajectory, score: float) -> Trajectory:
+    return (
+        records.decode(records.encode(t).replace(b'"success":true', b'"success":false'))
+        if score < 0
+        else (records.msgspec.structs.replace(t, score=score))
+    )
+
+
+def test_eto_pairs_by_strict_inequality_and_flips(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    place = practice(tmp_path)
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
+    talk = place.conversation
+    assert eto.versus_expert(experts, experts, place, eto.Config()) == []
+    pairs = eto.versus_expert(experts, failed, place, eto.Config())
+    assert pairs == [(talk(e), talk(f)) for e, f in zip(experts, failed, strict=True)]
+    assert eto.versus_expert(failed, experts, place, eto.Config()) == pairs
+    half = [scored(e, 0.5) for e in experts]
+    assert eto.versus_expert(half, [scored(experts[0], 0.6)], place, eto.Config()) == [
+        (talk(experts[0]), talk(half[0]))
+    ]
+    assert eto.versus_expert(half, [scored(experts[0], 0.5)], place, eto.Config()) == []
+
+
+def test_eto_limits_how_far_a_rejected_episode_outlasts_the_expert(
+    experts: Sequence[Trajectory], tmp_path: Path
+) -> None:
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])]))
+    ((win, lose),) = eto.versus_expert(experts, failed, practice(tmp_path), eto.Config(extra_turns=1))
+    assert (len(win), len(lose)) == (4, 6) and lose[-1].role == "assistant"
+
+
+def test_eto_self_play_pairs_the_best_with_the_worst(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    place = practice(tmp_path)
+    tries = [scored(experts[0], s) for s in (0.2, 0.9, 0.0)] + [scored(experts[1], 0.4)] * 2
+    assert len(eto.versus_itself(tries, place)) == 1  # the second task's tries score the same
+
+
+def test_a_step_pair_trains_on_one_answer_given_the_experts_conversation(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, talk = load(scratch), practice(tmp_path).conversation(experts[0])
+    sample = sft.sample(policy, only_answer(talk, 1))
+    assert sample is not None
+    whole = sft.sample(policy, talk)
+    assert whole is not None and sample.token_ids == whole.token_ids
+    written = [i for i, w in zip(sample.token_ids, sample.weights, strict=True) if w]
+    assert policy.tokenizer.decode(written) == "open box<|end|>"
+
+
+HALF = replace(CLONING, optim=replace(CLONING.optim, epochs=10))
+DPO = Optim(learning_rate=1e-3, epochs=4, batch_size=8, schedule="constant", warmup=0.1)
+
+
+@pytest.mark.parametrize("level", ["trajectory", "step", "mixture"])
+def test_eto_end_to_end(level: str, experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
+    policy = load(scratch)
+    config = eto.Config(HALF, iterations=2, optim=DPO, later_rate=1e-3, imitation=1.0, level=level)  # type: ignore[arg-type]
+    eto.train(policy, experts, practice(tmp_path), config)
+    after = {n: p.clone() for n, p in policy.model.named_parameters()}
+    again = load(scratch)
+    eto.train(again, experts, practice(tmp_path), config)  # every phase is finished: only loaded
+    assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
+    phases = {line.split('"phase": "')[1].split('"')[0] for line in (tmp_path / "metrics.jsonl").open()}
+    assert phases == {"sft", "dpo-1", "dpo-2"}
+
+
+def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, tmp_path: Path) -> None:
+    tiny = replace(CLONING, optim=Optim(learning_rate=1e-6, epochs=1, batch_size=8))
+    with pytest.raises(ProsegymError, match="every exploration scored as its expert did"):
+        eto.train(load(cloned), experts, practice(tmp_path), eto.Config(cloning=tiny))
+
+
+# --- RFT and Best-of-N ---
+
+
+def test_rft_keeps_new_successes_alone(experts: Sequence[Trajectory]) -> None:
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
+    detour = list(
+        rollout(
+            lambda: make_env(LOCKBOX),
+            Scripted({TASKS[0]: ["open box", "take red key", "open box"]}),
+            [Job(TASKS[0])],
+        )
+    )
+    assert detour[0].success
+    assert rft.accepted(experts, [*experts, *failed, *detour, *detour]) == detour
+
+
+def test_rft_end_to_end_starts_again_from_the_base(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy = load(scratch)
+    rft.train(policy, experts, practice(tmp_path), rft.Config(HALF, samples=2))
+    assert wins(policy, practice(tmp_path)) > 0
+    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    first = {p: next(m["loss"] for m in curve if m["phase"] == p) for p in ("sft", "rft")}
+    assert first["rft"] == pytest.approx(first["sft"], abs=1.0) and first["rft"] > 3
+
+
+def test_best_of_n_takes_each_tasks_best(cloned: Path, tmp_path: Path) -> None:
+    hot = best_of_n.Config(samples=5, temperature=3.0)
+    best = best_of_n.solve(load(cloned), TASKS, practice(tmp_path), hot)
+    tries = list(records.read(tmp_path / "best-of-n.jsonl"))
+    assert [t.task_id for t in best] == TASKS and len(tries) == 40
+    assert [t.score for t in best] == [max(x.score for x in tries if x.task_id == t) for t in TASKS]
+
+
+# --- StepAgent ---
+
+
+def test_inspection_asks_at_every_expert_state_and_keeps_where_they_differ(
+    experts: Sequence[Trajectory], scratch: Path, cloned: Path, tmp_path: Path
+) -> None:
+    config = stepagent.Config(temperature=0.0)
+    place = practice(tmp_path)
+    assert stepagent.inspect(load(cloned), experts, place, config, 1) == []
+    steps = stepagent.inspect(load(scratch), experts, place, config, 2)
+    assert [len(s) for s in steps] == [2] * 8
+    win, lose = steps[0][1]
+    assert win[:-1] == lose[:-1] and win[-1].content == "open box" and not win[1].trainable
+    agreement = [json.loads(line)["agreement"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert agreement == [1.0, 0.0]
+
+
+def test_stepagent_end_to_end_agrees_more_with_the_expert(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy = load(scratch)
+    optim = Optim(3e-3, epochs=30, batch_size=4, schedule="constant", warmup=0.1)
+    stepagent.train(
+        policy,
+        experts,
+        practice(tmp_path),
+        stepagent.Config(HALF, cycles=2, optim=optim, imitation=1.0, temperature=0.0),
+    )
+    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    first, second = (m["agreement"] for m in curve if m["phase"] == "inspection")
+    assert second > first
+    with pytest.raises(ProsegymError, match="answers as the expert does in every state"):
+        stepagent.reflect(policy, None, [], practice(tmp_path), stepagent.Config(), 3)
+
+
+def test_stepagent_against_the_clone_keeps_one_reference(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    optim = Optim(1e-3, epochs=1, batch_size=8)
+    config = stepagent.Config(HALF, cycles=2, optim=optim, reference="clone")
+    stepagent.train(load(scratch), experts, practice(tmp_path), config)
+    moved = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    starts = {m["phase"]: m for m in moved if m["step"] == 1 and m["phase"].startswith("reflect")}
+    assert starts["reflect-1"]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # the reference itself
+    assert starts["reflect-2"]["loss"] != pytest.approx(math.log(2), abs=1e-4)  # already moved away from it
+
+
+def test_step_contrast_of_a_one_turn_episode_is_the_trajectory_contrast(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, talk = load(scratch), practice(tmp_path).conversation(experts[0])[:2]
+    assert sft.sample(policy, only_answer(talk, 0)) == sft.sample(policy, talk)
+
+
+# --- RetroAct ---
+
+
+def test_a_reflectors_reward_is_the_difference_and_telescopes() -> None:
+    """R = .2, .5, .4: .3 and -.1, which sum to .4 - .2. The code's form with c = 1: .3 * 1.2 = .36."""
+    scores = [0.2, 0.5, 0.4]
+    worth = [retroact.worth(a, b) for a, b in zip(scores, scores[1:], strict=False)]
+    assert worth == pytest.approx([0.3, -0.1]) and sum(worth) == pytest.approx(0.4 - 0.2)
+    assert retroact.worth(0.2, 0.5) == -retroact.worth(0.5, 0.2)
+    assert retroact.worth(0.2, 0.5, c=1.0) == pytest.approx(0.36)
+
+
+def test_a_note_by_rule_says_what_the_episode_shows() -> None:
+    actions = ["take red key", "open box", "sing", "sing", "open box", "open box"]
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Scripted({TASKS[1]: actions}), [Job(TASKS[1])])
+    said = notes.note(failed)
+    assert "These were refused: sing." in said and "in vain: open box" in said
+    assert "did nothing about them: blue. " in said  # the box is blue
+    assert said.endswith(", and not what was refused.")
+
+
+RL = Optim(1e-3, epochs=1, batch_size=4)
+
+
+@pytest.mark.parametrize("roles", ["one", "two"])
+def test_retroact_end_to_end(
+    roles: str, experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    config = retroact.Config(HALF, RL, trials=2, roles=roles)  # type: ignore[arg-type]
+    policy = load(scratch)
+    retroact.train(policy, experts, practice(tmp_path), config)
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    expected = {"planner-1", "reflector-1"} if roles == "two" else {"joint-1"}
+    assert phases == {"sft", "sft-reflector"} | expected
+    assert (tmp_path / "reflector" / "agent.json").exists() == (roles == "two")
+    after = {n: p.clone() for n, p in policy.model.named_parameters()}
+    again = load(scratch)
+    retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
+    assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
+
+
+def test_retroact_on_policy_begins_at_ratio_one(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    policy, place = load(cloned), practice(tmp_path)
+    demonstrations = sft.samples(policy, [place.conversation(e) for e in experts])
+    rows = retroact.behaved(
+        policy, [(place.conversation(experts[0]), 1.0)], demonstrations, retroact.Config()
+    )
+    _, metrics = retroact.PolicyGradient(0.3, 1.0).loss(policy.model, rows)
+    assert metrics["clip_share"] == 0 and metrics["reward"] == 1
+    dropped = retroact.behaved(
+        policy, [(place.conversation(experts[0]), 0.0)], demonstrations, retroact.Config(negatives=False)
+    )
+    assert dropped == []
+
+
+def test_tries_of_a_cut_phase_are_played_from_its_beginning(
+    cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    loop = reflexion.Config(trials=2)
+    scribe = notes.Scribe(policy, loop)
+    tries, written = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
+    assert len(tries) == 4 and len(written) == 2
+    assert tries[2].memory == [written[0].text]
+    (tmp_path / "t.notes.jsonl").unlink()
+    again, _ = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
+    assert [t.actions for t in again] == [t.actions for t in tries]
+
+
+# --- Retroformer ---
+
+
+def rate(score_before: float, score_after: float, experts: Sequence[Trajectory]) -> retroformer.Rated:
+    prompt = [records.Message("user", "What went wrong?")]
+    written = reflexion.Reflection(
+        TASKS[0], 0, 0, prompt, Generation("take red key"), score_before, "take red key"
+    )
+    return written, scored(experts[0], score_before), scored(experts[0], score_after)
+
+
+def test_ratings_are_antisymmetric(experts: Sequence[Trajectory]) -> None:
+    assert retroformer.rating(rate(0.25, 0.75, experts)) == 0.5
+    assert retroformer.rating(rate(0.75, 0.25, experts)) == -0.5
+
+
+def test_the_reward_model_tells_good_notes_from_bad(
+    scratch: Path, experts: Sequence[Trajectory], tmp_path: Path
+) -> None:
+    reflector, place = load(scratch), practice(tmp_path)
+    good, bad = rate(0.0, 1.0, experts), rate(0.5, 0.5, experts)
+    other = dataclasses.replace(bad[0], text="open box", generation=Generation("open box"))
+    config = retroformer.Config(judging=Optim(5e-3, epochs=40, batch_size=2))
+    model = retroformer.judge(reflector, [good, (other, *bad[1:])], place, config)
+    texts = sft.samples(reflector, [noted(good[0]), noted(other)])
+    is_good, is_bad = (1 / (1 + math.exp(x)) for x in retroformer.judgements(model, texts))
+    assert is_good > 0.9 and is_bad < 0.1
+
+
+@pytest.mark.parametrize("rating", ["model", "try"])
+def test_retroformer_end_to_end_leaves_the_actor_alone(
+    rating: str, experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    quick = Optim(1e-3, epochs=1, batch_size=4)
+    config = retroformer.Config(quick, quick, quick, trials=2, rounds=2, rating=rating, max_tokens=8)  # type: ignore[arg-type]
+    actor = load(scratch)  # fails every task, so that every task gets a note
+    before = {n: p.clone() for n, p in actor.model.named_parameters()}
+    retroformer.train(actor, experts, practice(tmp_path), config)
+    assert all(torch.equal(before[n], p) for n, p in actor.model.named_parameters())
+    trained = load(tmp_path / "reflector")
+    moved = any(not torch.equal(before[n], p) for n, p in trained.model.named_parameters())
+    assert moved == (rating == "model")  # no try of this actor earns anything: all notes are worth the same
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    assert {"reward", "ppo-1", "ppo-2"} <= phases and ("judge" in phases) == (rating == "model")
+
+
+def test_retroformer_without_failures_says_so(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    config = retroformer.Config(trials=2, temperature=0.0)
+    with pytest.raises(ProsegymError, match="no task was failed"):
+        retroformer.train(load(cloned), experts, practice(tmp_path), config)
+
+
+# --- IPR ---
+
+
+def test_ipr_with_whole_episodes_alone_is_eto(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    """t = 0, thresholds 0: the pairs are ETO's, whichever side is the better one."""
+    place = practice(tmp_path)
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
+    best = {e.task_id: e for e in experts}
+    tried = {(f.task_id, 0): f for f in failed}
+    _, wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
+    assert wholes == eto.versus_expert(experts, failed, place, eto.Config())
+    worse = {f.task_id: f for f in failed}
+    _, flipped = ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config())
+    assert flipped == wholes
+
+
+def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    place, config = practice(tmp_path), ipr.Config(tau=0.5)
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])])
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 1): failed}
+    for rewards, count in [((1.0, 0.4), 1), ((1.0, 0.5), 0), ((0.0, 1.0), 0)]:
+        suffixes, wholes = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
+        assert len(suffixes) == count and wholes == []
+    suffixes, _ = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
+    win, _ = suffixes[0]
+    assert [m.trainable for m in win if m.role == "assistant"] == [False, True]
+
+
+def test_ipr_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
+    optim = Optim(1e-3, epochs=1, batch_size=8)
+    config = ipr.Config(HALF, iterations=1, optim=optim, continuations=2)
+    policy = load(scratch)
+    ipr.train(policy, experts[:4], practice(tmp_path), config)
+    phases = [json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert phases[0] == "sft" and phases[-1] == "refine-1"
+    for t in records.read(tmp_path / "go-on-1.jsonl"):
+        expert = next(e for e in experts if e.task_id == t.task_id)
+        assert t.actions[: t.attempt] == expert.actions[: t.attempt]
+
+
+def test_step_rewards_are_means_of_the_scorers_continuations(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    """After the right key the clone opens the box (1); after the wrong key it opens and it stays shut (0)."""
+    place = practice(tmp_path)
+    wrong = list(
+        rollout(
+            lambda: make_env(LOCKBOX),
+            Scripted({TASKS[0]: ["take blue key"] + ["open box"] * 5}),
+            [Job(TASKS[0])],
+        )
+    )
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 0): wrong[0]}
+    rewards = ipr.step_rewards(load(cloned), best, tried, place, ipr.Config(continuations=4), 1)
+    expert, agent = rewards[TASKS[0], 0]
+    assert expert >= 0.75 and agent <= 0.25

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prosegym.baselines import sb3
+from prosegym.cli import main
+from prosegym.envs import panels
+from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.evaluation.evaluate import evaluate, make_env
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("sb3_contrib")
+
+
+@pytest.mark.parametrize("method", sb3.METHODS)
+def test_trains_and_plays(method: str, tmp_path: Path) -> None:
+    config = sb3.Config(steps=600, slots=16, size=64, action_size=16, envs=2, rollout_steps=128)
+    folder = sb3.train(method, "prosegym/Lockbox-v1", tmp_path / "policy", config)
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.make(env, "test", about="all")
+    agent = sb3.NumberedPolicy(folder)
+    run = evaluate(agent, panel, tmp_path / "run", progress=False)
+    assert run.complete and run.conditions.agent == method
+    assert run.conditions.agent_conditions["config"]["steps"] == 600
+    if method == "sb3-maskable-ppo":
+        assert run.summary().invalid_rate == 0.0
+
+
+@pytest.mark.slow
+def test_maskable_ppo_learns_the_boxes(tmp_path: Path) -> None:
+    config = sb3.Config(steps=12_000, slots=16, size=64, action_size=16, seed=1, rollout_steps=256)
+    agent = sb3.NumberedPolicy(sb3.train("sb3-maskable-ppo", "prosegym/Lockbox-v1", tmp_path / "p", config))
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    run = evaluate(agent, panels.make(env, "train", about="all"), tmp_path / "run", progress=False)
+    assert run.summary().success.value >= 0.5
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "policy")
+    size = ["--slots", "16", "--size", "64", "--action-size", "16", "--envs", "1", "--rollout-steps", "64"]
+    words = ["train", "sb3-ppo", "--env", "prosegym/Lockbox-v1", "--out", out, "--steps", "64", *size]
+    assert main(words) == 0
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.save(panels.make(env, "test", about="all"), tmp_path)
+    assert (
+        main(["evaluate", "--agent", out, "--panel", str(panel), "--out", str(tmp_path / "r"), "--json"]) == 0
+    )
+    assert '"agent": "sb3-ppo"' in capsys.readouterr().out
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="sb3-ppo"):
+        sb3.train("sb3-pop", "prosegym/Lockbox-v1", tmp_path, sb3.Config())
+    with pytest.raises(ProsegymError, match="no Stable-Baselines3 policy"):
+        sb3.NumberedPolicy(tmp_path)

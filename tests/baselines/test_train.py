@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("tyro")
+
+from prosegym.baselines import agents, train  # noqa: E402
+from prosegym.baselines.lm import ModelError  # noqa: E402
+from prosegym.envs.errors import ProsegymError, UnknownName  # noqa: E402
+from prosegym.evaluation.evaluate import make_env  # noqa: E402
+from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
+
+torch.set_num_threads(1)
+QUICK = ["--env", "prosegym/Lockbox-v1", "--episodes", "8", "--vocabulary", "330", "--agent.format", "bare"]
+QUICK += ["--agent.max-tokens", "16", "--device", "cpu"]
+FAST = ["--optim.learning-rate", "5e-3", "--optim.epochs", "60", "--optim.batch-size", "2"]
+CLONING = [x.replace("--optim", "--cloning.optim") for x in FAST]
+
+
+def solved(folder: Path) -> float:
+    agent = agents.load(str(folder))
+    played = list(
+        rollout(lambda: make_env("prosegym/Lockbox-v1"), agent, [Job("train/red"), Job("train/sand")])
+    )
+    return sum(t.success for t in played) / len(played)
+
+
+def test_sft_by_command_writes_an_agent_that_loads(tmp_path: Path) -> None:
+    out = tmp_path / "sft"
+    assert train.main("sft", [*QUICK, *FAST, "--model", "scratch:tiny", "--out", str(out)]) == 0
+    assert solved(out) == 1
+    about = agents.read(out)
+    assert (about.method, about.base, about.config.format) == ("sft", None, "bare")
+    assert {"agent.json", "metrics.jsonl", "README.md", "training.json", "model.safetensors"} <= {
+        p.name for p in out.iterdir()
+    }
+    assert "prosegym evaluate --agent" in (out / "README.md").read_text()
+
+
+def test_the_same_command_again_trains_nothing_and_another_is_refused(tmp_path: Path) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "3"]
+    train.main("sft", command)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    assert len(before.splitlines()) == 3
+    train.main("sft", command)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    with pytest.raises(ProsegymError, match="another training .seed: 0 then, 1 now"):
+        train.main("sft", [*command, "--seed", "1"])
+    with pytest.raises(ProsegymError, match="method: sft then, eto now"):
+        train.main("eto", command)
+
+
+def test_eto_from_a_trained_agents_folder(tmp_path: Path) -> None:
+    train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "sft"), "--max-steps", "2"])
+    more = ["--iterations", "1", "--optim.learning-rate", "1e-4", "--imitation", "1", "--max-steps", "4"]
+    train.main("eto", [*QUICK, *more, "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")])
+    phases = [json.loads(line)["phase"] for line in (tmp_path / "eto" / "metrics.jsonl").open()]
+    assert phases[0] == "sft" and phases[-1] == "dpo-1"
+
+
+def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> None:
+    train.main(
+        "sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "base"), "--max-steps", "1"]
+    )
+    lora = ["--lora.rank", "4", "--lora.targets", "q_proj,v_proj", "--max-steps", "2"]
+    train.main("sft", [*QUICK, *lora, "--model", str(tmp_path / "base"), "--out", str(tmp_path / "lora")])
+    assert agents.read(tmp_path / "lora").base == str(tmp_path / "base")
+    assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
+    assert not (tmp_path / "lora" / "model.safetensors").exists()
+    solved(tmp_path / "lora")
+    with pytest.raises(ModelError, match="already has an adapter"):
+        train.main(
+            "sft", [*QUICK, *lora, "--model", str(tmp_path / "lora"), "--out", str(tmp_path / "again")]
+        )
+
+
+def test_audit_shows_the_trained_text_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--audit"])
+    assert "take red key" in capsys.readouterr().out
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="nearest: sft"):
+        train.main("sfft", [])
+    with pytest.raises(UnknownName, match="size '2m'"):
+        train.main("sft", [*QUICK, "--model", "scratch:2m", "--out", str(tmp_path / "a")])
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(ProsegymError, match="no episode to learn from"):
+        train.main(
+            "sft",
+            [
+                *QUICK,
+                "--model",
+                "scratch:tiny",
+                "--out",
+                str(tmp_path / "b"),
+                "--data",
+                str(tmp_path / "empty.jsonl"),
+            ],
+        )

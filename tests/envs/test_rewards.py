@@ -1,0 +1,53 @@
+"""Rewards worked by hand on Lockbox: progress 0 -> 0.5 with the right key -> 1 when open; score 1 at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import pytest
+
+from prosegym.envs.errors import UnknownName
+
+
+def rewards(mode: str, actions: list[str], **kwargs: Any) -> list[float]:
+    env = gymnasium.make("prosegym/Lockbox-v1", reward=mode, **kwargs)
+    env.reset(options={"task_id": "train/red"})
+    return [float(env.step(action)[1]) for action in actions]
+
+
+DETOUR = ["take blue key", "take red key", "take blue key", "take red key", "open box"]
+
+
+def test_sparse() -> None:
+    assert rewards("sparse", DETOUR) == [0.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_sparse_at_truncation_is_the_score_reached() -> None:
+    assert rewards("sparse", DETOUR[:2], max_steps=2) == [0.0, 0.0]
+
+
+def test_progress_telescopes() -> None:
+    assert rewards("progress", DETOUR) == [0.0, 0.5, -0.5, 0.5, 0.5]
+
+
+def test_potential() -> None:
+    # gamma .99: right key +.99*.5; lost -.5; again +.495; opening: score 1, phi of a terminal state is 0, so 1 - .5.
+    assert rewards("potential", DETOUR) == pytest.approx([0.0, 0.495, -0.5, 0.495, 0.5])
+
+
+def test_potential_adds_nothing_to_the_discounted_return_but_the_start() -> None:
+    # Sum of gamma^t F_t = gamma^T phi(s_T) - phi(s_0) = 0 here, for every way to the end.
+    gamma = 0.99
+    for actions in (DETOUR, ["take red key", "open box"]):
+        shaped = sum(gamma**t * r for t, r in enumerate(rewards("potential", actions)))
+        assert shaped == pytest.approx(gamma ** (len(actions) - 1) * 1.0)
+
+
+def test_expert_agreement() -> None:
+    assert rewards("expert", DETOUR) == [0.0, 1.0, 0.0, 1.0, 1.0]
+
+
+def test_unknown_mode_names_the_known() -> None:
+    with pytest.raises(UnknownName, match="'progres'; nearest: progress"):
+        gymnasium.make("prosegym/Lockbox-v1", reward="progres")

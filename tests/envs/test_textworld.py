@@ -1,0 +1,337 @@
+"""TextWorld: games are what the table says, the cache mends itself, and the rules hold on real games."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import psutil
+import pytest
+
+from prosegym.envs.core import Task
+from prosegym.envs.errors import EngineError, ProsegymError, UnknownName
+
+pytest.importorskip("textworld")
+
+from prosegym.envs.textworld import games
+from prosegym.envs.textworld.env import CoinCollector, Cooking, TextWorld, TreasureHunter, clean
+
+FAMILY = [CoinCollector, TreasureHunter, Cooking]
+
+
+def solve(env: TextWorld, task_id: str, expert: str) -> tuple[list[str], list[str], dict[str, Any]]:
+    observation, info = env.reset(options={"task_id": task_id})
+    player = env.expert(expert)
+    actions, texts = [], [observation]
+    while len(actions) < env.max_steps:
+        actions.append(player.act(observation, info) or "")
+        observation, _, terminated, truncated, info = env.step(actions[-1])
+        texts.append(observation)
+        if terminated or truncated:
+            break
+    return actions, texts, info
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_the_table_has_every_game_once(cls: type[TextWorld]) -> None:
+    table = games.table(cls.challenge)
+    digests = [sha for split in table.values() for sha in split.values()]
+    assert len(set(digests)) == len(digests)
+    seeds: dict[str, set[str]] = {}
+    for split, size in games.SIZES.items():
+        assert len(table[split]) == size * len(games.LEVELS[cls.challenge])
+        assert all(task_id.split("/")[0] == split for task_id in table[split])
+        seeds[split] = {task_id.split("/")[2] for task_id in table[split]}
+        first = [task_id.split("/")[1] for task_id in list(table[split])[: len(games.LEVELS[cls.challenge])]]
+        assert first == list(games.LEVELS[cls.challenge])
+    assert not (
+        seeds["train"] & seeds["valid"] or seeds["train"] & seeds["test"] or seeds["valid"] & seeds["test"]
+    )
+
+
+def test_content_does_not_depend_on_how_python_hashes() -> None:
+    # Cooking walks over sets of strings: the one challenge whose upstream games differ from run to run.
+    task_id, sha256 = next(t for t in games.table("Cooking")["train"].items() if "recipe2+cook+cut" in t[0])
+    split, level, seed = task_id.split("/")
+    code = (
+        "from prosegym.envs.textworld.games import generate\n"
+        f"print(generate('Cooking', {split!r}, {level!r}, {seed})[1])"
+    )
+    for hash_seed in ("1", "3"):
+        environ = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        out = subprocess.run(
+            [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+        )
+        assert out.stdout.strip() == sha256
+
+
+@pytest.mark.parametrize("how", ["cut", "other", "no sums", "gone"])
+def test_a_broken_game_file_is_built_again(how: str) -> None:
+    env = CoinCollector()
+    task = env.tasks("train")[0]
+    text = env.reset(options={"task_id": task.id})[0]
+    path = games.ready("CoinCollector", task)
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif how == "other":
+        path.with_suffix(".json").write_text("{}")
+    elif how == "no sums":
+        path.with_suffix(".sha256").write_bytes(b"\xff\xfe")
+    else:
+        path.unlink()
+    again = CoinCollector()
+    assert again.reset(options={"task_id": task.id})[0] == text
+    assert not [p for p in path.parent.iterdir() if p.suffix not in (".z8", ".json", ".sha256")]
+    env.close(), again.close()
+
+
+def test_another_content_than_the_panels_is_refused() -> None:
+    task = CoinCollector().tasks("train")[0]
+    other = Task(task.id, task.split, task.env_id, task.task_type, "0" * 64)
+    with pytest.raises(ProsegymError, match="builds another game here"):
+        games.ready("CoinCollector", other)
+    assert games.ready("CoinCollector", task).is_file()
+
+
+def test_a_game_that_cannot_be_built_is_an_error_of_the_episode() -> None:
+    task = Task("train/level-13/0", "train", "prosegym/TextWorld-TreasureHunter-v1", "level-13", "0" * 64)
+    worker = games._Workers(time_limit=0.01)
+    try:
+        with pytest.raises(EngineError, match="it took over 0.01 s"):
+            games._build_one(worker, "TreasureHunter", task, Path("unused.z8"))
+    finally:
+        worker.close()
+    worker = games._Workers()
+    try:
+        with pytest.raises(EngineError, match="KeyError"):
+            games._build_one(worker, "NoSuchChallenge", task, Path("unused.z8"))
+    finally:
+        worker.close()
+
+
+def test_an_unwritable_cache_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "file"))
+    with pytest.raises(ProsegymError, match="set PROSEGYM_HOME") as error:
+        CoinCollector().reset(seed=0)
+    assert "\n" not in str(error.value)
+
+
+def test_prepare_builds_many_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    before = set(psutil.Process().children(recursive=True))
+    env = CoinCollector()
+    env.prepare(env.tasks("test")[:3])
+    assert len(list(tmp_path.rglob("*.z8"))) == 3
+    assert not set(psutil.Process().children(recursive=True)) - before
+
+
+def test_a_level_of_its_own() -> None:
+    env = TreasureHunter(level="level-1")
+    assert len(env.tasks("valid")) == games.SIZES["valid"]
+    assert {task.task_type for task in env.tasks("valid")} == {"level-1"}
+    with pytest.raises(UnknownName, match="level-1"):
+        TreasureHunter(level="level-4")
+    made = gymnasium.make("prosegym/TextWorld-Cooking-v1", level="recipe1")
+    assert json.loads(made.spec.to_json())["kwargs"] == {"level": "recipe1"}  # type: ignore[union-attr]
+
+
+def test_making_and_listing_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    code = (
+        "import sys, gymnasium, prosegym\n"
+        "env = gymnasium.make('prosegym/TextWorld-Cooking-v1').unwrapped\n"
+        "assert env.tasks('train')\n"
+        "assert 'textworld' not in sys.modules"
+    )
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environ)
+    assert not list(tmp_path.iterdir())
+
+
+# The first task of each level is enough here; the recipe for the ceiling plays all.
+
+
+@pytest.mark.parametrize("expert", ["search", "privileged"])
+@pytest.mark.parametrize("cls", FAMILY)
+def test_experts_win_at_the_easy_levels(cls: type[TextWorld], expert: str) -> None:
+    env = cls()
+    progress = []
+    for i in (0, 3):
+        actions, _, info = solve(env, env.tasks("train")[i].id, expert)
+        assert info["success"] and info["score"] == 1.0 and len(actions) < env.max_steps
+        progress.append(info["progress"])
+    assert progress == [1.0, 1.0]
+    env.close()
+
+
+@pytest.mark.parametrize("expert", ["search", "privileged"])
+def test_experts_win_with_hands_that_hold_little(expert: str) -> None:
+    # TextWorld has no policy for this level: the privileged expert follows the walkthrough.
+    env = Cooking(level="recipe3+cook+cut+drop+go6")
+    _, _, info = solve(env, env.tasks("valid")[0].id, expert)
+    assert info["success"]
+    env.close()
+
+
+def test_search_works_without_the_list_of_actions() -> None:
+    task_id = CoinCollector().tasks("train")[4].id
+    with_list, without = CoinCollector(), CoinCollector(admissible=False)
+    one, other = solve(with_list, task_id, "search"), solve(without, task_id, "search")
+    assert one[:2] == other[:2] and other[2]["admissible_actions"] is None
+
+
+def test_an_expert_asked_for_in_the_middle_goes_on_from_there() -> None:
+    env = TreasureHunter()
+    task_id = env.tasks("train")[4].id
+    actions, texts, _ = solve(env, task_id, "privileged")
+    fresh = TreasureHunter()
+    observation, info = fresh.reset(options={"task_id": task_id, "prefix": actions[:1]})
+    assert observation == texts[1]
+    expert = fresh.expert("privileged")
+    assert expert.act(observation, info) == actions[1]
+    assert fresh.step(actions[1])[0] == texts[2]
+    env.close(), fresh.close()
+
+
+def test_progress_is_the_share_of_the_way() -> None:
+    env = CoinCollector(level="level-5")
+    env.reset(options={"task_id": env.tasks("train")[0].id})
+    expert = env.expert("privileged")
+    shares = []
+    for _ in range(5):
+        *_, info = env.step(expert.act("", {}) or "")
+        shares.append(info["progress"])
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    env.close()
+
+
+def test_a_lost_game_ends_without_success() -> None:
+    env = Cooking(level="recipe1+cook")
+    for task in (task for split in env.splits for task in env.tasks(split)):
+        actions, _, _ = solve(env, task.id, "privileged")
+        right = next((action for action in actions if action.startswith("cook ")), None)
+        if right is None:
+            continue  # this recipe wants its ingredient raw
+        _, info = env.reset(options={"task_id": task.id, "prefix": actions[: actions.index(right)]})
+        food = right.split(" with ")[0]
+        wrong = [a for a in info["admissible_actions"] if a.startswith(food) and a != right]
+        _, reward, terminated, _, info = env.step(wrong[0])
+        assert terminated and not info["success"] and 0.0 < reward == info["score"] < 1.0
+        break
+    else:
+        pytest.fail("no task to lose")
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["quit", "restart", "UNDO", "save", "tw-extra-infos description", "look. look", "look then look",
+     "take coin\nlook", "restrict commands", "l" * 200, "wait", "go nowhere"],
+)  # fmt: skip
+def test_what_is_no_action_of_the_game_changes_nothing(action: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = CoinCollector()
+    task_id = env.tasks("train")[1].id
+    actions, texts, _ = solve(env, task_id, "privileged")
+    env.reset(options={"task_id": task_id})
+    *_, terminated, _, info = env.step(action)
+    assert info["invalid_action"] and not terminated
+    assert [env.step(a)[0] for a in actions] == texts[1:]
+    assert not list(tmp_path.iterdir())
+    env.close()
+
+
+@pytest.mark.parametrize("action", ["l", "i", "LOOK", "look.", " inventory "])
+def test_other_spellings_are_valid(action: str) -> None:
+    env = CoinCollector()
+    env.reset(options={"task_id": env.tasks("train")[1].id})
+    *_, info = env.step(action)
+    assert not info["invalid_action"]
+    env.close()
+
+
+def test_clean_keeps_what_was_said() -> None:
+    status = ">" + " " * 80 + "-= Barn =-0/3"
+    assert (
+        clean(f"\n\n-= Barn =-\nA barn.\n\n\n\nAn exit.  \n\n{status}") == "-= Barn =-\nA barn.\n\nAn exit."
+    )
+    assert clean("  __  __ \n |  \\|  \\\n\nGo!\n") == "Go!"
+    assert clean(
+        f"\nDone.\n\n   *** The End ***\n\nYou scored 1 out of a possible 1, in 7 turns.\n\n\nWould you like to RESTART, QUIT?\n{status}"
+    ) == ("Done.\n\n*** The End ***")
+
+
+PUBLISHED = ["tw-another_game", "tw-rewardsDense_goalDetailed", "tw-rewardsSparse_goalBrief"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_games_are_won_by_their_walkthrough(
+    name: str, test_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = test_data / "textworld" / f"{name}.z8"
+    if not source.is_file():
+        pytest.skip(f"no {source}")
+    walkthrough = json.loads(source.with_suffix(".json").read_text())["metadata"]["walkthrough"]
+    monkeypatch.setattr(games, "ready", lambda challenge, task: source)
+
+    class Published(Cooking):
+        max_steps = 200
+
+    env = Published()
+    env.reset(options={"task_id": env.tasks("train")[0].id})
+    assert "$$$" not in env._shown and not env._shown.endswith(">")
+    scores = []
+    for action in walkthrough:
+        assert action in env._info()["admissible_actions"]
+        observation, _, terminated, _, info = env.step(action)
+        assert not info["invalid_action"] and "=-" not in observation.splitlines()[-1]
+        scores.append(info["score"])
+    assert terminated and info["success"] and scores[-1] == 1.0 and scores == sorted(scores)
+    env.close()
+
+
+@pytest.mark.slow
+def test_three_hundred_episodes_leave_no_memory_behind() -> None:
+    envs = [CoinCollector() for _ in range(4)]
+    tasks = envs[0].tasks("train")[:3]
+    process = psutil.Process()
+    sizes = []
+    for i in range(300):
+        env = envs[i % 4]
+        env.reset(options={"task_id": tasks[i % 3].id})
+        env.step("look")
+        if i in (99, 299):
+            gc.collect()
+            sizes.append(process.memory_info().rss)
+    assert sizes[1] - sizes[0] < 20 << 20
+    for env in envs:
+        env.close()
+
+
+@pytest.mark.slow
+def test_starting_under_errors_for_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = CoinCollector()
+        env.reset(options={"task_id": env.tasks("train")[0].id})
+        env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", FAMILY)
+def test_search_reaches_its_ceiling_on_every_test_game(cls: type[TextWorld]) -> None:
+    env = cls()
+    tasks = env.tasks("test")
+    env.prepare(tasks)
+    lost = [task.id for task in tasks if not solve(env, task.id, "search")[2]["success"]]
+    assert (len(tasks) - len(lost)) / len(tasks) >= env.ceiling, lost
+    env.close()

@@ -1,0 +1,63 @@
+"""Ray on this machine: two nodes, the same episodes as without it, and a node that is killed on the way."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from prosegym.evaluation import agents
+from prosegym.evaluation.cluster import rollout_on_ray
+from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.rollout import Job, rollout
+
+pytestmark = pytest.mark.slow
+ENV = "prosegym/Lockbox-v1"
+JOBS = [Job(f"train/{c}", attempt=a) for a in range(12) for c in ("red", "blue", "green", "teal")]
+
+
+class Slow(agents.RandomAdmissible):
+    def respond(self, episodes: Any) -> Any:
+        time.sleep(0.05)
+        return super().respond(episodes)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    tests = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", ":".join([*sys.path, tests, str(Path(__file__).parent)]))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def plain(played: Any) -> Any:
+    return sorted((msgspec.structs.replace(t, started="", seconds=0.0) for t in played), key=lambda t: t.key)
+
+
+def test_same_episodes_and_a_killed_node_loses_none(cluster: Any) -> None:
+    env: Any = make_env(ENV).unwrapped
+    here = plain(rollout(partial(make_env, ENV), agents.RandomAdmissible(), JOBS, seed=3))
+    options: dict[str, Any] = dict(actors=2, task_of=env.task, agent_name="random", seed=3, batch_size=4)
+    there = rollout_on_ray(partial(make_env, ENV), agents.RandomAdmissible, JOBS, **options)
+    assert plain(there) == here
+
+    incidents: list[Any] = []
+    played = []
+    for trajectory in rollout_on_ray(partial(make_env, ENV), Slow, JOBS, report=incidents.append, **options):
+        played.append(trajectory)
+        if len(played) == 8:
+            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+    assert plain(played) == here

@@ -1,0 +1,118 @@
+"""Round trips through the real libraries, skipped visibly where one is not installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from prosegym.cli import main
+from prosegym.envs import trajectory as records
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.evaluation import agents, convert
+from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.rollout import Job, rollout
+
+
+@pytest.fixture(scope="module")
+def played() -> list[Trajectory]:
+    def play(agent: agents.Agent) -> list[Trajectory]:
+        jobs = [Job("train/red"), Job("valid/grün"), Job("train/teal")]
+        return list(rollout(lambda: make_env("prosegym/Lockbox-v1"), agent, jobs))
+
+    return play(agents.ExpertAgent()) + play(agents.RandomAdmissible())
+
+
+@pytest.fixture
+def file(played: list[Trajectory], tmp_path: Path) -> Path:
+    records.write(tmp_path / "t.jsonl", played)
+    return tmp_path / "t.jsonl"
+
+
+def rows(path: Path) -> list[dict]:  # type: ignore[type-arg]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_conversation_of_an_episode_without_one(played: list[Trajectory]) -> None:
+    found = convert.messages(played[0])
+    assert [m.role for m in found] == ["user", "assistant"] * 2
+    assert found[0].content.endswith("\n\nThe box is red.") and found[1].content == "take red key"
+    assert [m.trainable for m in found] == [False, True, False, True]
+    own = [Message("user", "hello"), Message("assistant", "hi", True)]
+    assert convert.messages(msgspec.structs.replace(played[0], messages=own)) == own
+
+
+def test_sharegpt_round_trip_keeps_roles_texts_and_loss(played: list[Trajectory]) -> None:
+    mixed = [
+        Message("system", "s"),
+        Message("user", "ü"),
+        Message("assistant", "example"),
+        Message("assistant", "a", True),
+    ]
+    t = msgspec.structs.replace(played[0], messages=mixed)
+    (row,) = convert.sharegpt([t])
+    assert convert.from_sharegpt(json.loads(json.dumps(row))) == mixed
+    published = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    assert convert.from_sharegpt(published) == [Message("user", "q"), Message("assistant", "a", True)]
+    with pytest.raises(ProsegymError, match=r"conversations\[1\]"):
+        convert.from_sharegpt(
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "bot", "value": "a"}]}
+        )
+
+
+def test_hugging_face_datasets_read_every_json_lines_format(file: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    for to in convert.JSON_LINES:
+        out = tmp_path / f"{to}.jsonl"
+        assert main(["convert", str(file), "--to", to, "--out", str(out)]) == 0
+        loaded = datasets.load_dataset(
+            "json", data_files=str(out), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert loaded.to_list() == rows(out)
+
+
+def test_trl_knows_the_columns(file: Path, tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    convert.convert([file], "trl", str(tmp_path / "m.jsonl"))
+    convert.convert([file], "trl-preference", str(tmp_path / "p.jsonl"))
+    (first, *_), pairs = rows(tmp_path / "m.jsonl"), rows(tmp_path / "p.jsonl")
+    assert trl.is_conversational(first) and all(trl.is_conversational(pair) for pair in pairs)
+
+
+def test_preferences_pair_the_best_with_the_worse(played: list[Trajectory]) -> None:
+    pairs = list(convert.preferences(played))
+    worse = [t for t in played[3:] if t.score < 1.0]
+    assert len(pairs) == len(worse) > 0
+    for pair, loser in zip(pairs, worse, strict=True):
+        assert [m["content"] for m in pair["chosen"] if m["role"] == "assistant"][-1] == "open box"
+        assert [m["content"] for m in pair["rejected"] if m["role"] == "assistant"] == loser.actions
+
+
+def test_minari_round_trip(
+    file: Path, played: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    assert main(["convert", str(file), "--to", "minari", "--out", "lockbox/expert-v0"]) == 0
+    dataset = minari.load_dataset("lockbox/expert-v0")
+    assert dataset.total_episodes == 6
+    for episode, t in zip(dataset.iterate_episodes(), played, strict=True):
+        assert list(episode.actions) == t.actions
+        assert list(episode.observations) == [*(s.observation for s in t.steps), t.final_observation]
+        assert list(episode.rewards) == [s.reward for s in t.steps]
+        assert bool(episode.terminations[-1]) == (t.ended == "terminated") != bool(episode.truncations[-1])
+        assert list(episode.infos["progress"][1:]) == [s.progress for s in t.steps]
+
+
+def test_unknown_format_and_mixed_environments(
+    file: Path, played: list[Trajectory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(file), "--to", "sharegtp", "--out", "x"]) == 1
+    assert "nearest: sharegpt" in capsys.readouterr().err
+    with pytest.raises(ProsegymError, match="one environment"):
+        convert.to_minari(
+            [played[0], msgspec.structs.replace(played[1], env_id="prosegym/Other-v1")], "a/b-v0"
+        )

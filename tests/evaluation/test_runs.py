@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from prosegym.envs import panels
+from prosegym.envs.errors import CorruptData, EngineError, ProsegymError, UnknownName
+from prosegym.envs.panels import Panel
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation import agents
+from prosegym.evaluation.compare import compare
+from prosegym.evaluation.evaluate import evaluate, make_env
+from prosegym.evaluation.replay import replay
+from prosegym.evaluation.runs import Run
+
+ENV = "prosegym/Lockbox-v1"
+
+
+@pytest.fixture
+def panel() -> Panel:
+    env: Any = make_env(ENV).unwrapped
+    return panels.make(env, "train", about="all of the split")
+
+
+def strip(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """Without the clock, which no two runs share."""
+    free = {"started": "", "seconds": 0.0}
+    return sorted((msgspec.structs.replace(t, **free) for t in trajectories), key=lambda t: t.key)
+
+
+def test_expert_and_floors(panel: Panel, tmp_path: Path) -> None:
+    expert = evaluate(agents.ExpertAgent(), panel, tmp_path / "e", attempts=2, progress=False).summary()
+    null = evaluate(agents.Null(), panel, tmp_path / "n", progress=False).summary()
+    chance = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False).summary()
+    assert expert.success[:3] == (1.0, 1.0, 1.0) and expert.played == expert.planned == 16
+    assert expert.steps_to_success == 2.0 and expert.pass_hat == {"1": 1.0, "2": 1.0}
+    assert null.success.value == null.score.value == 0.0 and null.invalid_rate == 1.0
+    assert null.truncated_rate == 1.0 and chance.invalid_rate == 0.0
+    assert {row.task_type for row in expert.types} == {"warm", "cold"}
+
+
+def test_every_episode_replays(panel: Panel, tmp_path: Path) -> None:
+    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", attempts=3, progress=False)
+    env = make_env(ENV)
+    assert [replay(env, t) for t in run.finished] == [None] * 24
+    t = run.finished[0]
+    cheats = {
+        "score": msgspec.structs.replace(t, score=1.0 - t.score),
+        "success": msgspec.structs.replace(t, success=not t.success),
+        "task_sha256": msgspec.structs.replace(t, task_sha256="0" * 64),
+        "observation": msgspec.structs.replace(
+            t, steps=[msgspec.structs.replace(t.steps[0], observation_sha256="0" * 64), *t.steps[1:]]
+        ),
+        "reward": msgspec.structs.replace(t, steps=[msgspec.structs.replace(t.steps[0], reward=0.5), *t.steps[1:]]),
+        "ended": msgspec.structs.replace(t, steps=t.steps[:1], final_observation=t.steps[1].observation,
+                                         final_observation_sha256=t.steps[1].observation_sha256),
+    }  # fmt: skip
+    for field, cheat in cheats.items():
+        difference = replay(env, cheat)
+        assert difference is not None and difference.field == field, (field, difference)
+
+
+def test_seeds_make_an_episode_independent_of_its_batch(panel: Panel, tmp_path: Path) -> None:
+    one = evaluate(agents.RandomAdmissible(), panel, tmp_path / "1", batch_size=1, progress=False)
+    many = evaluate(agents.RandomAdmissible(), panel, tmp_path / "7", batch_size=7, progress=False)
+    other = evaluate(agents.RandomAdmissible(), panel, tmp_path / "s", seed=1, progress=False)
+    assert strip(one.finished) == strip(many.finished) != strip(other.finished)
+
+
+CODE = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+import conftest
+from prosegym.envs import panels
+from prosegym.evaluation import agents
+from prosegym.evaluation.evaluate import evaluate, make_env
+panel = panels.make(make_env("prosegym/Lockbox-v1").unwrapped, "train", about="all of the split")
+class Slow(agents.RandomAdmissible):
+    def respond(self, episodes):
+        time.sleep(0.002)
+        return super().respond(episodes)
+evaluate(Slow(), panel, sys.argv[1], attempts=60, batch_size=2, progress=False)
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_resumed_gives_the_same_episodes(
+    panel: Panel, tmp_path: Path, kills: int
+) -> None:
+    tests = str(Path(__file__).parents[1])
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, tests])}
+    episodes, rng = tmp_path / "killed" / "episodes.jsonl", random.Random(0)
+    for _ in range(kills):
+        size = episodes.stat().st_size if episodes.exists() else 0
+        goal = size + rng.randrange(1, 20_000)
+        process = subprocess.Popen([sys.executable, "-c", CODE, str(tmp_path / "killed"), tests], env=env)
+        while process.poll() is None and not (episodes.exists() and episodes.stat().st_size >= goal):
+            time.sleep(0.001)
+        assert process.poll() is None, "it finished before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "killed", attempts=60, progress=False)
+    whole = evaluate(agents.RandomAdmissible(), panel, tmp_path / "whole", attempts=60, progress=False)
+    assert run.complete and strip(run.finished) == strip(whole.finished)
+
+
+def test_a_line_cut_in_the_middle_is_played_again(panel: Panel, tmp_path: Path) -> None:
+    whole = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False).finished
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert len(Run.read(tmp_path / "r").finished) == 7
+    again = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False).finished
+    assert strip(again) == strip(whole)
+
+
+def test_a_damaged_line_is_named(panel: Panel, tmp_path: Path) -> None:
+    evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    path = tmp_path / "r" / "episodes.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], b'{"schema": 1}', *lines[2:]]))
+    with pytest.raises(CorruptData, match=r"episodes\.jsonl:2: .*missing"):
+        Run.read(tmp_path / "r")
+
+
+def test_a_run_of_other_conditions_is_refused(panel: Panel, tmp_path: Path) -> None:
+    evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    with pytest.raises(ProsegymError, match="other conditions.*agent: 'null' there, 'random' here"):
+        evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False)
+    with pytest.raises(ProsegymError, match="other conditions.*panel"):
+        evaluate(agents.Null(), panel.head(3), tmp_path / "r", progress=False)
+    with pytest.raises(ProsegymError, match="env_kwargs"):
+        evaluate(agents.Null(), panel, tmp_path / "r", env_kwargs={"max_steps": 3}, progress=False)
+
+
+def test_a_second_writer_is_refused(panel: Panel, tmp_path: Path) -> None:
+    run = evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    with Run.open(tmp_path / "r", run.conditions), pytest.raises(ProsegymError, match="another process"):
+        Run.open(tmp_path / "r", run.conditions)
+
+
+def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, left = os.write, [3]
+
+    def full(handle: int, data: bytes) -> int:
+        left[0] -= 1
+        return write(handle, data[: len(data) // 2]) if left[0] < 0 else write(handle, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(ProsegymError, match="3 episodes are kept"):
+        evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    monkeypatch.undo()
+    assert len(Run.read(tmp_path / "r").finished) == 3
+    assert evaluate(agents.Null(), panel, tmp_path / "r", progress=False).complete
+
+
+def test_an_engine_error_is_a_row_and_scores_nothing(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockbox
+
+    play = lockbox.Lockbox._play
+
+    def breaks(self: Any, action: str) -> Any:
+        if self.colour == "blue" and self._steps == 1:
+            raise EngineError("the engine is gone")
+        return play(self, action)
+
+    monkeypatch.setattr(lockbox.Lockbox, "_play", breaks)
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
+    summary = run.summary()
+    assert summary.errors == 1 and summary.success.value == 7 / 8 and summary.played == 8
+    (row,) = [t for t in run.finished if t.ended == "error"]
+    assert row.error == "the engine is gone" and row.score == 0.0 and len(row.steps) == 1
+
+
+def test_panel_of_other_content_is_refused(panel: Panel, tmp_path: Path) -> None:
+    tasks = [(panel.tasks[0][0], "0" * 64), *panel.tasks[1:]]
+    other = msgspec.structs.replace(panel, tasks=tasks)
+    with pytest.raises(ProsegymError, match="1 of 8 tasks .* first 'train/red'"):
+        evaluate(agents.Null(), other, tmp_path / "r", progress=False)
+
+
+def test_panel_files(panel: Panel, tmp_path: Path) -> None:
+    path = panels.save(panel, tmp_path)
+    assert panels.load(path) == panel
+    path.write_bytes(path.read_bytes().replace(b"train/red", b"train/rud"))
+    with pytest.raises(CorruptData, match="digest"):
+        panels.load(path)
+    with pytest.raises(UnknownName):
+        panels.load("../secrets")
+
+
+def test_evaluation_shows_no_expert() -> None:
+    with pytest.raises(ProsegymError, match="expose_expert"):
+        make_env(ENV, expose_expert=True)
+    with pytest.raises(UnknownName, match="Lockbox"):
+        make_env("prosegym/Lockbos-v1")
+
+
+class Learner:
+    """Fails until it is told the colour: the smallest retrying agent."""
+
+    name = "learner"
+    trials = 3
+
+    def conditions(self) -> dict[str, Any]:
+        return {}
+
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        pass
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        replies = []
+        for e in episodes:
+            right = e.memory and (e.task.id != "train/blue" or len(e.memory) == 2)
+            colour = e.task.id.split("/")[1] if right else "mauve"
+            action = "open box" if e.steps else f"take {colour} key"
+            replies.append(agents.Reply(action, action))
+        return replies
+
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[list[str]]:
+        return [["read the label"] * len(trials) for trials in failures]
+
+
+def test_retries_play_failed_tasks_only_and_are_reported_apart(panel: Panel, tmp_path: Path) -> None:
+    run = evaluate(Learner(), panel, tmp_path / "r", progress=False)
+    trials = {t: sum(e.trial == t for e in run.finished) for t in range(3)}
+    assert trials == {0: 8, 1: 8, 2: 1} and run.complete
+    summary = run.summary()
+    assert (summary.initial, summary.final) == (0.0, 1.0) and summary.average == pytest.approx(
+        (7 * 2 / 3 + 1 / 3) / 8
+    )
+    assert summary.success.value == 1.0 and summary.played == 8
+    again = evaluate(Learner(), panel, tmp_path / "r", progress=False)
+    assert len(again.finished) == 17
+
+
+def test_compare(panel: Panel, tmp_path: Path) -> None:
+    expert = evaluate(agents.ExpertAgent(), panel, tmp_path / "e", progress=False)
+    oracle = evaluate(agents.ExpertAgent("oracle"), panel, tmp_path / "o", progress=False)
+    null = evaluate(agents.Null(), panel, tmp_path / "n", progress=False)
+    better = compare(expert, null)
+    assert better.verdict == "A is better in success" and better.success.value == 1.0
+    assert (better.fixed, better.broken) == (8, 0) and better.p == pytest.approx(2 / 2**8)
+    assert compare(null, expert).verdict == "B is better in success"
+    assert compare(expert, oracle).verdict == "not distinguishable"
+    head = evaluate(agents.Null(), panel.head(3), tmp_path / "h", progress=False)
+    with pytest.raises(ProsegymError, match="same panel"):
+        compare(head, null)
+
+
+def test_bad_agents(panel: Panel, tmp_path: Path) -> None:
+    class Short(agents.Null):
+        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+            return []
+
+    with pytest.raises(ProsegymError, match="0 replies to 8"):
+        evaluate(Short(), panel, tmp_path / "r", progress=False)
+    with pytest.raises(UnknownName, match="nearest: null"):
+        agents.built_in("nul1")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prosegym.evaluation import statistics as s
+
+
+def test_clustered_bootstrap_is_scipys_when_clusters_are_single() -> None:
+    values = list(np.random.default_rng(0).normal(1.0, 2.0, size=200))
+    ours = s.clustered_bootstrap([[v] for v in values])
+    theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=1)
+    assert ours.value == pytest.approx(np.mean(values)) and ours.n == 200
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.03)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.03)
+
+
+def test_repeating_every_attempt_does_not_narrow_the_interval() -> None:
+    # Ten copies of each task's outcome carry no more information than one.
+    once = [[float(i % 2)] for i in range(50)]
+    tenfold = [c * 10 for c in once]
+    assert s.clustered_bootstrap(tenfold) == s.clustered_bootstrap(once)
+
+
+def test_degenerate_clusters() -> None:
+    assert s.clustered_bootstrap([[1.0], [1.0]])[:3] == (1.0, 1.0, 1.0)
+    assert math.isnan(s.clustered_bootstrap([]).value)
+
+
+def test_paired_bootstrap_is_scipys_on_differences() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(1.0, 1.0, 150), rng.normal(0.8, 1.0, 150)
+    ours = s.paired_bootstrap([[v] for v in a], [[v] for v in b])
+    theirs = scipy.stats.bootstrap((a - b,), np.mean, method="percentile", n_resamples=10_000, rng=3)
+    assert ours.value == pytest.approx(np.mean(a - b))
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.02)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.02)
+    with pytest.raises(ValueError, match="same tasks"):
+        s.paired_bootstrap([[1.0]], [])
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_scipys_binomial_test(fixed: int, broken: int) -> None:
+    expected = scipy.stats.binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0
+    assert s.mcnemar(fixed, broken) == pytest.approx(expected)
+
+
+def test_pass_at_k_by_hand() -> None:
+    # 4 attempts, 1 success: of the 6 pairs, the 3 without the success fail: 1 - 3/6.
+    assert s.pass_at_k(4, 1, 2) == pytest.approx(0.5)
+    assert s.pass_at_k(4, 1, 4) == 1.0 and s.pass_at_k(4, 0, 4) == 0.0
+    # 4 attempts, 3 successes: of the 6 pairs, 3 are both successes.
+    assert s.pass_hat_k(4, 3, 2) == pytest.approx(0.5)
+    assert s.pass_hat_k(4, 4, 4) == 1.0 and s.pass_hat_k(4, 3, 4) == 0.0
+    with pytest.raises(ValueError, match="needs at least 5"):
+        s.pass_at_k(4, 1, 5)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=60))
+def test_interquartile_mean_is_scipys_trimmed_mean(scores: list[float]) -> None:
+    assert s.interquartile_mean(scores) == pytest.approx(float(scipy.stats.trim_mean(scores, 0.25)), abs=1e-9)
+
+
+def test_performance_profile_and_flips_by_hand() -> None:
+    assert s.performance_profile([0.1, 0.5, 0.9], [0.0, 0.5, 1.0]) == [1.0, pytest.approx(1 / 3), 0.0]
+    assert s.flip_rate([[True, True], [True, False], [False, False], [True]]) == pytest.approx(1 / 3)
+    assert math.isnan(s.flip_rate([[True]]))
+
+
+def test_retries_by_hand() -> None:
+    # Task a fails, then wins at trial 2 of 3 and keeps its 1; task b never wins.
+    # IR = (0 + .2)/2, FR = (1 + .4)/2, AR = ((0+1+1)/3 + (.2+.2+.4)/3)/2
+    found = s.retries({"a": [0.0, 1.0], "b": [0.2, 0.2, 0.4]}, 3)
+    assert found == (pytest.approx(0.1), pytest.approx(0.7), pytest.approx((2 / 3 + 0.8 / 3) / 2))
+
+
+def test_normalised() -> None:
+    assert s.normalised(0.6, 0.2, 1.0) == pytest.approx(0.5)
+    assert math.isnan(s.normalised(0.6, 1.0, 1.0))

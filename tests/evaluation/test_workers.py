@@ -1,0 +1,97 @@
+"""Worker processes: same episodes as in one process; hangs and deaths cost one retry, then an error row."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lockbox
+import msgspec
+import psutil
+import pytest
+
+from prosegym.envs import ENVS, panels, register_envs
+from prosegym.envs.core import Outcome
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.rewards import Maker
+from prosegym.evaluation import agents
+from prosegym.evaluation.evaluate import evaluate, make_env
+from prosegym.evaluation.workers import Limits
+
+
+class Fragile(lockbox.Lockbox):
+    """Hangs on blue boxes, dies on green ones, dies once on teal ones, and is wrong on plum ones."""
+
+    env_id = "prosegym/Fragile-v1"
+
+    def _play(self, action: str) -> Outcome:
+        if self.colour == "blue":
+            time.sleep(60)
+        if self.colour == "green":
+            os._exit(7)
+        if self.colour == "teal":
+            marker = Path(os.environ["FRAGILE_MARKER"])
+            if not marker.exists():
+                marker.touch()
+                os._exit(8)
+        if self.colour == "plum":
+            raise RuntimeError("not an engine's error")
+        return super()._play(action)
+
+
+make = Maker(Fragile)
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> panels.Panel:
+    monkeypatch.setitem(ENVS, "prosegym/Fragile-v1", "fragile:make")
+    (tmp_path / "fragile.py").write_text(Path(__file__).read_text())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("FRAGILE_MARKER", str(tmp_path / "marker"))
+    register_envs()
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    return panels.make(env, "train", about="all")
+
+
+def plain(episodes: list[Any]) -> list[Any]:
+    return sorted(
+        (msgspec.structs.replace(t, started="", seconds=0.0) for t in episodes), key=lambda t: t.key
+    )
+
+
+def test_same_episodes_as_in_one_process(tmp_path: Path) -> None:
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.make(env, "train", about="all")
+    before = set(psutil.Process().children(recursive=True))
+    kwargs: dict[str, Any] = {"attempts": 5, "progress": False}
+    one = evaluate(agents.RandomAdmissible(), panel, tmp_path / "one", **kwargs)
+    two = evaluate(agents.RandomAdmissible(), panel, tmp_path / "two", workers=2, **kwargs)
+    assert plain(one.finished) == plain(two.finished)
+    left = [p for p in psutil.Process().children(recursive=True) if p not in before]
+    assert not [p for p in left if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def test_hangs_and_deaths_cost_their_episode_only(fragile: panels.Panel, tmp_path: Path) -> None:
+    run = evaluate(
+        agents.ExpertAgent(), fragile, tmp_path / "r", workers=2, limits=Limits(step=0.5), progress=False
+    )
+    ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
+    assert ended["blue"] == ("error", "a step took over 0.5 s")
+    assert ended["green"] == ("error", "the worker process died (exit code 7)")
+    assert ended["plum"] == ("error", "RuntimeError: not an engine's error")
+    assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
+    assert run.summary().errors == 3 and run.summary().success.value == 5 / 8
+    noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
+    assert sorted((i["task_id"], i["retried"]) for i in noted) == sorted(
+        [(f"train/{c}", retried) for c in ("blue", "green", "plum") for retried in (True, False)]
+        + [("train/teal", True)]
+    )
+
+
+def test_an_error_that_is_no_episodes_fault_stops_the_run(tmp_path: Path) -> None:
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.make(env, "train", about="all")
+    with pytest.raises(ProsegymError, match="argument"):
+        evaluate(agents.Null(), panel, tmp_path / "r", workers=1, env_kwargs={"no": 1}, progress=False)

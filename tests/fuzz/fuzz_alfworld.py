@@ -1,0 +1,213 @@
+"""Differential fuzzing: our engine against TextWorld's own PDDL engine, on the same games and commands.
+
+    python tests/fuzz/fuzz_alfworld.py --games FOLDER [--games FOLDER] --steps 50000 [--seed 0]
+
+Needs `pip install "textworld[pddl]"`, in an environment of its own if need be. FOLDER holds `game.tw-pddl` files
+at any depth; games of both dialects are told apart by their grammar. One game in four is a generated one,
+exported. Commands: admissible ones, walkthroughs, near misses (other numbers, other verbs, words left out
+or doubled), odd spacing and case, and noise. After every command the answer, whether the game is won, and the
+whole admissible list must be equal. Prints a line for every difference and a summary; exits 1 on any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import random
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import textworld
+from textworld.envs import PddlEnv
+
+from prosegym.envs.alfworld.compile import UnknownGoal, compile_game, names, parse
+from prosegym.envs.alfworld.engine import Board, Dialect, House
+from prosegym.envs.alfworld.experts import plan
+from prosegym.envs.alfworld.export import tw_pddl
+from prosegym.envs.alfworld.generator import generate
+from prosegym.envs.errors import CorruptData
+
+
+class Real:
+    """TextWorld's engine, its entities named as ALFWorld names them."""
+
+    def __init__(self) -> None:
+        self.env = PddlEnv(textworld.EnvInfos(won=True, admissible_commands=True))
+
+    def begin(self, data: dict[str, Any]) -> Any:
+        self.env.load(data)
+        infos = self.env._entity_infos
+        called = names([info.id for info in infos.values()])
+        for info in infos.values():
+            info.name = called[info.id]
+        remember_commands(self.env._logic)
+        return self.env.reset()
+
+
+def remember_commands(logic: Any) -> None:
+    """Keep the wording of each command of a game: TextWorld works it out anew for all of them at every step.
+
+    It hangs on names and on where receptacles are, which do not change in a game. What is answered is not kept.
+    """
+    templates = {action.template for action in logic.actions.values()}
+    derive, kept = logic.grammar.derive, {}
+
+    def remembered(start: str, context: Any) -> str:
+        if start not in templates:
+            return derive(start, context)
+        named = ((placeholder.name, thing.name) for placeholder, thing in context["mapping"].items())
+        key = (start, *(pair for pair in named if pair[0] in start))
+        if key not in kept:
+            kept[key] = derive(start, context)
+        return kept[key]
+
+    logic.grammar.derive = remembered
+
+
+def near_miss(command: str, rng: random.Random) -> str:
+    """A command that is almost the given one."""
+    words = command.split(" ")
+    at = rng.randrange(len(words))
+    kind = rng.randrange(9)
+    if kind == 0:
+        return re.sub(r"\d+", lambda m: str(int(m[0]) + rng.choice((-1, 1))), command, count=1)
+    if kind == 1:
+        return " ".join([rng.choice(VERBS), *words[1:]])
+    if kind == 2:
+        return " ".join(words[:at] + words[at + 1 :])
+    if kind == 3:
+        return " ".join([*words[: at + 1], words[at], *words[at + 1 :]])
+    if kind == 4:
+        return command.upper() if rng.random() < 0.5 else command.capitalize()
+    if kind == 5:
+        return "  ".join(words)
+    if kind == 6:
+        return rng.choice(("  ", "\t", "\n", " ")) + command + rng.choice(("  ", "\n", ".", "\t"))
+    if kind == 7:
+        return command.replace(" from ", " in ").replace(" to ", " in/on ").replace(" with ", " using ")
+    return command.replace("take", "move").replace("from", "to")
+
+
+VERBS = (
+    "go to",
+    "open",
+    "close",
+    "take",
+    "move",
+    "put",
+    "examine",
+    "use",
+    "heat",
+    "cool",
+    "clean",
+    "slice",
+    "look",
+)
+NOISE = (
+    "",
+    " ",
+    "xyzzy",
+    "go",
+    "go to",
+    "take",
+    "help me",
+    "examine agent1",
+    "examine agent1 ",
+    "look around",
+    "0",
+    "é",
+)
+
+
+def commands(house: House, admissible: list[str], rng: random.Random) -> str:
+    """The next command to try."""
+    u = rng.random()
+    board = house.board
+    if u < 0.45:
+        busy = [c for c in admissible if not c.startswith(("go to", "help", "inventory", "look", "examine"))]
+        return rng.choice(busy or admissible)
+    if u < 0.60:
+        return rng.choice(admissible)
+    if u < 0.75 and not house.won and (way := plan(house)):
+        return way[0]
+    if u < 0.90:
+        return near_miss(rng.choice(admissible), rng)
+    if u < 0.98:  # any verb with any things
+        thing, other = rng.choice(board.o_names), rng.choice(board.o_names)
+        where = rng.choice(board.r_names)
+        form = rng.choice(
+            ("take {o} from {r}", "move {o} to {r}", "put {o} in/on {r}", "heat {o} with {r}", "cool {o} with {r}",
+             "clean {o} with {r}", "use {o}", "examine {o}", "examine {r}", "slice {o} with {k}", "open {r}", "close {r}")
+        )  # fmt: skip
+        return form.format(o=thing, k=other, r=where)
+    return rng.choice(NOISE)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--games", type=Path, action="append", default=[])
+    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--per-game", type=int, default=300)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    folders = [sorted(folder.glob("**/game.tw-pddl")) for folder in arguments.games]
+    real, steps, games, differences = Real(), 0, 0, 0
+    count: collections.Counter[str] = collections.Counter()
+    started = time.monotonic()
+    while steps < arguments.steps and differences < 20:
+        if not folders or rng.random() < 0.25:
+            index = rng.randrange(10**6)
+            where, data = f"generated {index}", tw_pddl(generate("fuzz", index))
+        else:
+            path = rng.choice(rng.choice(folders))
+            where, data = str(path), parse(path.read_bytes(), str(path))
+        dialect: Dialect = "put" if 'template :: "put {o} in/on {r}"' in data["grammar"] else "move"
+        try:
+            house = House(Board(compile_game(data, where)), dialect)
+        except UnknownGoal:
+            count["games of other task types"] += 1
+            continue
+        except CorruptData as error:
+            count[f"not compiled: {error}"[:60]] += 1
+            continue
+        state = real.begin(data)
+        games += 1
+        count[f"games, {'generated' if where.startswith('generated') else dialect}"] += 1
+        command, said = "(start)", house.board.intro
+        for _ in range(arguments.per_game):
+            ours = (said, house.won, house.admissible())
+            theirs = (state.feedback, bool(state["won"]), state["admissible_commands"])
+            if ours != theirs:
+                differences += 1
+                print(
+                    f"DIFFERENCE in {where} after {command!r}",
+                    *zip(theirs, ours, strict=True),
+                    sep="\n  ",
+                    flush=True,
+                )
+                break
+            command = commands(house, ours[2], rng)
+            state = real.env.step(command)[0]
+            answer = house.act(command)
+            said = "Nothing happens." if answer is None else answer
+            steps += 1
+            count["refused" if answer is None else f"done: {command.split()[0]}"] += 1
+        if games % 5 == 0:
+            print(
+                f"{games} games, {steps} steps, {differences} differences, {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+    print(f"{games} games, {steps} steps, {differences} differences in {time.monotonic() - started:.0f} s")
+    for what, n in sorted(count.items()):
+        print(f"  {n:7d} {what}")
+    return int(differences > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,528 @@
+"""Honest submissions pass; every way of cheating that we could think of is refused with its reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lockbox
+import msgspec
+import pytest
+from submitting import play, rewritten
+
+from prosegym.envs import ENVS, panels
+from prosegym.envs.errors import EngineError, ProsegymError
+from prosegym.evaluation import agents
+from prosegym.evaluation.runs import Run
+from prosegym.leaderboard import verify as verifier
+from prosegym.leaderboard.submission import SETTINGS, Card, Refused, arguments, check_env, env_class
+from prosegym.leaderboard.submit import submit
+from prosegym.leaderboard.verify import Report, verify
+
+Json = dict[str, Any]
+Tamper = Callable[..., Path]
+
+
+def check(folder: Path, workers: int = 0, **kwargs: Any) -> Report:
+    return verify(folder, workers=workers, progress=False, **kwargs)
+
+
+def refused(folder: Path, *words: str) -> None:
+    report = check(folder)
+    assert not report.ok and not report.rerun
+    text = "\n".join(report.problems)
+    for word in words:
+        assert word in text, text
+    assert all("\n" not in problem for problem in report.problems)
+
+
+# Honest ones.
+
+
+def test_an_honest_submission_passes_and_is_recomputed(honest: Path, runs: dict[str, Path]) -> None:
+    report = check(honest)
+    assert report.ok and report.problems == [] and report.episodes == 8 and not report.rerun
+    summary = Run.read(runs["random"]).summary()
+    (row,) = report.rows
+    assert row.numbers.success == summary.success and row.numbers.score == summary.score
+    assert (row.attempts, row.tasks, row.episodes, row.tier) == (2, 4, 8, "generated")
+    assert [t.task_type for t in row.types] == ["cold", "warm"]
+
+
+def test_processes_find_the_same_as_one(tamper: Tamper, honest: Path) -> None:
+    def edit(episodes: list[Json]) -> None:
+        episodes[3]["steps"][1]["action"] = "no such thing"
+
+    for folder in (honest, tamper(episodes=edit)):
+        one, two = check(folder), check(folder, workers=2)
+        assert (one.ok, one.problems, one.rows) == (two.ok, two.problems, two.rows)
+
+
+def test_a_reference_agent_is_run_again(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("null", "random", "expert"):
+        folder = submit([runs[name]], tmp_path / name, Card(agent=name, track="reference"))
+        report = check(folder)
+        assert report.ok and report.rerun, report.problems
+    folder = submit([runs["expert"]], tmp_path / "x", Card(agent="x", track="reference"))
+    data = (folder / "submission.json").read_bytes()
+    episodes = (folder / "episodes/0.jsonl").read_bytes().replace(b'"agent":"expert"', b'"agent":"random"')
+    reseal(folder, data.replace(b'"agent": "expert"', b'"agent": "random"'), episodes)
+    refused(folder, "run again, agent 'random' acts otherwise")
+
+
+def reseal(folder: Path, manifest: bytes, episodes: bytes) -> None:
+    import hashlib
+
+    found = msgspec.json.decode(manifest)
+    found["results"][0] |= {"size": len(episodes), "sha256": hashlib.sha256(episodes).hexdigest()}
+    (folder / "episodes/0.jsonl").write_bytes(episodes)
+    (folder / "submission.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
+    )
+
+
+def test_retries_and_several_runs_and_compression(runs: dict[str, Path], tmp_path: Path) -> None:
+    retry = submit([runs["retry"]], tmp_path / "retry", Card(agent="R", track="retry"), compress=True)
+    report = check(retry)
+    assert report.ok, report.problems
+    assert report.episodes == 11 and report.rows[0].numbers.initial == 0.0
+    assert report.rows[0].numbers.final == report.rows[0].numbers.success.value == 1.0
+    both = submit([runs["random"], runs["null"]], tmp_path / "both", Card(agent="B", track="zero-shot"))
+    assert [row.agent for row in check(both).rows] == ["random", "null"]
+
+
+class Frail(lockbox.Lockbox):
+    """Crashes when its box is shaken, and on the cyan box at once."""
+
+    broken = True
+
+    def _begin(self, task: Any) -> Any:
+        if self.broken and task.id == "test/cyan":
+            raise EngineError("the engine is gone")
+        return super()._begin(task)
+
+    def _play(self, action: str) -> Any:
+        if self.broken and action == "shake":
+            raise EngineError("the engine is gone")
+        return super()._play(action)
+
+
+@pytest.fixture
+def frail(monkeypatch: pytest.MonkeyPatch) -> type[Frail]:
+    monkeypatch.setattr(lockbox.make, "env_class", Frail)
+    monkeypatch.setattr(Frail, "broken", True)
+    return Frail
+
+
+def test_an_honest_engine_error_stays_as_a_zero(frail: type[Frail], tmp_path: Path) -> None:
+    script = {"test/gold": ["take gold key", "shake"], "test/lime": ["take lime key", "open box"]}
+    run = play(agents.Scripted(script), tmp_path / "run")
+    assert [t.ended for t in run.finished].count("error") == 2
+    folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot"))
+    assert check(folder).ok and check(folder).rows[0].numbers.errors == 2
+    frail.broken = False  # the verifier's engine holds where the submitter's crashed
+    report = check(folder)
+    assert report.ok and report.rows[0].numbers.success.value == 0.25
+    frail.broken = True
+    path = folder / "episodes/0.jsonl"
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    next(e for e in lines if e["ended"] == "error")["score"] = 1.0
+    data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    reseal(folder, (folder / "submission.json").read_bytes(), data)
+    refused(folder, "an episode that ended in an error scores 0, not 1.0")
+
+
+def test_an_engine_that_fails_only_here_is_said(frail: type[Frail], tmp_path: Path) -> None:
+    frail.broken = False
+    play(agents.ExpertAgent(), tmp_path / "run")
+    folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot"))
+    frail.broken = True
+    refused(folder, "test/cyan", "the engine failed in the replay: the engine is gone")
+
+
+def test_an_agent_that_stopped_early_is_taken_at_what_it_reached(tmp_path: Path) -> None:
+    class Stops(agents.Scripted):
+        def respond(self, episodes: Any) -> list[agents.Reply]:
+            if episodes[0].steps:
+                return [agents.Reply("", "", stop="context overflow") for _ in episodes]
+            return [agents.Reply("take gold key", "take gold key") for _ in episodes]
+
+    play(Stops({}), tmp_path / "run")
+    folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot"))
+    report = check(folder)
+    assert report.ok and report.rows[0].numbers.progress.value == 0.125
+
+
+# Cheating with the episodes. Every digest and size is made to fit, so that only the cheat itself is found.
+
+
+def first(change: Callable[[Json], Any]) -> Callable[[list[Json]], None]:
+    def edit(episodes: list[Json]) -> None:
+        change(next(e for e in episodes if len(e["steps"]) > 3 and not e["success"]))
+
+    return edit
+
+
+def set_step(index: int, **values: Any) -> Callable[[list[Json]], None]:
+    return first(lambda episode: episode["steps"][index].update(values))
+
+
+def scored(episode: Json) -> None:
+    episode["score"], episode["success"] = 1.0, True
+
+
+def told_otherwise(episode: Json) -> None:
+    episode["steps"][1]["observation"] = "You see an open box."
+    rewritten(episode)
+
+
+def drop(index: int) -> Callable[[list[Json]], None]:
+    return lambda episodes: episodes.pop(index) and None
+
+
+EPISODE_CHEATS: dict[str, tuple[Any, list[str]]] = {
+    "score of an episode": (first(scored), ["score: expected 0.0, found 1.0"]),
+    "success of an episode": (first(lambda e: e.update(success=True)), ["success: expected False, found True"]),
+    "score of a step": (set_step(1, score=1.0), [" step 1: score: expected 0.0, found 1.0"]),
+    "reward of a step": (set_step(1, reward=0.5), ["reward: expected 0.0, found 0.5"]),
+    "progress of a step": (set_step(2, progress=1.0), ["step 2: progress: expected"]),
+    "invalid flag": (set_step(0, invalid=True), ["step 0: invalid: expected False, found True"]),
+    "action": (set_step(0, action="look"), ["step 0: invalid: expected True, found False"]),
+    "observation hash": (set_step(1, observation_sha256="0" * 64), ["step 1: observation: expected 'sha256 "]),
+    "observation": (first(told_otherwise), ["step 1: observation: expected", "You see an open box."]),
+    "end cut off": (
+        first(lambda e: e["steps"].pop()),
+        ["final observation: expected"],
+    ),
+    "end invented": (
+        first(lambda e: e["steps"].append(e["steps"][-1])),
+        ["end of the episode: expected 'has ended', found 'goes on'"],
+    ),
+    "called terminated": (first(lambda e: e.update(ended="terminated")), ["ended: expected 'truncated'"]),
+    "missing task": (lambda es: [e for e in es if e["task_id"] != "test/grey"], ["test/grey attempt 0 is missing"]),
+    "dropped attempt": (drop(1), ["task test/gold attempt 1 is missing"]),
+    "duplicate task": (lambda es: [*es[:1], *es[:1], *es[2:]], ["test/gold attempt 0 trial 0 is there 2 times"]),
+    "reordered": (lambda es: [*es[2:], *es[:2]], ["test/gold is out of the panel's order"]),
+    "third attempt": (
+        lambda es: [*es[:2], {**es[1], "attempt": 2}, *es[2:-1]],
+        ["the run has 2 attempts of 1 trials"],
+    ),
+    "second trial": (lambda es: [{**es[0], "trial": 1}, *es[1:]], ["the run has 2 attempts of 1 trials"]),
+    "attempts renumbered": (
+        lambda es: [{**es[1], "attempt": 0}, {**es[0], "attempt": 1}, *es[2:]],
+        ["task test/gold attempt 0 trial 0: seed is"],
+    ),
+    "another task's content": (lambda es: es[0].update(task_sha256="1" * 64), ["task_sha256 is '1111"]),
+    "another panel's task": (lambda es: es[0].update(task_id="train/red"), ["task 'train/red' is not in the panel"]),
+    "another split": (lambda es: es[0].update(split="train"), ["split is 'train', this run has 'test'"]),
+    "another agent": (lambda es: es[0].update(agent="expert"), ["agent is 'expert', this run has 'random'"]),
+    "another environment": (lambda es: es[0].update(env_id="prosegym/X-v1"), ["env_id is 'prosegym/X-v1'"]),
+    "other arguments": (lambda es: es[0].update(env_kwargs={"max_steps": 99}), ["env_kwargs is"]),
+    "exposed expert": (lambda es: es[0].update(env_kwargs={"expose_expert": True}), ["env_kwargs is"]),
+    "true for one": (lambda es: es[0].update(attempt=False), ["not an episode", "Expected `int`"]),
+    "error invented": (lambda es: es[0].update(ended="error", success=False, score=0.0), ["ended error, error 'None'"]),
+    "task type": (lambda es: es[0].update(task_type="hard"), ["task_type: expected 'cold', found 'hard'"]),
+    "tokens": (lambda es: es[0]["usage"].update(prompt_tokens=-5), ["tokens, cost or seconds out of range"]),
+    "time": (lambda es: es[0].update(started="<b>now</b>"), ["started is not a time"]),
+    "schema": (lambda es: es[0].update(schema=2), ["schema 2; this version reads 1"]),
+    "extra key": (lambda es: es[0].update(note="x"), ["not an episode", "unknown field `note`"]),
+    "field left out": (lambda es: es[0].pop("schema") and None, ["not in its one form"]),
+    "huge number": (lambda es: es[0].update(seed=10**40), ["seed is"]),
+    "huge tokens": (lambda es: es[0]["usage"].update(prompt_tokens=10**30), ["out of range"]),
+    "huge time": (lambda es: es[0].update(seconds=1e300), ["out of range"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EPISODE_CHEATS)
+def test_changed_episodes_are_refused(name: str, tamper: Tamper) -> None:
+    edit, words = EPISODE_CHEATS[name]
+    refused(tamper(episodes=edit), "episodes/0.jsonl", *words)
+
+
+RAW_CHEATS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "doubled key": (lambda b: b.replace(b'"score":', b'"score":0.0,"score":', 1), "not in its one form"),
+    "odd number": (lambda b: b.replace(b'"reward":0.0', b'"reward":0e0', 1), "not in its one form"),
+    "NaN": (lambda b: b.replace(b'"reward":0.0', b'"reward":NaN', 1), "malformed"),
+    "infinity": (lambda b: b.replace(b'"reward":0.0', b'"reward":1e999', 1), "out of range"),
+    "blank": (lambda b: b.replace(b'"reward":0.0', b'"reward": 0.0', 1), "not in its one form"),
+    "carriage returns": (lambda b: b.replace(b"\n", b"\r\n"), "not in its one form"),
+    "empty line": (lambda b: b"\n" + b[b.index(b"\n") + 1 :], "not an episode"),
+    "not UTF-8": (lambda b: b.replace(b"box", b"\xff\xfe\xfd", 1), "not an episode"),
+    "surrogate": (lambda b: b.replace(b'"response":"', b'"response":"\\ud800', 1), "not an episode"),
+    "deep": (lambda b: b.replace(b'"env_kwargs":{', b'"env_kwargs":{"a":' + b"[" * 9**5, 1), "nests too deep"),
+    "cut": (lambda b: b[:-40], "ends in the middle of a line"),
+    "not JSON": (lambda b: b"\x80\x04pickle" + b[b.index(b"\n") :], "not an episode"),
+    "a line too many": (lambda b: b + b[: b.index(b"\n") + 1], "9 episodes; the panel and the trials make 8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RAW_CHEATS)
+def test_bytes_of_another_form_are_refused(name: str, tamper: Tamper) -> None:
+    change, words = RAW_CHEATS[name]
+    refused(tamper(raw=change), words)
+
+
+def test_a_trial_after_a_success_or_without_its_failure(runs: dict[str, Path], tmp_path: Path) -> None:
+    honest = submit([runs["retry"]], tmp_path / "retry", Card(agent="R", track="retry"))
+    path, manifest = honest / "episodes/0.jsonl", (honest / "submission.json").read_bytes()
+    lines = path.read_bytes().splitlines(keepends=True)
+    trials = [msgspec.json.decode(line)["trial"] for line in lines]
+    assert trials == [0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 2]
+    gap = [line for i, line in enumerate(lines) if i != 1]
+    reseal(honest, manifest.replace(b'"episodes": 11', b'"episodes": 10'), b"".join(gap))
+    refused(honest, "test/gold attempt 0 trial 1 is missing", "trial 2: there is no failed trial 1 before it")
+    early = [line for i, line in enumerate(lines) if i not in (1, 2)]
+    reseal(honest, manifest.replace(b'"episodes": 11', b'"episodes": 9'), b"".join(early))
+    refused(honest, "test/gold attempt 0 trial 1 is missing")
+
+
+# Cheating with submission.json.
+
+
+def claims(name: str, change: Callable[[Any], Any]) -> Callable[[Json], None]:
+    def edit(found: Json) -> None:
+        numbers = found["results"][0]["claim"]
+        numbers[name] = change(numbers[name])
+
+    return edit
+
+
+def result(**values: Any) -> Callable[[Json], None]:
+    return lambda found: found["results"][0].update(values)
+
+
+def card(**values: Any) -> Callable[[Json], None]:
+    return lambda found: found["card"].update(values)
+
+
+def sha_of_nothing(found: Json) -> None:
+    found["results"][0]["sha256"] = "0" * 64
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
+    "success": (claims("success", lambda e: [1.0, 1.0, 1.0, 4]), "claim.success: claimed"),
+    "success by a little": (claims("success", lambda e: [e[0] + 0.001, *e[1:]]), "claim.success: claimed"),
+    "interval": (claims("score", lambda e: [e[0], e[1] - 0.01, e[2] + 0.01, e[3]]), "claim.score: claimed"),
+    "score": (claims("score", lambda e: [0.99, *e[1:]]), "claim.score: claimed"),
+    "progress": (claims("progress", lambda e: [0.99, *e[1:]]), "claim.progress: claimed"),
+    "invalid rate": (claims("invalid_rate", lambda e: e + 0.1), "claim.invalid_rate: claimed"),
+    "errors": (claims("errors", lambda e: 3), "claim.errors: claimed"),
+    "cost": (claims("cost", lambda e: e + 1.0), "claim.cost: claimed"),
+    "huge claim": (claims("cost", lambda e: 1e300), "claim.cost: 1e+300 is out of range"),
+    "digest of the file": (sha_of_nothing, "is not the file whose sha256"),
+    "size of the file": (lambda f: f["results"][0].update(size=f["results"][0]["size"] - 1), "holds more than"),
+    "panel digest": (result(panel_sha256="a" * 64), "the digest of panel Lockbox-v1/test is"),
+    "other panel": (result(panel="Lockbox-v1/train"), "the digest of panel Lockbox-v1/train is"),
+    "part of the panel": (result(panel="Lockbox-v1/test[:2]"), "the digest of panel Lockbox-v1/test[:2] is"),
+    "no panel": (result(panel="Lockbox-v1/none"), "unknown panel"),
+    "panel that climbs": (result(panel="../../etc/passwd"), "is not the name of a committed panel"),
+    "panel file": (result(panel="/tmp/mine.json"), "is not the name of a committed panel"),
+    "old version": (result(env_id="prosegym/Lockbox-v0"), "unknown environment 'prosegym/Lockbox-v0'"),
+    "module id": (result(env_id="os:prosegym/Lockbox-v1"), "unknown environment"),
+    "fewer attempts": (result(attempts=1), "8 episodes; the panel and the trials make 4 at most"),
+    "more attempts": (result(attempts=3), "attempt 2 is missing"),
+    "trials": (result(trials=2), "runs of more than one trial are of the retry track"),
+    "retry track": (card(track="retry"), "runs of more than one trial are of the retry track"),
+    "unknown track": (card(track="best"), "Invalid enum value"),
+    "seed": (result(seed=4), "seed is"),
+    "agent": (result(agent="expert"), "agent is 'random', this run has 'expert'"),
+    "extra key": (lambda f: f.update(verified=True), "unknown field `verified`"),
+    "extra key in the card": (card(badge="re-run"), "unknown field `badge`"),
+    "extra key in a result": (result(note=1), "unknown field `note`"),
+    "schema": (lambda f: f.update(schema=9), "schema 9; this version reads 1"),
+    "no results": (lambda f: f.update(results=[]), "length >= 1"),
+    "same file twice": (lambda f: f["results"].append(f["results"][0]), "two results name the same episodes file"),
+    "file that climbs": (result(file="../../x.jsonl"), "matching regex"),
+    "file elsewhere": (result(file="/etc/passwd"), "matching regex"),
+    "file with a line end": (result(file="0.jsonl\n"), "matching regex"),
+    "other file": (result(file="1.jsonl"), "which submission.json does not name"),
+    "exposed expert": (result(env_kwargs={"expose_expert": True}), "'expose_expert' may not be set"),
+    "render mode": (result(env_kwargs={"render_mode": "ansi"}), "'render_mode' may not be set"),
+    "unknown argument": (result(env_kwargs={"self": 1}), "'self' may not be set"),
+    "path as argument": (result(env_kwargs={"split": "../x"}), "split may not be '../x'"),
+    "object as argument": (result(env_kwargs={"split": {"a": 1}}), "Expected `bool | int | float | str | null`"),
+    "fraction as argument": (result(env_kwargs={"max_steps": 1.5}), "max_steps may not be"),
+    "yes as argument": (result(env_kwargs={"admissible": 1}), "admissible may not be"),
+    "no such split": (result(env_kwargs={"split": "tset"}), "env_kwargs: unknown split 'tset'"),
+    "huge argument": (result(env_kwargs={"max_steps": 10**12}), "max_steps may not be"),
+    "expert's reward": (result(env_kwargs={"reward": "expert"}), "reward may not be 'expert'"),
+    "deep conditions": (result(conditions=deep(30)), "nests deeper than 8"),
+    "abyssal conditions": (result(conditions=deep(900)), "nest"),
+    "long condition": (result(conditions={"a": "x" * 5000}), "a text of 5000 characters"),
+    "long name": (card(agent="x" * 81), "length <= 80"),
+    "empty name": (card(agent=""), "length >= 1"),
+    "blank name": (card(agent=" "), "begins or ends with a blank"),
+    "reversed name": (card(agent="abc\u202edef"), "U+202E"),
+    "invisible name": (card(agent="GPT\u200b"), "U+200B"),
+    "control in a name": (card(agent="a\x1b[2Jb"), "U+001B"),
+    "two-line name": (card(agent="a\nb"), "U+000A"),
+    "look-alike name": (card(agent="Re\u0410ct"), "scripts that look alike"),
+    "heaped accents": (card(agent="a" + "\u0334\u0335\u0336\u0337"), "heaps accents"),
+    "uncomposed name": (card(agent="u\u0308ber"), "composed form"),
+    "code that runs": (card(code="javascript:alert(1)"), "card.code is not an https address"),
+    "code that breaks out": (card(code='https://a/"onload="x'), "card.code is not an https address"),
+    "trained on the panel": (card(training_panels=["Lockbox-v1/test"]), "trained on 4 of the tasks of Lockbox-v1/test"),
+    "trained on no panel": (card(training_panels=["../x"]), "is not the name of a committed panel"),
+    "negative cost": (card(cost=-1.0), "Expected `float` >= 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MANIFEST_CHEATS)
+def test_a_changed_manifest_is_refused(name: str, tamper: Tamper) -> None:
+    edit, words = MANIFEST_CHEATS[name]
+    refused(tamper(manifest=edit), words)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"track":', b'"track": "trained",\n  "track":', "not in its one form"),
+        (b'"seed": 3', b'"seed": 3.0', "Expected `int`"),
+        (b'"seed": 3', b'"seed":  3', "not in its one form"),
+        (b'"cost": null', b'"cost": NaN', "malformed"),
+        (b'"conditions": {}', b'"conditions": ' + b'{"a":' * 5000, "nests too deep"),
+        (b'"schema"', b'\xef\xbb\xbf"schema"', "submission.json"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(honest: Path, old: bytes, new: bytes, words: str) -> None:
+    path = honest / "submission.json"
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    refused(honest, words)
+
+
+def test_markup_in_a_name_is_text(tamper: Tamper) -> None:
+    assert check(tamper(manifest=card(agent="<img src=x onerror=alert(1)>"))).ok
+
+
+# What the expert would have done.
+
+
+def test_the_expert_s_plan_under_another_label_is_flagged(tmp_path: Path) -> None:
+    play(agents.ExpertAgent(), tmp_path / "run", split="train")
+    folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="Pasted", track="zero-shot"))
+    report = check(folder)
+    assert report.ok and len(report.flags) == 2
+    assert "8 of 8 solved episodes looked at are the plan of expert 'reader'" in report.flags[0]
+    trained = submit([tmp_path / "run"], tmp_path / "t", Card(agent="Learned", track="trained"))
+    assert check(trained).flags == []
+
+
+# Engines that die or hang.
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("die", "the process that replayed it died"), ("hang", "no answer within")]
+)
+def test_a_lost_process_costs_one_episode(how: str, words: str, tmp_path: Path, monkeypatch: Any) -> None:
+    script = {f"train/{c}": [f"take {c} key", "open box"] for c in lockbox.COLOURS["train"]}
+    script["train/green"].insert(1, how)
+    play(agents.Scripted(script), tmp_path / "run", split="train", attempts=2)
+    folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot"))
+    monkeypatch.setitem(verifier.ENVS, "prosegym/Lockbox-v1", "hostile:make")
+    began = time.monotonic()
+    report = check(folder, workers=1, time_limit=2.0)
+    lost = [p for p in report.problems if words in p]
+    assert len(lost) == 2 and all("train/green" in p for p in lost)
+    assert report.episodes == 14 and time.monotonic() - began < 60
+
+
+# This machine's own failings are not the submission's.
+
+
+def test_other_tasks_here_are_an_error_of_this_machine(honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = lockbox.Lockbox.tasks
+    monkeypatch.setattr(
+        lockbox.Lockbox,
+        "tasks",
+        lambda self, split: [msgspec.structs.replace(t, sha256="f" * 64) for t in tasks(self, split)],
+    )
+    with pytest.raises(ProsegymError, match="differ from the panel's digests"):
+        check(honest)
+
+
+# Making one.
+
+
+def test_submit_refuses_what_the_board_would(runs: dict[str, Path], tmp_path: Path) -> None:
+    ours = Card(agent="Ours", track="zero-shot")
+    with pytest.raises(ProsegymError, match="not a run folder"):
+        submit([tmp_path], tmp_path / "a", ours)
+    with pytest.raises(ProsegymError, match="at least one run"):
+        submit([], tmp_path / "a", ours)
+    with pytest.raises(Refused, match="U\\+202E"):
+        submit([runs["null"]], tmp_path / "a", Card(agent="a\u202eb", track="zero-shot"))
+    with pytest.raises(
+        ProsegymError, match="trained on 4 of the tasks of Lockbox-v1/test, first 'test/cyan'"
+    ):
+        submit([runs["null"]], tmp_path / "a", ours, trained_on=[runs["expert"] / "episodes.jsonl"])
+    with pytest.raises(Refused, match="retry track"):
+        submit([runs["retry"]], tmp_path / "a", ours)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(ProsegymError, match="exists already"):
+        submit([runs["null"]], tmp_path / "full", ours)
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+
+
+def test_files_and_addresses_are_no_settings_of_a_submission() -> None:
+    for corpus in ("live", "live:http://127.0.0.1/api.php", "paragraphs.jsonl", "/etc/passwd"):
+        with pytest.raises(Refused, match="corpus may not be"):
+            check_env("prosegym/HotpotQA-v1", {"corpus": corpus})
+    check_env("prosegym/HotpotQA-v1", {"corpus": "split", "corpus_sha256": "0" * 64, "max_steps": 7})
+
+
+def test_every_argument_of_every_environment_is_settled() -> None:
+    """An argument is either open to submissions or known not to be: a new one has to be thought about."""
+    closed = {"expose_expert", "render_mode", "server"}
+    for env_id in ENVS:
+        try:
+            env_class(env_id)
+        except ProsegymError:  # an extra that is not installed
+            continue
+        assert arguments(env_class(env_id)) <= SETTINGS.keys() | closed, env_id
+
+
+def test_a_card_is_not_needed(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name, track in (("null", "reference"), ("expert", "reference"), ("retry", "retry")):
+        report = check(submit([runs[name]], tmp_path / name))
+        assert report.ok and report.card is not None and report.card.track == track
+    (tmp_path / "card.json").write_text('{"agent": "Ours", "track": "few-shot"}')
+    report = check(submit([runs["random"]], tmp_path / "random", tmp_path / "card.json"))
+    assert report.ok and report.card == Card(agent="Ours", track="few-shot")
+
+
+def test_submit_refuses_an_unfinished_run(runs: dict[str, Path], tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "run.json").write_bytes((runs["null"] / "run.json").read_bytes())
+    lines = (runs["null"] / "episodes.jsonl").read_bytes().splitlines(keepends=True)
+    (half / "episodes.jsonl").write_bytes(b"".join(lines[:3]))
+    with pytest.raises(ProsegymError, match="unfinished \\(3 of 4 episodes\\)"):
+        submit([half], tmp_path / "s", Card(agent="A", track="zero-shot"))
+
+
+def test_the_training_set_is_counted(runs: dict[str, Path], tmp_path: Path) -> None:
+    play(agents.ExpertAgent(), tmp_path / "demos", split="train")
+    card = Card(agent="A", track="trained", training_panels=["Lockbox-v1/train"])
+    folder = submit([runs["null"]], tmp_path / "s", card, trained_on=[tmp_path / "demos/episodes.jsonl"])
+    report = check(folder)
+    assert report.ok and report.card is not None and report.card.training_tasks == 8
+
+
+def test_the_first_tasks_of_a_panel_are_a_panel_of_their_own(tmp_path: Path) -> None:
+    from prosegym.evaluation.evaluate import evaluate
+
+    evaluate(agents.ExpertAgent(), panels.load("Lockbox-v1/test").head(2), tmp_path / "r", progress=False)
+    report = check(submit([tmp_path / "r"], tmp_path / "s", Card(agent="A", track="zero-shot")))
+    assert report.ok and report.rows[0].panel == "Lockbox-v1/test[:2]" and report.rows[0].tasks == 2

@@ -1,0 +1,205 @@
+"""The command line: its fixed spellings, its exit codes, one clear line for each kind of bad input."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prosegym.cli import main
+from prosegym.envs import panels
+from prosegym.evaluation.evaluate import make_env
+
+ENV = "prosegym/Lockbox-v1"
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Ask:
+    def ask(*argv: object) -> tuple[int, str, str]:
+        code = main([str(a) for a in argv])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return ask
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> Path:
+    env: Any = make_env(ENV).unwrapped
+    made = panels.save(panels.make(env, "train", about="all of the split"), tmp_path / "panels")
+    assert made.suffix == ".json"
+    return made
+
+
+def test_list_and_info(run: Ask) -> None:
+    code, out, _ = run("list")
+    assert code == 0 and ENV in out
+    code, out, _ = run("info", ENV, "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["splits"] == {"train": 8, "valid": 2, "test": 4}
+    assert facts["experts"] == {"reader": "honest", "oracle": "privileged"}
+
+
+def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
+    for agent in ("expert", "null"):
+        code, out, _ = run(
+            "evaluate", "--agent", agent, "--panel", panel, "--out", tmp_path / agent, "--json"
+        )
+        found = json.loads(out)
+        assert code == 0 and found["summary"]["success"][0] == float(agent == "expert")
+    code, out, _ = run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "expert")
+    assert code == 0 and "success   1.000  [1.000, 1.000]" in out and "episodes 8/8, errors 0" in out
+    code, out, _ = run("compare", tmp_path / "expert", tmp_path / "null")
+    assert code == 0 and out.endswith("A is better in success\n")
+    code, out, _ = run("replay", tmp_path / "expert")
+    assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
+
+
+def test_a_run_that_does_not_replay_says_where(run: Ask, panel: Path, tmp_path: Path) -> None:
+    run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "r")
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_text(path.read_text().replace("take red key", "take blue key"))
+    code, out, _ = run("replay", tmp_path / "r")
+    assert code == 1 and "train/red step 0: progress is 0.0, the record says 0.5" in out and "7 of 8" in out
+
+
+def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    words = ("collect", "--agent", "expert", "--env", ENV, "--split", "train", "--out", file)
+    assert run(*words, "--episodes", 5)[0] == 0
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-30])
+    code, out, _ = run(*words, "--episodes", 10)
+    assert code == 0 and "10 episodes" in out
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len({(t["task_id"], t["attempt"]) for t in lines}) == 10 and max(t["attempt"] for t in lines) == 1
+    code, _, err = run("collect", "--agent", "null", "--env", ENV, "--out", file)
+    assert code == 1 and "episode of expert" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["info", "prosegym/Lockbos-v1"],
+            "unknown environment 'prosegym/Lockbos-v1'; nearest: prosegym/Lockbox-v1",
+        ),
+        (
+            ["collect", "--agent", "expert", "--env", ENV, "--split", "trian", "--out", "/dev/null"],
+            "nearest: train",
+        ),
+        (["evaluate", "--agent", "exprt", "--env", ENV, "--out", "x"], "panel"),
+        (
+            ["evaluate", "--agent", "null", "--panel", "No-v1/test", "--out", "x"],
+            "unknown panel 'No-v1/test'",
+        ),
+        (["compare", "no-run", "no-run"], "no-run is not a run folder"),
+        (["data", "get", "alfwrld"], "unknown data set 'alfwrld'"),
+        (
+            ["collect", "--agent", "null", "--env", ENV, "--env-arg", "maxsteps", "--out", "x"],
+            "not NAME=VALUE",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(run: Ask, argv: list[str], said: str, tmp_path: Path) -> None:
+    cwd = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        code, _, err = run(*argv)
+    finally:
+        os.chdir(cwd)
+    assert code == 1 and said in err and err.startswith("prosegym: ") and err.count("\n") == 1
+
+
+def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--agent", "null"])
+    assert stop.value.code == 2 and "--out" in capsys.readouterr().err
+
+
+def test_unwritable_run_folder(run: Ask, panel: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run("evaluate", "--agent", "null", "--panel", panel, "--out", tmp_path / "file" / "run")
+    assert code == 1 and "cannot write to run folder" in err
+
+
+def test_play(run: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = iter([":actions", ":hint", ":score", "sing", "take red key", "open box"])
+    monkeypatch.setattr(builtins, "input", lambda prompt="": next(typed))
+    code, out, _ = run("play", ENV, "--task", "train/red")
+    assert code == 0 and "take gold key" in out and "The box is red." in out
+    assert (
+        "\ntake red key\n" in out and "not understood" in out and "score 0.00, progress 0.00, step 0" in out
+    )
+    assert out.endswith("solved: score 1.00 in 3 steps\n")
+
+
+def test_play_ends_with_the_input(run: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def over(prompt: str = "") -> str:
+        raise EOFError
+
+    monkeypatch.setattr(builtins, "input", over)
+    assert run("play", ENV, "--seed", 1)[0] == 0
+
+
+def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys,time; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "from prosegym.evaluation import agents\n"
+        "say = agents.Null.respond\n"
+        "agents.Null.respond = lambda self, e: (time.sleep(0.05), say(self, e))[1]\n"
+        "from prosegym.cli import main; raise SystemExit(main(sys.argv[2:]))"
+    )
+    tests = str(Path(__file__).parent)
+    words = [
+        "evaluate",
+        "--agent",
+        "null",
+        "--panel",
+        str(panel),
+        "--attempts",
+        "50",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tests, *words, "--batch-size", "1"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, tests])},
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "r" / "episodes.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1 and err.strip().splitlines()[-1].startswith("prosegym: stopped;")
+    assert main([*words, "--json"]) == 0
+
+
+def test_panel_commands(run: Ask, panel: Path, tmp_path: Path) -> None:
+    code, out, _ = run("panel", "show", panel)
+    assert code == 0 and "8 tasks" in out and "train/teal" in out
+    code, out, _ = run(
+        "panel", "make", "--env", ENV, "--split", "train", "--count", 7, "--out", tmp_path / "p"
+    )
+    assert code == 0 and "7 tasks" in out
+    code, out, _ = run("panel", "diff", panel, tmp_path / "p" / "Lockbox-v1" / "train.json")
+    assert code == 1 and out == "only in the first: train/jade\n"
+
+
+def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code, out, _ = run("doctor")
+    assert code == 0 and "ok    python" in out and "cache folder" in out
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "file" / "home"))
+    code, out, _ = run("doctor")
+    assert code == 1 and "set PROSEGYM_HOME to a folder you can write to" in out
