@@ -175,7 +175,7 @@ def test_merged_and_spread_lists_give_the_same_hits(monkeypatch: pytest.MonkeyPa
     for _ in range(150):
         query = " ".join(draw.choices(words, k=draw.randint(1, 6)))
         for k in (1, 5, 50):
-            monkeypatch.setattr(bm25, "_DENSE", 0)
+            monkeypatch.setattr(bm25, "_SPARSE", 0)
             merged = index.search(query, k)
-            monkeypatch.setattr(bm25, "_DENSE", 1 << 40)
+            monkeypatch.setattr(bm25, "_SPARSE", 1 << 40)
             assert merged == index.search(query, k) and merged
