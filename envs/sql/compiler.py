@@ -558,7 +558,14 @@ class _Compiler:
             sql = self.table(node, scope)
             return lambda: sql
         if isinstance(node, Derived):
+            before = self.outward
             compiled = self.query(node.query, scope.parent, scope.ctes, "table")
+            if self.outward > before:
+                # SQLite finds no outer column through a window function; such rows are left in any order.
+                plain = self.query(node.query, scope.parent, scope.ctes, "set")
+                columns = ", ".join(f"c{i}" for i in range(len(plain.names)))
+                sql = f"SELECT {columns}, 0 AS _p FROM ({plain.sql})"
+                compiled = Compiled(sql, plain.names, plain.types, plain.single, plain.keys)
             self.add(scope, self.derived(node.alias, compiled, node.columns))
             sql = f"({compiled.sql}) AS {scope.sources[-1].sql}"
             return lambda: sql
@@ -1241,12 +1248,12 @@ class _Compiler:
         ):
             raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
         values = value.items if isinstance(value, Row) else (value,)
-        compiled = self.query(query, scope, scope.ctes, "set")
-        if len(compiled.types) != len(values):
-            raise Fault(f"Operand should contain {len(values)} column(s)")
         clause, scope.where = scope.where, "IN/ALL/ANY subquery"
         xs = [self.scalar(v, scope) for v in values]
         scope.where = clause
+        compiled = self.query(query, scope, scope.ctes, "set")
+        if len(compiled.types) != len(values):
+            raise Fault(f"Operand should contain {len(values)} column(s)")
         if len(xs) == 1:
             x, y = xs[0], compiled.types[0]
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
