@@ -389,6 +389,8 @@ def parse(text: str, lenient: bool = False) -> Any:
 
 
 class _Parser:
+    """Reads one statement; raises at the first token that cannot go on."""
+
     def __init__(self, text: str, lenient: bool) -> None:
         self.text = text
         self.lenient = lenient
