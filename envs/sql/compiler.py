@@ -1475,7 +1475,7 @@ class _Compiler:
                     f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
                 )
                 return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
-            return X(f"group_concat({body.sql}, {quote(e.separator)})", STR)
+            return X(f"substr(group_concat({body.sql}, {quote(e.separator)}), 1, 1024)", STR)
         n = self.number(x)
         kind = _aggregate_type(name, n.type)
         if name in ("std", "stddev", "variance"):

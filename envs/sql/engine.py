@@ -7,6 +7,7 @@ import datetime as dt
 import math
 import re
 import sqlite3
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ class Server:
             return sqlite3.SQLITE_OK
 
         self.connection.set_authorizer(authorize)
-        if hasattr(self.connection, "setlimit"):  # Python 3.11
+        if sys.version_info >= (3, 11):
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 27)
 
     def _set_fault(self, message: str) -> None:
@@ -290,6 +291,8 @@ class Server:
                 return Answer(
                     error="Query execution was interrupted, maximum statement execution time exceeded"
                 )
+            if "misuse of aggregate" in str(error):
+                return Answer(error="Invalid use of group function")
             return Answer(error=f"{error}")
         except (sqlite3.Error, OverflowError, MemoryError) as error:
             return Answer(error=f"{error}")

@@ -319,7 +319,7 @@ def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
             return None
         try:
             return function(*args)
-        except (ValueError, OverflowError, ZeroDivisionError, TypeError, ArithmeticError, re.error):
+        except (ValueError, ArithmeticError, TypeError, AttributeError, re.error):
             return None
 
     return call
