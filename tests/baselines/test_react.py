@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from pathlib import Path
 from typing import Any
@@ -328,11 +329,16 @@ def test_batch_size_changes_nothing(local: LocalModel) -> None:
 @pytest.mark.parametrize("env_id", list(ENVS))
 def test_runs_on_every_environment(env_id: str, local: LocalModel, installed: Any) -> None:
     """The tiny model says nothing sensible; it must run, and constrained, do admissible things."""
+    module, _, attribute = ENVS[env_id].partition(":")
+    family = importlib.import_module(getattr(importlib.import_module(module), attribute).env_class.__module__)
+    needed = getattr(family, "EXTRA_MODULE", None)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
     env = gymnasium.make(env_id)
     text_env: Any = env.unwrapped
     if text_env.data is not None:
         installed(text_env.data)
-    task = text_env.tasks("train")[0].id
+    task = text_env.tasks(text_env.splits[0])[0].id
     env.close()
     for decoding in ("free", "trie"):
         agent = ReAct(local, Config(format="bare", decoding=decoding, max_tokens=8, history="last:2"))  # type: ignore[arg-type]
