@@ -18,6 +18,8 @@ from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import board, ledger
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.html import Html, join, page, tag
+from prosegym.leaderboard.pages import markdown
+from prosegym.leaderboard.rows import ranks
 from prosegym.leaderboard.submission import Card
 from prosegym.leaderboard.submit import submit
 from prosegym.leaderboard.verify import verify
@@ -226,7 +228,7 @@ def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
         return msgspec.structs.replace(row, numbers=msgspec.structs.replace(row.numbers, success=e, score=e))
 
     rows = [at(0.8, 0.9), at(0.7, 0.85), at(0.5, 0.75), at(0.1, 0.2)]
-    assert board.ranks(rows) == [1, 1, 2, 4]  # the third overlaps the second, and lies below the first alone
+    assert ranks(rows) == [1, 1, 2, 4]  # the third overlaps the second, and lies below the first alone
 
 
 def test_markup_is_made_by_tag_alone() -> None:
@@ -239,7 +241,7 @@ def test_markup_is_made_by_tag_alone() -> None:
 
 
 def test_rules_become_a_page() -> None:
-    text = board.markdown("# A <b>\n\none `x<y`\ntwo **z**\n\n- a\n  b\n- c\n\n1. d\n\n    code <i>")
+    text = markdown("# A <b>\n\none `x<y`\ntwo **z**\n\n- a\n  b\n- c\n\n1. d\n\n    code <i>")
     assert text == (
         "<h1>A &lt;b&gt;</h1><p>one <code>x&lt;y</code> two <strong>z</strong></p><ul><li>a   b</li><li>c</li></ul>"
         "<ol><li>d</li></ol><pre>code &lt;i&gt;</pre>"
