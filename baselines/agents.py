@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from prosegym.baselines.endpoint import EndpointOptions
 from prosegym.baselines.lm import LanguageModel, ModelError
 from prosegym.baselines.react import Config, ReAct
-from prosegym.envs.errors import BadOption, CorruptData, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import BUILT_IN, Agent, built_in
 
@@ -85,11 +86,13 @@ def read(folder: str | Path) -> AgentFile:
     path = Path(folder) / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=AgentFile)
-    except (OSError, msgspec.DecodeError, BadOption) as error:
+    except (OSError, msgspec.DecodeError, ProsegymError) as error:
         raise CorruptData(f"{path}: {error}") from error
 
 
-def load_model(model: str, options: ModelOptions | None = None) -> LanguageModel:
+def load_model(
+    model: str, options: ModelOptions | None = None, endpoint: EndpointOptions | None = None
+) -> LanguageModel:
     """A model by name, path (a folder may be a trained agent's), or URL of an endpoint.
 
     A URL is that of an OpenAI-compatible server (`http://host:port/v1`), with the model's name behind a `#`
@@ -100,13 +103,12 @@ def load_model(model: str, options: ModelOptions | None = None) -> LanguageModel
         from prosegym.baselines.endpoint import Endpoint
 
         url, _, name = model.partition("#")
-        return Endpoint(url, name or None)
+        return Endpoint(url, name or None, endpoint)
     from prosegym.baselines.local import LocalModel
 
-    arguments = asdict(options)
     if (Path(model) / FILE).is_file() and (base := read(model).base) is not None:
-        arguments["adapter"], model = model, base
-    return LocalModel.load(model, **arguments)
+        options, model = replace(options, adapter=model), base
+    return LocalModel.load(model, **asdict(options))
 
 
 def load(
@@ -115,6 +117,7 @@ def load(
     *,
     config: Config | None = None,
     options: ModelOptions | None = None,
+    endpoint: EndpointOptions | None = None,
     examples: Mapping[str, Sequence[Trajectory]] | None = None,
 ) -> Agent:
     """The agent of that name, or the one in that folder.
@@ -124,7 +127,8 @@ def load(
             trial is ReAct with a memory: `prosegym.baselines.reflexion` plays its trials.
         model: name, path or URL of the model that answers; a folder has its own.
         config: form of the answers, decoding, history, sampling; a folder's own by default.
-        options: how the model is loaded.
+        options: how a local model is loaded.
+        endpoint: how a server is talked to.
         examples: expert episodes shown before a task, by task type.
 
     Raises:
@@ -134,12 +138,12 @@ def load(
     """
     if (Path(name) / FILE).is_file():
         about = read(name)
-        answers = load_model(model or name, options)
+        answers = load_model(model or name, options, endpoint)
         return ReAct(answers, config or about.config, name=about.method, examples=examples)
     if name in ("react", "reflexion"):
         if model is None:
             raise BadOption(f"agent {name} needs a model: `--model NAME_OR_PATH_OR_URL`")
-        return ReAct(load_model(model, options), config, name=name, examples=examples)
+        return ReAct(load_model(model, options, endpoint), config, name=name, examples=examples)
     if Path(name).is_dir():
         raise ModelError(f"{name} is no trained agent: it has no {FILE}")
     try:

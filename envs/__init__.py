@@ -15,6 +15,8 @@ ENVS: dict[str, str] = {
     "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
     "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
     "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
+    "prosegym/InterCodeSQL-v1": "prosegym.envs.sql.env:make",
+    "prosegym/MiniSQL-v1": "prosegym.envs.sql.mini:make",
 }
 """Every id, and where its maker is (`module:attribute`). The order is that of `prosegym list`."""
 

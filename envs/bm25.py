@@ -31,10 +31,11 @@ K1, B = 0.9, 0.4
 BATCH = 1 << 23
 """Tokens that are inverted at a time; what bounds the memory of a build (about 100 bytes each)."""
 
-_BLOCK = 1 << 22  # postings that are merged at a time
+_MERGED = 1 << 22  # postings that are merged at a time
 _SLACK = 1 - 1e-6  # scores are compared in single precision
-_DENSE = 8  # lists are merged where they hold less than this share of all documents
+_SPARSE = 8  # lists are merged where they hold less than this share of all documents
 _STRIDE = 64  # documents of which only the best is looked at, when a lower bound is enough
+_BLOCK = 1 << 18  # documents that are scored at a time
 
 Array = NDArray[Any]
 
@@ -134,6 +135,11 @@ class Index:
         self._order = _Sorted(self._ids, arrays["order"].data)
         self._best, self._rank, self._impacts = arrays["best"], arrays["rank"], arrays["impacts"]
         self._count = int(arrays["count"][0])
+        # Small blocks first: their best scores let the large ones skip most of what they have.
+        size = len(self)
+        first = [_BLOCK >> i for i in (7, 5, 3, 1) if size > _BLOCK]
+        edges = [0, *first, *range(_BLOCK, size + _BLOCK, _BLOCK)]
+        self._edges = np.unique(np.minimum(edges, size))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -147,13 +153,13 @@ class Index:
         place = bisect.bisect_left(self._order, id)
         return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
 
-    def postings(self) -> tuple[list[str], Array, Array, NDArray[np.float32]]:
+    def postings(self) -> tuple[list[str], Array, Array, Array]:
         """The terms, sorted; for each in turn where its documents end; their numbers; and their scores.
 
         The score is what the term adds to the document's where it stands in a query once. For small
         indexes: everything is in memory at once.
         """
-        found = np.diff(self._starts.astype(np.int64))
+        found = (self._starts[1:] - self._starts[:-1]).astype(np.int64)
         idf = [math.log(1 + (self._count - n + 0.5) / (n + 0.5)) for n in found.tolist()]
         weights = np.repeat(np.array(idf, np.float32), found)
         return list(self._terms), self._starts[1:], self._docs, weights - weights / self._impacts[self._codes]
@@ -182,60 +188,65 @@ class Index:
         best = float(weight - weight / self._best[place])
         return _List(self._docs[start:end], self._codes[start:end], self._impacts, weight, best)
 
-    def _candidates(self, lists: list[_List], k: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    def _candidates(self, lists: list[_List], k: int) -> _Scored:
         """Numbers of documents, ascending, among which the k best are; and the score of each.
 
-        Term by term, the weightiest first (MaxScore: Turtle & Flood 1995). Once what the remaining terms
-        can add is less than the k-th best document has already, documents without any of the terms so far
-        are out, and the remaining terms are looked up for those that are still in.
+        Documents are scored term by term, the weightiest first (MaxScore: Turtle & Flood 1995). Once what the
+        remaining terms can add is less than the k-th best score so far, documents without any of the terms
+        so far are out, and the remaining terms are looked up for those that are still in.
         """
         lists = sorted(lists, key=lambda found: -found.best)
         rest = [sum(found.best for found in lists[i:]) for i in range(len(lists) + 1)]
-        # Exact in any order: sums of a few single-precision numbers of like size fit double precision.
-        if _DENSE * sum(len(found.docs) for found in lists) < len(self):
-            numbers, sums, least, i = self._sparse(lists, rest, k)
+        if _SPARSE * sum(len(found.docs) for found in lists) < len(self):
+            return _merged(lists, rest, k)
+        return self._blocks(lists, rest, k)
+
+    def _blocks(self, lists: list[_List], rest: list[float], k: int) -> _Scored:
+        """Candidates of a block of documents at a time, which stays in the processor's cache."""
+        edges = self._edges
+        if len(edges) == 2:
+            cuts = [[0, len(found.docs)] for found in lists]
         else:
-            numbers, sums, least, i = self._dense(lists, rest, k)
-        enough = sums >= least * _SLACK - rest[i]
-        numbers, sums = numbers[enough], sums[enough]
-        for j in range(i, len(lists)):
-            sums += lists[j].scores_of(numbers)
-            least = max(least, _kth(sums, k))
-            still = sums >= least * _SLACK - rest[j + 1]
-            numbers, sums = numbers[still], sums[still]
-        return numbers, sums.astype(np.float32)
-
-    def _dense(self, lists: list[_List], rest: list[float], k: int) -> _Partial:
-        """The first lists, added up in one array for all documents: quick where lists are long."""
-        sums = np.zeros(len(self))
-        least, i = 0.0, 0
-        for i, found in enumerate(lists, start=1):
-            sums[found.docs] += found.scores()
-            if i == len(lists) or rest[i] < rest[0] - rest[i]:
-                least = max(least, _kth(sums[found.docs], k))
-                if rest[i] < least * _SLACK:
+            cuts = [np.searchsorted(found.docs, edges.astype(np.uint32)).tolist() for found in lists]
+        room = np.empty(min(_BLOCK, len(self)))
+        numbers, scores = [], []
+        best = np.zeros(0)  # the k best scores so far
+        least = 0.0  # the lowest of them, a little lowered because scores are compared in single precision
+        for block, edge in enumerate(edges[:-1]):
+            parts = [found.part(cut[block], cut[block + 1]) for found, cut in zip(lists, cuts, strict=True)]
+            # Exact in any order: sums of a few single-precision numbers of like size fit double precision.
+            sums = room[: edges[block + 1] - edge]
+            sums[:] = 0.0
+            needed = next((i for i in range(len(lists)) if rest[i] < least), len(lists))
+            i = 0
+            while i < len(lists) and (i < needed or len(parts[i].docs) < 2 * len(parts[0].docs)):
+                sums[parts[i].docs.astype(np.intp) - edge] += parts[i].scores()
+                i += 1
+            threshold = least - rest[i]
+            if needed == 1:  # every candidate has the first term
+                places = parts[0].docs.astype(np.intp) - edge
+                places = places[sums[places] >= threshold]
+            else:
+                places = np.flatnonzero(sums >= threshold if threshold > 0 else sums)
+            found, partial = (places + edge).astype(np.uint32), sums[places]
+            for j in range(i, len(lists)):
+                if not len(found):
                     break
-        threshold = least * _SLACK - rest[i]
-        numbers = np.flatnonzero(sums >= threshold if threshold > 0 else sums).astype(np.uint32)
-        return numbers, sums[numbers], least, i
-
-    def _sparse(self, lists: list[_List], rest: list[float], k: int) -> _Partial:
-        """The first lists, merged: takes no time for documents that are in none of them."""
-        numbers, sums = lists[0].docs, lists[0].scores().astype(np.float64)
-        least, i = _kth(sums, k), 1
-        while i < len(lists) and rest[i] >= least * _SLACK:
-            joined = np.concatenate((numbers, lists[i].docs))
-            order = np.argsort(joined, kind="stable")  # two sorted runs: merged in linear time
-            joined = joined[order]
-            first = np.flatnonzero(np.concatenate(([True], joined[1:] != joined[:-1])))
-            sums = np.add.reduceat(np.concatenate((sums, lists[i].scores()))[order], first)
-            numbers = joined[first]
-            least, i = max(least, _kth(sums, k)), i + 1
-        return numbers, sums, least, i
+                partial += parts[j].scores_of(found)
+                still = partial >= least - rest[j + 1]
+                partial, found = partial[still], found[still]
+            if len(found):
+                numbers.append(found)
+                scores.append(partial)
+                best = np.concatenate((best, partial))
+                if len(best) >= k:
+                    best = np.partition(best, -k)[-k:]
+                    least = float(best[0]) * _SLACK
+        return np.concatenate(numbers), np.concatenate(scores).astype(np.float32)
 
 
-_Partial = tuple[NDArray[np.uint32], NDArray[np.float64], float, int]
-"""Documents, ascending; their scores by the lists so far; a bound of the k-th best; how many lists."""
+_Scored = tuple[NDArray[np.uint32], NDArray[np.float32]]
+"""Numbers of documents, ascending, and the score of each."""
 
 
 class _List(NamedTuple):
@@ -248,17 +259,45 @@ class _List(NamedTuple):
     best: float
     """The highest score in the list."""
 
+    def part(self, start: int, end: int) -> _List:
+        """A part of the list, by place."""
+        return _List(self.docs[start:end], self.codes[start:end], self.impacts, self.weight, self.best)
+
     def scores(self) -> NDArray[np.float32]:
         """The term's score for each document of the list."""
         return self.weight - self.weight / self.impacts[self.codes]
 
     def scores_of(self, numbers: NDArray[np.uint32]) -> NDArray[np.float32]:
         """The term's score for each of the documents; 0 where it is not in the list."""
+        if not len(self.docs):
+            return np.zeros(len(numbers), np.float32)
         places = np.searchsorted(self.docs, numbers)
         places[places == len(self.docs)] = 0
         scores = self.weight - self.weight / self.impacts[self.codes[places]]
         scores[self.docs[places] != numbers] = 0.0
         return scores
+
+
+def _merged(lists: list[_List], rest: list[float], k: int) -> _Scored:
+    """Candidates from lists merged one by one: takes no time for documents that are in none of them."""
+    numbers, sums = lists[0].docs, lists[0].scores().astype(np.float64)
+    least, i = _kth(sums, k), 1
+    while i < len(lists) and rest[i] >= least * _SLACK:
+        joined = np.concatenate((numbers, lists[i].docs))
+        order = np.argsort(joined, kind="stable")  # two sorted runs: merged in linear time
+        joined = joined[order]
+        first = np.flatnonzero(np.concatenate(([True], joined[1:] != joined[:-1])))
+        sums = np.add.reduceat(np.concatenate((sums, lists[i].scores()))[order], first)
+        numbers = joined[first]
+        least, i = max(least, _kth(sums, k)), i + 1
+    enough = sums >= least * _SLACK - rest[i]
+    numbers, sums = numbers[enough], sums[enough]
+    for j in range(i, len(lists)):
+        sums += lists[j].scores_of(numbers)
+        least = max(least, _kth(sums, k))
+        still = sums >= least * _SLACK - rest[j + 1]
+        numbers, sums = numbers[still], sums[still]
+    return numbers, sums.astype(np.float32)
 
 
 def _kth(values: NDArray[np.float64], k: int) -> float:
@@ -463,9 +502,9 @@ def _merge(runs: list[_Run], source: str, out: _Memory | _Files) -> None:
     out.add("count", np.array([count], np.uint64))
 
     low = 0
-    while low < len(vocabulary):  # a range of terms at a time, of about _BLOCK postings
+    while low < len(vocabulary):  # a range of terms at a time, of about _MERGED postings
         done = int(ends[low - 1]) if low else 0
-        high = max(low + 1, int(np.searchsorted(ends, done + _BLOCK, "right")))
+        high = max(low + 1, int(np.searchsorted(ends, done + _MERGED, "right")))
         docs = np.empty(int(ends[high - 1]) - done, np.uint32)
         codes = np.empty(len(docs), np.uint32)
         next_free = ends[low:high] - found[low:high] - done
@@ -494,8 +533,8 @@ def _merge(runs: list[_Run], source: str, out: _Memory | _Files) -> None:
 def _pairs(runs: list[_Run], sizes: Array, first: Array) -> Iterator[Array]:
     """(times, length byte) of every posting, as one number, a block at a time."""
     for r, run in enumerate(runs):
-        for low in range(0, len(run.docs), _BLOCK):
-            block = slice(low, low + _BLOCK)
+        for low in range(0, len(run.docs), _MERGED):
+            block = slice(low, low + _MERGED)
             yield run.times[block].astype(np.int64) << 8 | sizes[run.docs[block] + np.uint32(first[r])]
 
 

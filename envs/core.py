@@ -132,6 +132,8 @@ class TextEnv(gymnasium.Env[str, str]):
     """Name of each expert, and whether it is privileged; the first is the default one."""
     data: ClassVar[str | None] = None
     """Name of the official data set it needs (`prosegym data get NAME`), None where it needs none."""
+    official: ClassVar[bool] = False
+    """Whether its tasks are those of a published benchmark; generated tasks are a benchmark of our own."""
     extra: ClassVar[str | None] = None
     """The optional dependency it needs (`pip install "prosegym[EXTRA]"`), None where it needs none."""
     ceiling: ClassVar[float] = 1.0

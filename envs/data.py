@@ -20,6 +20,7 @@ DATASETS: dict[str, str] = {
     "musique": "prosegym.envs.questions.data:musique",
     "webshop": "prosegym.envs.webshop.env:small",
     "webshop-full": "prosegym.envs.webshop.env:full",
+    "intercode_sql": "prosegym.envs.sql.data:OFFICIAL",
 }
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
 

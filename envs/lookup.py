@@ -28,4 +28,4 @@ def env_class(env_id: str) -> type[TextEnv]:
 
 def tier(env_id: str) -> str:
     """ "official" for an environment on published tasks, "generated" for one on tasks of our own making."""
-    return "generated" if env_class(env_id).data is None else "official"
+    return "official" if env_class(env_id).official else "generated"

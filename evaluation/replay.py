@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import NamedTuple
 
 import gymnasium
@@ -53,8 +54,8 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
     for index, step in enumerate(t.steps):
         if terminated or truncated:
             return differs(index, "end of the episode", "goes on", "has ended")
-        if observation_digest(observation) != step.observation_sha256 or observation != step.observation:
-            return differs(index, "observation", step.observation[:200], observation[:200])
+        if other := _observed(step.observation, step.observation_sha256, observation):
+            return differs(index, *other)
         observation, reward, terminated, truncated, info = env.step(step.action)
         for field, recorded, got in (
             ("reward", step.reward, float(reward)),
@@ -65,9 +66,9 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
             if not (recorded == got or math.isclose(recorded, got, rel_tol=1e-9, abs_tol=1e-12)):
                 return differs(index, field, recorded, got)
     end = len(t.steps)
-    if t.final_observation_sha256 != observation_digest(observation) or t.final_observation != observation:
-        if t.ended != "error":
-            return differs(end, "final observation", t.final_observation[:200], observation[:200])
+    other = _observed(t.final_observation, t.final_observation_sha256, observation)
+    if other and t.ended != "error":
+        return differs(end, f"final {other[0]}", *other[1:])
     if t.ended == "error":
         if t.score != 0.0 or t.success:
             return differs(end, "score of an errored episode", t.score, 0.0)
@@ -81,4 +82,14 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
     ):
         if found != again:
             return differs(end, field, found, again)
+    return None
+
+
+def _observed(recorded: str, sha256: str, observation: str) -> tuple[str, str, str] | None:
+    """What differs between a recorded observation and the one seen now, from a little before it does."""
+    if recorded != observation:
+        start = max(0, len(os.path.commonprefix([recorded, observation])) - 60)
+        return "observation", recorded[start : start + 200], observation[start : start + 200]
+    if sha256 != (digest := observation_digest(observation)):
+        return "observation", f"sha256 {sha256}", f"sha256 {digest}"
     return None

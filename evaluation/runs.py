@@ -109,6 +109,20 @@ class Run:
             os.close(lock)
             raise
 
+    @staticmethod
+    def conditions_of(folder: str | Path) -> Conditions:
+        """A run's conditions, without its episodes.
+
+        Raises:
+            ProsegymError: there is no run.
+        """
+        path = Path(folder) / "run.json"
+        if not path.is_file():
+            raise ProsegymError(
+                f"{folder} is not a run folder (no run.json); make one with `prosegym evaluate`"
+            )
+        return _conditions(path)
+
     @classmethod
     def read(cls, folder: str | Path) -> Run:
         """A run as it stands, for reading; a last line cut by a kill is passed over.
@@ -117,12 +131,7 @@ class Run:
             ProsegymError: there is no run.
         """
         folder = Path(folder)
-        path = folder / "run.json"
-        if not path.is_file():
-            raise ProsegymError(
-                f"{folder} is not a run folder (no run.json); make one with `prosegym evaluate`"
-            )
-        return cls(folder, _conditions(path), _episodes(folder), None)
+        return cls(folder, cls.conditions_of(folder), _episodes(folder), None)
 
     def append(self, trajectory: Trajectory) -> None:
         """Keep a finished episode.

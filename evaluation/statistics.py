@@ -6,6 +6,7 @@ independent of each other. The generator is seeded, so that equal data give equa
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -39,6 +40,7 @@ def _means(clusters: Sequence[Sequence[float]], weights: NDArray[np.int64]) -> F
     return means
 
 
+@functools.lru_cache(maxsize=1)  # a summary asks for the same draws again and again; they are the slow part
 def _weights(n: int, resamples: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
 

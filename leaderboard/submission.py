@@ -287,8 +287,36 @@ def panel_of(name: str, where: str = "card.training_panels") -> Panel:
     return whole.head(int(match[2])) if match[2] else whole
 
 
-_NOT_SUBMITTED = ("expose_expert", "render_mode")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,+-]{0,63}")
+
+SETTINGS: dict[str, frozenset[str] | tuple[int, int] | type[bool] | re.Pattern[str] | None] = {
+    "admissible": bool,
+    "catalogue": None,
+    "corpus": frozenset({"question", "split"}),
+    "corpus_sha256": re.compile("[0-9a-f]{64}"),
+    "dialect": None,
+    "either_put": bool,
+    "goals": None,
+    "gold": None,
+    "kendall": None,
+    "level": None,
+    "max_steps": (1, 100_000),
+    "metric": None,
+    "observation": None,
+    "products": (1, 2_000_000),
+    "reward": frozenset(REWARDS) - {"expert"},
+    "rows": (1, 1_000_000),
+    "simplifications": None,
+    "split": None,
+    "stop_at_success": bool,
+    "tagger": None,
+    "variant": None,
+}
+"""Arguments that a submission may set, and to what; None is any plain word that the environment takes.
+
+Not every argument of an environment may be set by a stranger: one names a file, another an address, a
+third shows the expert's actions. A new environment's arguments are refused until they stand here.
+"""
 
 
 def check_env(env_id: str, env_kwargs: dict[str, Scalar], where: str = "result") -> None:
@@ -304,14 +332,26 @@ def check_env(env_id: str, env_kwargs: dict[str, Scalar], where: str = "result")
         raise Refused(f"{where}: {UnknownName('environment', env_id[:80], ENVS)}")
     known = arguments(env_class(env_id))
     for name, value in env_kwargs.items():
-        if name in _NOT_SUBMITTED or name not in known:
+        if name not in SETTINGS or name not in known:
             raise Refused(f"{where}: env_kwargs: {name[:80]!r} may not be set in a submission")
-        if isinstance(value, str) and not _WORD.fullmatch(value):
-            raise Refused(f"{where}: env_kwargs: {name} is not a plain word: {value[:80]!r}")
-        if isinstance(value, (int, float)) and not -1e9 <= value <= 1e9:
-            raise Refused(f"{where}: env_kwargs: {name} is out of range")
-    if env_kwargs.get("reward", "sparse") not in set(REWARDS) - {"expert"}:
-        raise Refused(f"{where}: env_kwargs: a reward that asks the expert may not be submitted")
+        if not _admits(SETTINGS[name], value):
+            raise Refused(f"{where}: env_kwargs: {name} may not be {str(value)[:80]!r} in a submission")
+
+
+def _admits(setting: object, value: Scalar) -> bool:
+    if value is None:
+        return True
+    if setting is bool:
+        return isinstance(value, bool)
+    if isinstance(setting, tuple):
+        return type(value) is int and setting[0] <= value <= setting[1]
+    if type(value) is int and setting is None:
+        return 0 <= value <= 1000  # a level by its number
+    if not isinstance(value, str):
+        return False
+    if isinstance(setting, frozenset):
+        return value in setting
+    return bool((setting if isinstance(setting, re.Pattern) else _WORD).fullmatch(value))
 
 
 def env_class(env_id: str) -> type[TextEnv]:

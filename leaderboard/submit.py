@@ -17,13 +17,13 @@ from prosegym.evaluation.metrics import summarise
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
-from prosegym.leaderboard.verify import claim, contamination
+from prosegym.leaderboard.verify import claim, contamination, is_reference
 
 
 def submit(
     runs: Sequence[str | Path],
     out: str | Path,
-    card: Card,
+    card: Card | str | Path | None = None,
     *,
     trained_on: Sequence[str | Path] = (),
     compress: bool = False,
@@ -33,7 +33,8 @@ def submit(
     Args:
         runs: run folders of one agent, each complete.
         out: the folder to make; it must not exist, or be empty.
-        card: who and how. `reader.missing(card)` names what readers would look for in vain.
+        card: who and how, or a JSON file of it; None for `default_card`. `reader.missing` names what readers
+            would look for in vain.
         trained_on: trajectory files the agent was trained on; their tasks are checked against the panels.
         compress: whether to write `.jsonl.xz`.
 
@@ -53,7 +54,10 @@ def submit(
     shutil.rmtree(part, ignore_errors=True)
     try:
         (part / "episodes").mkdir(parents=True)
-        results = [_result(Run.read(run), part, n, compress) for n, run in enumerate(runs)]
+        opened = [Run.read(run) for run in runs]
+        if not isinstance(card, Card):
+            card = default_card(opened) if card is None else reader.read_card(Path(card))
+        results = [_result(run, part, n, compress) for n, run in enumerate(opened)]
         trained = tasks_of(trained_on)
         for result in results:
             if shared := trained & set(reader.panel_of(result.panel).tasks):
@@ -74,6 +78,20 @@ def submit(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def default_card(runs: Sequence[Run]) -> Card:
+    """What the runs themselves say of their agent.
+
+    Without a word on how it came about, an agent stands among the trained ones: the label that claims least.
+    """
+    name = runs[0].conditions.agent
+    model = runs[0].conditions.agent_conditions.get("model")
+    base_model = model if isinstance(model, str) else ""
+    if is_reference(name):
+        return Card(agent=name, track="reference", base_model="none")
+    retry = any(run.conditions.trials > 1 for run in runs)
+    return Card(agent=name[:80], track="retry" if retry else "trained", base_model=base_model[:300])
 
 
 def tasks_of(files: Sequence[str | Path]) -> set[tuple[str, str]]:

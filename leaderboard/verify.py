@@ -6,6 +6,7 @@ episode it was playing, and the others go on. What cannot be known from a replay
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from prosegym import __version__
 from prosegym.envs import ENVS, panels, trajectory
 from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.home import home
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
@@ -181,6 +183,11 @@ def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
                 yield f"trained on {len(shared)} of the tasks of {played} (card.training_panels: {name})"
 
 
+def is_reference(agent: str) -> bool:
+    """Whether an agent is one that needs no model and can be run again: null, random, expert."""
+    return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
+
+
 def claim(summary: Summary) -> Claim:
     """The part of a run's summary that a submission claims."""
     return Claim(**{name: getattr(summary, name) for name in Claim.__struct_fields__})
@@ -210,12 +217,12 @@ class _Run:
     def play(self, folder: Path, pool: Pool | None, progress: bool) -> None:
         """Replay every line; afterwards `episodes` are all there, in order, or `problems` say why not."""
         result, panel = self.result, self.panel
-        _prepare(result, panel)
         context = Context(
             self.number, ENVS[result.env_id], result.env_id, dict(result.env_kwargs), result.agent,
             result.seed, result.attempts, result.trials, panel.split, dict(panel.tasks),
         )  # fmt: skip
         try:
+            _prepare(result, panel)
             if reader.file_digest(folder / "episodes" / result.file) != result.sha256:
                 self.problems.append(f"{self.where} is not the file whose sha256 submission.json states")
         except Refused as error:
@@ -283,13 +290,15 @@ class _Run:
         if len(keys) != self.result.episodes:
             yield f"{self.where} holds {len(keys)} episodes of this run; {self.result.episodes} are declared"
 
+    @functools.cached_property
     def summary(self) -> Summary:
+        """The run's numbers, from its replayed episodes."""
         c = self.result
         return summarise(self.episodes, tasks=len(self.panel.tasks), attempts=c.attempts, trials=c.trials)
 
     def _miscounted(self) -> Iterator[str]:
         """The claimed numbers that are not those of the episodes."""
-        computed = claim(self.summary())
+        computed = claim(self.summary)
         for name in Claim.__struct_fields__:
             claimed, found = getattr(self.result.claim, name), getattr(computed, name)
             pairs = zip(claimed, found, strict=True) if isinstance(found, Estimate) else [(claimed, found)]
@@ -303,7 +312,7 @@ class _Run:
 
     def row(self) -> Row:
         """The recomputed row."""
-        r, summary = self.result, self.summary()
+        r, summary = self.result, self.summary
         tier = "official" if r.env_id in OFFICIAL else "generated"
         return Row(
             env_id=r.env_id,
@@ -348,7 +357,7 @@ class _Run:
     def rerun(self) -> list[str]:
         """Run an agent that needs no model again; whatever it now chooses otherwise is a problem."""
         name = self.result.agent
-        if not re.fullmatch(r"null|random|expert(:[\w-]+)?", name):
+        if not is_reference(name):
             return [f"{self.where}: the reference track holds null, random and expert only, not {name!r}"]
         jobs = [Job(t.task_id, t.attempt) for t in self.episodes if t.ended != "error"]
         played = self._plays(built_in(name), jobs)
@@ -371,12 +380,26 @@ class _Run:
 
 
 def _prepare(result: Result, panel: Panel) -> None:
-    """Build what the panel's tasks need, and see that this machine has the tasks the panel names."""
-    env = make_env(result.env_id, **result.env_kwargs)
+    """Build what the panel's tasks need, and see that this machine has the tasks the panel names.
+
+    Raises:
+        Refused: the environment does not take these arguments, or has other tasks with them.
+        ProsegymError: this machine lacks the data, or has other tasks.
+    """
+    try:
+        env = make_env(result.env_id, **result.env_kwargs)
+    except (BadOption, UnknownName, TypeError, ValueError) as error:
+        raise Refused(f"episodes/{result.file}: env_kwargs: {error}") from error
     try:
         text_env = env.unwrapped
         assert isinstance(text_env, TextEnv)
         text_env.prepare(panels.tasks_of(panel, env))
+    except DataMissing:
+        raise
+    except ProsegymError as error:
+        if result.env_kwargs:
+            raise Refused(f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}") from error
+        raise
     finally:
         env.close()
 

@@ -36,6 +36,7 @@ class ALFWorld(HouseEnv):
     env_id = "prosegym/ALFWorld-v1"
     splits = official.SPLITS
     data = official.OFFICIAL.name
+    official = True
 
     def __init__(self, **base: Any) -> None:
         """Make the environment; arguments are those of `HouseEnv`."""

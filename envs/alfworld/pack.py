@@ -68,15 +68,17 @@ class Pack:
             CorruptData: it is not a pack of this version, or not the one that was written.
         """
         mend = f"{path}: not a pack of this version, or damaged; run `prosegym data get alfworld` again"
+        head = len(MAGIC) + 8
+        if path.stat().st_size < head:
+            raise CorruptData(mend)
         with open(path, "rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        head = len(MAGIC) + 8
         if self._bytes[: len(MAGIC)] != MAGIC:
             raise CorruptData(mend)
         self._start = head + int.from_bytes(self._bytes[len(MAGIC) : head], "little")
         try:
             index = _index_decoder.decode(self._bytes[head : self._start])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptData(mend) from error
         if hashlib.sha256(memoryview(self._bytes)[self._start :]).hexdigest() != index.sha256:
             raise CorruptData(mend)

@@ -70,6 +70,8 @@ class Manifest(msgspec.Struct, frozen=True):
     questions: dict[str, int]
     held_out: bool
     """Whether `train` was set aside from files that are not the official training set."""
+    aliases: int
+    """Answers for which an alias file gave other right answers (2WikiMultihopQA's `id_aliases.json`)."""
     react500: list[str] = []
     """Ids of ReAct's 500 questions, where the official development set was installed whole."""
 
@@ -79,13 +81,20 @@ class Split:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
-        self.rows = msgspec.msgpack.decode((folder / f"{name}.index").read_bytes(), type=list[Row])
+        try:
+            self.rows = msgspec.msgpack.decode((folder / f"{name}.index").read_bytes(), type=list[Row])
+        except msgspec.DecodeError as error:
+            raise _outdated(folder) from error
         self._at = {row.id: row for row in self.rows}
         self._lines = _map(folder / f"{name}.jsonl")
         self._ranks = _map(folder / f"{name}.ranks")
 
     def __contains__(self, question_id: str) -> bool:
         return question_id in self._at
+
+    def row(self, question_id: str) -> Row:
+        """What is known of the question without reading it."""
+        return self._at[question_id]
 
     def question(self, question_id: str) -> Question:
         """The question of that id."""
@@ -111,6 +120,7 @@ def open_split(name: str, split: str) -> Split:
 
     Raises:
         DataMissing: the set is not installed.
+        CorruptData: it is damaged, or was installed by another version.
     """
     folder = data.folder(name)
     try:
@@ -131,7 +141,16 @@ def read_manifest(name: str) -> Manifest:
         raw = (data.folder(name) / "manifest.json").read_bytes()
     except OSError as error:
         raise data.missing(name) from error
-    return msgspec.json.decode(raw, type=Manifest)
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise _outdated(data.folder(name)) from error
+
+
+def _outdated(folder: Path) -> CorruptData:
+    return CorruptData(
+        f"{folder} is damaged or of another version; run `prosegym data get {folder.name}` again"
+    )
 
 
 @dataclass(frozen=True)
@@ -158,12 +177,8 @@ class QuestionSet:
             ProsegymError: nothing of this set is there, or it cannot be downloaded.
         """
         if source is None:
-            from prosegym.envs.download import fetch
-
-            for url, file_name in self.urls:
-                fetch(url, writable("downloads", self.name) / file_name)
-            source = writable("downloads", self.name)
-        elif not source.exists():
+            return self._download()
+        if not source.exists():
             raise ProsegymError(
                 f"{source} does not exist; give the file or folder that holds the {self.name} data"
             )
@@ -177,6 +192,21 @@ class QuestionSet:
                 target.rename(Path(work, "old"))
             made.rename(target)
         return target
+
+    def _download(self) -> Path:
+        from prosegym.envs.download import fetch
+
+        folder = writable("downloads", self.name)
+        for url, file_name in self.urls:
+            path = fetch(url, folder / file_name)
+            with open(path, "rb") as file:
+                is_page = file.read(64).lstrip().startswith(b"<")
+            if is_page:  # a host that is busy, or wants a consent, sends a page in the file's place
+                path.unlink()
+                raise ProsegymError(
+                    f"{url} sent a web page in place of {file_name}; download it by hand and use --from"
+                )
+        return self.get(folder)
 
     def _install(self, files: list[Path], made: Path, *, alone: bool) -> None:
         aliases: Aliases = {}
@@ -206,7 +236,9 @@ class QuestionSet:
             for question in kept:
                 for other in splits.values():
                     if question.id in other and other[question.id].sha256 != question.sha256:
-                        raise CorruptData(f"{path.name}: {question.id!r} differs from that of another file")
+                        raise CorruptData(
+                            f"{path.name}: {question.id!r} differs from another file's; give one with --from"
+                        )
                 if not any(question.id in other for other in splits.values()):
                     splits[split][question.id] = question
             reports.append(
@@ -223,7 +255,7 @@ class QuestionSet:
         for split, by_id in splits.items():
             _write_split(made, split, [by_id[question_id] for question_id in sorted(by_id)])
         counts = {split: len(by_id) for split, by_id in splits.items()}
-        manifest = Manifest(self.name, reports, counts, held_out, react500)
+        manifest = Manifest(self.name, reports, counts, held_out, len(aliases), react500)
         (made / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 

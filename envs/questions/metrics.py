@@ -56,8 +56,3 @@ def _f1(given: str, gold: str, closed: bool) -> float:
     common = sum((Counter(given_words) & Counter(gold_words)).values())
     precision, recall = common / len(given_words), common / len(gold_words)
     return 2 * precision * recall / (precision + recall) if common else 0.0
-
-
-def support_recall(opened: set[str], supporting: Sequence[str]) -> float:
-    """Share of the supporting titles that were opened, in [0, 1]; 1 where there are none."""
-    return sum(title in opened for title in supporting) / len(supporting) if supporting else 1.0

@@ -39,7 +39,8 @@ class Ranking:
     def __init__(self, stored: bytes) -> None:
         """Read what `encode` made."""
         found = msgspec.msgpack.decode(stored, type=_Stored)
-        self._places = {term: place for place, term in enumerate(found.terms.split("\n"))}
+        words = found.terms.split("\n")
+        self._places = dict(zip(words, range(len(words)), strict=True))
         self._ends, self._scores = array("I", found.ends), array("f", found.scores)
         self._paragraphs = found.paragraphs
 

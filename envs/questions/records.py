@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import lzma
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -94,27 +96,34 @@ def read_questions(path: Path, aliases: Aliases = MappingProxyType({})) -> Itera
 def raw_records(path: Path) -> Iterator[tuple[str, bytes]]:
     """Each record of a JSON or JSON Lines file, undecoded, and where it is, for messages.
 
+    JSON Lines are read as they come; a JSON array or object is held in memory.
+
     Raises:
         CorruptData: the file cannot be read, is a pickle, or is neither JSON nor JSON Lines.
     """
-    data = read_bytes(path)
-    start = data.lstrip()[:1]
-    if start == b"[":
-        yield from _array(path, data)
-    elif start == b"{":
-        first, _, rest = data.lstrip().partition(b"\n")
-        if rest.strip() and _is_json(first):
-            for number, line in enumerate(data.split(b"\n"), start=1):
-                if line.strip():
-                    yield f"{path.name}:{number}", line
-        else:
-            yield from _object(path, data)
+    lines = ((number, line) for number, line in enumerate(_lines(path), start=1) if line.strip())
+    head = list(itertools.islice(lines, 2))
+    start = head[0][1].lstrip()[:1] if head else b""
+    if start == b"{" and len(head) == 2 and any(_is_json(line) for _, line in head):
+        for number, line in itertools.chain(head, lines):
+            yield f"{path.name}:{number}", line
+    elif start in (b"[", b"{"):
+        blank = b"\n" * (head[0][0] - 1)  # so that lines are counted from the file's first one
+        data = blank + b"".join(line for _, line in itertools.chain(head, _rest(lines, head[-1][0])))
+        yield from (_array if start == b"[" else _object)(path, data)
     else:
         raise CorruptData(f"{path.name}: neither JSON nor JSON Lines; give a file of questions")
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes, decompressed.
+def _rest(lines: Iterator[tuple[int, bytes]], last: int) -> Iterator[tuple[int, bytes]]:
+    """The further lines, with the blank ones put back as line breaks."""
+    for number, line in lines:
+        yield number, b"\n" * (number - last - 1) + line
+        last = number
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, decompressed, each with its line break.
 
     Raises:
         CorruptData: it cannot be read or decompressed, or is a pickle.
@@ -122,19 +131,22 @@ def read_bytes(path: Path) -> bytes:
     if path.name.lower().endswith(PICKLES):
         raise _pickle(path)
     try:
-        data = path.read_bytes()
-        if data.startswith(b"\xfd7zXZ\x00"):
-            data = lzma.decompress(data)
-        elif data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        elif data.startswith(b"BZh"):
-            data = bz2.decompress(data)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        with open(path, "rb") as raw:
+            magic = raw.read(6)
+        opened = next((opened for start, opened in _PACKED.items() if magic.startswith(start)), open)
+        with opened(path, "rb") as file:
+            first = file.readline()
+            # A pickle of protocol 2 or later begins with 0x80 and its protocol; joblib may zlib one.
+            if (first[:1] == b"\x80" and first[1:2] <= b"\x08") or first[:2] in _ZLIB:
+                raise _pickle(path)
+            yield first.removeprefix(b"\xef\xbb\xbf")
+            yield from file
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise CorruptData(f"cannot read {path}: {error}") from error
-    # A pickle of protocol 2 or later begins with 0x80 and its protocol; joblib compresses one with zlib.
-    if (data[:1] == b"\x80" and data[1:2] <= b"\x08") or data[:2] in (b"\x78\x9c", b"\x78\x01", b"\x78\xda"):
-        raise _pickle(path)
-    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+_PACKED: dict[bytes, Any] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+_ZLIB = (b"\x78\x9c", b"\x78\x01", b"\x78\xda")
 
 
 def _pickle(path: Path) -> CorruptData:
@@ -157,13 +169,13 @@ def _array(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:
         rows = msgspec.json.decode(data, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path.name}: {error}") from error
-    at, line = 0, 1
+    end, counted, line = 0, 0, 1
     for raw in rows:
         row = bytes(raw)
-        found = data.index(row, at)
-        line += data.count(b"\n", at, found)
+        start = data.index(row, end)
+        line += data.count(b"\n", counted, start)
+        counted, end = start, start + len(row)
         yield f"{path.name}:{line}", row
-        at = found
 
 
 def _object(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -395,15 +407,15 @@ class _AliasRow(msgspec.Struct):
 
 class _CorpusRow(msgspec.Struct):
     title: str
-    text: str | None = None
+    text: str | list[str] | None = None
     paragraph_text: str | None = None
 
 
 def read_corpus(path: Path) -> Iterator[Paragraph]:
     """The paragraphs of a corpus file, in its order.
 
-    Read: JSON Lines or a JSON array of {"title", "text"} (HippoRAG 2, and the own form), and one JSON object
-    from title to text or list of sentences (HippoRAG).
+    Read: JSON Lines or a JSON array of {"title", "text"}, the text a string or a list of sentences (the own
+    form, HippoRAG 2, HotpotQA's Wikipedia abstracts), and a JSON object from title to either (HippoRAG).
 
     Raises:
         CorruptData: the file cannot be read, is a pickle, or has a malformed record, named by line and field.
@@ -418,7 +430,7 @@ def read_corpus(path: Path) -> Iterator[Paragraph]:
             text = row.text if row.text is not None else row.paragraph_text
             if text is None:
                 raise msgspec.ValidationError("Object missing required field `text`")
-            yield Paragraph(row.title, text)
+            yield Paragraph(row.title, text if isinstance(text, str) else join_sentences(text))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptData(f"{where}: {error}") from error
 

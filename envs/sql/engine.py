@@ -1,4 +1,5 @@
 """A MySQL server's answers, given by SQLite in memory."""
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cached_property
 from typing import Any
 
 from prosegym.envs.sql import functions
 from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query
 from prosegym.envs.sql.parser import Explain, Fault, Other, Select, Show, SyntaxFault, Union, Use, parse
-from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, order_key
+from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
 
 STEPS = 20_000_000
@@ -26,6 +28,8 @@ BYTES = 32 << 20
 """Characters of text that a statement's rows may hold."""
 STATEMENT = 1 << 20
 """Longest statement, in characters."""
+KEPT_ROWS = 1000
+"""An answer of more rows is computed anew each time."""
 _TICK = 10_000
 
 Rows = list[tuple[Any, ...]]
@@ -40,10 +44,15 @@ class Answer:
     db: str | None = None
     """The database that the session is in afterwards, where the statement changed it."""
 
-    @property
+    @cached_property
     def text(self) -> str:
         """As InterCode shows it."""
         return f"Error executing query: {self.error}" if self.error is not None else str(self.rows)
+
+    @cached_property
+    def row_texts(self) -> list[str]:
+        """Each row as text: what answers are compared by."""
+        return [str(row) for row in self.rows or ()]
 
 
 class Server:
@@ -58,7 +67,7 @@ class Server:
             dbs: {database: {table: Table}}, names lower case.
             uncounted: databases whose tables the optimizer takes to be empty, as a server does that has not yet
                 gathered their statistics.
-            cache: compiled statements (and answers, of a statement and database) that are kept.
+            cache: answers that are kept, those of up to `KEPT_ROWS` rows.
         """
         self.dbs = dict(dbs)
         for db in uncounted:
@@ -81,7 +90,7 @@ class Server:
                 self._build(db, name, table)
         self.connection.execute("PRAGMA query_only = 1")
         self._guard()
-        self._compiled: OrderedDict[tuple[str, str, bool], Compiled | Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str, bool], Answer] = OrderedDict()
         self._cache = cache
 
     def _build(self, db: str, name: str, table: Table) -> None:
@@ -97,10 +106,28 @@ class Server:
                 order = sorted(range(len(rows)), key=lambda r: [order_key(table.rows[r][i]) for i in at])  # noqa: B023
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
+        for at, column in enumerate(table.columns):
+            # What texts are equal by, where that is not ASCII case folding: see `compiler`.
+            if column.kind == "str" and not self.catalog.types[db, name][column.name.lower()][2].plain:
+                columns.append(f'"{column.name.lower()}~" TEXT')
+                rows = [(*row, None if row[at] is None else fold(row[at])) for row in rows]
         self.connection.execute(f'CREATE TABLE "{db}.{name}" ({", ".join(columns)})')
         marks = ", ".join("?" * len(columns))
         self.connection.execute("BEGIN")
         self.connection.executemany(f'INSERT INTO "{db}.{name}" VALUES ({marks})', rows)
+        for number, key in enumerate(table.keys):
+            if any(key.lengths):
+                continue
+            types = self.catalog.types[db, name]
+            parts = (
+                f'"{c}~"' if types[c][2].kind == "str" and not types[c][2].plain
+                else f'"{c}" COLLATE NOCASE' if types[c][2].kind == "str" else f'"{c}"'
+                for c in (column.lower() for column in key.columns)
+            )  # fmt: skip
+            if db != "information_schema":
+                self.connection.execute(
+                    f'CREATE INDEX "{db}.{name}.{number}" ON "{db}.{name}" ({", ".join(parts)})'
+                )
         self.connection.execute("COMMIT")
 
     def _guard(self) -> None:
@@ -125,26 +152,33 @@ class Server:
         name = name.removeprefix("session.").removeprefix("global.")
         return VARIABLES.get(name)
 
-    def run(self, statement: str, db: str, *, full_group_by: bool = True) -> Answer:
-        """The answer to one statement in the database `db`; never raises for what the statement says."""
+    def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
+        """The answer to one statement in the database `db`; never raises for what the statement says.
+
+        With `strict=False` the statement may be of the kind that SQLite admits and MySQL refuses: see
+        `parser.parse`, and columns that are neither grouped nor aggregated.
+        """
         if len(statement) > STATEMENT:
             return Answer(error="Got a packet bigger than 'max_allowed_packet' bytes")
-        key = (statement, db, full_group_by)
-        known = self._compiled.get(key)
-        if known is None:
-            known = self._prepare(statement, db, full_group_by)
-            self._compiled[key] = known
-            while len(self._compiled) > self._cache:
-                self._compiled.popitem(last=False)
+        key = (statement, db, strict)
+        answer = self._answers.get(key)
+        if answer is None:
+            compiled = self._prepare(statement, db, strict)
+            answer = compiled if isinstance(compiled, Answer) else self._execute(compiled)
+            # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
+            if answer.rows is None or len(answer.rows) <= KEPT_ROWS:
+                self._answers[key] = answer
+                while len(self._answers) > self._cache:
+                    self._answers.popitem(last=False)
         else:
-            self._compiled.move_to_end(key)
-        return known if isinstance(known, Answer) else self._execute(known)
+            self._answers.move_to_end(key)
+        return answer
 
-    def _prepare(self, statement: str, db: str, full_group_by: bool) -> Compiled | Answer:
+    def _prepare(self, statement: str, db: str, strict: bool) -> Compiled | Answer:
         try:
-            tree = parse(statement)
+            tree = parse(statement, lenient=not strict)
             if isinstance(tree, (Select, Union)):
-                return compile_query(tree, self.catalog, db, full_group_by)
+                return compile_query(tree, self.catalog, db, strict)
             if isinstance(tree, Use):
                 if tree.db.lower() not in self.dbs:
                     return Answer(error=f"Unknown database '{tree.db}'")
@@ -152,7 +186,7 @@ class Server:
             if isinstance(tree, Show):
                 return Answer(self._show(tree, db))
             if isinstance(tree, Explain):
-                compile_query(tree.query, self.catalog, db, full_group_by)
+                compile_query(tree.query, self.catalog, db, strict)
                 return Answer(_explained(tree.query))
             assert isinstance(tree, Other)
             return self._other(tree)
@@ -227,7 +261,7 @@ class Server:
         like = functions.like_pattern(tree.like, "\\") if tree.like is not None else None
 
         def kept(name: str) -> bool:
-            return like is None or like.match(functions.fold(name)) is not None
+            return like is None or like.match(fold(name)) is not None
 
         what = tree.what
         if what == "tables":
@@ -347,12 +381,12 @@ def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
     statistics: Rows = []
     for db, found in dbs.items():
         for name, table in sorted(found.items()):
-            auto = any(c.extra == "auto_increment" for c in table.columns)
+            auto = re.search(r"AUTO_INCREMENT=(\d+)", table.options)
             rows = len(table.rows) if table.counted else 0
             size = 16384
             tables.append(
                 ("def", db, name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, size // rows if rows else 0, size, 0,
-                 size * (len(table.keys) - 1 if table.keys else 0), 0, rows + 1 if auto else None, created, None, None,
+                 size * sum(key.name != "PRIMARY" for key in table.keys), 0, int(auto[1]) if auto else None, created, None, None,
                  "utf8mb4_general_ci", None, "", "")
             )  # fmt: skip
             numbered = sorted(enumerate(table.columns, 1), key=lambda p: p[1].name.lower())

@@ -3,6 +3,7 @@
 The grammar follows the MySQL 8.0 manual, chapters 11 and 15. A statement that does not parse raises
 `SyntaxFault` at the first token that cannot go on, which is the one that MySQL's own message quotes.
 """
+# ruff: noqa: E501 - statements and messages stay whole, so that they can be searched for
 
 from __future__ import annotations
 
@@ -374,19 +375,23 @@ class Other:
     words: tuple[str, ...] = field(default=())
 
 
-def parse(text: str) -> Any:
+def parse(text: str, lenient: bool = False) -> Any:
     """The tree of the one statement in `text`.
+
+    With `lenient`, three things pass that other systems admit: a reserved word as a table's name, a
+    derived table without an alias, and a space between an aggregate's name and its parenthesis.
 
     Raises:
         SyntaxFault: it is not MySQL.
         Fault: it is more than one statement, or empty.
     """
-    return _Parser(text).statement()
+    return _Parser(text, lenient).statement()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lenient: bool) -> None:
         self.text = text
+        self.lenient = lenient
         self.tokens = tokens(text)
         self.at = 0
         self.depth = 0
@@ -801,6 +806,8 @@ class _Parser:
                 query = self.query()
                 self.need_op(")")
                 self.word("as")
+                if self.lenient and not self.is_name():
+                    return Derived(query, f"derived {self.at}")
                 if not self.is_name():
                     if self.token.kind == "end" or self.is_op(")", ","):
                         raise Fault("Every derived table must have its own alias")
@@ -815,17 +822,17 @@ class _Parser:
             return tree
         if self.word("lateral"):
             self.fail()
-        first = self.name()
+        first = self.name(after_dot=self.lenient)
         second = self.name(True) if self.op(".") else None
-        alias = None
+        other: str | None = None
         if self.word("as"):
-            alias = self.string() if self.token.kind == "string" else self.name()
+            other = self.string() if self.token.kind == "string" else self.name()
         elif self.is_name():
-            alias = self.name()
+            other = self.name()
         while self.word("use", "force", "ignore"):
             self.need("index", "key")
             self.names()
-        return Table(second, alias, first) if second else Table(first, alias)
+        return Table(second, other, first) if second else Table(first, other)
 
     # Expressions, loosest first.
 
@@ -833,11 +840,11 @@ class _Parser:
         self.depth += 1
         if self.depth > 200:
             raise Fault("Thread stack overrun")
-        left = self.xor()
+        parts = [self.xor()]
         while self.word("or") or self.op("||"):
-            left = Op("OR", (left, self.xor()))
+            parts.append(self.xor())
         self.depth -= 1
-        return left
+        return parts[0] if len(parts) == 1 else Op("OR", tuple(parts))
 
     def xor(self) -> Any:
         left = self.conjunction()
@@ -846,10 +853,10 @@ class _Parser:
         return left
 
     def conjunction(self) -> Any:
-        left = self.negation()
+        parts = [self.negation()]
         while self.word("and") or self.op("&&"):
-            left = Op("AND", (left, self.negation()))
-        return left
+            parts.append(self.negation())
+        return parts[0] if len(parts) == 1 else Op("AND", tuple(parts))
 
     def negation(self) -> Any:
         if self.word("not"):
@@ -1073,7 +1080,11 @@ class _Parser:
                 if not call:
                     self.fail()
                 return self.call(low)
-            if call and low not in RESERVED and (low not in _TIGHT or after.start == token.stop):
+            if (
+                call
+                and low not in RESERVED
+                and (low not in _TIGHT or after.start == token.stop or self.lenient)
+            ):
                 self.at += 1
                 return self.call(low)
         if self.is_name():
@@ -1184,11 +1195,11 @@ class _Parser:
             self.need_op(")")
             return Func(name, (Lit(unit, "str"), *items))
         if name in ("substring", "substr", "mid"):
-            items = [self.expr()]
+            parts = [self.expr()]
             while self.op(",") or self.word("from", "for"):
-                items.append(self.expr())
+                parts.append(self.expr())
             self.need_op(")")
-            return Func("substring", tuple(items))
+            return Func("substring", tuple(parts))
         distinct = False
         args: tuple[Any, ...] = ()
         aggregate = name in ("count", "sum", "avg", "min", "max", "group_concat", "std", "stddev", "variance")

@@ -231,7 +231,7 @@ def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[st
     if any(type(i.expr).__name__ == "Star" for i in tree.items):
         return found
     # COUNT(*) holds a Star that reads nothing.
-    counted = {n: set() for n in range(len(scope.sources))}
+    counted: dict[int, set[str]] = {n: set() for n in range(len(scope.sources))}
     for node in compiler.walk(
         tree,
         lambda x: (
@@ -355,8 +355,10 @@ def _share(expr: Any, rows: int) -> float:
     if name == "<>":
         return 1 - max(0.1, 1 / rows)
     if name == "OR":
-        a, b = (_share(x, rows) if isinstance(x, (Op, In)) else 1.0 for x in expr.args)
-        return a + b - a * b
+        missed = 1.0
+        for x in expr.args:
+            missed *= 1 - (_share(x, rows) if isinstance(x, (Op, In)) else 1.0)
+        return 1 - missed
     if name == "NOT":
         return 1 - _share(expr.args[0], rows) if isinstance(expr.args[0], (Op, In)) else 1.0
     return 1.0
@@ -397,7 +399,8 @@ def _join_order(
     )}  # fmt: skip
 
     def estimate(n: int) -> float:
-        for key in sources[n].table.keys if sources[n].table is not None else ():
+        table = sources[n].table
+        for key in table.keys if table is not None else ():
             if (n, key.columns[0].lower()) in facts.constant:
                 return _per_key(sources[n], key, 1)
         return _rows(sources[n])

@@ -10,7 +10,10 @@ Kendall = Literal["upstream", "retroact", "none"]
 
 
 def kendall_tau_b(x: list[str], y: list[str]) -> float:
-    """Kendall's tau-b of two equally long rankings given as texts; NaN where either is constant.
+    """Kendall's tau-b of two equally long lists of texts; NaN where either is constant.
+
+    It correlates the texts that stand at equal places, by their alphabetical ranks: 1 for equal lists, but
+    not -1 for a reversed one unless that list was in alphabetical order.
 
     As scipy.stats.kendalltau computes it (Kendall 1945: ties count against neither side).
     """
@@ -55,32 +58,25 @@ def _inversions(values: list[int]) -> int:
     return found
 
 
-def reward(
-    answer: list[tuple[Any, ...]] | None, gold: list[tuple[Any, ...]] | None, kendall: Kendall = "upstream"
-) -> float:
-    """The reward of an answer: rows of the agent's last statement, None where it gave none.
+def reward(answer: list[str], gold: list[str], kendall: Kendall = "upstream") -> float:
+    """The reward of an answer, from its rows and the gold answer's, each as text.
 
     IoU of the two multisets of rows (as texts), times Kendall's tau of the common rows in both orders,
     rounded to two digits; the IoU alone where tau is undefined; 1 where both are empty. With
     `kendall="retroact"` the factor is (tau + 1) / 2, with "none" there is none (the form that InterCode's
     published GPT-4 episodes were scored with). Upstream's value lies in [-1, 1].
     """
-    if answer is None or gold is None:
-        return 0.0
-    mine, theirs = [str(row) for row in answer], [str(row) for row in gold]
-    counts, wanted = Counter(mine), Counter(theirs)
+    if answer == gold:
+        return 1.0
+    counts, wanted = Counter(answer), Counter(gold)
     union = counts | wanted
     if not union:
         return 1.0
     common = counts & wanted
-    overlap = (
-        common.total() / union.total()
-        if hasattr(common, "total")
-        else sum(common.values()) / sum(union.values())
-    )
+    overlap = sum(common.values()) / sum(union.values())
     if not common or kendall == "none":
         return overlap
-    tau = kendall_tau_b(_common(mine, common), _common(theirs, common))
+    tau = kendall_tau_b(_common(answer, common), _common(gold, common))
     if math.isnan(tau):
         return overlap
     factor = tau if kendall == "upstream" else (tau + 1) / 2

@@ -132,10 +132,7 @@ class Table:
         return f"CREATE TABLE `{self.name}` (\n" + ",\n".join(lines) + f"\n) {self.options}"
 
 
-# utf8mb4_general_ci: one weight per character, upper-cased and stripped of its accent; trailing spaces do not count.
-_WEIGHTS: dict[int, str] = {}
-
-
+# utf8mb4_general_ci: a weight per character, upper-cased, without accent; trailing spaces do not count.
 class _Fold(dict[int, str]):
     def __missing__(self, code: int) -> str:
         import unicodedata
@@ -195,13 +192,13 @@ def read_dump(text: str, where: str = "dump") -> dict[str, dict[str, Table]]:
     db = ""
     at = 0
     while match := _STATEMENT.match(text, at):
-        start, at = at, match.end()
+        at = match.end()
         statement = match[0].lstrip()
         while statement.startswith(("--", "/*")):
             # Comment lines and versioned comments before (or instead of) the statement proper.
             cut = statement.find("\n") if statement.startswith("--") else statement.find("*/") + 1
             statement = statement[cut + 1 :].lstrip() if cut > 0 else ""
-        line = text.count("\n", 0, start) + 1
+        line = text.count("\n", 0, at - len(statement)) + 1
         low = statement[:30].lower()
         try:
             if low.startswith("use "):
@@ -299,7 +296,9 @@ def _rows(statement: str, table: Table) -> list[tuple[Any, ...]]:
             value: Any = None
             if null is None:
                 raw = bytes.fromhex(hexadecimal).decode("utf-8", "replace") if hexadecimal else number
-                value = readers[len(row)](_unescape(string) if string is not None else raw)
+                value = readers[min(len(row), len(readers) - 1)](
+                    _unescape(string) if string is not None else raw
+                )
             row.append(value)
             if after == ")":
                 break

@@ -33,7 +33,7 @@ def filesort(keys: Sequence[int], limit: int | None, counted: bool = True) -> li
 
 
 def _bounded(keys: Sequence[int], size: int) -> list[int]:
-    """A max-heap of `size` slots; each further row overwrites the largest slot, however large it is itself."""
+    """A max-heap of `size` slots; each further row overwrites the largest slot, even where it is larger."""
     slots = list(range(min(size, len(keys))))
     heap: list[int] = []  # slot numbers
 

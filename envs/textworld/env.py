@@ -53,8 +53,8 @@ class TextWorld(TextEnv):
     several commands in one action are refused unread.
     Reward: the engine's score over its maximum, at the end.
     Termination: the game is won, or lost; a lost game keeps its score and is no success.
-    Splits: train, valid, test; 20, 5 and 10 games per level; no seed and no content in two splits; the level
-    is the task's type.
+    Splits: train, valid, test; `games.SIZES` games per level of each; no seed and no content in two
+    splits; the level is the task's type.
     Source: https://github.com/microsoft/TextWorld, MIT licence (its interpreter, Jericho, GPL-2.0-or-later).
     Differences from upstream: the objective does not describe the way (`only_last_action`); the order of
     equivalent ways to lose is fixed.

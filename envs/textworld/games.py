@@ -25,7 +25,7 @@ import msgspec
 
 from prosegym.envs.core import Task, digest
 from prosegym.envs.errors import EngineError, ProsegymError
-from prosegym.envs.home import writable
+from prosegym.envs.home import home, writable
 
 TABLE = Path(__file__).with_name("games.json")
 
@@ -183,6 +183,7 @@ def build(
     ]
     if not wanted:
         return paths
+    writable(*_folder(challenge))
     with _pool(min(workers or _cpus(), len(wanted))) as (pool, worker):
         futures = [pool.submit(_build_one, worker, challenge, task, path) for task, path in wanted]
         from tqdm import tqdm
@@ -217,8 +218,11 @@ def _build_one(worker: _Workers, challenge: str, task: Task, path: Path) -> None
 
 
 def _path(challenge: str, task: Task) -> Path:
-    folder = writable("games", "textworld", _version(), challenge)
-    return folder / (task.id.replace("/", "-") + ".z8")
+    return home().joinpath(*_folder(challenge), task.id.replace("/", "-") + ".z8")
+
+
+def _folder(challenge: str) -> tuple[str, ...]:
+    return "games", "textworld", _version(), challenge
 
 
 def _content(path: Path) -> str | None:
@@ -310,15 +314,15 @@ def make_table(time_limit: float = 10.0) -> dict[str, dict[str, dict[str, str]]]
     """Choose the games of every split and digest them: the content of `games.json`.
 
     From a split's first seed upward, a seed is passed over where TextWorld can make no game of it, takes
-    longer than `time_limit` seconds, or makes one that is already there. This is done once, by the project:
-    the table fixes the outcome, so no machine's speed decides which games are played.
+    longer than `time_limit` seconds of processor time, or makes one that is already there. This is done
+    once, by the project: the table fixes the outcome, so no machine's speed decides which games are played.
     """
     import signal
 
     def late(*_: object) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     games: dict[str, dict[str, dict[str, str]]] = {}
     for challenge, levels in LEVELS.items():
         seen: set[str] = set()
@@ -343,13 +347,13 @@ def _choose(
     chosen: list[tuple[int, str]] = []
     seed = FIRST_SEED[split]
     while len(chosen) < size:
-        signal.setitimer(signal.ITIMER_REAL, time_limit)
+        signal.setitimer(signal.ITIMER_PROF, time_limit)
         try:
             _, content = generate(challenge, split, level, seed)
         except (QuestGenerationError, TimeoutError):
             content = ""
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if content and content not in seen:
             seen.add(content)
             chosen.append((seed, content))

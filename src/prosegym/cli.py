@@ -118,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     replay = verb("replay", _replay, "play a run's actions again and compare every observation")
     replay.add_argument("run", type=Path, metavar="RUN")
 
+    view = verb("view", _view, "open a local page of a run, or of two side by side", as_json=False)
+    view.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    view.add_argument("--port", type=int, default=0, help="default: a free one")
+    view.add_argument("--no-browser", action="store_true", help="print the address only")
+
     submit = verb("submit", _submit, "make a submission folder from runs")
     submit.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     submit.add_argument("--out", type=Path, required=True, metavar="FOLDER")
@@ -561,6 +566,24 @@ def _replay(args: argparse.Namespace) -> int:
             print(difference)
         print(f"{len(run.finished) - len(differences)} of {len(run.finished)} episodes replay as recorded")
     return 1 if differences else 0
+
+
+def _view(args: argparse.Namespace) -> int:
+    import webbrowser
+
+    from prosegym.evaluation.view import Index, Server
+
+    if len(args.runs) > 2:
+        raise ProsegymError("view shows one run, or two side by side")
+    with Server([Index(run) for run in args.runs], args.port) as server:
+        print(f"{server.url} (Ctrl-C stops)", flush=True)
+        if not args.no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
 
 
 def _submit(args: argparse.Namespace) -> int:

@@ -13,8 +13,8 @@ import pytest
 
 textworld = pytest.importorskip("textworld")
 
-from prosegym.envs.textworld import games
-from prosegym.envs.textworld.env import CoinCollector, Cooking, TextWorld
+from prosegym.envs.textworld import games  # noqa: E402
+from prosegym.envs.textworld.env import CoinCollector, Cooking, TextWorld  # noqa: E402
 
 ROUNDS = 15
 

@@ -127,7 +127,7 @@ def test_an_unwritable_cache_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_prepare_builds_many_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
     before = set(psutil.Process().children(recursive=True))
-    env = CoinCollector(level="level-3")
+    env = CoinCollector()
     env.prepare(env.tasks("test")[:3])
     assert len(list(tmp_path.rglob("*.z8"))) == 3
     assert not set(psutil.Process().children(recursive=True)) - before
@@ -148,7 +148,7 @@ def test_making_and_listing_builds_nothing(tmp_path: Path, monkeypatch: pytest.M
     code = (
         "import sys, gymnasium, prosegym\n"
         "env = gymnasium.make('prosegym/TextWorld-Cooking-v1').unwrapped\n"
-        "assert len(env.tasks('train')) == 200\n"
+        "assert env.tasks('train')\n"
         "assert 'textworld' not in sys.modules"
     )
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -215,7 +215,7 @@ def test_progress_is_the_share_of_the_way() -> None:
 
 def test_a_lost_game_ends_without_success() -> None:
     env = Cooking(level="recipe1+cook")
-    for task in env.tasks("train"):
+    for task in (task for split in env.splits for task in env.tasks(split)):
         actions, _, _ = solve(env, task.id, "privileged")
         right = next((action for action in actions if action.startswith("cook ")), None)
         if right is None:
@@ -324,3 +324,14 @@ def test_starting_under_errors_for_warnings() -> None:
         env = CoinCollector()
         env.reset(options={"task_id": env.tasks("train")[0].id})
         env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", FAMILY)
+def test_search_reaches_its_ceiling_on_every_test_game(cls: type[TextWorld]) -> None:
+    env = cls()
+    tasks = env.tasks("test")
+    env.prepare(tasks)
+    lost = [task.id for task in tasks if not solve(env, task.id, "search")[2]["success"]]
+    assert (len(tasks) - len(lost)) / len(tasks) >= env.ceiling, lost
+    env.close()

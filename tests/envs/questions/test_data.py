@@ -198,6 +198,17 @@ def test_a_set_that_is_not_installed_says_the_command() -> None:
         read_manifest("hotpotqa")
 
 
+def test_a_damaged_set_says_the_command(tmp_path: Path) -> None:
+    folder = data.dataset("hotpotqa").get(write(tmp_path / "train.json", [hotpot("a")]))
+    for name, read in [
+        ("train.index", lambda: open_split("hotpotqa", "train")),
+        ("manifest.json", lambda: read_manifest("hotpotqa")),
+    ]:
+        (folder / name).write_bytes(b"{}")
+        with pytest.raises(CorruptData, match="prosegym data get hotpotqa"):
+            read()
+
+
 def test_downloads_come_from_the_authors(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     asked = []
 
@@ -210,6 +221,17 @@ def test_downloads_come_from_the_authors(monkeypatch: pytest.MonkeyPatch, home: 
     assert [url.split("/")[2] for url in asked] == ["curtis.ml.cmu.edu"] * 2
     assert ids("hotpotqa", "train") == ["hotpot_train_v1.1"]
     assert ids("hotpotqa", "dev") == ["hotpot_dev_distractor_v1"]
+
+
+def test_a_page_in_place_of_a_file_is_removed(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    def fetch(url: str, target: Path, *, sha256: str | None = None) -> Path:
+        target.write_text("<html>Too many users have viewed or downloaded this file recently.</html>")
+        return target
+
+    monkeypatch.setattr("prosegym.envs.download.fetch", fetch)
+    with pytest.raises(ProsegymError, match=r"drive\.usercontent.*by hand.*--from"):
+        data.dataset("musique").get()
+    assert not list((home / "downloads" / "musique").iterdir()) and not data.folder("musique").exists()
 
 
 def test_react_500_of_a_whole_development_file(tmp_path: Path) -> None:

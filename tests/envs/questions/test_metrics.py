@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prosegym.envs.questions.metrics import exact_match, f1, normalize, support_recall
+from prosegym.envs.questions.metrics import exact_match, f1, normalize
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,3 @@ def test_empty_answers() -> None:
     assert f1("", ["x"]) == 0.0 and f1("the", ["a"]) == 0.0
     assert f1("the", ["a"], closed=False) == 1.0
     assert exact_match("the", ["a"])
-
-
-def test_support_recall() -> None:
-    assert support_recall({"a", "c"}, ["a", "b"]) == 0.5
-    assert support_recall(set(), ["a"]) == 0.0
-    assert support_recall(set(), []) == 1.0

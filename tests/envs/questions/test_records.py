@@ -161,11 +161,21 @@ def test_a_malformed_record_is_named_by_line_and_field(tmp_path: Path, record: A
         read(tmp_path / "bad.json", json.dumps([good, record], indent=1))
 
 
+def test_a_malformed_first_line_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorruptData, match=r"x\.jsonl:1: "):
+        read(tmp_path / "x.jsonl", '{"id": "q0", \n' + lines(OWN))
+
+
 def test_the_line_of_a_pretty_printed_record_is_right(tmp_path: Path) -> None:
     text = json.dumps([OWN, OWN | {"id": "q2", "question": 1}], indent=1)
     line = next(i for i, row in enumerate(text.split("\n"), start=1) if row == " {" and i > 2)
     with pytest.raises(CorruptData, match=rf"x\.json:{line}: "):
         read(tmp_path / "x.json", text)
+
+
+def test_equal_records_have_lines_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(CorruptData, match=r"d\.json:3: .*'q1'.*d\.json:2"):
+        read(tmp_path / "d.json", "[\n" + json.dumps(OWN) + ",\n" + json.dumps(OWN) + "\n]")
 
 
 def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
@@ -246,6 +256,9 @@ def test_corpora_in_every_form(tmp_path: Path) -> None:
         lines({"title": "A", "text": "One. Two.", "idx": 0}, {"title": "B", "text": "Three."}),
         json.dumps([{"title": "A", "text": "One. Two."}, {"title": "B", "paragraph_text": "Three."}]),
         json.dumps({"A": ["One.", " Two."], "B": "Three."}),
+        lines({"title": "A", "text": ["One.", " Two."], "id": 7}, {"title": "B", "text": ["Three."]}),
+        "\n\n"
+        + json.dumps([{"title": "A", "text": "One. Two."}, {"title": "B", "text": "Three."}], indent=2),
     ):
         path.write_text(text)
         assert list(read_corpus(path)) == wanted

@@ -1,0 +1,282 @@
+"""Models behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, a cloud.
+
+Left out: streaming, tools, images. The server's own chat template is used; its tokens are not seen, so what
+comes from here can be evaluated and used as demonstrations, but not trained on token by token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from prosegym.baselines.lm import Generation, ModelError, Request, Sampling, StopReason, cut
+from prosegym.envs.core import digest
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How a server is talked to."""
+
+    concurrency: int = 32
+    """Requests under way at the same time."""
+    retries: int = 5
+    """Times a request is sent again after a time-out, a broken connection or answer, 408, 409, 429 or 5xx."""
+    backoff: float = 1.0
+    """Seconds before the first retry; doubles each time, up to 60; `Retry-After` is obeyed."""
+    timeout: float = 120.0
+    """Seconds for one answer."""
+    per_minute: float = 0.0
+    """Most requests a minute; 0 sets no limit."""
+    cache: str | None = None
+    """Folder in which answers are kept: an equal request, with an equal seed, is answered from there."""
+    prices: str | None = None
+    """Price file, dollars per million tokens: {"date": "", "models": {NAME: {"input": 0, "output": 0}}}."""
+    constrain: bool = False
+    """Whether the server can be held to a list of answers (vLLM's and SGLang's `guided_choice`)."""
+
+
+class _Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    date: str
+    models: dict[str, dict[str, float]]
+
+
+class _Said(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Said
+    finish_reason: str | None = None
+
+
+class _Used(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Answer(msgspec.Struct):
+    """What is read of a chat completion."""
+
+    choices: list[_Choice]
+    usage: _Used | None = None
+
+
+_RETRIED = (408, 409, 429)
+_HOPELESS = (401, 403, 404)
+"""Statuses that every other request would get, too."""
+
+
+class Endpoint:
+    """A model behind an OpenAI-compatible server."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        options: EndpointOptions | None = None,
+        *,
+        api_key: str | None = None,
+    ) -> None:
+        """Talk to the server at `url` (`http://host:port/v1`).
+
+        Args:
+            url: where the server's `chat/completions` is, without that part.
+            model: the model's name there; may be left out where the server has one.
+            options: concurrency, retries, limits, cache, prices.
+            api_key: by default the environment's OPENAI_API_KEY.
+
+        Raises:
+            ModelError: the client is not installed, the server does not answer, or it has no such model.
+        """
+        try:
+            import openai
+        except ImportError as error:
+            raise ModelError('endpoints need the openai client: pip install "prosegym[endpoint]"') from error
+        self._openai = openai
+        self.options = options or EndpointOptions()
+        self._client = openai.OpenAI(
+            base_url=url,
+            api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
+            max_retries=0,  # retried here, where broken answers are, too
+            timeout=self.options.timeout,
+        )
+        self._url = url
+        self.name = model or self._only_model()
+        self._prices = _read_prices(self.options.prices, self.name)
+        self._cache = Path(self.options.cache) if self.options.cache else None
+        self._turn = threading.Lock()
+        self._next = 0.0
+
+    def _only_model(self) -> str:
+        try:
+            names = [found.id for found in self._client.models.list().data]
+        except (self._openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+            raise ModelError(
+                f"no list of models at {self._url} ({_line(error)}); start the server, or name the model: "
+                f"{self._url}#NAME"
+            ) from error
+        if len(names) != 1:
+            raise ModelError(
+                f"{self._url} has {len(names)} models; name one of {names[:5]}: {self._url}#NAME"
+            )
+        return names[0]
+
+    def conditions(self) -> Mapping[str, Any]:
+        """Model, the client's version, price date; the server's address is left out, as it may be private."""
+        return {
+            "model": self.name,
+            "backend": "openai-compatible endpoint",
+            "openai": self._openai.__version__,
+            "constrained": self.options.constrain,
+            "prices": self._prices[2],
+        }
+
+    def count_tokens(self, text: str) -> int:
+        """An estimate: a token for every three bytes, which errs on the long side in English."""
+        return -(-len(text.encode("utf-8", "replace")) // 3)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """One answer per request, in order; one that cannot be had is an error of that request alone.
+
+        Raises:
+            ModelError: every request would fail: wrong key, no such model, constraints the server lacks.
+        """
+        if any(request.allowed for request in requests) and not self.options.constrain:
+            raise ModelError(
+                "this endpoint is not said to take a list of answers; use `--decoding free`, or "
+                "`--constrain` for a server with guided_choice"
+            )
+        pool = ThreadPoolExecutor(max_workers=max(min(self.options.concurrency, len(requests)), 1))
+        try:
+            return list(pool.map(lambda request: self._answer(request, sampling), requests))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, request: Request, sampling: Sampling) -> Generation:
+        arguments = self._arguments(request, sampling)
+        kept = self._kept(arguments)
+        if kept is not None and kept.is_file():
+            try:
+                return self._read(kept.read_bytes(), sampling)
+            except msgspec.DecodeError:
+                pass  # cut short by a crash: asked again
+        jitter = random.Random(request.seed)
+        wait, failure = self.options.backoff, ""
+        for attempt in range(self.options.retries + 1):
+            self._pace()
+            pause = None
+            try:
+                raw = self._client.chat.completions.with_raw_response.create(**arguments)
+                body = raw.content
+                generation = self._read(body, sampling)
+                if kept is not None:
+                    _keep(kept, body)
+                return generation
+            except self._openai.APIStatusError as error:
+                status, reason = error.status_code, _line(error)
+                if status in _HOPELESS:
+                    raise ModelError(f"{self._url} refuses model {self.name!r}: {reason}") from error
+                if status == 400 and "context" in str(error).lower():
+                    return Generation("", stop_reason="context")
+                if status < 500 and status not in _RETRIED:
+                    return Generation(
+                        "", stop_reason="error", error=f"the endpoint answered {status}: {reason}"
+                    )
+                pause = _seconds(error.response.headers.get("retry-after"))
+                failure = f"the endpoint answered {status}: {reason}"
+            except self._openai.APITimeoutError:
+                failure = f"the endpoint did not answer within {self.options.timeout:g} s"
+            except (self._openai.OpenAIError, msgspec.DecodeError, ValueError) as error:
+                failure = f"the endpoint's answer cannot be read: {_line(error)}"
+            if attempt < self.options.retries:
+                time.sleep(pause if pause is not None else wait * (0.5 + jitter.random()))
+                wait = min(2 * wait, 60.0)
+        tries = self.options.retries + 1
+        return Generation("", stop_reason="error", error=f"{failure} ({tries} tries)")
+
+    def _arguments(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": self.name,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request.seed % 2**31,
+        }
+        if sampling.stop:
+            arguments["stop"] = list(sampling.stop)
+        if request.allowed:
+            answers = [f"{request.opens}{action}{request.closes}" for action in request.allowed]
+            arguments["extra_body"] = {"guided_choice": answers}
+        return arguments
+
+    def _read(self, body: bytes, sampling: Sampling) -> Generation:
+        answer = msgspec.json.decode(body, type=_Answer)
+        if not answer.choices:
+            raise ValueError("no choices in the answer")
+        choice, used = answer.choices[0], answer.usage or _Used()
+        text, stopped = cut(choice.message.content or "", sampling.stop)
+        read, written = used.prompt_tokens, used.completion_tokens
+        per_read, per_written, _ = self._prices
+        cost = (read * per_read + written * per_written) / 1e6
+        reason: StopReason = "stop" if stopped else "length" if choice.finish_reason == "length" else "end"
+        return Generation(text, (), (), read, written, reason, None, cost)
+
+    def _kept(self, arguments: Mapping[str, Any]) -> Path | None:
+        if self._cache is None:
+            return None
+        name = digest(self._url, json.dumps(arguments, sort_keys=True))
+        return self._cache / name[:2] / f"{name}.json"
+
+    def _pace(self) -> None:
+        """Wait for this request's turn."""
+        if self.options.per_minute <= 0:
+            return
+        with self._turn:
+            now = time.monotonic()
+            at = max(self._next, now)
+            self._next = at + 60.0 / self.options.per_minute
+        time.sleep(max(at - now, 0.0))
+
+
+def _keep(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{threading.get_ident()}.part")
+    part.write_bytes(body)
+    part.replace(path)
+
+
+def _read_prices(path: str | None, model: str) -> tuple[float, float, str | None]:
+    """Dollars per million tokens read and written, and the date of the prices."""
+    if path is None:
+        return 0.0, 0.0, None
+    try:
+        prices = msgspec.json.decode(Path(path).read_bytes(), type=_Prices)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelError(f"{path} is no price file: {_line(error)}") from error
+    if model not in prices.models:
+        raise ModelError(f"{path} (of {prices.date}) has no price for {model!r}; add it")
+    price = prices.models[model]
+    return price.get("input", 0.0), price.get("output", 0.0), prices.date
+
+
+def _seconds(text: str | None) -> float | None:
+    """A `Retry-After` in seconds, at most 60; None where there is none that can be read."""
+    try:
+        return None if text is None else min(max(float(text), 0.0), 60.0)
+    except ValueError:
+        return None
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

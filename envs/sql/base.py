@@ -1,0 +1,158 @@
+"""What the SQL environments share: a session with a database, judged against a gold answer."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from prosegym.envs.core import Expert, Outcome, Task, TextEnv
+from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.sql.engine import Answer
+from prosegym.envs.sql.reward import Kendall, reward
+
+SHOWN = 200_000
+"""Characters of an observation that are shown."""
+
+_EXECUTE = re.compile(r"\s*execute\[(.*)\]\s*\Z", re.S | re.I)
+_SPACES = re.compile(r"\s+")
+
+
+class Database(Protocol):
+    """Where statements are run: SQLite as MySQL, or a real MySQL server."""
+
+    def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
+        """The answer to one statement in the database `db`."""
+        ...
+
+
+def same_statement(a: str, b: str) -> bool:
+    """Whether two statements are one but for spaces around and between words, and a final semicolon."""
+    return a == b or _SPACES.sub(" ", a).strip(" ;") == _SPACES.sub(" ", b).strip(" ;")
+
+
+class SQLEnv(TextEnv):
+    """One question about one database; statements are answered, the last answer is what counts."""
+
+    experts: ClassVar[Mapping[str, bool]] = {"gold": True}
+    max_steps = 10
+    refusal = "Error executing query: Query was empty"
+
+    def __init__(
+        self,
+        *,
+        kendall: Kendall = "upstream",
+        gold: str = "repaired",
+        stop_at_success: bool = False,
+        rows: int = 5000,
+        **base: Any,
+    ) -> None:
+        """Make the environment; nothing is loaded before the first reset.
+
+        Args:
+            kendall: how the order of rows counts: "upstream" (times tau), "retroact" (times (tau + 1) / 2),
+                "none" (not at all).
+            gold: what is compared with where MySQL refuses the gold query: "repaired" (its answer under
+                SQLite's rules, for which it was written) or "upstream" (no rows, as InterCode does).
+            stop_at_success: whether the episode ends, unasked, at reward 1, as InterCode's and RetroAct's
+                experiments do with the reward as their oracle.
+            rows: rows that an observation shows at most.
+            base: those of `TextEnv`.
+        """
+        if kendall not in ("upstream", "retroact", "none"):
+            raise UnknownName("kendall", kendall, ["upstream", "retroact", "none"])
+        if gold not in ("repaired", "upstream"):
+            raise UnknownName("gold", gold, ["repaired", "upstream"])
+        if rows < 1:
+            raise BadOption(f"rows must be at least 1, not {rows}")
+        super().__init__(**base)
+        self.kendall: Kendall = kendall
+        self.gold_rule = gold
+        self.stop_at_success = stop_at_success
+        self.rows = rows
+        self.upstream_reward = 0.0
+        """The reward of the last statement before it is clipped to [0, 1] for `score`: in [-1, 1]."""
+        self._db = ""
+        self._best = 0.0
+
+    @abstractmethod
+    def _open(self, task: Task) -> tuple[Database, str, str, str]:
+        """(database server, database, question, gold query) of a task."""
+
+    def _begin(self, task: Task) -> Outcome:
+        self._server, self._home, question, self._gold = self._open(task)
+        self._db = self._home
+        self._best = self.upstream_reward = 0.0
+        self._golds: dict[str, list[str]] = {}
+        return Outcome(question)
+
+    def _gold_rows(self) -> list[str]:
+        """The gold answer's rows as text, in the database that the session is in now, as upstream has it."""
+        found = self._golds.get(self._db)
+        if found is None:
+            answer = self._server.run(self._gold, self._db)
+            if answer.error is not None and self.gold_rule == "repaired":
+                answer = self._server.run(self._gold, self._db, strict=False)
+            found = self._golds[self._db] = [] if answer.error is not None else answer.row_texts
+        return found
+
+    def _play(self, action: str) -> Outcome:
+        last = self._last
+        if action.startswith("submit"):
+            return last._replace(terminated=True, invalid=False)
+        if action.strip().lower() == "skip":
+            return Outcome("skipped", 0.0, self._best, False, True)
+        if match := _EXECUTE.match(action):
+            action = match[1]
+        answer = self._server.run(action, self._db)
+        if answer.error is not None and self.gold_rule == "repaired" and same_statement(action, self._gold):
+            answer = self._server.run(self._gold, self._db, strict=False)
+        if answer.db is not None:
+            self._db = answer.db
+        if answer.error is not None or answer.rows is None:
+            self.upstream_reward = 0.0
+        else:
+            self.upstream_reward = reward(answer.row_texts, self._gold_rows(), self._order_rule())
+        score = max(0.0, self.upstream_reward)
+        self._best = max(self._best, score)
+        done = score == 1.0
+        invalid = answer.error is not None
+        return Outcome(
+            self._shown_of(answer), score, self._best, done, done and self.stop_at_success, invalid
+        )
+
+    def _order_rule(self) -> Kendall:
+        """How order counts in the present episode."""
+        return self.kendall
+
+    def _shown_of(self, answer: Answer) -> str:
+        text = (
+            answer.text
+            if answer.rows is None or len(answer.rows) <= self.rows
+            else str(answer.rows[: self.rows])
+        )
+        return text if len(text) <= SHOWN else text[:SHOWN]
+
+    def _expert(self, name: str) -> Expert:
+        return _Gold(self._gold)
+
+    def _save(self) -> Any:
+        return self._server, self._home, self._gold, self._db, self._best, self.upstream_reward
+
+    def _load(self, state: Any) -> None:
+        self._server, self._home, self._gold, self._db, self._best, self.upstream_reward = state
+        self._golds = {}
+
+
+class _Gold:
+    """Asks the gold query, then submits."""
+
+    privileged = True
+
+    def __init__(self, gold: str) -> None:
+        self._query = gold
+
+    def act(self, observation: str, info: Mapping[str, Any]) -> str | None:
+        """The gold query until it has been answered."""
+        return "submit" if info["success"] else self._query

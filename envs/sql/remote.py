@@ -1,0 +1,87 @@
+"""A real MySQL or MariaDB server, for those who want the original."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from prosegym.envs.errors import BadOption, EngineError, ProsegymError
+from prosegym.envs.sql.engine import Answer
+
+
+class MySQL:
+    """A connection to a server that holds InterCode's databases; what a statement writes is undone."""
+
+    def __init__(self, url: str) -> None:
+        """Connect.
+
+        Args:
+            url: `mysql://user:password@host:port` or `mysql://user:password@/?unix_socket=PATH`.
+
+        Raises:
+            BadOption: that is no such URL.
+            ProsegymError: PyMySQL is not installed, or the server does not answer.
+        """
+        try:
+            import pymysql
+        except ImportError as error:
+            raise ProsegymError('a real server needs PyMySQL; run `pip install "prosegym[mysql]"`') from error
+        parts = urlsplit(url)
+        if parts.scheme not in ("mysql", "mariadb"):
+            raise BadOption(f"{url!r} is not of the form mysql://user:password@host:port")
+        socket = parts.query.removeprefix("unix_socket=") or None
+        try:
+            self._connection = pymysql.connect(
+                host=parts.hostname or "localhost",
+                port=parts.port or 3306,
+                user=unquote(parts.username or ""),
+                password=unquote(parts.password or ""),
+                unix_socket=socket,
+                charset="utf8mb4",
+                autocommit=False,
+            )
+        except (pymysql.err.MySQLError, ValueError) as error:
+            raise ProsegymError(f"cannot connect to {parts.hostname or socket}: {error}") from error
+        self._errors = pymysql.err
+        self._db = ""
+
+    def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
+        """The server's answer to one statement in the database `db`; what it wrote is undone.
+
+        Raises:
+            EngineError: the connection was lost.
+        """
+        del strict  # a real server has its own rules
+        cursor = self._connection.cursor()
+        try:
+            if db != self._db:
+                self._connection.select_db(db)
+                self._db = db
+            cursor.execute(statement)
+            rows: list[tuple[Any, ...]] | None = None
+            if cursor.description is not None:
+                rows = [tuple(row) for row in cursor.fetchall()]
+            words = statement.split(None, 2)
+            changed = words[1].strip("`;").lower() if len(words) > 1 and words[0].lower() == "use" else None
+            if changed is not None:
+                self._db = changed
+            return Answer(rows, db=changed)
+        except (self._errors.OperationalError, self._errors.InterfaceError) as error:
+            code, message = _parts(error)
+            if code in (0, 2003, 2006, 2013, 2055):
+                raise EngineError(f"the connection to the MySQL server was lost: {message}") from error
+            return Answer(error=message)
+        except self._errors.MySQLError as error:
+            return Answer(error=_parts(error)[1])
+        finally:
+            cursor.close()
+            try:
+                self._connection.rollback()
+            except self._errors.MySQLError:
+                self._db = ""
+
+
+def _parts(error: Exception) -> tuple[int, str]:
+    if len(error.args) > 1:
+        return int(error.args[0]), str(error.args[1])
+    return 0, str(error)

@@ -1,0 +1,328 @@
+"""A submission's page and those of its episodes, the ledger and the rules."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from prosegym.envs import trajectory
+from prosegym.envs.trajectory import Trajectory, Turn
+from prosegym.leaderboard import ledger as history_of
+from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.html import Child, Html, join, page, tag
+from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent
+from prosegym.leaderboard.submission import Result
+from prosegym.leaderboard.verify import Row
+
+MAX_TEXT = 20_000
+"""Characters of one text that a page shows; the raw data have all of it."""
+MAX_ATTEMPTS = 16
+"""Attempts at a task that its page shows."""
+
+
+def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
+    """Write all that the site has of a submission: its page, its episodes' pages, its data."""
+    folder = site / "s" / entry.id
+    (folder / "data").mkdir(parents=True)
+    for name in ("submission.json", *(f"episodes/{r.file}" for r in entry.results)):
+        reader.copy(entry.folder / name, folder / "data" / Path(name).name)
+    runs = []
+    for number, (result, row) in enumerate(zip(entry.results, entry.report.rows, strict=True)):
+        lists = _episodes(folder, entry, number, result)
+        runs.append(_run(number, result, row, lists, groups))
+    card = entry.card
+    facts: list[tuple[str, Child]] = [
+        ("Track", card.track),
+        ("Authors", card.authors),
+        ("Base model", card.base_model),
+        ("Parameters", f"{card.parameters:,}" if card.parameters is not None else ""),
+        ("Training data", card.training_data),
+        ("Training panels", ", ".join(card.training_panels)),
+        (
+            "Training tasks checked against the panels",
+            f"{card.training_tasks:,}" if card.training_tasks else "",
+        ),
+        ("Hardware", card.hardware),
+        ("Training tokens", f"{card.tokens:,}" if card.tokens is not None else ""),
+        ("Cost", f"${card.cost:,.2f}" if card.cost is not None else ""),
+        (
+            "Code",
+            tag("a", card.code, href=card.code, rel="nofollow noopener noreferrer") if card.code else "",
+        ),
+        ("License", card.license),
+    ]
+    rows = [
+        tag("tr", tag("th", name, scope="row"), tag("td", text or tag("i", "not stated")))
+        for name, text in facts
+    ]
+    badge = "re-run" if entry.report.rerun else "replayed"
+    proof = (
+        "Replayed: these actions score what is shown. Re-run: the agent was run again and chose them again."
+        if entry.report.rerun
+        else "Replayed: these actions score what is shown. Who chose them, a replay cannot know."
+    )
+    flags = entry.report.flags
+    files = ["submission.json", *(r.file for r in entry.results)]
+    body = [
+        tag("h1", card.agent),
+        tag("p", tag("span", badge, class_=f"chip {badge}"), " ", proof),
+        tag("p", card.about, class_="text") if card.about else None,
+        tag("aside", tag("h2", "For a person to look at"), tag("ul", [tag("li", f) for f in flags]))
+        if flags
+        else None,
+        runs,
+        tag("h2", "Model card"),
+        tag("p", "Stated by the submitter; a replay proves none of it."),
+        tag("div", tag("table", tag("tbody", rows), class_="facts"), class_="scroll"),
+        tag("h2", "Data"),
+        tag("ul", [tag("li", tag("a", name, href=f"data/{name}", download=True)) for name in files]),
+        tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
+    ]
+    (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
+
+
+def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:
+    n = row.numbers
+    group = next(g for g in groups if any(r[2] is row for r in g.rows))
+    counts = [(row.tasks, "task"), (row.attempts, "attempt"), (row.trials, "trial")]
+    facts: list[tuple[str, Child]] = [
+        ("Success", estimate(n.success)),
+        ("Score", estimate(n.score)),
+        ("Progress", estimate(n.progress)),
+        ("Invalid actions", f"{percent(n.invalid_rate)} %"),
+        ("Steps an episode", f"{n.steps:.2f}"),
+        ("Episodes", f"{row.episodes:,}: {', '.join(many(k, what) for k, what in counts)}"),
+        ("Errors, counted as 0", str(n.errors)),
+        ("Tokens an episode", f"{n.prompt_tokens:,.0f} in, {n.completion_tokens:,.0f} out"),
+        ("Seconds an episode", f"{n.seconds:.2f}"),
+        ("Cost of the run", f"${n.cost:,.4f}"),
+        ("Seed", str(row.seed)),
+    ]
+    if row.trials > 1:
+        facts[3:3] = [
+            (
+                "First, last, mean over trials",
+                " / ".join(percent(v) for v in (n.initial, n.final, n.average)),
+            )
+        ]
+    if len(row.pass_hat) > 1:
+        text = ", ".join(
+            f"pass^{k} {percent(v)}, pass@{k} {percent(row.pass_at[k])}" for k, v in row.pass_hat.items()
+        )
+        facts.append(("Over attempts", text))
+    facts += [(f"env: {k}", str(v)) for k, v in row.env_kwargs.items()]
+    facts += [(k, _condition(v)) for k, v in result.conditions.items()]
+    facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in result.versions.items())))
+    types = [
+        tag("tr", tag("th", t.task_type, scope="row"), tag("td", t.tasks), tag("td", estimate(t.success)),
+            tag("td", estimate(t.score)), tag("td", estimate(t.progress)))
+        for t in row.types
+    ]  # fmt: skip
+    heads = [tag("th", h, scope="col") for h in ("Type", "Tasks", "Success", "Score", "Progress")]
+    return tag(
+        "section",
+        tag("h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}"),
+        tag("div", tag("table", tag("tbody", [
+            tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts
+        ]), class_="facts"), class_="scroll"),
+        tag("h3", "By task type"),
+        tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", types)), class_="scroll"),
+        tag("h3", "Episodes"),
+        lists,
+        id=f"run-{number}",
+    )  # fmt: skip
+
+
+def _condition(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> Html:
+    """Write a page for each task; returns the list of them."""
+    (folder / str(number)).mkdir()
+    episodes = (trajectory.decode(line) for line in reader.lines(entry.folder, result))
+    tasks = reader.panel_of(result.panel).task_ids
+    items = []
+    for at, (task_id, group) in enumerate(itertools.groupby(episodes, key=lambda t: t.task_id)):
+        trials = list(group)
+        last = {t.attempt: t for t in trials}
+        shown = [t for t in trials if t.attempt < MAX_ATTEMPTS]
+        (folder / str(number) / f"{at}.html").write_bytes(_viewer(entry, number, at, tasks, shown, len(last)))
+        wins = sum(t.success for t in last.values())
+        score = math.fsum(t.score for t in last.values()) / len(last)
+        items.append(
+            tag(
+                "tr",
+                tag("th", tag("a", task_id, href=f"{number}/{at}.html"), scope="row", data_v=task_id),
+                tag("td", trials[0].task_type, data_v=trials[0].task_type),
+                tag("td", f"{wins} / {len(last)}", data_v=wins / len(last), class_="won" if wins else "lost"),
+                tag("td", f"{100 * score:.1f}", data_v=score),
+                tag("td", len(trials), data_v=len(trials)),
+                tag("td", ", ".join(str(len(t.steps)) for t in trials[:8]), data_v=len(trials[0].steps)),
+                data_search=f"{task_id} {trials[0].task_type}".casefold(),
+            )
+        )
+    heads = [
+        tag("th", tag("button", h, type="button"), scope="col")
+        for h in ("Task", "Type", "Solved", "Score", "Episodes", "Steps")
+    ]
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", items))
+    return tag("div", table, class_="scroll tall", tabindex=0, role="region", aria_label="Episodes")
+
+
+def _viewer(
+    entry: Entry, number: int, at: int, tasks: Sequence[str], trials: Sequence[Trajectory], count: int
+) -> bytes:
+    def link(to: int, text: str, rel: str) -> Child:
+        return (
+            tag("a", text, href=f"{to}.html", rel=rel)
+            if 0 <= to < len(tasks)
+            else tag("span", text, class_="off")
+        )
+
+    first = trials[0]
+    keys = tag(
+        "p",
+        tag("kbd", "j"), " ", tag("kbd", "k"), " next and previous step · ",
+        tag("kbd", "Home"), " ", tag("kbd", "End"), " first and last · ",
+        tag("kbd", "t"), " next trial · ",
+        tag("kbd", "n"), " ", tag("kbd", "p"), " next and previous task",
+        class_="keys",
+    )  # fmt: skip
+    columns = []
+    for attempt, group in itertools.groupby(trials, key=lambda t: t.attempt):
+        found = list(group)
+        parts = [_trial(t, len(found) > 1) for t in found]
+        head = tag("h2", f"Attempt {attempt + 1} of {count}") if count > 1 else None
+        columns.append(tag("section", head, tag("div", parts, class_=f"trials n{min(len(found), 3)}")))
+    body = [
+        tag(
+            "nav",
+            link(at - 1, "← previous task", "prev"),
+            tag("a", entry.card.agent, href=f"../index.html#run-{number}"),
+            link(at + 1, "next task →", "next"),
+            class_="pager", aria_label="Tasks",
+        ),
+        tag("h1", first.task_id),
+        tag("p", f"{first.env_id} · {first.split} · {first.task_type} · task {at + 1} of {len(tasks)} · ",
+            tag("code", first.task_sha256[:12]), class_="about"),
+        keys,
+        columns,
+    ]  # fmt: skip
+    return page(f"{first.task_id} · {entry.card.agent}", body, root="../../../", css_class="viewer")
+
+
+def _trial(t: Trajectory, several: bool) -> Html:
+    name = f"a{t.attempt}t{t.trial}"
+    verdict = "solved" if t.success else "error" if t.ended == "error" else "not solved"
+    prompt = "\n\n".join(
+        f"[{m.role}] {m.content}" for m in itertools.takewhile(lambda m: m.role != "assistant", t.messages)
+    )
+    steps = [_step(step, i, name) for i, step in enumerate(t.steps)]
+    end = tag(
+        "li",
+        tag("pre", _cut(t.final_observation), class_="observation"),
+        tag("p", f"{t.ended}: score {t.score:.3g}", f" · {t.error[:400]}" if t.error else None, class_="end"),
+        id=f"{name}s{len(t.steps)}", class_="step last", tabindex=-1,
+    )  # fmt: skip
+    return tag(
+        "article",
+        tag(
+            "h3",
+            f"Trial {t.trial + 1} " if several else None,
+            tag("span", verdict, class_=f"chip {verdict.replace(' ', '-')}"),
+            tag("small", f" score {t.score:.3g} · {len(t.steps)} steps · "
+                f"{t.usage.prompt_tokens + t.usage.completion_tokens:,} tokens · {t.seconds:.1f} s"),
+        ),
+        tag("details", tag("summary", "What the agent was told at the start"), tag("pre", _cut(prompt)))
+        if prompt
+        else None,
+        tag("ol", steps, end, class_="script"),
+    )  # fmt: skip
+
+
+def _step(step: Turn, index: int, name: str) -> Html:
+    thought = step.response if step.response.strip() != step.action.strip() else ""
+    facts = [f"score {step.score:.3g}", f"progress {step.progress:.3g}"]
+    if step.reward:
+        facts.append(f"reward {step.reward:.3g}")
+    return tag(
+        "li",
+        tag("pre", _cut(step.observation), class_="observation"),
+        tag("pre", _cut(thought), class_="thought") if thought else None,
+        tag(
+            "p",
+            tag("span", str(index + 1), class_="number"),
+            tag("code", _cut(step.action) or "(nothing)", class_="action"),
+            tag("span", "invalid", class_="chip lost") if step.invalid else None,
+            tag("small", " · ".join(facts)),
+            class_="did",
+        ),
+        id=f"{name}s{index}", class_="step", tabindex=-1,
+    )  # fmt: skip
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT:,} more characters in the raw data"
+
+
+def ledger(history: Sequence[history_of.Entry], entries: Mapping[str, Entry]) -> bytes:
+    """The ledger's page; `entries` are what stands on the board, by digest."""
+    rows = []
+    for e in history:
+        entry = entries.get(e.submission)
+        name = tag("a", e.agent, href=f"s/{entry.id}/index.html") if entry else e.agent
+        rows.append(
+            tag("tr", tag("td", e.number), tag("td", e.time), tag("td", e.action), tag("td", name),
+                tag("td", e.reason), tag("td", tag("code", e.sha256[:12])))
+        )  # fmt: skip
+    heads = [tag("th", h, scope="col") for h in ("", "When", "What", "Agent", "Why", "Digest")]
+    about = (
+        "Every row that was added, removed or rescored, and why. Each entry holds the digest of the one "
+        "before: `prosegym ledger check` finds any that was changed, dropped or moved."
+    )
+    table = tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll")
+    return page(
+        "Ledger",
+        tag("h1", "Ledger"),
+        tag("p", about),
+        table if rows else tag("p", "No entries yet."),
+        root="",
+    )
+
+
+def markdown(text: str) -> Html:
+    """Headings, lists, paragraphs, code and bold: as much of Markdown as the rules use."""
+    blocks: list[Child] = []
+    for block in re.split(r"\n{2,}", text.strip()):
+        if match := re.match(r"(#{1,4}) (.*)", block):
+            blocks.append(tag(f"h{len(match[1])}", _inline(match[2])))
+        elif re.match(r"(- |\d+\. )", block):
+            items = re.split(r"\n(?=- |\d+\. )", block)
+            texts = [_inline(re.sub(r"^(- |\d+\. )", "", item).replace("\n", " ")) for item in items]
+            blocks.append(tag("ul" if block.startswith("-") else "ol", [tag("li", t) for t in texts]))
+        elif block.startswith("    "):
+            blocks.append(tag("pre", re.sub(r"^    ", "", block, flags=re.M)))
+        else:
+            blocks.append(tag("p", _inline(block.replace("\n", " "))))
+    return join(blocks)
+
+
+def _inline(text: str) -> Html:
+    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text)
+    return join(
+        tag("code", part[1:-1])
+        if part.startswith("`")
+        else tag("strong", part[2:-2])
+        if part.startswith("**")
+        else part
+        for part in parts
+    )

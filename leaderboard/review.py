@@ -1,0 +1,101 @@
+"""What a pull request's check runs: verify the submissions that are new in a folder, and print a table.
+
+python -m prosegym.leaderboard.review BEFORE PROPOSED
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prosegym.envs.errors import ProsegymError
+from prosegym.evaluation.statistics import Estimate
+from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.submission import Refused
+from prosegym.leaderboard.verify import Report, verify
+
+
+def review(before: Path, proposed: Path, *, workers: int | None = None) -> tuple[str, bool]:
+    """The Markdown of a review, and whether everything new passed.
+
+    A submission is new where no folder of that name with that digest was there before. The ledger belongs
+    to the maintainers: files beside the folders are not looked at.
+    """
+    lines: list[str] = []
+    passed = True
+    folders = sorted(f for f in proposed.iterdir() if f.is_dir()) if proposed.is_dir() else []
+    for folder in folders:
+        if _digest(folder) is not None and _digest(folder) == _digest(before / folder.name):
+            continue
+        try:
+            report = verify(folder, workers=workers, progress=False)
+        except ProsegymError as error:
+            lines += [
+                f"### {_text(folder.name)}: could not be verified here",
+                "",
+                f"- {_text(str(error))}",
+                "",
+            ]
+            passed = False
+            continue
+        passed = passed and report.ok
+        lines += _table(folder.name, report)
+    return "\n".join(lines or ["No new submission."]) + "\n", passed
+
+
+def _digest(folder: Path) -> str | None:
+    try:
+        submission, digest = reader.read(folder)
+        same = all(reader.file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
+    except (Refused, OSError):
+        return None
+    return digest if same else None
+
+
+def _table(name: str, report: Report) -> list[str]:
+    verdict = "refused" if not report.ok else "re-run" if report.rerun else "replayed"
+    lines = [f"### {_text(name)}: {verdict}", ""]
+    lines += [f"- {_text(problem)}" for problem in report.problems]
+    if report.card is not None and report.ok:
+        lines += [
+            f"{_text(report.card.agent)} · {report.card.track} · {report.episodes} episodes "
+            f"· `{report.digest}`",
+            "",
+            "| Panel | Success | Score | Errors |",
+            "|---|---|---|---|",
+            *(
+                f"| {row.panel} | {_estimate(row.numbers.success)} | {_estimate(row.numbers.score)} "
+                f"| {row.numbers.errors} |"
+                for row in report.rows
+            ),
+        ]
+        lines += ["", *(f"- For a person to look at: {_text(flag)}" for flag in report.flags)]
+        if lacking := reader.missing(report.card):
+            lines += [f"- The card does not state: {', '.join(lacking)}"]
+    return [*lines, ""]
+
+
+def _estimate(e: Estimate) -> str:
+    return f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+
+
+def _text(text: str) -> str:
+    """A stranger's text as Markdown that shows it and does nothing: no markup, links or mentions."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)[:400]
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~@&:/.-])", lambda m: f"&#{ord(m[0])};", shown)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the review; 1 where something new was refused."""
+    if len(arguments) != 2:
+        print("usage: python -m prosegym.leaderboard.review BEFORE PROPOSED", file=sys.stderr)
+        return 2
+    text, passed = review(Path(arguments[0]), Path(arguments[1]))
+    print(text, end="")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

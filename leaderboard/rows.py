@@ -1,0 +1,107 @@
+"""The rows of the board: which stand together, in what order, and how their numbers are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prosegym.evaluation.statistics import Estimate
+from prosegym.leaderboard.html import Html, join, tag
+from prosegym.leaderboard.submission import Card, Result
+from prosegym.leaderboard.verify import Report, Row
+
+GRADED = frozenset({"prosegym/ScienceWorld-v1", "prosegym/WebShop-v1", "prosegym/MiniShop-v1"})
+"""Environments whose published measure is the mean score; everywhere else it is the success rate."""
+SAME_BOARD = ("admissible", "split", "reward")
+"""Arguments that make no other benchmark; runs that differ in any other one are not ranked together."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission on the board."""
+
+    id: str
+    folder: Path
+    card: Card
+    results: Sequence[Result]
+    report: Report
+
+
+@dataclass
+class Group:
+    """Runs that are compared with each other: one panel, the same arguments."""
+
+    title: str
+    slug: str
+    tier: str
+    row: Row
+    rows: list[tuple[Entry, int, Row]] = field(default_factory=list)
+    """Submission, number of the run in it, its numbers."""
+
+
+def groups_of(entries: Iterable[Entry]) -> list[Group]:
+    """The boards that the submissions make up, official ones first, rows best first."""
+    groups: dict[str, Group] = {}
+    for entry in entries:
+        for number, row in enumerate(entry.report.rows):
+            other = {k: v for k, v in sorted(row.env_kwargs.items()) if k not in SAME_BOARD}
+            title = " · ".join([row.panel, *(f"{k}={v}" for k, v in other.items())])
+            slug = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")
+            groups.setdefault(title, Group(title, slug, row.tier, row)).rows.append((entry, number, row))
+    for group in groups.values():
+        group.rows.sort(key=lambda r: (-primary(r[2]).value, r[0].card.agent))
+    return sorted(groups.values(), key=lambda g: (g.tier != "official", g.title))
+
+
+def primary(row: Row) -> Estimate:
+    """The number that a row is ranked by."""
+    return row.numbers.score if row.env_id in GRADED else row.numbers.success
+
+
+def ranks(rows: Sequence[Row]) -> list[int]:
+    """1 + how many rows are better beyond doubt: their interval lies wholly above this row's.
+
+    Rows whose intervals overlap can so share a rank; that is a tie, not a mistake.
+    """
+    bounds = [primary(row) for row in rows]
+    return [1 + sum(other.low > mine.high for other in bounds) for mine in bounds]
+
+
+def estimate(e: Estimate) -> Html:
+    """A number, its interval, and the two drawn on a line from 0 to 1."""
+    low, high, at = (max(0.0, min(1.0, v)) * 100 for v in (e.low, e.high, e.value))
+    bar = tag(
+        "svg",
+        tag("rect", x=0, y=3, width=100, height=2, class_="axis"),
+        tag("rect", x=f"{low:.1f}", y=2, width=f"{max(0.8, high - low):.1f}", height=4, class_="interval"),
+        tag("rect", x=f"{max(0.0, at - 0.8):.1f}", y=0, width="1.6", height=8, class_="mean"),
+        viewBox="0 0 100 8", preserveAspectRatio="none", aria_hidden="true",
+    )  # fmt: skip
+    numbers = tag("small", f"[{100 * e.low:.1f}, {100 * e.high:.1f}]")
+    return join(tag("b", f"{100 * e.value:.1f}"), " ", numbers, bar)
+
+
+def percent(value: float) -> str:
+    """A share as a number out of a hundred."""
+    return f"{100 * value:.1f}"
+
+
+def short(value: float) -> str:
+    """12,345,678 as 12.3M."""
+    for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def dollars(value: float) -> str:
+    """Cents and up as usual; less with two digits that matter."""
+    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
+def many(count: int, what: str) -> str:
+    """ "1 task", "2,000 tasks"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

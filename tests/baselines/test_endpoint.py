@@ -1,0 +1,280 @@
+"""Endpoints against a server of our own that misbehaves, and against a real one."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from prosegym.baselines.agents import load
+from prosegym.baselines.endpoint import Endpoint, EndpointOptions
+from prosegym.baselines.lm import ModelError, Request, Sampling
+from prosegym.baselines.react import Config, ReAct
+from prosegym.envs.trajectory import Message
+from prosegym.evaluation.rollout import Job, rollout
+
+pytest.importorskip("openai")
+
+FAST = EndpointOptions(retries=2, backoff=0.01, timeout=0.5)
+
+
+class Server:
+    """Answers chat completions; `faults` are done first, one a request."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.faults: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        self.says: Callable[[dict[str, Any]], str] = lambda request: "open box"
+        self.busy = self.busiest = 0
+        self.lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                reply(self, {"object": "list", "data": [{"id": "tiny", "object": "model"}]})
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server.lock:
+                    server.asked.append(request)
+                    server.busy += 1
+                    server.busiest = max(server.busiest, server.busy)
+                    fault = server.faults.pop(0) if server.faults else None
+                time.sleep(0.01)
+                try:
+                    fault(self) if fault else reply(self, completion(server.says(request)))
+                finally:
+                    with server.lock:
+                        server.busy -= 1
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def reply(handler: BaseHTTPRequestHandler, body: Any, status: int = 200, **headers: str) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    handler.send_response(status)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(data)))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+def completion(text: str | None) -> dict[str, Any]:
+    return {
+        "id": "1", "object": "chat.completion", "created": 1, "model": "tiny",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }  # fmt: skip
+
+
+def hangs(handler: BaseHTTPRequestHandler) -> None:
+    time.sleep(1.0)
+
+
+def hangs_up(handler: BaseHTTPRequestHandler) -> None:
+    """Half an answer, then the connection is closed."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", "5000")
+    handler.end_headers()
+    handler.wfile.write(b'{"id": "1", "choices": [{"mess')
+    handler.wfile.flush()
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+FAULTS: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
+    "429": lambda h: reply(h, {"error": {"message": "slow down"}}, 429, Retry_After="0.01"),
+    "500": lambda h: reply(h, {"error": {"message": "oops"}}, 500),
+    "503, no JSON": lambda h: reply(h, b"<html>", 503),
+    "no answer": hangs,
+    "hangs up": hangs_up,
+    "malformed": lambda h: reply(h, b'{"choices": ['),
+    "another shape": lambda h: reply(h, {"answer": "open box"}),
+    "no choices": lambda h: reply(h, {"choices": []}),
+}
+
+ASK = Request([Message("user", "The box is red.")], seed=7)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_tried_again(server: Server, fault: str) -> None:
+    server.faults = [FAULTS[fault]]
+    answer = Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())[0]
+    assert (answer.text, answer.stop_reason, answer.prompt_tokens) == ("open box", "end", 100)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_lasting_fault_is_an_error_of_that_request_alone(server: Server, fault: str) -> None:
+    server.faults = [FAULTS[fault]] * 3
+    model = Endpoint(server.url, "tiny", FAST)
+    first = model.generate([ASK], Sampling())[0]
+    assert first.stop_reason == "error" and first.error is not None and "3 tries" in first.error
+    assert "\n" not in first.error
+    assert model.generate([ASK], Sampling())[0].text == "open box"
+
+
+def test_a_lasting_fault_is_an_error_of_that_episode_alone(server: Server) -> None:
+    def says(request: dict[str, Any]) -> str:
+        content = request["messages"][0]["content"]
+        if "blue" in content:
+            raise ConnectionError
+        colour = content.rpartition("box is ")[2].rstrip(".")
+        return f"take {colour} key" if len(request["messages"]) == 1 else "open box"
+
+    server.says = says
+    agent = ReAct(Endpoint(server.url, "tiny", FAST), Config(format="bare"))
+    tasks = ["train/red", "train/blue", "train/green"]
+    played = {
+        t.task_id: t
+        for t in rollout(lambda: gymnasium.make("prosegym/Lockbox-v1"), agent, [Job(t) for t in tasks])
+    }
+    assert played["train/red"].success and played["train/green"].success
+    assert played["train/blue"].ended == "error" and played["train/blue"].score == 0.0
+    assert played["train/blue"].error and "3 tries" in played["train/blue"].error
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_what_every_request_would_get_stops_the_run(server: Server, status: int) -> None:
+    server.faults = [lambda h: reply(h, {"error": {"message": "no"}}, status)]
+    with pytest.raises(ModelError, match="refuses"):
+        Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())
+
+
+def test_a_full_context_is_told_apart(server: Server) -> None:
+    error = {"error": {"message": "This model's maximum context length is 100 tokens", "code": 400}}
+    server.faults = [lambda h: reply(h, error, 400), lambda h: reply(h, {"error": {"message": "bad"}}, 400)]
+    model = Endpoint(server.url, "tiny", FAST)
+    assert model.generate([ASK], Sampling())[0].stop_reason == "context"
+    assert model.generate([ASK], Sampling())[0].stop_reason == "error"
+    assert len(server.asked) == 2
+
+
+def test_requests_say_what_was_asked(server: Server) -> None:
+    model = Endpoint(server.url, options=FAST)
+    assert model.name == "tiny"
+    sampling = Sampling(0.5, 0.9, 33, ("\nObservation:",))
+    server.says = lambda request: "Action: look\nObservation: a room"
+    answer = model.generate([ASK], sampling)[0]
+    assert (answer.text, answer.stop_reason) == ("Action: look", "stop")
+    asked = server.asked[0]
+    assert asked["messages"] == [{"role": "user", "content": "The box is red."}]
+    assert (asked["temperature"], asked["top_p"], asked["max_tokens"], asked["seed"]) == (0.5, 0.9, 33, 7)
+    assert asked["stop"] == ["\nObservation:"]
+    with pytest.raises(ModelError, match="decoding free"):
+        model.generate([Request(ASK.messages, allowed=["a"])], sampling)
+
+
+def test_nothing_said_is_an_empty_answer(server: Server) -> None:
+    server.faults = [lambda h: reply(h, completion(None))]
+    assert Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())[0].text == ""
+
+
+def test_concurrency_is_used_and_bounded(server: Server) -> None:
+    options = EndpointOptions(concurrency=4)
+    requests = [Request(ASK.messages, seed=i) for i in range(24)]
+    server.says = lambda request: str(request["seed"])
+    answers = Endpoint(server.url, "tiny", options).generate(requests, Sampling())
+    assert [a.text for a in answers] == [str(i) for i in range(24)]
+    assert 2 <= server.busiest <= 4
+
+
+def test_rate_limit_spaces_requests(server: Server) -> None:
+    options = EndpointOptions(per_minute=600)
+    begun = time.monotonic()
+    Endpoint(server.url, "tiny", options).generate([ASK] * 5, Sampling())
+    assert time.monotonic() - begun >= 0.4
+
+
+def test_answers_are_kept(server: Server, tmp_path: Path) -> None:
+    options = EndpointOptions(cache=str(tmp_path / "answers"))
+    said = iter("abcdef")
+    server.says = lambda request: next(said)
+    first = Endpoint(server.url, "tiny", options)
+    answers = [first.generate([ASK], Sampling(1.0))[0].text for _ in range(2)]
+    other = first.generate([Request(ASK.messages, seed=8)], Sampling(1.0))[0].text
+    again = Endpoint(server.url, "tiny", options).generate([ASK], Sampling(1.0))[0]
+    assert (answers, other, again.text, again.prompt_tokens) == (["a", "a"], "b", "a", 100)
+    assert first.generate([ASK], Sampling(0.5))[0].text == "c"
+    for path in (tmp_path / "answers").rglob("*.json"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert first.generate([ASK], Sampling(1.0))[0].text == "d"
+
+
+def test_cost_comes_from_a_dated_file(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"date": "2026-01-31", "models": {"tiny": {"input": 2.0, "output": 8.0}}}))
+    model = Endpoint(server.url, "tiny", EndpointOptions(prices=str(path)))
+    # 100 tokens read at 2 dollars and 10 written at 8 dollars a million: 0.0002 + 0.00008.
+    assert model.generate([ASK], Sampling())[0].cost == pytest.approx(0.00028)
+    assert model.conditions()["prices"] == "2026-01-31"
+    with pytest.raises(ModelError, match="no price"):
+        Endpoint(server.url, "huge", EndpointOptions(prices=str(path)))
+
+
+def test_no_server() -> None:
+    with pytest.raises(ModelError, match="start the server"):
+        Endpoint("http://127.0.0.1:9/v1", options=FAST)
+
+
+@pytest.mark.slow
+def test_against_transformers_serve(tmp_path: Path) -> None:
+    """A real server, a model of ours, loopback."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    import tiny_lm
+
+    tokenizer = tiny_lm.tokenizer()
+    tiny_lm.llama(len(tokenizer)).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "transformers.cli.transformers", "serve", str(tmp_path / "tiny"),
+        "--host", "127.0.0.1", "--port", str(port), "--device", "cpu",
+    ]  # fmt: skip
+    log = open(tmp_path / "log", "wb")
+    process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+                time.sleep(0.5)
+        url = f"http://127.0.0.1:{port}/v1#{tmp_path / 'tiny'}"
+        agent = load("react", url, config=Config(format="bare", max_tokens=8))
+        played = list(rollout(lambda: gymnasium.make("prosegym/Lockbox-v1"), agent, [Job("train/red")]))
+        assert played[0].ended == "truncated", played[0].error
+        assert all(step.completion_tokens > 0 for step in played[0].steps)
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()

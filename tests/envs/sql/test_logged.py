@@ -1,0 +1,96 @@
+"""The published GPT-4 and GPT-3.5 episodes, replayed: each action's observation and reward against the real MySQL's."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+import prosegym  # noqa: F401
+
+RETRY = ("No SQL code was found", "Format your SQL command")
+"""What upstream's agent wrote into the log where the model gave no SQL: no statement was run."""
+
+
+@pytest.fixture(scope="module")
+def episodes(test_data: Path, installed: Any) -> list[dict[str, Any]]:
+    installed("intercode_sql")
+    with lzma.open(test_data / "intercode_sql" / "episodes_logged.jsonl.xz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def alike(mine: str, real: str) -> bool:
+    # One of the two logs shows the types of DESCRIBE as bytes, the other as text: it is the client's version.
+    # Errors are cut after 350 characters there.
+    mine, real = mine.replace("b'", "'"), real.replace("b'", "'")
+    return mine == real or (real.startswith("Error") and len(real) > 100 and mine.startswith(real))
+
+
+def foreign(mine: str, real: str) -> bool:
+    """Whether the real server knew a table or column that the dump has not: an earlier agent had made it."""
+    return ("doesn't exist" in mine or "Unknown column" in mine) and not real.startswith(
+        "Error executing query: You"
+    )
+
+
+def replay(episodes: list[dict[str, Any]], kendall: Any = None, gold: str = "repaired") -> Counter[str]:
+    """Counts of turns by what came of them; `kendall` by agent where None."""
+    counts: Counter[str] = Counter()
+    envs: dict[str, Any] = {}
+    for episode in episodes:
+        rule = kendall or ("none" if episode["agent"] == "gpt-4" else "upstream")
+        env = envs.get(rule)
+        if env is None:
+            env = envs[rule] = gymnasium.make(
+                "prosegym/InterCodeSQL-v1", kendall=rule, gold=gold, max_steps=100, disable_env_checker=True
+            ).unwrapped
+        env.reset(options={"task_id": f"dev/{episode['task_id']}"})
+        turns = zip(episode["actions"], episode["observations"], episode["rewards"], strict=True)
+        for action, real, reward in turns:
+            if real.startswith(RETRY):
+                continue
+            mine, *_ = env.step(action)
+            same = abs(env.upstream_reward - reward) < 0.011
+            counts["reward same" if same else "reward differs"] += 1
+            verb = action.split()[0].upper() if action.split() else ""
+            if real.startswith("Error") or verb not in ("SELECT", "WITH"):
+                kind = "error" if real.startswith("Error") else "other"
+                counts[
+                    f"{kind} {'same' if alike(mine, real) else 'foreign' if foreign(mine, real) else 'differs'}"
+                ] += 1
+            elif alike(mine, real):
+                counts["select same"] += 1
+            elif foreign(mine, real):
+                counts["select foreign"] += 1
+            elif "information_schema" in action.lower():
+                counts["select information_schema"] += 1
+            else:
+                counts["select differs"] += 1
+    for env in envs.values():
+        env.close()
+    return counts
+
+
+def share(counts: Counter[str], good: str, *others: str) -> float:
+    return counts[good] / (counts[good] + sum(counts[o] for o in others))
+
+
+def test_rewards_equal_the_logged_ones(episodes: list[dict[str, Any]]) -> None:
+    counts = replay(episodes, gold="upstream")
+    assert share(counts, "reward same", "reward differs") >= 0.997, counts
+    # With the defaults, which repair gold queries and count order in every episode.
+    counts = replay(episodes, kendall="upstream")
+    assert share(counts, "reward same", "reward differs") >= 0.98, counts
+
+
+def test_observations_equal_the_logged_ones(episodes: list[dict[str, Any]]) -> None:
+    counts = replay(episodes)
+    assert share(counts, "select same", "select differs", "select information_schema") >= 0.97, counts
+    assert share(counts, "select same", "select differs") >= 0.99, counts
+    assert share(counts, "error same", "error differs") >= 0.99, counts
+    assert share(counts, "other same", "other differs") >= 0.95, counts

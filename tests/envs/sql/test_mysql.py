@@ -1,0 +1,310 @@
+"""MySQL's rules on small tables of our own: what the manual says, statement by statement."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal as D
+from typing import Any
+
+import pytest
+
+from prosegym.envs.errors import CorruptData
+from prosegym.envs.sql.engine import Server
+from prosegym.envs.sql.schema import fold, read_dump
+from prosegym.envs.sql.sorting import filesort
+
+DUMP = """
+CREATE DATABASE `shop`;
+USE `shop`;
+DROP TABLE IF EXISTS `kinds`;
+CREATE TABLE `kinds` (
+  `id` int NOT NULL AUTO_INCREMENT,
+  `Title` varchar(20) COLLATE utf8mb4_general_ci DEFAULT NULL,
+  PRIMARY KEY (`id`)
+) ENGINE=InnoDB AUTO_INCREMENT=4 DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci;
+INSERT INTO `kinds` VALUES (3,'Tool'),(1,'Toy'),(2,'Caf\u00e9');
+CREATE TABLE `items` (
+  `code` char(3) COLLATE utf8mb4_general_ci NOT NULL DEFAULT '',
+  `kind_id` int DEFAULT NULL,
+  `Name` text COLLATE utf8mb4_general_ci,
+  `price` decimal(10,2) DEFAULT NULL,
+  `weight` float DEFAULT NULL,
+  `size` double DEFAULT NULL,
+  `rate` float(4,1) DEFAULT NULL,
+  `made` datetime DEFAULT NULL,
+  `sold` date DEFAULT NULL,
+  `year` text COLLATE utf8mb4_general_ci,
+  PRIMARY KEY (`code`),
+  KEY `kind_key` (`kind_id`),
+  CONSTRAINT `kind_key` FOREIGN KEY (`kind_id`) REFERENCES `kinds` (`id`)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci;
+INSERT INTO `items` VALUES ('B1',1,'ball','9.50',1.1,0.5,2.5,'2020-03-01 10:00:00','2020-05-06','1999'),
+('A1',3,'Axe','20.25',3.3,1.5,7.1,NULL,'2021-12-31','2008 a'),('C1',1,'don\\'t; \\"x\\"',NULL,NULL,NULL,NULL,'2019-01-02 03:04:05',NULL,NULL),
+('D1',3,'AXE ','1.00',0.1,2.0,1.0,'2022-02-02 00:00:00','2020-05-06','12');
+CREATE DATABASE `other`;
+USE `other`;
+CREATE TABLE `pairs` (
+  `a` int NOT NULL,
+  `b` int NOT NULL,
+  PRIMARY KEY (`a`,`b`),
+  KEY `b_key` (`b`)
+) ENGINE=InnoDB;
+INSERT INTO `pairs` VALUES (1,9),(2,8),(3,7);
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Server:
+    return Server(read_dump(DUMP))
+
+
+def rows(server: Server, statement: str) -> Any:
+    answer = server.run(statement, "shop")
+    assert answer.error is None, answer.error
+    return answer.rows
+
+
+def error(server: Server, statement: str) -> str:
+    answer = server.run(statement, "shop")
+    assert answer.error is not None, answer.rows
+    return answer.error
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        # Types.
+        ("SELECT COUNT(*), SUM(kind_id), AVG(kind_id) FROM items", [(4, D("8"), D("2.0000"))]),
+        ("SELECT SUM(price), AVG(price), MAX(price) FROM items", [(D("30.75"), D("10.250000"), D("20.25"))]),
+        ("SELECT price FROM items WHERE code = 'B1'", [(D("9.50"),)]),
+        ("SELECT weight, rate FROM items WHERE code = 'B1'", [(1.1, 2.5)]),
+        ("SELECT AVG(size), SUM(size) FROM items", [(4.0 / 3, 4.0)]),
+        ("SELECT AVG(rate) FROM items", [(3.53333,)]),
+        ("SELECT made, sold FROM items WHERE code = 'B1'", [(dt.datetime(2020, 3, 1, 10), dt.date(2020, 5, 6))]),
+        ("SELECT 7 / 2, 7 DIV 2, -7 DIV 2, 7 % 3, 1 / 0, 7 MOD 4", [(D("3.5000"), 3, -3, 1, None, 3)]),
+        ("SELECT 1 + 1.50, 2 * 1.25, 1 + '2x', '3' * 4", [(D("2.50"), D("2.50"), 3.0, 12.0)]),
+        ("SELECT ROUND(2.5), ROUND(-2.5), ROUND(1.005, 2), ROUND(7 / 3, 1)", [(D("3"), D("-3"), D("1.01"), D("2.3"))]),
+        ("SELECT 1 = 1, NOT 1, NULL = NULL, NULL <=> NULL, 2 IS NOT NULL, 0 IS FALSE", [(1, 0, None, 1, 1, 1)]),
+        ("SELECT CAST('12abc' AS SIGNED), CAST(2.6 AS UNSIGNED), CAST('1.239' AS DECIMAL(5,2))", [(12, 3, D("1.24"))]),
+        ("SELECT SUM(year), MAX(year) FROM items", [(4019.0, "2008 a")]),
+        # Quoting.
+        ('SELECT "a""b", \'it\'\'s\', \'a\\nb\', `code` FROM items LIMIT 1', [('a"b', "it's", "a\nb", "B1")]),
+        ("SELECT 'a' 'b' -- comment\n, 1 # another\n", [("ab", 1)]),
+        ("SELECT 1 /* no */ + /*! 1 */ 1", "syntax"),
+        ("SELECT 1 && 0 || 1", [(1,)]),
+        # Collation, padding, conversion.
+        ("SELECT code FROM items WHERE Name = 'axe'", [("A1",), ("D1",)]),
+        ("SELECT COUNT(DISTINCT Name), MIN(Name) FROM items", [(3, "Axe")]),
+        ("SELECT Title FROM kinds WHERE Title = 'CAFE'", [("Caf\u00e9",)]),
+        ("SELECT code FROM items WHERE Name LIKE 'AX_'", [("A1",)]),
+        ("SELECT code FROM items WHERE Name LIKE '%;%'", [("C1",)]),
+        ("SELECT code FROM items WHERE BINARY Name = 'AXE '", [("D1",)]),
+        ("SELECT code FROM items WHERE year > 1000", [("A1",), ("B1",)]),
+        ("SELECT code FROM items WHERE year > '1000'", [("A1",), ("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE weight = 1.1", []),
+        ("SELECT code FROM items WHERE price = 9.5 AND size = 0.5", [("B1",)]),
+        ("SELECT code FROM items WHERE sold = '2020-5-6'", [("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE made > '2020-01-01' AND YEAR(made) < 2021", [("B1",)]),
+        ("SELECT code FROM items WHERE kind_id IN (1, '3x') AND price IN (1, 9.5)", [("B1",), ("D1",)]),
+        # Functions.
+        ("SELECT CONCAT('a', 1, NULL), CONCAT('a', 1.50, 2), CONCAT_WS('-', 'a', NULL, 'b')", [(None, "a1.502", "a-b")]),
+        ("SELECT IF(1 > 2, 'x', 'y'), IFNULL(NULL, 3), NULLIF(2, 2), COALESCE(NULL, NULL, 5)", [("y", 3, None, 5)]),
+        ("SELECT LEFT('abcd', 2), RIGHT('abcd', 2), SUBSTRING('abcd', 2, 2), SUBSTRING('abcd', -2)", [("ab", "cd", "bc", "cd")]),
+        ("SELECT SUBSTRING_INDEX('a.b.c', '.', 2), SUBSTRING_INDEX('a.b.c', '.', -1)", [("a.b", "c")]),
+        ("SELECT LENGTH('\u00e9'), CHAR_LENGTH('\u00e9'), UPPER('\u00e9'), TRIM('  x '), REPLACE('aa', 'a', 'b')", [(2, 1, "\u00c9", "x", "bb")]),
+        ("SELECT YEAR('2020-03-01'), MONTH(sold), DAY(sold), DATE(made) FROM items WHERE code = 'B1'", [(2020, 5, 6, dt.date(2020, 3, 1))]),
+        ("SELECT DATE_FORMAT('2020-03-01', '%Y/%m %M %e %W'), DATEDIFF('2020-03-01', '2020-02-28')", [("2020/03 March 1 Sunday", 2)]),
+        ("SELECT STR_TO_DATE('May 1, 2013', '%M %d, %Y'), STR_TO_DATE('x', '%Y')", [(dt.date(2013, 5, 1), None)]),
+        ("SELECT DATE_ADD('2020-01-31', INTERVAL 1 MONTH), sold + INTERVAL 1 DAY FROM items WHERE code = 'B1'", [("2020-02-29", dt.date(2020, 5, 7))]),
+        ("SELECT TIMESTAMPDIFF(YEAR, '2000-05-01', '2020-04-30'), EXTRACT(YEAR FROM '2001-02-03')", [(19, 2001)]),
+        ("SELECT GROUP_CONCAT(code ORDER BY code DESC SEPARATOR '|') FROM items", [("D1|C1|B1|A1",)]),
+        ("SELECT CASE kind_id WHEN 1 THEN 'one' ELSE 'more' END FROM items WHERE code = 'A1'", [("more",)]),
+        ("SELECT FLOOR(2.7), CEIL(2.1), ABS(-3), MOD(7, 4), POW(2, 3), SIGN(-2)", [(2, 3, 3, 3, 8.0, -1)]),
+        ("SELECT 'abc' REGEXP '^A', 'abc' NOT REGEXP 'x'", [(1, 1)]),
+        ("SELECT DATABASE(), VERSION()", [("shop", "8.0.33")]),
+        # Joins, subqueries, sets.
+        ("SELECT k.Title, COUNT(i.code) FROM kinds k LEFT JOIN items i ON k.id = i.kind_id GROUP BY k.id", [("Toy", 2), ("Caf\u00e9", 0), ("Tool", 2)]),
+        ("SELECT Title FROM kinds WHERE id NOT IN (SELECT kind_id FROM items)", [("Caf\u00e9",)]),
+        ("SELECT Title FROM kinds k WHERE EXISTS (SELECT 1 FROM items WHERE kind_id = k.id AND price > 10)", [("Tool",)]),
+        ("SELECT code FROM items WHERE price > (SELECT AVG(price) FROM items)", [("A1",)]),
+        ("SELECT code FROM items WHERE price >= ALL (SELECT price FROM items WHERE price IS NOT NULL)", [("A1",)]),
+        ("SELECT code FROM items WHERE (kind_id, price) IN (SELECT kind_id, MAX(price) FROM items GROUP BY kind_id)", [("A1",), ("B1",)]),
+        ("SELECT id FROM kinds UNION SELECT kind_id FROM items", [(1,), (2,), (3,)]),
+        ("SELECT id FROM kinds UNION ALL SELECT 9 ORDER BY id DESC LIMIT 2", [(9,), (3,)]),
+        ("SELECT id FROM kinds INTERSECT SELECT kind_id FROM items", [(1,), (3,)]),
+        ("SELECT id FROM kinds EXCEPT SELECT kind_id FROM items", [(2,)]),
+        ("WITH a AS (SELECT id FROM kinds WHERE id > 1) SELECT COUNT(*) FROM a", [(2,)]),
+        ("WITH RECURSIVE n AS (SELECT 1 AS v UNION ALL SELECT v + 1 FROM n WHERE v < 4) SELECT SUM(v) FROM n", [(D("10"),)]),
+        ("SELECT d.n FROM (SELECT kind_id, COUNT(*) AS n FROM items GROUP BY kind_id) AS d WHERE d.kind_id = 3", [(2,)]),
+        ("SELECT code FROM items JOIN kinds ON kind_id = id WHERE Title = 'tool' ORDER BY price", [("D1",), ("A1",)]),
+        ("SELECT COUNT(*) FROM items NATURAL JOIN kinds", [(12,)]),
+        ("SELECT kind_id, COUNT(*) AS n FROM items GROUP BY kind_id HAVING n > 1 ORDER BY 1 DESC", [(3, 2), (1, 2)]),
+        ("SELECT kind_id, COUNT(*) FROM items GROUP BY kind_id WITH ROLLUP", [(1, 2), (3, 2), (None, 4)]),
+        ("SELECT code, ROW_NUMBER() OVER (PARTITION BY kind_id ORDER BY price DESC) FROM items WHERE kind_id = 3 ORDER BY code", [("A1", 1), ("D1", 2)]),
+        ("SELECT b FROM other.pairs WHERE a = 2", [(8,)]),
+        # Order without ORDER BY: clustered index, covering secondary index.
+        ("SELECT code FROM items", [("B1",), ("C1",), ("A1",), ("D1",)]),
+        ("SELECT code, Name FROM items WHERE price > 0", [("A1", "Axe"), ("B1", "ball"), ("D1", "AXE ")]),
+        ("SELECT a FROM other.pairs", [(3,), (2,), (1,)]),
+        ("SELECT DISTINCT kind_id FROM items", [(1,), (3,)]),
+        # What there is.
+        ("SHOW TABLES", [("items",), ("kinds",)]),
+        ("SHOW TABLES LIKE 'k%'", [("kinds",)]),
+        ("DESCRIBE kinds", [("id", b"int", "NO", "PRI", None, "auto_increment"), ("Title", b"varchar(20)", "YES", "", None, "")]),
+        ("SHOW COLUMNS FROM items LIKE 'c%'", [("code", b"char(3)", "NO", "PRI", b"", "")]),
+        ("SELECT column_name FROM information_schema.columns WHERE table_name = 'kinds'", [("id",), ("Title",)]),
+        ("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()", [("items",), ("kinds",)]),
+        ("USE other", None),
+        ("SET NAMES utf8", None),
+    ],
+)  # fmt: skip
+def test_answers(server: Server, statement: str, expected: Any) -> None:
+    if expected == "syntax":
+        assert "syntax" in error(server, statement)
+        return
+    found = rows(server, statement)
+    assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("SELECT x FROM items", "Unknown column 'x' in 'field list'"),
+        ("SELECT i.x FROM items i", "Unknown column 'i.x' in 'field list'"),
+        ("SELECT 1 FROM items WHERE x = 1", "Unknown column 'x' in 'where clause'"),
+        ("SELECT 1 FROM items i JOIN kinds k ON i.y = k.z", "Unknown column 'i.y' in 'on clause'"),
+        ("SELECT x FROM items i JOIN kinds k ON i.y = k.z", "Unknown column 'x' in 'field list'"),
+        ("SELECT code FROM items ORDER BY x", "Unknown column 'x' in 'order clause'"),
+        ("SELECT COUNT(*) FROM items GROUP BY x", "Unknown column 'x' in 'group statement'"),
+        ("SELECT COUNT(*) FROM items GROUP BY kind_id HAVING x > 1", "Unknown column 'x' in 'having clause'"),
+        ("SELECT 1 FROM items WHERE x IN (SELECT id FROM kinds)", "Unknown column 'x' in 'IN/ALL/ANY subquery'"),
+        ("SELECT 1 FROM Nothing", "Table 'shop.nothing' doesn't exist"),
+        ("SELECT 1 FROM none.t", "Unknown database 'none'"),
+        ("DESCRIBE nothing", "Table 'shop.nothing' doesn't exist"),
+        ("USE nowhere", "Unknown database 'nowhere'"),
+        ("SELECT code FROM items a JOIN items b ON a.code = b.code", "Column 'code' in field list is ambiguous"),
+        ("SELECT 1 FROM items JOIN items ON 1", "Not unique table/alias: 'items'"),
+        ("SELECT z.* FROM items", "Unknown table 'z'"),
+        ("SELECT 1 FROM items WHERE COUNT(*) > 1", "Invalid use of group function"),
+        ("SELECT code FROM items WHERE price = (SELECT price FROM items)", "Subquery returns more than 1 row"),
+        ("SELECT 1 WHERE 1 IN (SELECT id, Title FROM kinds)", "Operand should contain 1 column(s)"),
+        ("SELECT 1 UNION SELECT 1, 2", "The used SELECT statements have a different number of columns"),
+        ("SELECT 1 FROM items WHERE kind_id IN (SELECT id FROM kinds LIMIT 1)", "This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'"),
+        ("SELECT 1 FROM (SELECT 1)", "Every derived table must have its own alias"),
+        ("SELECT NOTHING(1)", "FUNCTION shop.nothing does not exist"),
+        ("SELECT LEFT('a')", "Incorrect parameter count in the call to native function 'LEFT'"),
+        ("SELECT 1; SELECT 2", "Use multi=True when executing multiple statements"),
+        ("  ; ", "Query was empty"),
+        ("SELECT * FORM items", "near 'FORM items' at line 1"),
+        ("SELECT *\nFROM items WHERE", "near '' at line 2"),
+        ("SELECT AVG(rank) FROM items", "near ') FROM items' at line 1"),
+        ("SELECT 'open", "near ''open' at line 1"),
+        ("SELECT Name, COUNT(*) FROM items GROUP BY kind_id", "Expression #1 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.Name' which is not functionally dependent"),
+        ("SELECT Name, COUNT(*) FROM items", "In aggregated query without GROUP BY, expression #1 of SELECT list contains nonaggregated column 'shop.items.Name'"),
+        ("SELECT DISTINCT code FROM items ORDER BY price", "Expression #1 of ORDER BY clause is not in SELECT list, references column 'shop.items.price'"),
+        ("SELECT 1 FROM items WHERE made = 'soon'", "Incorrect DATETIME value: 'soon'"),
+    ],
+)  # fmt: skip
+def test_refusals(server: Server, statement: str, message: str) -> None:
+    assert message in error(server, statement)
+
+
+def test_functional_dependence_is_seen(server: Server) -> None:
+    assert len(rows(server, "SELECT Title, COUNT(*) FROM kinds JOIN items ON id = kind_id GROUP BY id")) == 2
+    assert (
+        len(rows(server, "SELECT Title, COUNT(*) FROM kinds JOIN items ON id = kind_id GROUP BY kind_id"))
+        == 2
+    )
+    assert len(rows(server, "SELECT Name, MAX(price) FROM items WHERE Name = 'axe'")) == 1
+
+
+def test_lenient_reads_what_sqlite_reads(server: Server) -> None:
+    for statement in (
+        "SELECT Name, COUNT(*) FROM items GROUP BY kind_id",
+        "SELECT COUNT (*) FROM items",
+        "SELECT COUNT(*) FROM (SELECT code FROM items)",
+    ):
+        assert server.run(statement, "shop").error is not None
+        assert server.run(statement, "shop", strict=False).rows
+
+
+def test_statements_that_write_or_reach_out_are_refused(server: Server) -> None:
+    for statement in (
+        "INSERT INTO kinds VALUES (9, 'x')", "DELETE FROM items", "UPDATE items SET price = 0", "DROP TABLE items",
+        "CREATE TABLE t (a int)", "ALTER TABLE items ADD COLUMN z INT", "TRUNCATE TABLE items",
+    ):  # fmt: skip
+        assert "read-only" in error(server, statement)
+    for statement in ("ATTACH DATABASE '/tmp/x' AS y", "PRAGMA writable_schema = 1", "VACUUM INTO '/tmp/x'"):
+        assert "syntax" in error(server, statement)
+    assert "does not exist" in error(server, "SELECT load_extension('x')")
+    assert "does not exist" in error(server, "SELECT readfile('/etc/passwd')")
+    assert "doesn't exist" in error(server, "SELECT * FROM sqlite_master")
+    # Even SQLite itself would not do it.
+    import sqlite3
+
+    for statement in (
+        "ATTACH ':memory:' AS y",
+        "PRAGMA table_info('shop.items')",
+        'DROP TABLE "shop.items"',
+        "SELECT load_extension('x')",
+    ):
+        with pytest.raises(sqlite3.DatabaseError):
+            server.connection.execute(statement)
+    assert len(rows(server, "SELECT * FROM items")) == 4
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "WITH RECURSIVE n AS (SELECT 1 AS v UNION ALL SELECT v + 1 FROM n) SELECT COUNT(*) FROM n",
+        "SELECT COUNT(*) FROM " + ", ".join(f"items a{i}" for i in range(20)),
+    ],
+)
+def test_endless_statements_end_and_end_alike(server: Server, statement: str) -> None:
+    first = error(server, statement)
+    assert "interrupted" in first
+    server._answers.clear()
+    assert error(server, statement) == first
+    assert rows(server, "SELECT 1") == [(1,)]
+
+
+def test_large_and_odd_statements(server: Server) -> None:
+    assert "max_allowed_packet" in error(server, "SELECT '" + "x" * (1 << 20) + "'")
+    assert rows(server, "SELECT LENGTH('" + "x" * 500_000 + "')") == [(500_000,)]
+    assert "Thread stack overrun" in error(server, "SELECT " + "(" * 5000 + "1" + ")" * 5000)
+    assert "Thread stack overrun" in error(server, "SELECT " + "NOT " * 5000 + "1")
+    assert rows(server, "SELECT " + " OR ".join(["0"] * 3000)) == [(0,)]
+    assert "syntax" in error(server, "SELECT \x00")
+    assert rows(server, "SELECT '\U0001f40d'") == [("\U0001f40d",)]
+    assert "exceeded" in error(server, "SELECT " + ", ".join(["REPEAT('x', 1000000)"] * 40))
+
+
+def test_a_dump_that_is_not_one() -> None:
+    with pytest.raises(CorruptData, match="not a mysqldump"):
+        read_dump("hello")
+    with pytest.raises(CorruptData, match="d.sql:2"):
+        read_dump("USE `a`;\nCREATE TABLE nonsense;", "d.sql")
+    with pytest.raises(CorruptData, match="3 values for 2 columns"):
+        read_dump(
+            "USE `a`;\nCREATE TABLE `t` (\n  `x` int,\n  `y` int\n) E;\nINSERT INTO `t` VALUES (1,2,3);"
+        )
+
+
+def test_collation_keys() -> None:
+    assert fold("\u00c4pfel  ") == fold("apfel") and fold("a") != fold("b")
+    assert fold("\u00df") == fold("s")
+
+
+def test_filesort_is_stable_where_mysql_is() -> None:
+    keys = [2, 1, 2, 1, 1, 2, 2, 1]
+    assert filesort(keys, None) == [1, 3, 4, 7, 0, 2, 5, 6]
+    assert filesort(keys, 3, counted=False) == [1, 3, 4]
+    big = [i % 7 for i in range(300)]
+    assert filesort(big, None) == sorted(range(300), key=big.__getitem__)
+    # Between 17 and 100 rows quicksort is at work: sorted, each row once, ties as they fall.
+    middle = [i % 5 for i in range(60)]
+    order = filesort(middle, None)
+    assert [middle[i] for i in order] == sorted(middle) and sorted(order) == list(range(60))
+    assert order != sorted(range(60), key=middle.__getitem__)
+    # A bounded queue keeps the right keys.
+    assert [big[i] for i in filesort(big, 5)] == [0] * 5

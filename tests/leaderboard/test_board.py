@@ -1,0 +1,248 @@
+"""The site: what stands on it, what does not, and that nothing in a submission becomes markup."""
+
+from __future__ import annotations
+
+import html.parser
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+from submitting import play
+
+from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.evaluation import agents
+from prosegym.evaluation.statistics import Estimate
+from prosegym.leaderboard import board, ledger
+from prosegym.leaderboard import verify as verifier
+from prosegym.leaderboard.html import Html, join, page, tag
+from prosegym.leaderboard.pages import markdown
+from prosegym.leaderboard.rows import ranks
+from prosegym.leaderboard.submission import Card
+from prosegym.leaderboard.submit import submit
+from prosegym.leaderboard.verify import verify
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
+
+
+@pytest.fixture
+def submissions(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Null, random and expert as reference, a retry agent, an agent with a hostile card, and a broken one."""
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "submissions"
+    for name in ("null", "random", "expert"):
+        submit([runs[name]], folder / name, Card(agent=name, track="reference", base_model="none"))
+    submit([runs["retry"]], folder / "retry", Card(agent="Retrier", track="retry"), compress=True)
+    evil = Card(
+        agent=EVIL, track="trained", about=EVIL, authors=EVIL, base_model=EVIL, training_data=EVIL, hardware=EVIL,
+        license=EVIL, code="https://example.org/?a=1&b=2", parameters=7 * 10**9,
+    )  # fmt: skip
+
+    class Evil(agents.Scripted):
+        name = EVIL
+
+        def conditions(self) -> dict[str, Any]:
+            return {EVIL: EVIL, "deep": {"x": [EVIL]}}
+
+        def respond(self, episodes: Any) -> list[agents.Reply]:
+            return [agents.Reply(EVIL + "thought", EVIL, 100, 10, 0.001) for _ in episodes]
+
+    play(Evil({}), tmp_path / "evil-run")
+    submit([tmp_path / "evil-run"], folder / "evil", evil)
+    (folder / "broken").mkdir()
+    (folder / "broken" / "submission.json").write_text("{}")
+    (folder / "broken" / "episodes").mkdir()
+    return folder
+
+
+class Tags(html.parser.HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def pages(site: Path) -> dict[Path, Tags]:
+    return {path: Tags(path.read_text("utf-8")) for path in site.rglob("*.html")}
+
+
+def latest(site: Path) -> Any:
+    return msgspec.json.decode((site / "latest.json").read_bytes())
+
+
+def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> None:
+    index = board.build(submissions, tmp_path / "site", workers=0, progress=False)
+    site = index.parent
+    assert index == tmp_path / "site" / "index.html"
+    found = latest(site)
+    (panel,) = found["panels"]
+    rows = {row["agent"]: row for row in panel["rows"]}
+    assert set(rows) == {"null", "random", "expert", "Retrier", EVIL}
+    assert rows["expert"]["badge"] == "re-run" and rows["Retrier"]["badge"] == "replayed"
+    assert rows["expert"]["rank"] is None and rows[EVIL]["rank"] == 1 and rows["Retrier"]["rank"] == 1
+    assert rows["expert"]["row"]["numbers"]["success"] == [1.0, 1.0, 1.0, 4]
+    (refused,) = found["refused"]
+    assert refused["folder"] == "broken" and "submission.json" in refused["reason"]
+    assert len(pages(site)) == 3 + 5 + 5 * 4
+    data = site / rows["random"]["page"].split("/index")[0] / "data"
+    assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
+    assert not list(tmp_path.glob("site.part"))
+
+
+def test_nothing_of_a_submission_becomes_markup_and_nothing_is_loaded(
+    submissions: Path, tmp_path: Path
+) -> None:
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    for path, tags in pages(site).items():
+        assert not [a for t, a in tags.found if t in ("img", "iframe", "style", "object", "embed", "base")]
+        assert [t for t, _ in tags.found].count("script") == 1
+        for name, attributes in tags.found:
+            assert not [a for a in attributes if a.startswith("on") or a in ("style", "srcdoc")], (
+                path,
+                attributes,
+            )
+            for key in ("href", "src"):
+                where = attributes.get(key)
+                if where is None or where.startswith("#"):
+                    continue
+                if where.startswith("https:"):
+                    assert name == "a" and where == "https://example.org/?a=1&b=2"
+                    continue
+                assert (path.parent / unquote(where.partition("#")[0])).is_file(), (path, where)
+        policy = next(
+            a for t, a in tags.found if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+        )
+        assert "default-src 'none'" in str(policy["content"]) and "unsafe" not in str(policy["content"])
+    text = (site / "index.html").read_text()
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)" in text
+
+
+def test_links_lead_to_elements_that_are_there(submissions: Path, tmp_path: Path) -> None:
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    ids = {p.resolve(): {a["id"] for _, a in t.found if "id" in a} for p, t in pages(site).items()}
+    checked = 0
+    for path, tags in pages(site).items():
+        assert len(ids[path.resolve()]) == sum("id" in a for _, a in tags.found), "an id stands twice"
+        for _, attributes in tags.found:
+            where, _, anchor = (attributes.get("href") or "").partition("#")
+            if anchor and not where.startswith("https") and "=" not in anchor:
+                assert anchor in ids[(path.parent / where if where else path).resolve()], (path, anchor)
+                checked += 1
+    assert checked > 20
+
+
+def test_a_second_build_uses_the_receipts_and_replaces_the_site(
+    submissions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    before = {p.relative_to(site): p.read_bytes() for p in site.rglob("*") if p.is_file()}
+    replayed = []
+    monkeypatch.setattr(
+        verifier,
+        "verify",
+        lambda folder, **k: replayed.append(folder) or verify(folder, workers=0, progress=False),
+    )
+    board.build(submissions, tmp_path / "site", workers=0, progress=False)
+    assert {p.relative_to(site): p.read_bytes() for p in site.rglob("*") if p.is_file()} == before
+    assert [folder.name for folder in replayed] == ["broken"]
+    # A receipt is for the very same files: a changed one is replayed, and found out.
+    path = submissions / "random/episodes/0.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"action":"open box"', b'"action":"open bar"', 1))
+    board.build(submissions, tmp_path / "site", workers=0, progress=False)
+    assert "random" in {row["folder"] for row in latest(site)["refused"]}
+    assert "random" in [folder.name for folder in replayed]
+
+
+def test_the_same_actions_under_another_name(submissions: Path, tmp_path: Path) -> None:
+    play(agents.ExpertAgent(), tmp_path / "r", attempts=2)
+    first = submit([tmp_path / "r"], submissions / "zz-first", Card(agent="First", track="trained"))
+    submit([tmp_path / "r"], submissions / "copy", Card(agent="Copy", track="trained"))
+    history = submissions / "ledger.jsonl"
+    ledger.append(
+        history, "added", verify(first, workers=0, progress=False).digest, agent="First", reason="ok"
+    )
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    refused = {row["folder"]: row["reason"] for row in latest(site)["refused"]}
+    assert refused["copy"].startswith("the same actions as 'First'")
+    assert "zz-first" not in refused
+
+
+def test_a_removed_row_is_gone_and_the_ledger_says_why(submissions: Path, tmp_path: Path) -> None:
+    digest = verify(submissions / "evil", workers=0, progress=False).digest
+    history = submissions / "ledger.jsonl"
+    ledger.append(history, "added", digest, agent="E", reason="replayed")
+    ledger.append(history, "removed", digest, agent="E", reason="<b>trained</b> on the panel")
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    found = latest(site)
+    assert EVIL not in {row["agent"] for row in found["panels"][0]["rows"]}
+    assert {"folder": "evil", "reason": "removed; the ledger says why"} in found["refused"]
+    assert "&lt;b&gt;trained&lt;/b&gt; on the panel" in (site / "ledger.html").read_text()
+    assert found["ledger"] == ledger.check(history)[-1].sha256
+    history.write_bytes(history.read_bytes().replace(b"replayed", b"repeated"))
+    with pytest.raises(CorruptData, match="ledger.jsonl:1"):
+        board.build(submissions, tmp_path / "site", workers=0, progress=False)
+    assert latest(site) == found
+
+
+def test_what_is_in_the_way_is_not_deleted(submissions: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "thesis.txt").write_text("mine")
+    with pytest.raises(ProsegymError, match="something other than a site"):
+        board.build(submissions, site, workers=0, progress=False)
+    assert (site / "thesis.txt").read_text() == "mine"
+    with pytest.raises(ProsegymError, match="not a folder of submissions"):
+        board.build(tmp_path / "none", tmp_path / "other", progress=False)
+    shutil.rmtree(submissions)
+    submissions.mkdir()
+    index = board.build(submissions, tmp_path / "empty", progress=False)
+    assert "No submissions yet" in index.read_text()
+
+
+def test_other_arguments_are_another_board(tmp_path: Path) -> None:
+    play(agents.ExpertAgent(), tmp_path / "a")
+    play(agents.RandomAdmissible(), tmp_path / "b", env_kwargs={"max_steps": 60})
+    play(agents.Null(), tmp_path / "c", env_kwargs={"admissible": False})
+    card = Card(agent="A", track="zero-shot")
+    submit([tmp_path / n for n in "abc"], tmp_path / "s" / "one", card)
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    assert [p["title"] for p in latest(site)["panels"]] == [
+        "Lockbox-v1/test",
+        "Lockbox-v1/test · max_steps=60",
+    ]
+    assert [len(p["rows"]) for p in latest(site)["panels"]] == [2, 1]
+
+
+def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
+    row = verify(submissions / "expert", workers=0, progress=False).rows[0]
+
+    def at(low: float, high: float) -> Any:
+        e = Estimate((low + high) / 2, low, high, 9)
+        return msgspec.structs.replace(row, numbers=msgspec.structs.replace(row.numbers, success=e, score=e))
+
+    rows = [at(0.8, 0.9), at(0.7, 0.85), at(0.5, 0.75), at(0.1, 0.2)]
+    assert ranks(rows) == [1, 1, 2, 4]  # the third overlaps the second, and lies below the first alone
+
+
+def test_markup_is_made_by_tag_alone() -> None:
+    assert tag("p", "<b>", tag("b", "&"), class_="x", data_v='"', hidden=True, id=None) == (
+        '<p class="x" data-v="&quot;" hidden>&lt;b&gt;<b>&amp;</b></p>'
+    )
+    assert isinstance(join("<", [1, None, Html("<i>")]), Html) and join("<", [1, Html("<i>")]) == "&lt;1<i>"
+    assert b"<title>&lt;x&gt; \xc2\xb7 prosegym" in page("<x>", "y", root="")
+    assert b"?" in page("x", "\ud800", root="")
+
+
+def test_rules_become_a_page() -> None:
+    text = markdown("# A <b>\n\none `x<y`\ntwo **z**\n\n- a\n  b\n- c\n\n1. d\n\n    code <i>")
+    assert text == (
+        "<h1>A &lt;b&gt;</h1><p>one <code>x&lt;y</code> two <strong>z</strong></p><ul><li>a   b</li><li>c</li></ul>"
+        "<ol><li>d</li></ol><pre>code &lt;i&gt;</pre>"
+    )
