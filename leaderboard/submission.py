@@ -83,6 +83,12 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     track: Track
     about: Paragraph = ""
     """How it works, in a few sentences."""
+    method: Line = ""
+    """Name of the method (ETO, Reflexion, ...); submissions of one method share a page."""
+    curve: Annotated[list[tuple[float, float]], Meta(max_length=1000)] = []
+    """Learning curve: how much training, and the success rate on the valid split after it."""
+    curve_unit: Line = ""
+    """What the first number of each point counts: "episodes", "tokens", "hours"."""
     authors: Line = ""
     base_model: Line = ""
     """Name and revision of the model it starts from; "none" for an agent without one."""
@@ -213,7 +219,7 @@ def check_card(card: Card) -> None:
     Raises:
         Refused: which field.
     """
-    for field in ("agent", "authors", "base_model", "hardware", "license", "code"):
+    for field in ("agent", "method", "curve_unit", "authors", "base_model", "hardware", "license", "code"):
         plain(getattr(card, field), f"card.{field}")
     for field in ("about", "training_data"):
         plain(getattr(card, field), f"card.{field}", lines=True)
@@ -225,6 +231,10 @@ def check_card(card: Card) -> None:
         raise Refused("card.code is not an https address")
     for name in card.training_panels:
         panel_of(name)
+    if not all(0 <= x <= 1e15 and 0 <= y <= 1 for x, y in card.curve):
+        raise Refused("card.curve: a point is (how much training, success rate from 0 to 1)")
+    if [x for x, _ in card.curve] != sorted({x for x, _ in card.curve}):
+        raise Refused("card.curve: its points do not go from less training to more")
 
 
 def missing(card: Card) -> list[str]:

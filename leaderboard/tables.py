@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from prosegym.leaderboard.html import Child, Html, join, page, tag
+from prosegym.leaderboard.pages import methods_of, slug
 from prosegym.leaderboard.rows import (
     GRADED,
     Entry,
@@ -56,7 +57,9 @@ def index(groups: Sequence[Group], entries: Sequence[Entry]) -> bytes:
         class_="lead",
     )
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
-    return page("Board", tag("h1", "Leaderboard"), intro, controls, sections, root="")
+    named = [tag("li", tag("a", name, href=f"m/{slug(name)}.html")) for name in methods_of(entries)]
+    methods = [tag("h2", "Methods"), tag("ul", named)] if named else None
+    return page("Board", tag("h1", "Leaderboard"), intro, controls, sections, methods, root="")
 
 
 def _section(group: Group, hidden: bool) -> Html:

@@ -372,6 +372,10 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "code that breaks out": (card(code='https://a/"onload="x'), "card.code is not an https address"),
     "trained on the panel": (card(training_panels=["Lockbox-v1/test"]), "trained on 4 of the tasks of Lockbox-v1/test"),
     "trained on no panel": (card(training_panels=["../x"]), "is not the name of a committed panel"),
+    "curve out of range": (card(curve=[[0.0, 1.5]]), "card.curve: a point is"),
+    "curve that turns back": (card(curve=[[5.0, 0.1], [1.0, 0.2]]), "card.curve: its points do not go"),
+    "endless curve": (card(curve=[[float(i), 0.5] for i in range(1001)]), "length <= 1000"),
+    "hidden method": (card(method="E\u200bTO"), "U+200B"),
     "negative cost": (card(cost=-1.0), "Expected `float` >= 0"),
 }  # fmt: skip
 
@@ -430,10 +434,10 @@ def test_a_lost_process_costs_one_episode(how: str, words: str, tmp_path: Path, 
     folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot"))
     monkeypatch.setitem(verifier.ENVS, "prosegym/Lockbox-v1", "hostile:make")
     began = time.monotonic()
-    report = check(folder, workers=1, time_limit=2.0)
+    report = check(folder, workers=1, time_limit=4.0)
     lost = [p for p in report.problems if words in p]
     assert len(lost) == 2 and all("train/green" in p for p in lost)
-    assert report.episodes == 14 and time.monotonic() - began < 60
+    assert report.episodes == 14 and time.monotonic() - began < 300
 
 
 # This machine's own failings are not the submission's.
