@@ -64,7 +64,9 @@ class Pool:
             except queue.Empty:
                 now = time.monotonic()
                 if any(not w.ready and now - w.since > START_LIMIT for w in self._workers):
-                    raise ProsegymError(f"a replaying process did not start within {START_LIMIT:.0f} s")
+                    raise ProsegymError(
+                        f"a replaying process did not start within {START_LIMIT:.0f} s"
+                    ) from None
                 for worker in [
                     w for w in self._workers if w.ready and w.owed and now - w.since > self._limit
                 ]:

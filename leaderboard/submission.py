@@ -33,6 +33,7 @@ from prosegym.envs.rewards import REWARDS, Maker
 from prosegym.evaluation.statistics import Estimate
 
 SCHEMA = 1
+"""Version of the form; any new field raises it, for a submission is read in its one form only."""
 MAX_MANIFEST = 1 << 20
 """Largest submission.json, in bytes."""
 MAX_FILE = 1 << 28
