@@ -12,7 +12,7 @@ import msgspec
 from prosegym.baselines.endpoint import EndpointOptions
 from prosegym.baselines.lm import LanguageModel, ModelError
 from prosegym.baselines.react import Config, ReAct
-from prosegym.envs.errors import BadOption, CorruptData, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import BUILT_IN, Agent, built_in
 
@@ -86,7 +86,7 @@ def read(folder: str | Path) -> AgentFile:
     path = Path(folder) / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=AgentFile)
-    except (OSError, msgspec.DecodeError, BadOption) as error:
+    except (OSError, msgspec.DecodeError, ProsegymError) as error:
         raise CorruptData(f"{path}: {error}") from error
 
 

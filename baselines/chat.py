@@ -97,7 +97,7 @@ class Chat:
         self.template: str = template if template is not None else tokenizer.get_chat_template()
         self._kwargs = dict(template_kwargs or {})
         self._anchor_ids: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
-        self._memo: dict[str, list[int]] = {}
+        self._memo: dict[tuple[str, str], list[int]] = {}
         marks = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
         marks.update(tokenizer.all_special_tokens)
         self._special = re.compile("|".join(re.escape(mark) for mark in sorted(marks)) or r"(?!)")
@@ -314,22 +314,21 @@ class Chat:
 
     def _tokens(self, text: str) -> list[int]:
         """Tokens of a piece in the middle of a text: it gets no word-start mark that is not written."""
-        if (known := self._memo.get(text)) is not None:
+        if (known := self._memo.get(("middle", text))) is not None:
             return known
         anchored: list[int] = self.tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
         count = len(self._anchor_ids)
         if anchored[:count] == self._anchor_ids:
-            return self._remember(text, anchored[count:])
-        return self._remember(text, self.tokenizer.encode(text, add_special_tokens=False))
+            return self._remember(("middle", text), anchored[count:])
+        return self._remember(("middle", text), self.tokenizer.encode(text, add_special_tokens=False))
 
     def _start_tokens(self, text: str) -> list[int]:
         """Tokens of the beginning of a text."""
-        start = "\0" + text  # a key of its own
-        if (known := self._memo.get(start)) is not None:
+        if (known := self._memo.get(("start", text))) is not None:
             return known
-        return self._remember(start, self.tokenizer.encode(text, add_special_tokens=False))
+        return self._remember(("start", text), self.tokenizer.encode(text, add_special_tokens=False))
 
-    def _remember(self, key: str, token_ids: list[int]) -> list[int]:
+    def _remember(self, key: tuple[str, str], token_ids: list[int]) -> list[int]:
         if len(self._memo) >= 20_000:
             self._memo.clear()
         self._memo[key] = token_ids
@@ -337,10 +336,9 @@ class Chat:
 
     def _read_tokens(self, text: str) -> list[int]:
         """Tokens of what the model reads after an end token: tokenized behind one, which is then left out."""
-        ended = self._pieces.end + text
-        if (known := self._memo.get(ended)) is None:
-            token_ids: list[int] = self.tokenizer.encode(ended, add_special_tokens=False)
-            return self._remember(ended, token_ids[token_ids.index(self._pieces.end_id) + 1 :])
+        if (known := self._memo.get(("read", text))) is None:
+            token_ids: list[int] = self.tokenizer.encode(self._pieces.end + text, add_special_tokens=False)
+            return self._remember(("read", text), token_ids[token_ids.index(self._pieces.end_id) + 1 :])
         return known
 
     def _check_roles(self, messages: Sequence[Message], start: int, *, answered: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from prosegym.baselines.lm import Generation, ModelError, Request, Sampling, cut
+from prosegym.baselines.lm import Generation, ModelError, Request, Sampling, StopReason, cut
 from prosegym.envs.core import digest
 
 
@@ -40,7 +40,7 @@ class EndpointOptions:
     cache: str | None = None
     """Folder in which answers are kept: an equal request, with an equal seed, is answered from there."""
     prices: str | None = None
-    """Price file, dollars per million tokens: {"date": ..., "models": {NAME: {"input": ..., "output": ...}}}."""
+    """Price file, dollars per million tokens: {"date": "", "models": {NAME: {"input": 0, "output": 0}}}."""
     constrain: bool = False
     """Whether the server can be held to a list of answers (vLLM's and SGLang's `guided_choice`)."""
 
@@ -171,7 +171,7 @@ class Endpoint:
             except msgspec.DecodeError:
                 pass  # cut short by a crash: asked again
         jitter = random.Random(request.seed)
-        wait = self.options.backoff
+        wait, failure = self.options.backoff, ""
         for attempt in range(self.options.retries + 1):
             self._pace()
             pause = None
@@ -229,7 +229,7 @@ class Endpoint:
         read, written = used.prompt_tokens, used.completion_tokens
         per_read, per_written, _ = self._prices
         cost = (read * per_read + written * per_written) / 1e6
-        reason = "stop" if stopped else "length" if choice.finish_reason == "length" else "end"
+        reason: StopReason = "stop" if stopped else "length" if choice.finish_reason == "length" else "end"
         return Generation(text, (), (), read, written, reason, None, cost)
 
     def _kept(self, arguments: Mapping[str, Any]) -> Path | None:

@@ -151,11 +151,11 @@ class _Plan:
     """Cells read."""
 
 
-class _Layer(DynamicLayer):
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values, all seats'."""
 
     def __init__(self, plan: _Plan) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._plan = plan
 
     def make(self, keys: Any, values: Any) -> None:
@@ -187,7 +187,7 @@ class _Layer(DynamicLayer):
         return 0
 
 
-class _Shapes(DynamicLayer):
+class _Shapes(DynamicLayer):  # type: ignore[no-untyped-call]
     """Finds out how many heads and dimensions a layer's keys and values have."""
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -246,13 +246,13 @@ class CachedEngine:
         self._max_seats = max_seats
         self._pass_tokens = pass_tokens or (4096 if model.device.type == "cpu" else 32768)
         count = int(self._config.num_hidden_layers)
-        probes = [_Shapes() for _ in range(count)]
+        probes = [_Shapes() for _ in range(count)]  # type: ignore[no-untyped-call]
         ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
         model(input_ids=ids, past_key_values=Cache(layers=list(probes)), use_cache=True)
         self._shapes = [probe.shape for probe in probes]
         self._dtype = probes[0].kind
         per_cell = sum(h * d + g * e for h, d, g, e in self._shapes) * self._dtype.itemsize
-        self._max_cells = max(cache_bytes // per_cell, 1)
+        self._max_cells: int = max(cache_bytes // int(per_cell), 1)
         self._windows = _windows(self._config)
         own = self._config._attn_implementation
         self._attention = PACKED if own == "sdpa" else own
@@ -331,13 +331,15 @@ class CachedEngine:
         count = min(common(donor.token_ids, token_ids), most)
         self._reserve(count)
         for layer in self._layers:
-            layer.keys[seat.row, :, :count] = layer.keys[donor.row, :, :count]
-            layer.values[seat.row, :, :count] = layer.values[donor.row, :, :count]
+            for buffer in (layer.keys, layer.values):
+                assert buffer is not None
+                buffer[seat.row, :, :count] = buffer[donor.row, :, :count]
         seat.token_ids[:] = token_ids[:count]
 
     # Memory.
 
     def _capacity(self, cells: int) -> int:
+        """Cells a seat is given for that many tokens."""
         return min(_round(cells), _round(self._max_context))
 
     def _reserve(self, cells: int) -> None:

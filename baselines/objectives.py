@@ -141,6 +141,79 @@ class Preference:
         return loss, metrics
 
 
+class Played(NamedTuple):
+    """A text the learner wrote as `behaviour` did, what it earned, and a demonstration to hold on to."""
+
+    sample: Sample
+    behaviour: tuple[float, ...]
+    """Log-probability of each token under the policy that sampled it."""
+    reward: float
+    imitate: Sample
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """L_RL + lambda L_IL (RetroAct eq. 9-10): `losses.clipped_policy_gradient` and `losses.sft`."""
+
+    clip: float
+    regulariser: float
+    legacy_mean: bool = False
+    logp: LogP = logp
+
+    def length(self, item: Played) -> int:
+        """The longer of its two texts."""
+        return max(len(item.sample.token_ids), len(item.imitate.token_ids))
+
+    def rows(self, item: Played) -> int:
+        """Two."""
+        return 2
+
+    def weight(self, item: Played) -> float:
+        """Every text counts the same."""
+        return 1.0
+
+    def loss(self, model: nn.Module, items: Sequence[Played]) -> tuple[Tensor, Mapping[str, float]]:
+        """The mean over texts; both terms, the share of ratios that were clipped, the reward."""
+        logp, mask = self.logp(model, [x.sample for x in items])
+        behaviour = table([x.behaviour for x in items], logp)
+        reward = logp.new_tensor([x.reward for x in items])
+        gradient = losses.clipped_policy_gradient(
+            logp, behaviour, reward, mask, self.clip, legacy_mean=self.legacy_mean
+        )
+        imitation = losses.sft(*self.logp(model, [x.imitate for x in items]))
+        clipped = losses.clip_share(logp.detach(), behaviour, mask, self.clip)
+        metrics = {
+            "policy_gradient": float(gradient.detach()),
+            "imitation": float(imitation.detach()),
+            "clip_share": float(clipped),
+            "reward": float(reward.mean()),
+        }
+        return gradient + self.regulariser * imitation, metrics
+
+
+def table(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    """Numbers of each token as a tensor of the shape (B, T) of `like`, 0 beyond each row's end."""
+    found = torch.zeros_like(like)
+    for row, numbers in enumerate(rows):
+        found[row, : len(numbers)] = like.new_tensor(numbers)
+    return found
+
+
+def token_scores(
+    model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp: LogP = logp
+) -> list[tuple[float, ...]]:
+    """log pi of every token of each sample, without gradients: what a behaviour policy gave."""
+    lengths = [len(s.token_ids) for s in samples]
+    found: list[tuple[float, ...]] = [()] * len(samples)
+    model.eval()
+    with torch.no_grad():
+        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
+            rows, _ = logp(model, [samples[i] for i in part])
+            for i, numbers in zip(part, rows.tolist(), strict=True):
+                found[i] = tuple(numbers[: lengths[i]])
+    return found
+
+
 def score(model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp: LogP = logp) -> list[float]:
     """log pi of each sample's trained tokens, summed, without gradients: what a frozen reference gives.
 

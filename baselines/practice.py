@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from accelerate import Accelerator
-from msgspec import UNSET
 from torch import nn
 from tqdm import tqdm
 
+from prosegym.baselines import reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
+from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
+from prosegym.baselines.reflexion import Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv, digest
@@ -104,8 +108,49 @@ class Practice:
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
         return [played[job.task_id, job.attempt, job.trial] for job in jobs]
 
+    def trials(
+        self,
+        model: LanguageModel,
+        reflector: Reflector,
+        tasks: Sequence[str],
+        phase: str,
+        config: reflexion.Config,
+        *,
+        temperature: float = 0.0,
+    ) -> tuple[list[Trajectory], list[Reflection]]:
+        """Reflexion's loop over these tasks: every try, and every note that was written on one.
+
+        Kept as `PHASE.jsonl` and `PHASE.notes.jsonl`; a phase that was cut is played from its beginning.
+        One process plays, the others wait.
+        """
+        path, notes = self._file(phase, 0), self.folder / f"{phase}.notes.jsonl"
+        if not notes.exists() and self.accelerator.is_main_process:
+            self.env.prepare([self.env.task(task_id) for task_id in tasks])
+            agent = ReAct(model, replace(self.agent, temperature=temperature, record_tokens=True))
+            loop = reflexion.Reflexion(agent, reflector, config)
+            tries = loop.solve(
+                lambda: make_env(self.env_id, **self.env_kwargs),
+                tasks,
+                batch_size=self.batch_size,
+                seed=int(digest(str(self.seed), phase)[:8], 16),
+                env_kwargs=dict(self.env_kwargs),
+            )
+            records.write(path, tqdm(tries, desc=phase, unit="try", leave=False))
+            part = notes.with_suffix(".part")
+            part.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
+            part.replace(notes)
+        self.accelerator.wait_for_everyone()
+        written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
+        return list(records.read(path)), written
+
     def answers(
-        self, model: LanguageModel, states: Sequence[Sequence[Message]], phase: str, temperature: float
+        self,
+        model: LanguageModel,
+        states: Sequence[Sequence[Message]],
+        phase: str,
+        temperature: float,
+        *,
+        max_tokens: int | None = None,
     ) -> list[Message]:
         """The model's next answer in each of these conversations, freely decoded; no environment is needed.
 
@@ -114,15 +159,18 @@ class Practice:
             states: conversations whose last message is the user's.
             phase: seeds the sampling.
             temperature: of the sampling.
+            max_tokens: longest answer; None keeps the agent's.
         """
-        config = replace(self.agent, temperature=temperature, decoding="free")
+        limit = max_tokens or self.agent.max_tokens
+        config = replace(self.agent, temperature=temperature, decoding="free", max_tokens=limit)
         requests = [
             Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
             for i, state in enumerate(states)
         ]
         said = model.generate(requests, config.sampling())
         return [
-            Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or UNSET) for g in said
+            Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or msgspec.UNSET)
+            for g in said
         ]
 
     def _file(self, phase: str, rank: int) -> Path:
@@ -170,10 +218,44 @@ def _whole_lines(path: Path) -> list[Trajectory]:
     return list(records.read(path))
 
 
+def twin(policy: LocalModel) -> LocalModel:
+    """A second model that begins as this one is and changes by itself."""
+    return LocalModel(
+        copy.deepcopy(policy.model),
+        policy.tokenizer,
+        name=policy.name,
+        chat=policy.chat,
+        max_context=policy.max_context,
+        max_batch=policy.max_batch,
+    )
+
+
+def noted(reflection: Reflection) -> list[Message]:
+    """A note as a conversation: the reflector's prompt read, the note written."""
+    tokens = list(reflection.generation.token_ids) or msgspec.UNSET
+    text = reflection.generation.text
+    return [*reflection.prompt, Message("assistant", text, trainable=True, token_ids=tokens)]
+
+
+def ratings(
+    tries: Sequence[Trajectory], notes: Sequence[Reflection]
+) -> list[tuple[Reflection, Trajectory, Trajectory]]:
+    """Every note with the try it is about and the try that followed it: the scores say its worth."""
+    played = {t.key: t for t in tries}
+    keys = [(n, (n.task_id, n.attempt, n.trial), (n.task_id, n.attempt, n.trial + 1)) for n in notes]
+    return [(n, played[a], played[b]) for n, a, b in keys if n.text and a in played and b in played]
+
+
 def only_answer(talk: Sequence[Message], t: int) -> list[Message]:
     """A conversation up to its t-th answer, from 0, and that answer alone trained on."""
     read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
     return [*read, talk[2 * t + 1]]
+
+
+def from_answer(talk: Sequence[Message], t: int) -> list[Message]:
+    """A conversation that is trained on from its t-th answer on, from 0."""
+    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
+    return [*read, *talk[2 * t + 1 :]]
 
 
 class Forced:

@@ -11,12 +11,13 @@ seeded rule) and its back-off to self-consistency.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
+from prosegym.baselines.examples import ANY
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
@@ -39,8 +40,8 @@ class Format:
     """What stands after it."""
     thought: tuple[str, str]
     """What stands before and after the thought."""
-    pattern: re.Pattern[str]
-    """Finds the action, as group 1."""
+    read: Callable[[str], str | None]
+    """The action in an answer of this form; None where the answer has another form."""
     stop: tuple[str, ...] = ()
     """Strings that end an answer: the model has begun to play the environment."""
 
@@ -49,6 +50,36 @@ class Format:
         before, after = self.thought
         said = f"{before}{thought}{after}" if thought and before + after else ""
         return f"{said}{self.opens}{action}{self.closes}"
+
+
+_LABEL = re.compile(r"[ \t]*(thought|action|observation)[ \t]*\d*[ \t]*:(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def _read_labelled(text: str) -> str | None:
+    """What follows the first `Action:`, up to the next label: later turns are the model's own invention."""
+    found: list[str] | None = None
+    for line in text.splitlines(keepends=True):
+        label = _LABEL.match(line)
+        if label is None:
+            if found is not None:
+                found.append(line)
+        elif found is not None:
+            break
+        elif label[1].lower() == "action":
+            found = [label[2]]
+    return None if found is None else "".join(found)
+
+
+def _read_tagged(text: str) -> str | None:
+    """What is inside the first `<action>` after the thoughts; its end may be missing."""
+    said = text.rpartition("</think>")[2]
+    _, opened, action = said.partition("<action>")
+    return action.partition("</action>")[0] if opened else None
+
+
+def _read_bare(text: str) -> str | None:
+    """The whole answer, unless it has one of the marked forms."""
+    return text if _read_labelled(text) is None and _read_tagged(text) is None else None
 
 
 FORMATS = {
@@ -61,12 +92,7 @@ FORMATS = {
             "Action: ",
             "",
             ("Thought: ", "\n"),
-            # The first action; what the model writes after it of later turns is not part of it.
-            re.compile(
-                r"^[ \t]*Action(?:[ \t]*\d+)?[ \t]*:(.*?)(?=^[ \t]*(?:Thought|Action|Observation)"
-                r"(?:[ \t]*\d+)?[ \t]*:|\Z)",
-                re.MULTILINE | re.DOTALL | re.IGNORECASE,
-            ),
+            _read_labelled,
             ("\nObservation:",),
         ),
         Format(
@@ -76,7 +102,7 @@ FORMATS = {
             "<action>",
             "</action>",
             ("<think>", "</think>\n"),
-            re.compile(r"(?:\A|.*</think>).*?<action>(.*?)(?:</action>|\Z)", re.DOTALL | re.IGNORECASE),
+            _read_tagged,
         ),
         Format(
             "bare",
@@ -84,7 +110,7 @@ FORMATS = {
             "",
             "",
             ("", ""),
-            re.compile(r"\A(.*)\Z", re.DOTALL),
+            _read_bare,
         ),
     )
 }
@@ -96,11 +122,8 @@ def parse(text: str, fmt: Format) -> str | None:
 
     The declared form is tried first, then the other marked ones: a right action in another form is taken.
     """
-    marked = [FORMATS["react"], FORMATS["think"]]
-    for form in [fmt, *(other for other in marked if other is not fmt)]:
-        if fmt.name == "bare" and form is fmt and any(other.pattern.search(text) for other in marked):
-            continue  # an answer in a marked form is not itself an action
-        if (found := form.pattern.search(text)) and (action := found[1].strip()):
+    for form in (fmt, FORMATS["react"], FORMATS["think"]):
+        if action := (form.read(text) or "").strip():
             return action
     return None
 
@@ -266,7 +289,7 @@ class ReAct:
             model: what answers.
             config: form, decoding, history, sampling.
             name: what the agent is called in records.
-            examples: expert episodes shown before the task, by task type (see `examples.pick`).
+            examples: expert episodes shown before the task, by task type, as `examples.pick` gives them.
         """
         self.model = model
         self.config = config or Config()
@@ -289,7 +312,7 @@ class ReAct:
         """Start the conversation: instruction, examples, memory."""
         talk = _Talk()
         before = ""
-        for i, example in enumerate(self._examples.get(episode.task.task_type, ())):
+        for i, example in enumerate(self._shown(episode)):
             shown = conversation(example, "", self._format)
             first = example.steps[0].observation
             told = opening(episode.instruction, first, self._format) if i == 0 else before + first
@@ -305,6 +328,11 @@ class ReAct:
         talk.messages.append(Message("user", first))
         episode.messages = list(talk.messages)
         episode.state = talk
+
+    def _shown(self, episode: Episode) -> list[Trajectory]:
+        """The examples for an episode; its own task is never among them."""
+        of_type = self._examples.get(episode.task.task_type) or self._examples.get(ANY, ())
+        return [t for t in of_type if t.task_id != episode.task.id and t.steps]
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:
         """One answer per episode."""
@@ -322,7 +350,7 @@ class ReAct:
     def _request(self, episode: Episode, talk: _Talk) -> Request:
         actions = episode.info["admissible_actions"] if self.config.decoding != "free" else None
         return Request(
-            self._history.view(talk.messages, talk.start, self.model),
+            list(self._history.view(talk.messages, talk.start, self.model)),
             allowed=actions or None,
             opens=self._format.opens,
             closes=self._format.closes,

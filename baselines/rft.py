@@ -43,7 +43,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         for name, parameter in policy.model.named_parameters():
             parameter.copy_(base[name])
     talks = [practice.conversation(e) for e in [*experts, *kept]]
-    texts = sft.samples(policy, talks, config.cloning.observations)
+    texts = sft.samples(policy, talks, config.cloning.observations, config.cloning.longest)
     practice.fit(policy.model, Imitation(), texts, config.cloning.optim, "rft")
 
 

@@ -29,36 +29,49 @@ class Config:
     optim: Optim = Optim(learning_rate=2e-5, epochs=3, batch_size=64, warmup=0.03)
     observations: float = 0.0
     """Weight, in the loss, of the tokens the agent only read."""
+    longest: int | None = None
+    """Tokens of an episode at most, cut after an answer; None is the model's context."""
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Minimise L_SFT over the experts' episodes; the policy changes in place."""
-    texts = samples(policy, [practice.conversation(e) for e in experts], config.observations)
+    talks = [practice.conversation(e) for e in experts]
+    texts = samples(policy, talks, config.observations, config.longest)
     practice.fit(policy.model, Imitation(), texts, config.optim, "sft")
 
 
 def samples(
-    policy: LocalModel, conversations: Sequence[Sequence[Message]], observations: float = 0.0
+    policy: LocalModel,
+    conversations: Sequence[Sequence[Message]],
+    observations: float = 0.0,
+    longest: int | None = None,
 ) -> list[Sample]:
     """Conversations as tokens with weights: 1 on what is marked trainable, `observations` on the rest.
 
     Raises:
         ProsegymError: no conversation's first answer fits the context.
     """
-    found = [sample(policy, c, observations) for c in conversations]
+    found = [sample(policy, c, observations, longest) for c in conversations]
     kept = [s for s in found if s is not None and s.trained > 0]
     if conversations and not kept:
         raise ProsegymError(
-            f"none of {len(conversations)} episodes fits the context of {policy.max_context} tokens up to "
+            f"none of {len(conversations)} episodes fits the context of {longest or policy.max_context} "
+            "tokens up to "
             "its first answer; use a model with a longer one"
         )
     return kept
 
 
-def sample(policy: LocalModel, conversation: Sequence[Message], observations: float = 0.0) -> Sample | None:
+def sample(
+    policy: LocalModel,
+    conversation: Sequence[Message],
+    observations: float = 0.0,
+    longest: int | None = None,
+) -> Sample | None:
     """One conversation, cut after the last answer that fits the context; None where the first does not."""
     encoded = policy.chat.encode(conversation)
-    end = max((end for _, end in encoded.turns if end <= policy.max_context), default=0)
+    limit = min(policy.max_context, longest or policy.max_context)
+    end = max((end for _, end in encoded.turns if end <= limit), default=0)
     if end == 0:
         return None
     weights = tuple(1.0 if trained else observations for trained in encoded.trainable[:end])

@@ -23,7 +23,7 @@ from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.evaluate import evaluate
 
-METHODS = ("sft", "rft", "eto", "stepagent")
+METHODS = ("sft", "rft", "eto", "ipr", "stepagent", "retroformer", "retroact")
 """Every method: a module of that name, with `Config` and `train(policy, experts, practice, config)`."""
 
 

@@ -135,6 +135,11 @@ class Index:
         self._order = _Sorted(self._ids, arrays["order"].data)
         self._best, self._rank, self._impacts = arrays["best"], arrays["rank"], arrays["impacts"]
         self._count = int(arrays["count"][0])
+        # Small blocks first: their best scores let the large ones skip most of what they have.
+        size = len(self)
+        first = [_BLOCK >> i for i in (7, 5, 3, 1) if size > _BLOCK]
+        edges = [0, *first, *range(_BLOCK, size + _BLOCK, _BLOCK)]
+        self._edges = np.unique(np.minimum(edges, size))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -186,26 +191,23 @@ class Index:
     def _candidates(self, lists: list[_List], k: int) -> _Scored:
         """Numbers of documents, ascending, among which the k best are; and the score of each.
 
-        Documents are scored a block at a time, which stays in the processor's cache, and term by term, the
-        weightiest first (MaxScore: Turtle & Flood 1995). Once what the remaining terms can add is less than
-        the k-th best score so far, documents of the block without any of the terms so far are out, and the
-        remaining terms are looked up for those that are still in.
+        Documents are scored term by term, the weightiest first (MaxScore: Turtle & Flood 1995). Once what the
+        remaining terms can add is less than the k-th best score so far, documents without any of the terms
+        so far are out, and the remaining terms are looked up for those that are still in.
         """
         lists = sorted(lists, key=lambda found: -found.best)
         rest = [sum(found.best for found in lists[i:]) for i in range(len(lists) + 1)]
-        # Exact in any order: sums of a few single-precision numbers of like size fit double precision.
         if _SPARSE * sum(len(found.docs) for found in lists) < len(self):
             return _merged(lists, rest, k)
         return self._blocks(lists, rest, k)
 
     def _blocks(self, lists: list[_List], rest: list[float], k: int) -> _Scored:
-        """Candidates block by block of documents: quick where lists are long."""
-        # Small blocks first: their best scores let the large ones skip most of what they have.
-        edges = np.array(
-            [0, *(_BLOCK >> i for i in (7, 5, 3, 1)), *range(_BLOCK, len(self) + _BLOCK, _BLOCK)]
-        )
-        edges = np.unique(np.minimum(edges, len(self)))
-        cuts = [np.searchsorted(found.docs, edges.astype(np.uint32)).tolist() for found in lists]
+        """Candidates of a block of documents at a time, which stays in the processor's cache."""
+        edges = self._edges
+        if len(edges) == 2:
+            cuts = [[0, len(found.docs)] for found in lists]
+        else:
+            cuts = [np.searchsorted(found.docs, edges.astype(np.uint32)).tolist() for found in lists]
         room = np.empty(min(_BLOCK, len(self)))
         numbers, scores = [], []
         best = np.zeros(0)  # the k best scores so far

@@ -64,7 +64,7 @@ class HouseEnv(TextEnv):
             self._house = House(board, self.dialect, either=self._either)
         else:
             self._house.begin(board)
-        return Outcome(board.intro)
+        return Outcome(board.intro, progress=self._house.progress)
 
     def _play(self, action: str) -> Outcome:
         house = self._house

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+import msgspec
+from tqdm import tqdm
+
 from prosegym.envs import data, panels
 from prosegym.envs.alfworld import pack
 from prosegym.envs.alfworld.compile import compile_game, parse
@@ -43,7 +46,7 @@ class Official:
 
         `source` may be an archive (.zip, .tar, .tar.xz, .tar.gz), a folder that holds `json_2.1.1` or its
         archive, or `json_2.1.1` itself. Files that no panel lists (unsolvable games, other task types) are
-        left out and counted.
+        left out and counted in `installed.json`.
         """
         if source is None:
             downloads = writable("downloads", self.name)
@@ -57,10 +60,12 @@ class Official:
         wanted = {task: sha for split in SPLITS for task, sha in panels.load(f"{ENV}/{split}").tasks}
         found: dict[str, Game] = {}
         differing: list[str] = []
-        others = 0
-        for task_id, text, where in _game_files(source):
+        left_out = {"unsolvable": 0, "of other task types, or not in a panel": 0}
+        files = tqdm(_game_files(source), total=len(wanted), unit="games", delay=2.0, disable=None)
+        for task_id, text, where in files:
             if task_id not in wanted:
-                others += 1
+                unsolvable = b'"solvable":false' in text.replace(b" ", b"")
+                left_out["unsolvable" if unsolvable else "of other task types, or not in a panel"] += 1
                 continue
             try:
                 game = compile_game(parse(text, where), where)
@@ -80,12 +85,16 @@ class Official:
             lacking = next(task_id for task_id in wanted if task_id not in found)
             raise CorruptData(
                 f"{source}: {len(wanted) - len(found)} of {len(wanted)} games are not there, first "
-                f"{lacking!r} ({others} other game files are); nothing was installed"
+                f"{lacking!r} ({sum(left_out.values())} other game files are); nothing was installed"
             )
-        pack.write(writable("data", self.name) / PACK, [(task_id, found[task_id]) for task_id in wanted])
+        folder = writable("data", self.name)
+        summary = {"source": source.name, "games": len(found), "left out": left_out}
+        (folder / SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+        pack.write(folder / PACK, [(task_id, found[task_id]) for task_id in wanted])
 
 
 PACK = "games.pack"
+SUMMARY = "installed.json"
 OFFICIAL = Official()
 
 

@@ -53,7 +53,8 @@ def summarise(games: Iterable[Game]) -> Summary:
         ):
             counts[i] += value
         text = " ".join([house.board.intro, *commands, *house.board.phrases])
-        words.update(word.strip(".,:!=-").lower() for word in text.split() if not word[-1].isdigit())
+        stripped = {word.strip(".,:!=-").lower() for word in text.split()}
+        words.update(word for word in stripped if word and not word.isdigit())
     number = max(number, 1)
     receptacles, openable, objects, empty, goals, length, _ = counts
     return Summary(

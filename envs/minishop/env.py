@@ -57,6 +57,10 @@ class MiniShop(Shop):
             raise BadOption(f"products must be from {LEAST} to {MOST}, not {products}")
         self.products = products
 
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Build the catalogue, if it is not there yet."""
+        catalogue(self.products)
+
     def tasks(self, split: str) -> Sequence[Task]:
         """Every task of a split."""
         if split not in COUNTS:

@@ -44,6 +44,8 @@ class Page(NamedTuple):
 
     title: str
     paragraphs: tuple[str, ...]
+    ambiguous: bool = False
+    """Whether the wiki it comes from has it as a list of what the title may mean."""
 
 
 class Corpus(Protocol):
@@ -216,8 +218,8 @@ def _hash(key: str) -> int:
 def build(paragraphs: Iterable[Paragraph], folder: Path, *, sha256: str) -> FileCorpus:
     """Write paragraphs as a corpus into a folder, and open it; one that is there already is kept.
 
-    A paragraph with the title and text of an earlier one is left out. Interrupted while indexing, the
-    same call goes on where it was; the folder is complete when `corpus.json` is there.
+    A paragraph with the title and text of an earlier one is left out. Interrupted while indexing, which
+    takes nearly all of the time, the same call goes on where it was; the folder appears when it is complete.
 
     Args:
         paragraphs: read once; two hashes and a place of each are kept in memory.
@@ -227,27 +229,37 @@ def build(paragraphs: Iterable[Paragraph], folder: Path, *, sha256: str) -> File
     Raises:
         CorruptData: there is no paragraph.
     """
-    if (folder / "corpus.json").is_file():
+    if folder.is_dir():
         try:
             return FileCorpus(folder, sha256)
         except CorruptData:
             shutil.rmtree(folder)
-    work = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    stage = folder.with_name(f"{folder.name}.{FORMAT}-{sha256[:32]}")
+    if not stage.is_dir():
+        _write_texts(paragraphs, stage)
+    count = (stage / "ends").stat().st_size // 8
+    bm25.build(_documents(stage), stage / "bm25", source=sha256, total=count)
+    about = {"format": FORMAT, "sha256": sha256, "paragraphs": count}
+    (stage / "corpus.json").write_text(json.dumps(about))
+    try:
+        stage.rename(folder)
+    except OSError:  # another process was faster; its corpus is the same
+        shutil.rmtree(stage, ignore_errors=True)
+    return FileCorpus(folder, sha256)
+
+
+def _write_texts(paragraphs: Iterable[Paragraph], stage: Path) -> None:
+    """Everything but the index, whole or not at all."""
+    work = stage.with_name(f"{stage.name}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        count = _write_paragraphs(paragraphs, work)
-        if not count:
-            raise CorruptData(f"the corpus for {folder} has no paragraphs")
-        bm25.build(_documents(work), work / "bm25", source=sha256, total=count)
-        about = {"format": FORMAT, "sha256": sha256, "paragraphs": count}
-        (work / "corpus.json").write_text(json.dumps(about))
-        if not (folder / "corpus.json").is_file():  # another process may have been faster
-            shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
+        if not _write_paragraphs(paragraphs, work):
+            raise CorruptData(f"the corpus for {stage.parent} has no paragraphs")
+        if not stage.is_dir():
+            work.rename(stage)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return FileCorpus(folder, sha256)
 
 
 def _write_paragraphs(paragraphs: Iterable[Paragraph], folder: Path) -> int:

@@ -92,6 +92,10 @@ class Split:
     def __contains__(self, question_id: str) -> bool:
         return question_id in self._at
 
+    def row(self, question_id: str) -> Row:
+        """What is known of the question without reading it."""
+        return self._at[question_id]
+
     def question(self, question_id: str) -> Question:
         """The question of that id."""
         return msgspec.json.decode(self._lines[slice(*self._at[question_id].line)], type=Question)
@@ -173,12 +177,8 @@ class QuestionSet:
             ProsegymError: nothing of this set is there, or it cannot be downloaded.
         """
         if source is None:
-            from prosegym.envs.download import fetch
-
-            for url, file_name in self.urls:
-                fetch(url, writable("downloads", self.name) / file_name)
-            source = writable("downloads", self.name)
-        elif not source.exists():
+            return self._download()
+        if not source.exists():
             raise ProsegymError(
                 f"{source} does not exist; give the file or folder that holds the {self.name} data"
             )
@@ -192,6 +192,21 @@ class QuestionSet:
                 target.rename(Path(work, "old"))
             made.rename(target)
         return target
+
+    def _download(self) -> Path:
+        from prosegym.envs.download import fetch
+
+        folder = writable("downloads", self.name)
+        for url, file_name in self.urls:
+            path = fetch(url, folder / file_name)
+            with open(path, "rb") as file:
+                is_page = file.read(64).lstrip().startswith(b"<")
+            if is_page:  # a host that is busy, or wants a consent, sends a page in the file's place
+                path.unlink()
+                raise ProsegymError(
+                    f"{url} sent a web page in place of {file_name}; download it by hand and use --from"
+                )
+        return self.get(folder)
 
     def _install(self, files: list[Path], made: Path, *, alone: bool) -> None:
         aliases: Aliases = {}
@@ -221,7 +236,9 @@ class QuestionSet:
             for question in kept:
                 for other in splits.values():
                     if question.id in other and other[question.id].sha256 != question.sha256:
-                        raise CorruptData(f"{path.name}: {question.id!r} differs from that of another file")
+                        raise CorruptData(
+                            f"{path.name}: {question.id!r} differs from another file's; give one with --from"
+                        )
                 if not any(question.id in other for other in splits.values()):
                     splits[split][question.id] = question
             reports.append(

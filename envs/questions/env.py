@@ -12,7 +12,7 @@ from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.questions import corpus as corpora
 from prosegym.envs.questions import live
 from prosegym.envs.questions.corpus import Corpus, FileCorpus, title_key
-from prosegym.envs.questions.data import SPLITS, open_split, read_manifest
+from prosegym.envs.questions.data import SPLITS, Split, open_split, read_manifest
 from prosegym.envs.questions.metrics import exact_match, f1
 from prosegym.envs.questions.records import Question
 from prosegym.envs.questions.variants import VARIANTS, Variant
@@ -140,9 +140,7 @@ class OfficialQuestions(Questions):
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
-    def __init__(
-        self, *, corpus: str | Path = "question", corpus_sha256: str | None = None, **base: Any
-    ) -> None:
+    def __init__(self, *, corpus: str = "question", corpus_sha256: str | None = None, **base: Any) -> None:
         """Make the environment.
 
         Args:
@@ -154,7 +152,6 @@ class OfficialQuestions(Questions):
             base: see `Questions`.
         """
         super().__init__(**base)
-        corpus = str(corpus)
         if corpus not in ("question", "split") and not live.is_live(corpus) and not Path(corpus).exists():
             raise BadOption(f"no corpus {corpus!r}: give question, split, live, or a file of paragraphs")
         if corpus_sha256 is not None and (corpus == "question" or live.is_live(corpus)):
@@ -166,23 +163,26 @@ class OfficialQuestions(Questions):
         """The installed questions of a split, by id."""
         if split not in self.splits:
             raise UnknownName("split", split, self.splits)
-        assert self.data is not None
-        rows = open_split(self.data, split).rows
-        return Tasks(
-            len(rows),
-            lambda i: Task(rows[i].id, split, self.env_id, rows[i].type, rows[i].sha256),
-        )
+        stored = self._stored(split)
+        return Tasks(len(stored.rows), lambda i: self._task_of(stored, stored.rows[i].id))
 
     def task(self, task_id: str) -> Task:
         """The question of that id; the sets are often installed in part, so the error counts them."""
-        try:
-            return super().task(task_id)
-        except UnknownName as error:
-            assert self._index is not None
-            kind = (
-                f"task id among the {len(self._index)} installed (`prosegym data get {self.data}` gets all)"
-            )
-            raise UnknownName(kind, task_id, self._index) from error
+        stored = [self._stored(split) for split in self.splits]
+        for split in stored:
+            if task_id in split:
+                return self._task_of(split, task_id)
+        known = [row.id for split in stored for row in split.rows]
+        kind = f"task id among the {len(known)} installed (`prosegym data get {self.data}` gets all)"
+        raise UnknownName(kind, task_id, known)
+
+    def _stored(self, split: str) -> Split:
+        assert self.data is not None
+        return open_split(self.data, split)
+
+    def _task_of(self, split: Split, question_id: str) -> Task:
+        row = split.row(question_id)
+        return Task(row.id, split.name, self.env_id, row.type, row.sha256)
 
     def conditions(self) -> Mapping[str, Any]:
         """The corpus of the split or file by its digest, and what of the official set is installed."""
@@ -194,8 +194,7 @@ class OfficialQuestions(Questions):
         return known
 
     def _load_question(self, task: Task) -> tuple[Question, Corpus]:
-        assert self.data is not None
-        split = open_split(self.data, task.split)
+        split = self._stored(task.split)
         if self.corpus == "question":
             return corpora.of_question(split, task.id)
         return split.question(task.id), self._large_corpus(task.split)

@@ -38,7 +38,7 @@ BRIDGES_OF_KIND = {
 YEARS = frozenset({"established", "released"})
 """Relations whose value is a year."""
 
-WORDINGS: dict[str, tuple[str, ...]] = {
+WORDINGS: dict[str, tuple[str, str]] = {
     "born_on": ("%s was born on %s.", "According to the registers %s was born on %s."),
     "born_in": ("%s was born in the city of %s.", "The city in which %s was born is %s."),
     "occupation": ("%s worked as a professional %s.", "The profession of %s was that of a professional %s."),
@@ -340,7 +340,7 @@ _QUESTIONS = _questions()
 # Pages.
 
 
-def _fact_pattern(wordings: tuple[str, ...]) -> re.Pattern[str]:
+def _fact_pattern(wordings: tuple[str, str]) -> re.Pattern[str]:
     # A sentence begins a text, or comes after another or after a look-up's "(Result 1 / 2) ". A subject is
     # capitalised words; a value ends at its full stop, and none has one inside.
     subject, value = r"[A-Z]\w*(?: [A-Z]\w*)*", r"([^.]+)"
@@ -436,3 +436,7 @@ POOL_OF_KIND = {
     "city": "cities", "country": "countries", "film": "works", "novel": "works", "song": "works",
     "organisation": "organisations",
 }  # fmt: skip
+POOL_OF_VALUE = {
+    relation: POOL_OF_KIND[kind] for relation, kind in KIND_OF_VALUE.items() if kind in POOL_OF_KIND
+} | {relation: relation for relation in WORDINGS if relation in POOLS}
+"""Relations whose value is a name or a word of one pool."""

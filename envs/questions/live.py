@@ -59,7 +59,8 @@ class LiveWiki:
             return None
         answer = self._ask(
             action="query",
-            prop="extracts",
+            prop="extracts|pageprops",
+            ppprop="disambiguation",
             explaintext="1",
             redirects="1",
             titles=title,
@@ -69,7 +70,7 @@ class LiveWiki:
             text = page.get("extract", "").strip()
             if text and not page.get("missing"):
                 paragraphs = tuple(part.strip() for part in text.split("\n") if part.strip())
-                return Page(page["title"], paragraphs)
+                return Page(page["title"], paragraphs, "disambiguation" in page.get("pageprops", {}))
         return None
 
     def similar(self, query: str, count: int) -> list[str]:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from prosegym.envs.core import Expert, Task, Tasks
@@ -65,7 +65,7 @@ class _World:
         self.draw = random.Random(seed).random
         self.entities: list[_Entity] = []
         self.supporting: list[str] = []
-        self._pools: dict[str, Iterator[str]] = {}
+        self._pools: dict[str, list[int]] = {}
         self._years: set[int] = set()
 
     def pick(self, pool: Sequence[Any]) -> Any:
@@ -74,13 +74,14 @@ class _World:
 
     def new(self, pool: str) -> str:
         """One of a pool of names that this task has not used."""
-        found = self._pools.get(pool)
-        if found is None:
+        names = g.POOLS[pool]
+        walk = self._pools.get(pool)
+        if walk is None:
             # Pools have a prime number of names, so every step goes through all of them.
-            names = g.POOLS[pool]
-            start, step = int(self.draw() * len(names)), 1 + int(self.draw() * (len(names) - 1))
-            found = self._pools[pool] = (names[(start + k * step) % len(names)] for k in itertools.count())
-        return next(found)
+            walk = [int(self.draw() * len(names)), 1 + int(self.draw() * (len(names) - 1))]
+            self._pools[pool] = walk
+        walk[0] = place = (walk[0] + walk[1]) % len(names)
+        return names[place]
 
     def new_year(self, near: int = 0) -> int:
         """A year that this task has not used."""
@@ -94,15 +95,14 @@ class _World:
         """A new entity of that kind."""
         if kind == "person":
             sex = int(self.draw() * 2) if sex is None else sex
-            name = f"{self.new('women' if sex else 'men')} {self.new('surnames')}"
-            made = _Entity(kind, name, sex, self.new_year(year))
+            made = _Entity(kind, self.new_person(sex), sex, self.new_year(year))
         else:
             made = _Entity(kind, self.new(g.POOL_OF_KIND[kind]))
         self.entities.append(made)
         return made
 
-    def follow(self, entity: _Entity, relation: str) -> _Entity:
-        """A new entity that stands in that relation to the given one; the fact is needed."""
+    def related(self, entity: _Entity, relation: str) -> _Entity:
+        """A new entity that stands in that relation to the given one."""
         if relation in ("father", "mother"):
             near = entity.year - 20 - int(self.draw() * 20)
             made = self.entity("person", int(relation == "mother"), near)
@@ -111,7 +111,13 @@ class _World:
             made.facts["spouse"] = entity.name
         else:
             made = self.entity(g.KIND_OF_VALUE[relation])
-        self.need(entity, relation, made.name)
+        entity.facts[relation] = made.name
+        return made
+
+    def follow(self, entity: _Entity, relation: str) -> _Entity:
+        """A new entity that stands in that relation to the given one; the answer takes the fact."""
+        made = self.related(entity, relation)
+        self.need(entity, relation)
         return made
 
     def need(self, entity: _Entity, relation: str, value: str | None = None) -> str:
@@ -122,33 +128,47 @@ class _World:
             self.supporting.append(entity.name)
         return value
 
+    def distract(self, missing: tuple[_Entity, str] | None) -> None:
+        """A page more: of something that another page mentions, or of a stranger."""
+        near = self.pick(self.entities)
+        free = [
+            one for one in g.BRIDGES_OF_KIND[near.kind] if one not in near.facts and (near, one) != missing
+        ]
+        if free and self.draw() < 0.5:
+            self.related(near, self.pick(free))
+        else:
+            self.entity(near.kind)
+
     def value(self, entity: _Entity, relation: str) -> str:
         """A fact about an entity, drawn: a date, a word, or the name of something that has no page."""
+        if pool := g.POOL_OF_VALUE.get(relation):
+            return self.new(pool)
         if relation == "born_on":
             return f"{1 + int(self.draw() * 28)} {self.pick(g.MONTHS)} {entity.year}"
         if relation in g.YEARS:
             return str(self.new_year())
-        if relation in ("father", "mother", "spouse"):
-            female = relation == "mother" or (relation == "spouse" and not entity.sex)
-            return f"{self.new('women' if female else 'men')} {self.new('surnames')}"
-        kind = g.KIND_OF_VALUE.get(relation)
-        if kind == "person":
-            return f"{self.new(self.pick(('women', 'men')))} {self.new('surnames')}"
-        return self.new(g.POOL_OF_KIND[kind] if kind else relation)
+        if relation == "spouse":
+            return self.new_person(1 - entity.sex)
+        return self.new_person({"father": 0, "mother": 1}.get(relation))
+
+    def new_person(self, sex: int | None) -> str:
+        """A person's name; 0 stands for a man, 1 for a woman, None for either."""
+        sex = int(self.draw() * 2) if sex is None else sex
+        return f"{self.new('women' if sex else 'men')} {self.new('surnames')}"
 
     def page(self, entity: _Entity, without: str | None) -> Paragraph | tuple[Paragraph, Paragraph]:
         """An entity's page: an opening sentence, then its facts in some order."""
-        draw, name = self.draw, entity.name
+        draw, name, shown = self.draw, entity.name, int(SHOWN * 4096)
         pronoun = ("He", "She")[entity.sex] if entity.kind == "person" else "It"
         relations = g.RELATIONS_OF_KIND[entity.kind]
         first = int(draw() * len(relations))
         said = []
         for relation in relations[first:] + relations[:first]:
-            if relation in entity.needed or (draw() < SHOWN and relation != without):
+            lot = int(draw() * 4096)  # its size says whether, its lowest two bits how
+            if relation in entity.needed or (lot < shown and relation != without):
                 value = entity.facts.get(relation) or self.value(entity, relation)
-                wordings = g.WORDINGS[relation]
-                wording = wordings[int(draw() * len(wordings))]
-                said.append(wording % (pronoun if wording[0] == "%" and draw() < 0.5 else name, value))
+                wording = g.WORDINGS[relation][lot & 1]
+                said.append(wording % (pronoun if lot & 2 and wording[0] == "%" else name, value))
         opening = self.pick(g.OPENINGS[entity.kind]) % name
         lead = Paragraph(name, " ".join([opening, *said[:ONE_PARAGRAPH]]))
         return (lead, Paragraph(name, " ".join(said[ONE_PARAGRAPH:]))) if len(said) > ONE_PARAGRAPH else lead
@@ -160,10 +180,8 @@ def generate(split: str, i: int) -> Question:
     kind = TYPES[i % len(TYPES)]
     question, answer, missing = _MAKERS[kind](world)
     supporting = tuple(world.supporting)
-    # Distractors: what the needed pages mention, and then strangers of the same kinds.
-    kinds = [entity.kind for entity in world.entities]
     while len(world.entities) < PAGES:
-        world.entity(world.pick(kinds))
+        world.distract(missing)
     pages = []
     for entity in world.entities:
         page = world.page(entity, missing[1] if missing and missing[0] is entity else None)

@@ -169,13 +169,13 @@ def _array(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:
         rows = msgspec.json.decode(data, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path.name}: {error}") from error
-    at, line = 0, 1
+    end, counted, line = 0, 0, 1
     for raw in rows:
         row = bytes(raw)
-        found = data.index(row, at)
-        line += data.count(b"\n", at, found)
+        start = data.index(row, end)
+        line += data.count(b"\n", counted, start)
+        counted, end = start, start + len(row)
         yield f"{path.name}:{line}", row
-        at = found
 
 
 def _object(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:

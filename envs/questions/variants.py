@@ -73,11 +73,6 @@ class Variant(Protocol):
         """Go back to what `save` returned."""
 
 
-def ambiguous(page: Page) -> bool:
-    """Whether a page only lists what its title may mean; both originals took that for a miss."""
-    return any("may refer to:" in text for text in page.paragraphs)
-
-
 def echo(text: str) -> str:
     """The part of an action that is repeated."""
     return text if len(text) <= MAX_ECHO else text[:MAX_ECHO] + "..."
@@ -121,7 +116,7 @@ class ReAct:
 
     def _search(self, entity: str, corpus: Corpus) -> Reply:
         page = corpus.page(entity)
-        if page is None or ambiguous(page):
+        if page is None or any("may refer to:" in text for text in page.paragraphs):
             # Of a disambiguation, WikiEnv searches for "[entity]", which is the title of nothing.
             shown = f"[{entity}]" if page else entity
             return Reply(f"Could not find {echo(shown)}. Similar: {corpus.similar(entity, self.SIMILAR)}.")
@@ -219,7 +214,7 @@ class Reflexion:
 
     def _search(self, term: str, corpus: Corpus) -> Reply:
         page = corpus.page(term)
-        if page is None or ambiguous(page):
+        if page is None or page.ambiguous:  # of which langchain's docstore says the same
             self._page = None
             return Reply(f"Could not find [{echo(term)}]. Similar: {corpus.similar(term, self.SIMILAR)}")
         self._page = page

@@ -69,6 +69,8 @@ class X(NamedTuple):
     source: Source | None = None
     """The table a bare column is of, and its column's lower-case name."""
     column: str = ""
+    key: str = ""
+    """SQL for the text's folded form, where it is stored."""
 
 
 @dataclass(eq=False)
@@ -277,10 +279,17 @@ class _Compiler:
                 raise Fault("The used SELECT statements have a different number of columns")
         current, types = self.numbered(first), first.types
         for op, part in zip(ops, parts[1:], strict=True):
-            types = tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
+            before, types = types, tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
             n = len(types)
             names = ", ".join(f"c{i}" for i in range(n))
-            both = f"SELECT {names}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {names}, 2, _p FROM ({self.numbered(part)})"
+            lefts, rights = (
+                ", ".join(
+                    f"{self.as_kind(X(f'c{i}', k), t).sql} AS c{i}"
+                    for i, (k, t) in enumerate(zip(kinds, types, strict=True))
+                )
+                for kinds in (before, part.types)
+            )
+            both = f"SELECT {lefts}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {rights}, 2, _p FROM ({self.numbered(part)})"
             if op == "UNION ALL":
                 current = f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM ({both})"
                 continue
@@ -315,7 +324,7 @@ class _Compiler:
                         f"Table '{expr.table}' from one of the SELECTs cannot be used in global ORDER clause"
                     )
                 x = self.expr(expr, scope)
-                sql = _folded(x.sql, x.type)
+                sql = _sorted(x)
             keys_sql.append(sql + (" DESC" if descending else ""))
         order = ", ".join([*keys_sql, "_p"])
         sql = f"SELECT {names} FROM ({current}) AS u"
@@ -434,12 +443,12 @@ class _Compiler:
         position = ""
         if wants_order and not single:
             if planner.groups_sorted(self, items, group, tree.having, order):
-                position = ", ".join(_folded(x.sql, x.type) for x in grouped)
+                position = ", ".join(_sorted(x) for x in grouped)
             else:
                 position = planner.position(self, tree, scope, items, group, order, aggregated)
         local = [x for x in grouped if x.source is None or x.source in scope.sources]
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
-        by_group = ", ".join(_folded(x.sql, x.type) for x in local) or "NULL"
+        by_group = ", ".join(_sorted(x) for x in local) or "NULL"
         windowed = any(
             isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
         )
@@ -447,7 +456,7 @@ class _Compiler:
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
         cut = ", ".join(_folded(f"c{i}", x.type) for i, x in enumerate(outputs))
-        keys = [_folded(x.sql, x.type) + (" DESC" if d else "") for _, x, d in order]
+        keys = [_sorted(x) + (" DESC" if d else "") for _, x, d in order]
         limit = (
             f" LIMIT {-1 if tree.limit is None else tree.limit} OFFSET {tree.offset}"
             if tree.limit is not None
@@ -475,11 +484,7 @@ class _Compiler:
             if tree.distinct:
                 grouping = (
                     " GROUP BY "
-                    + ", ".join(
-                        _folded(x.sql, x.type)
-                        for x in outputs
-                        if x.source is None or x.source in scope.sources
-                    )
+                    + ", ".join(_sorted(x) for x in outputs if x.source is None or x.source in scope.sources)
                     + grouping
                 )
             if not order or not wants_order or single or windowed or not position:
@@ -494,7 +499,7 @@ class _Compiler:
                     f"SELECT {columns}{body}{grouping}" + (f" ORDER BY {', '.join(by)}" if by else "") + limit
                 )
             else:
-                extra = "".join(f", {_folded(x.sql, x.type)} AS k{i}" for i, (_, x, _) in enumerate(order))
+                extra = "".join(f", {_sorted(x)} AS k{i}" for i, (_, x, _) in enumerate(order))
                 by = [_folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
                 before = self.outward
                 inner = (
@@ -536,10 +541,10 @@ class _Compiler:
             gone = {x.sql for x in grouped[depth:]}
             cols = ", ".join(f"{'NULL' if x.sql in gone else x.sql} AS c{i}" for i, x in enumerate(outputs))
             marks = ", ".join(
-                f"{int(i >= depth)} AS g{i}, {_folded(x.sql, x.type) if i < depth else 'NULL'} AS h{i}"
+                f"{int(i >= depth)} AS g{i}, {_sorted(x) if i < depth else 'NULL'} AS h{i}"
                 for i, x in enumerate(grouped)
             )
-            by = " GROUP BY " + ", ".join(_folded(x.sql, x.type) for x in grouped[:depth]) if depth else ""
+            by = " GROUP BY " + ", ".join(_sorted(x) for x in grouped[:depth]) if depth else ""
             test = f" HAVING {having}" if having else ""
             parts.append(f"SELECT {cols}, {marks}{from_sql}{where_sql}{by}{test}")
         order = ", ".join(f"g{i}, {_folded(f'h{i}', x.type)}" for i, x in enumerate(grouped))
@@ -738,8 +743,9 @@ class _Compiler:
     # Names.
 
     def reference(self, source: Source, name: str) -> X:
-        declared, sql, kind = source.columns[name]
-        return X(f"{source.sql}.{sql}", kind, None, source, name)
+        _, sql, kind = source.columns[name]
+        stored = kind.kind == "str" and not kind.plain and source.table is not None
+        return X(f"{source.sql}.{sql}", kind, None, source, name, f'{source.sql}."{name}~"' if stored else "")
 
     def find(self, col: Col, scope: Scope | None, local: bool = False, quiet: bool = False) -> X | None:
         name = col.name.lower()
@@ -1049,7 +1055,9 @@ class _Compiler:
         if x == "null" or y == "null":
             return f"{a.sql} {sql_op} {b.sql}"
         if x == "str" and y == "str":
-            return f"{_collated(a, b)} {sql_op} {b.sql}"
+            if a.type.plain and b.type.plain:
+                return f"{a.sql} COLLATE NOCASE {sql_op} {b.sql}"
+            return f"{_key(a)} {sql_op} {_key(b)}"
         if x in _DATES or y in _DATES:
             if x in _DATES and y in ("str", *_DATES) or y in _DATES and x == "str":
                 one, two = self.moment(a, b), self.moment(b, a)
@@ -1219,8 +1227,9 @@ class _Compiler:
         if kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
             return X(f"({x.sql} {word} ({', '.join(i.sql for i in items)}))", INT)
         if kinds <= {"str"} and x.type.kind == "str":
-            coll = "NOCASE" if x.type.plain and all(i.type.plain for i in items) else "mysql"
-            return X(f"({x.sql} COLLATE {coll} {word} ({', '.join(i.sql for i in items)}))", INT)
+            if x.type.plain and all(i.type.plain for i in items):
+                return X(f"({x.sql} COLLATE NOCASE {word} ({', '.join(i.sql for i in items)}))", INT)
+            return X(f"({_key(x)} {word} ({', '.join(_key(i) for i in items)}))", INT)
         either = " OR ".join(self.compare("=", x, i) for i in items)
         return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
@@ -1243,17 +1252,17 @@ class _Compiler:
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
                 return f"{x.sql} IN ({compiled.sql})"
             if x.type.kind == "str" and y.kind == "str":
-                coll = "NOCASE" if x.type.plain and y.plain else "mysql"
-                return f"{x.sql} COLLATE {coll} IN ({compiled.sql})"
+                if x.type.plain and y.plain:
+                    return f"{x.sql} COLLATE NOCASE IN ({compiled.sql})"
+                return f"{_key(x)} IN (SELECT my_fold(c0) FROM ({compiled.sql}))"
         pairs = list(zip(xs, compiled.types, strict=True))
         if all(x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind for x, y in pairs):
-            left = ", ".join(
-                f"{x.sql} COLLATE {'NOCASE' if x.type.plain and y.plain else 'mysql'}"
-                if y.kind == "str"
-                else x.sql
-                for x, y in pairs
-            )
-            return f"({left}) IN ({compiled.sql})"
+            sides, columns = [], []
+            for i, (x, y) in enumerate(pairs):
+                folded = y.kind == "str" and not (x.type.plain and y.plain)
+                sides.append(_key(x) if folded else f"{x.sql} COLLATE NOCASE" if y.kind == "str" else x.sql)
+                columns.append(f"my_fold(c{i})" if folded else f"c{i}")
+            return f"({', '.join(sides)}) IN (SELECT {', '.join(columns)} FROM ({compiled.sql}))"
         # NULLs as IN has them: unknown where no row matches and one is, or might be, NULL.
         name = self.fresh("q")
         tests = [
@@ -1367,13 +1376,13 @@ class _Compiler:
         if over.partition:
             parts.append(
                 "PARTITION BY "
-                + ", ".join(_folded(x.sql, x.type) for x in (self.scalar(p, scope) for p in over.partition))
+                + ", ".join(_sorted(x) for x in (self.scalar(p, scope) for p in over.partition))
             )
         if over.order:
             parts.append(
                 "ORDER BY "
                 + ", ".join(
-                    _folded(x.sql, x.type) + (" DESC" if d else "")
+                    _sorted(x) + (" DESC" if d else "")
                     for x, d in ((self.scalar(o, scope), d) for o, d in over.order)
                 )
             )
@@ -1426,7 +1435,7 @@ class _Compiler:
                     for a in args
                 )
                 return X(f"count(DISTINCT {keys})", INT)
-            return X(f"count({word}{_folded(x.sql, x.type) if e.distinct else x.sql})", INT)
+            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", INT)
         if name in ("min", "max"):
             return X(f"{name}({_folded(x.sql, x.type)})", x.type)
         if name == "group_concat":
@@ -1468,8 +1477,19 @@ def _folded(sql: str, kind: T) -> str:
     return f"{sql} COLLATE {'NOCASE' if kind.plain else 'mysql'}" if kind.kind == "str" else sql
 
 
-def _collated(a: X, b: X) -> str:
-    return f"{a.sql} COLLATE {'NOCASE' if a.type.plain and b.type.plain else 'mysql'}"
+def _sorted(x: X) -> str:
+    """An expression as a key for grouping, sorting and telling apart."""
+    return x.key or _folded(x.sql, x.type)
+
+
+def _key(x: X) -> str:
+    """A text as what it is equal by.
+
+    Not a collation: SQLite's Bloom filters (3.38 to 3.40) take texts of different length to be different.
+    """
+    if x.const is not None:
+        return quote(fold(str(x.const)))
+    return x.key or f"my_fold({x.sql})"
 
 
 def _fixed(kind: T, a: X, b: X, more: int) -> T:

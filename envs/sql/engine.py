@@ -106,10 +106,28 @@ class Server:
                 order = sorted(range(len(rows)), key=lambda r: [order_key(table.rows[r][i]) for i in at])  # noqa: B023
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
+        for at, column in enumerate(table.columns):
+            # What texts are equal by, where that is not ASCII case folding: see `compiler`.
+            if column.kind == "str" and not self.catalog.types[db, name][column.name.lower()][2].plain:
+                columns.append(f'"{column.name.lower()}~" TEXT')
+                rows = [(*row, None if row[at] is None else fold(row[at])) for row in rows]
         self.connection.execute(f'CREATE TABLE "{db}.{name}" ({", ".join(columns)})')
         marks = ", ".join("?" * len(columns))
         self.connection.execute("BEGIN")
         self.connection.executemany(f'INSERT INTO "{db}.{name}" VALUES ({marks})', rows)
+        for number, key in enumerate(table.keys):
+            if any(key.lengths):
+                continue
+            types = self.catalog.types[db, name]
+            parts = (
+                f'"{c}~"' if types[c][2].kind == "str" and not types[c][2].plain
+                else f'"{c}" COLLATE NOCASE' if types[c][2].kind == "str" else f'"{c}"'
+                for c in (column.lower() for column in key.columns)
+            )  # fmt: skip
+            if db != "information_schema":
+                self.connection.execute(
+                    f'CREATE INDEX "{db}.{name}.{number}" ON "{db}.{name}" ({", ".join(parts)})'
+                )
         self.connection.execute("COMMIT")
 
     def _guard(self) -> None:

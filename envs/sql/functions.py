@@ -409,8 +409,12 @@ def _pad(text: Any, width: Any, fill: Any, left: bool) -> str | None:
     return more + whole if left else whole + more
 
 
+_CLOCK = re.compile(r"\d{1,3}:\d\d(:\d\d)?$")
+"""A text that is a time of day where a time is wanted, though it could be read as a date."""
+
+
 def _part(value: Any, what: str) -> int | None:
-    when = moment(value)
+    when = None if _CLOCK.match(str(value)) else moment(value)
     if (
         when is None
         and what in ("hour", "minute", "second")
@@ -539,7 +543,7 @@ def _as_datetime(value: Any) -> str | None:
 
 
 def _as_time(value: Any) -> str | None:
-    when = moment(value)
+    when = None if _CLOCK.match(str(value)) else moment(value)
     if when is not None:
         return f"{when:%H:%M:%S}"
     match = re.match(r"(\d+):(\d+)(?::(\d+))?", str(value))

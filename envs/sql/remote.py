@@ -54,7 +54,6 @@ class MySQL:
         del strict  # a real server has its own rules
         cursor = self._connection.cursor()
         try:
-            self._connection.ping(reconnect=True)
             if db != self._db:
                 self._connection.select_db(db)
                 self._db = db

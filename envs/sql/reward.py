@@ -66,6 +66,8 @@ def reward(answer: list[str], gold: list[str], kendall: Kendall = "upstream") ->
     `kendall="retroact"` the factor is (tau + 1) / 2, with "none" there is none (the form that InterCode's
     published GPT-4 episodes were scored with). Upstream's value lies in [-1, 1].
     """
+    if answer == gold:
+        return 1.0
     counts, wanted = Counter(answer), Counter(gold)
     union = counts | wanted
     if not union:

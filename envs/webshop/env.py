@@ -152,6 +152,12 @@ class WebShopData:
             except ProsegymError as error:
                 shutil.rmtree(target)
                 raise CorruptData(f"these are not WebShop's 1,000 products: {error}") from error
+        else:  # nobody has published these digests: the first to install the set freezes them
+            for split in ("test", "dev"):
+                env = WebShop(catalogue="full", tagger="substitute")
+                about = "WebShop's official split over the full catalogue's human goals (test: ReAct's 500)"
+                made_panel = panels.make(env, split, name=f"full-{split}", about=about)
+                panels.save(made_panel, target / "panels")
         for name in self.files if source is None else ():
             (home_of_downloads() / name).unlink(missing_ok=True)
         return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -13,9 +14,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from prosegym.baselines import best_of_n, eto, house, react, rft, sft, stepagent  # noqa: E402
+from prosegym.baselines import (  # noqa: E402
+    best_of_n,
+    eto,
+    house,
+    ipr,
+    notes,
+    react,
+    reflexion,
+    retroact,
+    retroformer,
+    rft,
+    sft,
+    stepagent,
+)
+from prosegym.baselines.lm import Generation  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
-from prosegym.baselines.practice import Practice, demonstrations, only_answer  # noqa: E402
+from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
@@ -304,3 +319,186 @@ def test_step_contrast_of_a_one_turn_episode_is_the_trajectory_contrast(
 ) -> None:
     policy, talk = load(scratch), practice(tmp_path).conversation(experts[0])[:2]
     assert sft.sample(policy, only_answer(talk, 0)) == sft.sample(policy, talk)
+
+
+# --- RetroAct ---
+
+
+def test_a_reflectors_reward_is_the_difference_and_telescopes() -> None:
+    """R = .2, .5, .4: .3 and -.1, which sum to .4 - .2. The code's form with c = 1: .3 * 1.2 = .36."""
+    scores = [0.2, 0.5, 0.4]
+    worth = [retroact.worth(a, b) for a, b in zip(scores, scores[1:], strict=False)]
+    assert worth == pytest.approx([0.3, -0.1]) and sum(worth) == pytest.approx(0.4 - 0.2)
+    assert retroact.worth(0.2, 0.5) == -retroact.worth(0.5, 0.2)
+    assert retroact.worth(0.2, 0.5, c=1.0) == pytest.approx(0.36)
+
+
+def test_a_note_by_rule_says_what_the_episode_shows() -> None:
+    actions = ["take red key", "open box", "sing", "sing", "open box", "open box"]
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Scripted({TASKS[1]: actions}), [Job(TASKS[1])])
+    said = notes.note(failed)
+    assert "These were refused: sing." in said and "in vain: open box" in said
+    assert "did nothing about them: blue. " in said  # the box is blue
+    assert said.endswith(", and not what was refused.")
+
+
+RL = Optim(1e-3, epochs=1, batch_size=4)
+
+
+@pytest.mark.parametrize("roles", ["one", "two"])
+def test_retroact_end_to_end(
+    roles: str, experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    config = retroact.Config(HALF, RL, trials=2, roles=roles)  # type: ignore[arg-type]
+    policy = load(scratch)
+    retroact.train(policy, experts, practice(tmp_path), config)
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    expected = {"planner-1", "reflector-1"} if roles == "two" else {"joint-1"}
+    assert phases == {"sft", "sft-reflector"} | expected
+    assert (tmp_path / "reflector" / "agent.json").exists() == (roles == "two")
+    after = {n: p.clone() for n, p in policy.model.named_parameters()}
+    again = load(scratch)
+    retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
+    assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
+
+
+def test_retroact_on_policy_begins_at_ratio_one(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    policy, place = load(cloned), practice(tmp_path)
+    demonstrations = sft.samples(policy, [place.conversation(e) for e in experts])
+    rows = retroact.behaved(
+        policy, [(place.conversation(experts[0]), 1.0)], demonstrations, retroact.Config()
+    )
+    _, metrics = retroact.PolicyGradient(0.3, 1.0).loss(policy.model, rows)
+    assert metrics["clip_share"] == 0 and metrics["reward"] == 1
+    dropped = retroact.behaved(
+        policy, [(place.conversation(experts[0]), 0.0)], demonstrations, retroact.Config(negatives=False)
+    )
+    assert dropped == []
+
+
+def test_tries_of_a_cut_phase_are_played_from_its_beginning(
+    cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    loop = reflexion.Config(trials=2)
+    scribe = notes.Scribe(policy, loop)
+    tries, written = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
+    assert len(tries) == 4 and len(written) == 2
+    assert tries[2].memory == [written[0].text]
+    (tmp_path / "t.notes.jsonl").unlink()
+    again, _ = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
+    assert [t.actions for t in again] == [t.actions for t in tries]
+
+
+# --- Retroformer ---
+
+
+def rate(score_before: float, score_after: float, experts: Sequence[Trajectory]) -> retroformer.Rated:
+    prompt = [records.Message("user", "What went wrong?")]
+    written = reflexion.Reflection(
+        TASKS[0], 0, 0, prompt, Generation("take red key"), score_before, "take red key"
+    )
+    return written, scored(experts[0], score_before), scored(experts[0], score_after)
+
+
+def test_ratings_are_antisymmetric(experts: Sequence[Trajectory]) -> None:
+    assert retroformer.rating(rate(0.25, 0.75, experts)) == 0.5
+    assert retroformer.rating(rate(0.75, 0.25, experts)) == -0.5
+
+
+def test_the_reward_model_tells_good_notes_from_bad(
+    scratch: Path, experts: Sequence[Trajectory], tmp_path: Path
+) -> None:
+    reflector, place = load(scratch), practice(tmp_path)
+    good, bad = rate(0.0, 1.0, experts), rate(0.5, 0.5, experts)
+    other = dataclasses.replace(bad[0], text="open box", generation=Generation("open box"))
+    config = retroformer.Config(judging=Optim(5e-3, epochs=40, batch_size=2))
+    model = retroformer.judge(reflector, [good, (other, *bad[1:])], place, config)
+    texts = sft.samples(reflector, [noted(good[0]), noted(other)])
+    is_good, is_bad = (1 / (1 + math.exp(x)) for x in retroformer.judgements(model, texts))
+    assert is_good > 0.9 and is_bad < 0.1
+
+
+@pytest.mark.parametrize("rating", ["model", "try"])
+def test_retroformer_end_to_end_leaves_the_actor_alone(
+    rating: str, experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    quick = Optim(1e-3, epochs=1, batch_size=4)
+    config = retroformer.Config(quick, quick, quick, trials=2, rounds=2, rating=rating, max_tokens=8)  # type: ignore[arg-type]
+    actor = load(scratch)  # fails every task, so that every task gets a note
+    before = {n: p.clone() for n, p in actor.model.named_parameters()}
+    retroformer.train(actor, experts, practice(tmp_path), config)
+    assert all(torch.equal(before[n], p) for n, p in actor.model.named_parameters())
+    trained = load(tmp_path / "reflector")
+    moved = any(not torch.equal(before[n], p) for n, p in trained.model.named_parameters())
+    assert moved == (rating == "model")  # no try of this actor earns anything: all notes are worth the same
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    assert {"reward", "ppo-1", "ppo-2"} <= phases and ("judge" in phases) == (rating == "model")
+
+
+def test_retroformer_without_failures_says_so(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    config = retroformer.Config(trials=2, temperature=0.0)
+    with pytest.raises(ProsegymError, match="no task was failed"):
+        retroformer.train(load(cloned), experts, practice(tmp_path), config)
+
+
+# --- IPR ---
+
+
+def test_ipr_with_whole_episodes_alone_is_eto(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    """t = 0, thresholds 0: the pairs are ETO's, whichever side is the better one."""
+    place = practice(tmp_path)
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
+    best = {e.task_id: e for e in experts}
+    tried = {(f.task_id, 0): f for f in failed}
+    _, wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
+    assert wholes == eto.versus_expert(experts, failed, place, eto.Config())
+    worse = {f.task_id: f for f in failed}
+    _, flipped = ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config())
+    assert flipped == wholes
+
+
+def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    place, config = practice(tmp_path), ipr.Config(tau=0.5)
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])])
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 1): failed}
+    for rewards, count in [((1.0, 0.4), 1), ((1.0, 0.5), 0), ((0.0, 1.0), 0)]:
+        suffixes, wholes = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
+        assert len(suffixes) == count and wholes == []
+    suffixes, _ = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
+    win, _ = suffixes[0]
+    assert [m.trainable for m in win if m.role == "assistant"] == [False, True]
+
+
+def test_ipr_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
+    optim = Optim(1e-3, epochs=1, batch_size=8)
+    config = ipr.Config(HALF, iterations=1, optim=optim, continuations=2)
+    policy = load(scratch)
+    ipr.train(policy, experts[:4], practice(tmp_path), config)
+    phases = [json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert phases[0] == "sft" and phases[-1] == "refine-1"
+    for t in records.read(tmp_path / "go-on-1.jsonl"):
+        expert = next(e for e in experts if e.task_id == t.task_id)
+        assert t.actions[: t.attempt] == expert.actions[: t.attempt]
+
+
+def test_step_rewards_are_means_of_the_scorers_continuations(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    """After the right key the clone opens the box (1); after the wrong key it opens and it stays shut (0)."""
+    place = practice(tmp_path)
+    wrong = list(
+        rollout(
+            lambda: make_env(LOCKBOX),
+            Scripted({TASKS[0]: ["take blue key"] + ["open box"] * 5}),
+            [Job(TASKS[0])],
+        )
+    )
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 0): wrong[0]}
+    rewards = ipr.step_rewards(load(cloned), best, tried, place, ipr.Config(continuations=4), 1)
+    expert, agent = rewards[TASKS[0], 0]
+    assert expert >= 0.75 and agent <= 0.25

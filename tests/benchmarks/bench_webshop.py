@@ -47,7 +47,7 @@ def test_step(benchmark: Any, installed: Any, test_data: Path, mode: str) -> Non
 
 def test_search(benchmark: Any, installed: Any, test_data: Path) -> None:
     installed("webshop")
-    env = gymnasium.make("prosegym/WebShop-v1", tagger="substitute").unwrapped
+    env: Any = gymnasium.make("prosegym/WebShop-v1", tagger="substitute").unwrapped
     env.reset(seed=0)
     shop = env.session.catalogue
     queries = [case["query"] for case in lines(test_data, "bm25_oracle_1k.jsonl.xz")]

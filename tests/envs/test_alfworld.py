@@ -232,6 +232,10 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Set:
             name, "prosegym/ALFWorld-v1", split, "", tasks, panels.panel_digest("", tasks)
         )
     export(generate("train", 9), root / "train" / "pick_and_place_simple-Unlisted" / "trial")
+    unsolvable = tw_pddl(generate("train", 10)) | {"solvable": False}
+    hopeless = root / "train" / "pick_and_place_simple-Unsolvable" / "trial"
+    hopeless.mkdir(parents=True)
+    (hopeless / "game.tw-pddl").write_text(json.dumps(unsolvable))
     monkeypatch.setattr(panels, "load", lambda name: chosen[name])
     monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "home"))
     return Set(root, tmp_path / "home")
@@ -250,6 +254,9 @@ def test_get_takes_folders_and_archives(small: Set, tmp_path: Path) -> None:
         packs.append(small.pack.read_bytes())
         small.pack.unlink()
     assert len(packs) == 5 and len(set(packs)) == 1
+    summary = json.loads((small.pack.parent / "installed.json").read_text())
+    assert summary["games"] == 4
+    assert summary["left out"] == {"unsolvable": 1, "of other task types, or not in a panel": 1}
 
 
 def test_get_refuses_what_is_not_the_set(small: Set, tmp_path: Path) -> None:
@@ -283,7 +290,7 @@ def test_get_refuses_what_is_not_the_set(small: Set, tmp_path: Path) -> None:
         get(archive)
     next(small.root.glob("valid_unseen/*/*/game.tw-pddl")).unlink()
     with pytest.raises(
-        CorruptData, match="1 of 4 games are not there, first 'valid_unseen/.*1 other game files"
+        CorruptData, match="1 of 4 games are not there, first 'valid_unseen/.*2 other game files"
     ):
         get(small.root)
     assert not small.pack.parent.exists()

@@ -13,7 +13,7 @@ import gymnasium
 import msgspec
 import pytest
 
-from prosegym.envs import bm25, data
+from prosegym.envs import bm25, data, panels
 from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.webshop import catalogue as shelves
 from prosegym.envs.webshop import env as webshop
@@ -84,8 +84,10 @@ def test_recorded_episodes(test_data: Path, original_shop: Catalogue) -> None:
     rewards = 0
     for episode in episodes:
         told = episode["goal"]
-        names = ("asin", "name", "query", "product_category", "category", "instruction_text", "attributes")
-        goal = Goal(*(told[name] for name in names), told["goal_options"], told["price_upper"])
+        names = (
+            "asin name query product_category category instruction_text attributes goal_options price_upper"
+        )
+        goal = Goal(*[told[name] for name in names.split()])
         session = Session(original_shop, goal, str(episode["goal_index"]), SUBSTITUTE)
         assert (as_text(session), as_rich_text(session)) == (episode["obs0"], episode["rich0"])
         for step in episode["steps"]:
@@ -486,6 +488,27 @@ def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert not folder.exists()
 
 
+def test_getting_the_full_catalogue_freezes_its_panels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    source = tmp_path / "source"
+    source.mkdir()
+    written(source / "items_shuffle.json", record("A1"), record("A1"), record("A2"), record("A3"))
+    (source / "items_ins_v2.json").write_text(json.dumps({"A1": {"attributes": ["x y"]}}))
+    told = {"instruction": "a shoe.", "instruction_attributes": ["x y"], "instruction_options": ["red"]}
+    bare = told | {"instruction_attributes": []}
+    (source / "items_human_ins.json").write_text(json.dumps({"A1": [told, bare], "A3": [told], "A9": [told]}))
+    folder = webshop.full.get(source)
+    env = webshop.WebShop(catalogue="full", tagger="substitute")
+    panel = panels.load(folder / "panels" / "WebShop-v1" / "full-test.json")
+    assert panel.task_ids == ["full/human/0", "full/human/1"] == [t.id for t in panels.tasks_of(panel, env)]
+    assert sorted(goal.asin for goal in env._open()[1]) == ["A1", "A3"]
+    observation, _ = env.reset(options={"task_id": "full/human/0"})
+    assert "a shoe, and price lower than " in observation
+    assert final_score(env, "full/human/1", "oracle") > 0
+
+
 def test_a_quota_page_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
     asked = []
@@ -560,14 +583,12 @@ def test_experts(installed: Any, expert: str, least: float) -> None:
 
 def final_score(env: Any, task_id: str, expert: str) -> float:
     observation, info = env.reset(options={"task_id": task_id})
-    player, done = env.expert(expert), False
-    while not done:
+    player, terminated = env.expert(expert), False
+    while not terminated:
         action = player.act(observation, info)
         assert action is not None
         observation, _, terminated, truncated, info = env.step(action)
-        assert not info["invalid_action"], action
-        done = terminated or truncated
-    assert terminated
+        assert not info["invalid_action"] and not truncated, action
     return float(info["score"])
 
 
@@ -581,7 +602,7 @@ def test_the_oracle_helps_from_any_state(installed: Any) -> None:
     observation, *_, info = env.step("click[features]")
     player, done = env.expert("oracle"), False
     while not done:
-        observation, _, terminated, truncated, info = env.step(player.act(observation, info))
+        observation, _, terminated, truncated, info = env.step(player.act(observation, info) or "")
         done = terminated or truncated
     assert info["success"]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import copy
 import random
 import re
 import sys
@@ -23,7 +22,6 @@ from typing import Any
 
 import textworld
 from textworld.envs import PddlEnv
-from textworld.envs.pddl import textgen
 
 from prosegym.envs.alfworld.compile import UnknownGoal, compile_game, names, parse
 from prosegym.envs.alfworld.engine import Board, Dialect, House
@@ -31,19 +29,6 @@ from prosegym.envs.alfworld.experts import plan
 from prosegym.envs.alfworld.export import tw_pddl
 from prosegym.envs.alfworld.generator import generate
 from prosegym.envs.errors import CorruptData
-
-
-def remember_parses() -> None:
-    """Keep what TextWorld's grammar parser made of each text: it parses every command template at every step."""
-    kept: dict[tuple[str, str], Any] = {}
-    parse_text = textgen._parse_and_convert
-
-    def parsed(text: str, rule_name: str, **trace: Any) -> Any:
-        if (text, rule_name) not in kept:
-            kept[text, rule_name] = parse_text(text, rule_name=rule_name, **trace)
-        return copy.deepcopy(kept[text, rule_name])
-
-    textgen._parse_and_convert = parsed
 
 
 class Real:
@@ -58,7 +43,28 @@ class Real:
         called = names([info.id for info in infos.values()])
         for info in infos.values():
             info.name = called[info.id]
+        remember_commands(self.env._logic)
         return self.env.reset()
+
+
+def remember_commands(logic: Any) -> None:
+    """Keep the wording of each command of a game: TextWorld works it out anew for all of them at every step.
+
+    It hangs on names and on where receptacles are, which do not change in a game. What is answered is not kept.
+    """
+    templates = {action.template for action in logic.actions.values()}
+    derive, kept = logic.grammar.derive, {}
+
+    def remembered(start: str, context: Any) -> str:
+        if start not in templates:
+            return derive(start, context)
+        named = ((placeholder.name, thing.name) for placeholder, thing in context["mapping"].items())
+        key = (start, *(pair for pair in named if pair[0] in start))
+        if key not in kept:
+            kept[key] = derive(start, context)
+        return kept[key]
+
+    logic.grammar.derive = remembered
 
 
 def near_miss(command: str, rng: random.Random) -> str:
@@ -147,11 +153,10 @@ def main() -> int:
     parser.add_argument("--games", type=Path, action="append", default=[])
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--per-game", type=int, default=80)
+    parser.add_argument("--per-game", type=int, default=300)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     folders = [sorted(folder.glob("**/game.tw-pddl")) for folder in arguments.games]
-    remember_parses()
     real, steps, games, differences = Real(), 0, 0, 0
     count: collections.Counter[str] = collections.Counter()
     started = time.monotonic()

@@ -12,7 +12,7 @@ from prosegym.envs import bm25
 from prosegym.envs.core import digest
 from prosegym.envs.errors import CorruptData
 from prosegym.envs.questions import corpus
-from prosegym.envs.questions.corpus import FileCorpus, OwnParagraphs, build, title_key
+from prosegym.envs.questions.corpus import FileCorpus, OwnParagraphs, Page, build, title_key
 from prosegym.envs.questions.miniwiki import generate
 from prosegym.envs.questions.ranking import Ranking, encode, ranked_text
 from prosegym.envs.questions.records import Paragraph
@@ -35,11 +35,11 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> OwnParagraphs | Fil
 
 def test_titles_match_without_regard_to_case_and_spaces(small: OwnParagraphs | FileCorpus) -> None:
     page = small.page("Viva")
-    assert page == ("Viva", ("A channel. It shows music.", "It was closed in 2018."))
-    assert small.page("VIVA") == ("VIVA", ("A company that makes pumps.",))  # the exact one goes first
+    assert page == Page("Viva", ("A channel. It shows music.", "It was closed in 2018."))
+    assert small.page("VIVA") == Page("VIVA", ("A company that makes pumps.",))  # the exact one goes first
     assert small.page("viva") == page  # then the one that comes first
-    assert small.page("  the_PUMP ") == ("The Pump", ("",))
-    assert small.page("STRASSE") == ("Straße", ("A road in German.",))
+    assert small.page("  the_PUMP ") == Page("The Pump", ("",))
+    assert small.page("STRASSE") == Page("Straße", ("A road in German.",))
     assert small.page("Vivas") is None and small.page("") is None
 
 
@@ -106,9 +106,9 @@ def test_titles_and_texts_of_any_characters(tmp_path: Path) -> None:
         Paragraph("日本 [1]", "東京"),
     )
     found = build(odd, tmp_path / "c", sha256=digest("odd"))
-    assert found.page("line break") == ("line break", ("two\nlines",))
-    assert found.page("nul\x00") == ("nul\x00", ("\x00",))
-    assert found.page("日本 [1]") == ("日本 [1]", ("東京",))
+    assert found.page("line break") == Page("line break", ("two\nlines",))
+    assert found.page("nul\x00") == Page("nul\x00", ("\x00",))
+    assert found.page("日本 [1]") == Page("日本 [1]", ("東京",))
 
 
 @pytest.mark.parametrize("broken", ["corpus.json", "texts", "ends", "keys", "bm25/index.json"])
@@ -139,17 +139,30 @@ def test_a_failure_while_building_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_interrupted_indexing_goes_on_without_reading_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(bm25, "_merge", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build(PARAGRAPHS, tmp_path / "c", sha256=digest("a"))
+    assert not (tmp_path / "c").exists()
+    found = build(iter(()), tmp_path / "c", sha256=digest("a"))
+    assert len(found) == len(PARAGRAPHS) and found.similar("music", 1) == ["Viva"]
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_opening_reads_next_to_nothing(tmp_path: Path) -> None:
     paragraphs = [Paragraph(f"T{i}", f"word{i % 97} text {i}") for i in range(20_000)]
     found = build(paragraphs, tmp_path / "c", sha256=digest("many"))
     for array in (found._ends, found._keys, found._places):
         assert isinstance(array, np.memmap)
     assert "_index" not in vars(found)
-    assert found.page("t19999") == ("T19999", ("word17 text 19999",))
+    assert found.page("t19999") == Page("T19999", ("word17 text 19999",))
 
 
 def test_colliding_hashes_do_not_mix_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "_hash", lambda key: 7)
     found = build(PARAGRAPHS, tmp_path / "c", sha256=digest("h"))
-    assert found.page("Straße") == ("Straße", ("A road in German.",))
+    assert found.page("Straße") == Page("Straße", ("A road in German.",))
     assert found.page("Pump") is None

@@ -17,6 +17,7 @@ import pytest
 from prosegym.envs import data
 from prosegym.envs.errors import BadOption, EngineError
 from prosegym.envs.questions import live
+from prosegym.envs.questions.corpus import Page
 from prosegym.envs.questions.live import LiveWiki
 
 PAGES = {
@@ -40,7 +41,10 @@ class Wiki:
         title = next((t for t in PAGES if t.lower() == query["titles"].lower()), None)
         if title is None:
             return {"query": {"pages": [{"title": query["titles"], "missing": True}]}}
-        return {"query": {"pages": [{"title": title, "extract": PAGES[title]}]}}
+        page: dict[str, Any] = {"title": title, "extract": PAGES[title]}
+        if title == "Lor":
+            page["pageprops"] = {"disambiguation": ""}
+        return {"query": {"pages": [page]}}
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def wiki() -> Iterator[tuple[Wiki, str]]:
 
 def test_pages_and_similar_titles(wiki: tuple[Wiki, str], tmp_path: Path) -> None:
     found = LiveWiki(wiki[1], tmp_path, pause=0.0)
-    assert found.page(" ostby ") == ("Ostby", ("Ostby is a town. It has a mill.", "The mill is old."))
+    assert found.page(" ostby ") == Page("Ostby", ("Ostby is a town. It has a mill.", "The mill is old."))
     assert found.page("Nowhere") is None and found.page("Empty") is None
     assert found.similar("ost", 5) == ["Ostby"] and found.similar("xyz", 5) == []
     assert found.nearest("ostbee") == found.page("Ostby")
@@ -143,5 +147,10 @@ def test_episodes_over_it(wiki: tuple[Wiki, str], tmp_path: Path, monkeypatch: p
     observation, *_, info = env.step("search[ostby]")
     assert observation == "Ostby is a town. It has a mill.. The mill is old.." and info["progress"] == 1.0
     assert env.step("lookup[old]")[0] == "(Result 1 / 1) The mill is old.."
+    env = gymnasium.make("prosegym/HotpotQA-v1", corpus=f"live:{wiki[1]}", variant="reflexion").unwrapped
+    env.reset(seed=0)
+    assert env.step("Search[ostby]")[0] == "Ostby is a town. It has a mill."
+    assert env.step("Search[Lor]")[0] == "Could not find [Lor]. Similar: ['Lor']"
+    assert env.step("Lookup[mill]")[0].startswith("The last page Searched was not found")
     with pytest.raises(BadOption, match="no corpus"):
         gymnasium.make("prosegym/HotpotQA-v1", corpus="live:ftp://x")

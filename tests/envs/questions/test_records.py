@@ -173,6 +173,11 @@ def test_the_line_of_a_pretty_printed_record_is_right(tmp_path: Path) -> None:
         read(tmp_path / "x.json", text)
 
 
+def test_equal_records_have_lines_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(CorruptData, match=r"d\.json:3: .*'q1'.*d\.json:2"):
+        read(tmp_path / "d.json", "[\n" + json.dumps(OWN) + ",\n" + json.dumps(OWN) + "\n]")
+
+
 def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
     with pytest.raises(CorruptData, match=r"d\.jsonl:3: .*'q1'.*d\.jsonl:1"):
         read(tmp_path / "d.jsonl", lines(OWN, OWN | {"id": "q2"}, OWN))

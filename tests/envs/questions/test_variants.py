@@ -229,7 +229,12 @@ def react(past: Sequence[tuple[str, str]], kind: str, argument: str) -> str:
 
 def page_at(past: Sequence[tuple[str, str]]) -> tuple[str, list[str]] | None:
     searches = [a for k, a in past if k == "Search"]
-    return opens(searches[-1]) if searches else None
+    return shows(searches[-1]) if searches else None
+
+
+def shows(query: str) -> tuple[str, list[str]] | None:
+    """What Reflexion's docstore opens: over given paragraphs, it knows of no disambiguation."""
+    return page_of(query)
 
 
 def reflexion(past: Sequence[tuple[str, str]], kind: str, argument: str) -> str:
@@ -237,7 +242,7 @@ def reflexion(past: Sequence[tuple[str, str]], kind: str, argument: str) -> str:
         return "Invalid Action. Valid Actions are Lookup[<topic>] Search[<topic>] and Finish[<answer>]."
     past = [(k, a) for k, a in past if a]
     if kind == "Search":
-        page = opens(argument)
+        page = shows(argument)
         return page[1][0] if page else f"Could not find [{argument}]. Similar: {CORPUS.similar(argument, 10)}"
     page = page_at(past)
     if page is None:

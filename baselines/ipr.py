@@ -1,0 +1,169 @@
+"""IPR: iterative step-level process refinement, "Watch Every Step" (Xiong et al. 2024, arXiv:2406.11176).
+
+    1. clone the experts; the clone is the reference and the scorer of every iteration
+    2. repeat: from every expert prefix e_{<t} the agent goes on to the end (e_hat_{t:m}); the step reward of
+       an action, r(s_t, a_t), is the mean final score of N sampled continuations by the scorer (the episode's
+       own score at its last step); suffixes e_{t:n} > e_hat_{t:m} are paired where
+       r(s_t, a_t) - r(s_t, a_hat_t) > tau and the final score is higher by more than `outcome`, and the
+       other way round; then minimise L_DPO(suffixes) + L_DPO(whole episodes, t = 0) + L_SFT
+
+Read: the paper's method and its released code (93335a3). They differ on L_SFT: the code adds - log pi(win),
+summed, to every pair, the paper to whole episodes only; here as in the code. Reconstructed: that a prefix in
+which the agent does as the expert is not rolled out again by the scorer (its two step rewards are the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prosegym.baselines import sft
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.objectives import Pair, Preference, against
+from prosegym.baselines.practice import Practice, from_answer, twin
+from prosegym.baselines.training import Optim
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.evaluation.rollout import Job
+
+Place = tuple[str, int]
+"""A task, and how many of the expert's actions came first."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Paper section 4.1 and the scripts: batch 48, 3 epochs, learning rate 3e-6, beta 0.1, N = 5."""
+
+    cloning: sft.Config = sft.Config()
+    cloned: bool = False
+    """The model has been cloned already: leave out step 1."""
+    iterations: int = 4
+    """Paper; the script has 6."""
+    optim: Optim = Optim(3e-6, epochs=3, batch_size=48, schedule="cosine", warmup=0.03)
+    beta: float = 0.1
+    continuations: int = 5
+    """N, at temperature 1."""
+    tau: float = 0.01
+    """Step rewards must differ by more: 0.5 on ALFWorld, 0.01 on WebShop, 0.1 on InterCode-SQL (scripts)."""
+    outcome: float = 0.01
+    """Final scores must differ by more (scripts)."""
+    temperature: float = 0.0
+    """Of the agent's own continuations."""
+    imitate: bool = True
+    """Whether every pair has L_SFT = - log pi(win), summed, beside L_DPO."""
+
+
+def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
+    """Algorithm 1; the policy changes in place."""
+    if not config.cloned:
+        sft.train(policy, experts, practice, config.cloning)
+    scorer = twin(policy)
+    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    for i in range(1, config.iterations + 1):
+        tried = go_on(policy, best, practice, config, i)
+        rewards = step_rewards(scorer, best, tried, practice, config, i)
+        suffixes, wholes = pair(best, tried, rewards, practice, config)
+        refine(policy, scorer, suffixes, wholes, practice, config, i)
+
+
+def forced(best: Mapping[str, Trajectory], practice: Practice) -> dict[Place, list[str]]:
+    """The expert's answers before every place."""
+    talks = {task: practice.conversation(e) for task, e in best.items()}
+    return {
+        (task, t): [m.content for m in talk[1 : 2 * t : 2]]
+        for task, talk in talks.items()
+        for t in range(len(talk) // 2)
+    }
+
+
+def go_on(
+    policy: LocalModel, best: Mapping[str, Trajectory], practice: Practice, config: Config, i: int
+) -> dict[Place, Trajectory]:
+    """e_hat: the agent's continuation from every expert prefix."""
+    before = forced(best, practice)
+    jobs = [Job(*place) for place in before]  # the attempt says how many answers were the expert's
+    played = practice.play(policy, jobs, f"go-on-{i}", temperature=config.temperature, forced=before)
+    return {
+        place: t
+        for place, t in zip(before, played, strict=True)
+        if t.ended != "error" and len(t.steps) > place[1]
+    }
+
+
+def step_rewards(
+    scorer: LocalModel,
+    best: Mapping[str, Trajectory],
+    tried: Mapping[Place, Trajectory],
+    practice: Practice,
+    config: Config,
+    i: int,
+) -> dict[Place, tuple[float, float]]:
+    """(r(s_t, a_t) of the expert, of the agent) by Monte Carlo, wherever the two differ."""
+    before, keys = {}, []
+    for (task, t), episode in tried.items():
+        expert = best[task]
+        for who, source in enumerate((expert, episode)):
+            if expert.actions[t] == episode.actions[t] or t + 1 == len(source.steps):
+                continue  # the same action; or its last one, whose reward is the final score
+            said = [m.content for m in practice.conversation(source)[1 : 2 * t + 2 : 2]]
+            for n in range(config.continuations):
+                attempt = (2 * t + who) * config.continuations + n
+                before[task, attempt] = said
+                keys.append(((task, t), who))
+    played = practice.play(
+        scorer, [Job(*key) for key in before], f"score-{i}", temperature=1.0, forced=before
+    )
+    found: dict[tuple[Place, int], list[float]] = {}
+    for key, rollout in zip(keys, played, strict=True):
+        found.setdefault(key, []).append(rollout.score)
+    rewards = {}
+    for (task, t), episode in tried.items():
+        if best[task].actions[t] != episode.actions[t]:
+            ends = (best[task].score, episode.score)
+            both = [found.get(((task, t), who), [ends[who]]) for who in (0, 1)]
+            rewards[task, t] = (sum(both[0]) / len(both[0]), sum(both[1]) / len(both[1]))
+    return rewards
+
+
+Contrast = tuple[list[Message], list[Message]]
+
+
+def pair(
+    best: Mapping[str, Trajectory],
+    tried: Mapping[Place, Trajectory],
+    rewards: Mapping[Place, tuple[float, float]],
+    practice: Practice,
+    config: Config,
+) -> tuple[list[Contrast], list[Contrast]]:
+    """D_s, suffixes that a step reward tells apart; and D_t, whole episodes that their scores do."""
+    suffixes, wholes = [], []
+    for (task, t), episode in tried.items():
+        gap = best[task].score - episode.score
+        talks = [from_answer(practice.conversation(e), t) for e in (best[task], episode)]
+        win_lose = (talks[0], talks[1]) if gap > 0 else (talks[1], talks[0])
+        if t == 0 and gap != 0:
+            wholes.append(win_lose)
+        if (task, t) in rewards:
+            step = rewards[task, t][0] - rewards[task, t][1]
+            if abs(gap) > config.outcome and abs(step) > config.tau and gap * step > 0:
+                suffixes.append(win_lose)
+    return suffixes, wholes
+
+
+def refine(
+    policy: LocalModel,
+    reference: LocalModel,
+    suffixes: Sequence[Contrast],
+    wholes: Sequence[Contrast],
+    practice: Practice,
+    config: Config,
+    i: int,
+) -> None:
+    """Minimise the sum of the losses over the pairs of this iteration, the clone being the reference."""
+    if not (suffixes or wholes):
+        raise ProsegymError(f"iteration {i} has no pairs: no step reward tells agent and expert apart")
+    both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in [*wholes, *suffixes]]
+    pairs = [(Pair(w, x),) for w, x in both if w and x and w.trained and x.trained]
+    objective = Preference(config.beta, imitation=float(config.imitate))
+    compared = against(reference.model, pairs, config.optim.tokens)
+    practice.fit(policy.model, objective, compared, config.optim, f"refine-{i}")

@@ -1,0 +1,211 @@
+"""PPO on single answers: each is a bandit's episode with one reward, paid at its last token.
+
+    r_t = - coefficient (log pi_old - log ref), and the answer's reward on top at the last token
+    A, R by GAE over the answer's tokens; A whitened; then L = L_clip + c_v L_value - lambda H
+
+Used where a reward is learnt or measured per answer: Retroformer's reflections, StepAgent-Inverse's actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from prosegym.baselines import losses
+from prosegym.baselines.objectives import Sample, pad, table
+from prosegym.baselines.training import passes
+
+
+class Headed(nn.Module):
+    """A language model with a number read at every token: a value, or a score of the text up to there."""
+
+    def __init__(self, model: Any) -> None:
+        """Add a head that reads 0 everywhere to a causal language model, which is shared, not copied."""
+        super().__init__()
+        self.model = model
+        width = model.config.get_text_config().hidden_size
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.head.to(next(model.parameters()).device)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, V), and the number at each token (B, T), in float32."""
+        out = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, output_hidden_states=True
+        )
+        return out.logits, self.head(out.hidden_states[-1].to(self.head.weight.dtype))[..., 0].float()
+
+
+class Bandit(NamedTuple):
+    """An answer, and what PPO compares it with; token by token."""
+
+    sample: Sample
+    old: tuple[float, ...]
+    """log pi when it was sampled."""
+    values: tuple[float, ...]
+    advantages: tuple[float, ...]
+    returns: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """PPO's numbers: those of the released scripts and common implementations, 0.2 and 0.95 the papers'."""
+
+    clip: float = 0.2
+    kl: float = 0.2
+    """Coefficient of the penalty per token for leaving the reference (Retroformer's scripts)."""
+    gamma: float = 1.0
+    lam: float = 0.95
+    value: float = 0.1
+    """c_v."""
+    entropy: float = 0.0
+    """lambda."""
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """L_clip + c_v L_value - lambda H; the model is a `Headed` one."""
+
+    settings: Settings
+
+    def length(self, item: Bandit) -> int:
+        """Its tokens."""
+        return len(item.sample.token_ids)
+
+    def rows(self, item: Bandit) -> int:
+        """One."""
+        return 1
+
+    def weight(self, item: Bandit) -> float:
+        """Its answer's tokens."""
+        return item.sample.trained
+
+    def loss(self, model: nn.Module, items: Sequence[Bandit]) -> tuple[Tensor, Mapping[str, float]]:
+        """The mean over the answers' tokens; its terms, the clipped share and how far the policy has gone."""
+        s = self.settings
+        logp, values, mask, logits = run(model, [x.sample for x in items])
+        old, advantages = table([x.old for x in items], logp), table([x.advantages for x in items], logp)
+        returns, before = table([x.returns for x in items], logp), table([x.values for x in items], logp)
+        policy = losses.ppo(logp, old, advantages, mask, s.clip)
+        value = losses.value(values, before, returns, mask, s.clip)
+        entropy = losses.entropy(logits, mask)
+        metrics = {
+            "policy": float(policy.detach()),
+            "value": float(value.detach()),
+            "entropy": float(entropy.detach()),
+            "clip_share": float(losses.clip_share(logp.detach(), old, mask, s.clip)),
+            "kl_from_old": float(losses.kl(old, logp.detach(), mask)),
+        }
+        return policy + s.value * value - s.entropy * entropy, metrics
+
+
+def run(model: nn.Module, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log pi, values before each token, mask: (B, T) each; and logits (B, T, V)."""
+    ids, mask, attention = pad(samples, next(model.parameters()).device)
+    logits, numbers = model(ids, attention)
+    values = nn.functional.pad(numbers[:, :-1], (1, 0))  # the state before token t is read at token t - 1
+    return losses.token_logp(logits, ids), values, mask, logits
+
+
+def bandits(
+    model: Headed,
+    samples: Sequence[Sample],
+    rewards: Sequence[float],
+    reference: Sequence[Sequence[float]],
+    settings: Settings,
+    tokens: int = 16384,
+) -> list[Bandit]:
+    """What PPO trains on: answers as the present policy gives them, with advantages and returns.
+
+    Args:
+        model: policy and value head, as they sampled.
+        samples: the answers, with their prompts.
+        rewards: one for each.
+        reference: log-probability of each token under the reference (`objectives.token_scores`).
+        settings: of PPO.
+        tokens: padded tokens of one forward pass at most.
+    """
+    lengths = [len(s.token_ids) for s in samples]
+    made: list[tuple[Tensor, ...]] = [()] * len(samples)
+    model.eval()
+    with torch.no_grad():
+        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
+            logp, values, mask, _ = run(model, [samples[i] for i in part])
+            ref = table([reference[i] for i in part], logp)
+            paid = losses.kl_penalty(logp, ref, settings.kl) * mask
+            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(-1)
+            paid[torch.arange(len(part)), last] += logp.new_tensor([rewards[i] for i in part])
+            advantages, returns = losses.gae(paid, values, mask, settings.gamma, settings.lam)
+            for row, i in enumerate(part):
+                n = lengths[i]
+                made[i] = (
+                    logp[row, :n],
+                    values[row, :n],
+                    advantages[row, :n],
+                    returns[row, :n],
+                    mask[row, :n],
+                )
+    every = torch.cat([m[2] for m in made])[None]
+    masks = torch.cat([m[4] for m in made])[None]
+    whitened = torch.split(losses.masked_whiten(every, masks)[0], lengths)
+    return [
+        Bandit(s, *(tuple(x.tolist()) for x in (m[0], m[1], a, m[3])))
+        for s, m, a in zip(samples, made, whitened, strict=True)
+    ]
+
+
+class Judged(NamedTuple):
+    """A text that is good or bad."""
+
+    sample: Sample
+    good: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`losses.discriminator` on a `Headed` model, read at each text's last token: sigma(number) = P(bad)."""
+
+    def length(self, item: Judged) -> int:
+        """Its tokens."""
+        return len(item.sample.token_ids)
+
+    def rows(self, item: Judged) -> int:
+        """One."""
+        return 1
+
+    def weight(self, item: Judged) -> float:
+        """Every text counts the same."""
+        return 1.0
+
+    def loss(self, model: nn.Module, items: Sequence[Judged]) -> tuple[Tensor, Mapping[str, float]]:
+        """The mean of both classes' binary cross-entropy; how often it is right."""
+        numbers = judge(model, [x.sample for x in items])
+        good = torch.tensor([x.good for x in items], device=numbers.device)
+        per_text = torch.where(good, nn.functional.softplus(numbers), nn.functional.softplus(-numbers))
+        right = ((numbers > 0) != good).float().mean()
+        return per_text.mean(), {"accuracy": float(right)}
+
+
+def judge(model: nn.Module, samples: Sequence[Sample]) -> Tensor:
+    """The number at each text's last token: (B,)."""
+    ids, _, attention = pad(samples, next(model.parameters()).device)
+    _, numbers = model(ids, attention)
+    last: Tensor = numbers[torch.arange(len(samples)), attention.sum(-1) - 1]
+    return last
+
+
+def judgements(model: Headed, samples: Sequence[Sample], tokens: int = 16384) -> list[float]:
+    """`judge` over any number of texts, without gradients."""
+    lengths = [len(s.token_ids) for s in samples]
+    found = [0.0] * len(samples)
+    model.eval()
+    with torch.no_grad():
+        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
+            for i, number in zip(part, judge(model, [samples[i] for i in part]).tolist(), strict=True):
+                found[i] = number
+    return found

@@ -1,0 +1,170 @@
+"""RetroAct: planner and reflector learn together beside imitation (Feng et al. 2025, arXiv:2503.01490).
+
+    1. imitation: clone expert episodes into the planner pi, expert reflections into the reflector mu
+    2. repeat: play Reflexion's trials with pi and mu; every try is a planner row with R = its score, every
+       note a reflector row with R = R_next - R (eq. 6); minimise, for each role,                  (eq. 7-10)
+       L = - E[clip(pi/pi_behaviour, 1 - eps, 1 + eps) log pi R] + lambda L_IL
+
+Read: the paper and its released code (90fff38). Where they differ the paper is the default: the code's
+reflector reward has a factor (R + c)/c (`reward_offset`), its data keeps positive rewards only (`negatives`),
+its mean is over all tokens (`legacy_mean`), and both train on observations, too (`cloning.observations=1`;
+the default masks them). Reconstructed: the number of trials in training. Expert reflections come from a rule
+(`notes`), where the paper has a teacher model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.notes import Scribe
+from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, Sample, token_scores
+from prosegym.baselines.practice import Practice, noted, ratings, twin
+from prosegym.baselines.reflexion import ModelReflector, Reflection
+from prosegym.baselines.training import Optim
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Message, Trajectory
+
+IL = Optim(1e-4, epochs=5, batch_size=1, schedule="linear", warmup=0.1)
+RL = Optim(1e-4, epochs=3, batch_size=1, schedule="linear", warmup=0.1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Appendix C.6 and the released scripts; the code warms up over 100 steps, here over a tenth of them."""
+
+    cloning: sft.Config = sft.Config(IL)
+    optim: Optim = RL
+    iterations: int = 1
+    roles: Literal["two", "one"] = "two"
+    """A model for each role, or one for both (about 10 % worse on two of the paper's three tasks)."""
+    trials: int = 3
+    """Tries at a training task; not printed in the paper."""
+    clip: float = 0.3
+    regulariser: float = 1.0
+    """lambda."""
+    reward_offset: float | None = None
+    """c of the code's reflector reward (R_next - R)(R + c)/c; None is the paper's R_next - R."""
+    negatives: bool = True
+    """Keep rows whose reward is 0 or below."""
+    legacy_mean: bool = False
+    temperature: float = 1.0
+    """Of the tries and the notes in training."""
+
+
+def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
+    """The planner changes in place; with two roles the reflector lies in OUT/reflector."""
+    reflector = twin(policy) if config.roles == "two" else policy
+    demonstrations = sft.samples(
+        policy, [practice.conversation(e) for e in experts], config.cloning.observations
+    )
+    practice.fit(policy.model, Imitation(), demonstrations, config.cloning.optim, "sft")
+    examples = teach(policy, reflector, experts, practice, config)
+    for i in range(1, config.iterations + 1):
+        tries, notes = play(policy, reflector, experts, practice, config, i)
+        plans = behaved(policy, planner_rows(tries, practice), demonstrations, config)
+        words = behaved(reflector, reflector_rows(tries, notes, config), examples, config)
+        optimise(policy, reflector, plans, words, practice, config, i)
+    if config.roles == "two" and practice.accelerator.is_main_process:
+        agents.save(
+            practice.folder / "reflector",
+            reflector.model,
+            reflector.tokenizer,
+            practice.agent,
+            method="retroact",
+        )
+
+
+def teach(
+    policy: LocalModel,
+    reflector: LocalModel,
+    experts: Sequence[Trajectory],
+    practice: Practice,
+    config: Config,
+) -> list[Sample]:
+    """Imitation of the reflector: notes by rule on the clone's failures."""
+    loop = reflexion.Config(trials=2, temperature=0.0)
+    tasks = list(dict.fromkeys(e.task_id for e in experts))
+    scribe = Scribe(reflector, loop)
+    _, notes = practice.trials(policy, scribe, tasks, "teach", loop, temperature=config.temperature)
+    examples = sft.samples(reflector, [noted(n) for n in notes], config.cloning.observations)
+    if examples:
+        practice.fit(reflector.model, Imitation(), examples, config.cloning.optim, "sft-reflector")
+    return examples
+
+
+def play(
+    policy: LocalModel,
+    reflector: LocalModel,
+    experts: Sequence[Trajectory],
+    practice: Practice,
+    config: Config,
+    i: int,
+) -> tuple[list[Trajectory], list[Reflection]]:
+    """Reflexion's trials on the training tasks, sampled."""
+    loop = reflexion.Config(trials=config.trials, temperature=config.temperature)
+    tasks = list(dict.fromkeys(e.task_id for e in experts))
+    writer = ModelReflector(reflector, loop)
+    return practice.trials(policy, writer, tasks, f"trials-{i}", loop, temperature=config.temperature)
+
+
+Row = tuple[list[Message], float]
+"""A conversation whose answers the learner wrote, and what they earned."""
+
+
+def planner_rows(tries: Sequence[Trajectory], practice: Practice) -> list[Row]:
+    """Every try with its score: R_pi = R_k."""
+    return [(practice.conversation(t), t.score) for t in tries if t.steps and t.ended != "error"]
+
+
+def reflector_rows(tries: Sequence[Trajectory], notes: Sequence[Reflection], config: Config) -> list[Row]:
+    """Every note that a try followed, with what it was worth: R_mu = R_{k+1} - R_k."""
+    return [
+        (noted(n), worth(before.score, after.score, config.reward_offset))
+        for n, before, after in ratings(tries, notes)
+    ]
+
+
+def worth(last: float, current: float, c: float | None = None) -> float:
+    """R_next - R (eq. 6), or (R_next - R)(R + c)/c as the released code has it."""
+    return current - last if c is None else (current - last) * (last + c) / c
+
+
+def behaved(
+    model: LocalModel, rows: Sequence[Row], demonstrations: Sequence[Sample], config: Config
+) -> list[Played]:
+    """Rows with what the policy that wrote them gave each token, each beside a demonstration drawn for it."""
+    if not demonstrations:
+        return []
+    kept = [(sft.sample(model, talk, config.cloning.observations), reward) for talk, reward in rows]
+    fitting = [(s, reward) for s, reward in kept if s and (config.negatives or reward > 0)]
+    behaviour = token_scores(model.model, [s for s, _ in fitting])
+    rng = random.Random(0)
+    return [Played(s, b, r, rng.choice(demonstrations)) for (s, r), b in zip(fitting, behaviour, strict=True)]
+
+
+def optimise(
+    policy: LocalModel,
+    reflector: LocalModel,
+    plans: list[Played],
+    words: list[Played],
+    practice: Practice,
+    config: Config,
+    i: int,
+) -> None:
+    """Minimise L for each role; with one model, for both together."""
+    if not plans:
+        raise ProsegymError(
+            f"iteration {i} has nothing to learn from: no try earned anything; set --negatives"
+        )
+    objective = PolicyGradient(config.clip, config.regulariser, config.legacy_mean)
+    if reflector is policy:
+        practice.fit(policy.model, objective, plans + words, config.optim, f"joint-{i}")
+        return
+    practice.fit(policy.model, objective, plans, config.optim, f"planner-{i}")
+    if words:
+        practice.fit(reflector.model, objective, words, config.optim, f"reflector-{i}")

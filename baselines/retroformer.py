@@ -1,0 +1,169 @@
+"""Retroformer: a frozen actor, and a reflector trained by what its notes are worth (Yao et al. 2024,
+2308.02151).
+
+    collect   Reflexion's trials with the frozen actor M_a: notes y on failed tries, prompts x
+    rate      r(x, y) = G_{i+1} - G_i, the return of the try after the note less that of the try before
+    1. SFT    M_r on the notes with a positive rating                                        -> M_ref
+    2. judge  a reward model on all notes: good where the rating is above 0.25
+    3. PPO    max E[ r(x, y) - beta log(M_r(y|x) / M_ref(y|x)) ], y sampled anew, each (x, y) by itself
+
+Read: the released code (9e4f1b1, which does not run as it stands) and notes on the paper; the paper's own
+text was not at hand. y is new in step 3, so it must be judged by a model (`rating="model"`, as the scripts
+do) or by a fresh try of the actor (`rating="try"`). Reconstructed: how many rounds of new notes PPO takes,
+and how often each is used: the script's 50 epochs are over its own small batches. Different from the code:
+the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.objectives import Imitation, Sample, token_scores
+from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
+from prosegym.baselines.practice import Practice, noted, ratings, twin
+from prosegym.baselines.reflexion import ModelReflector, Reflection
+from prosegym.baselines.training import Optim
+from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.rollout import Job
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of the released scripts; the number of tries is the paper's as reported."""
+
+    cloning: Optim = Optim(1.41e-5, epochs=3, batch_size=16, schedule="linear", warmup=0.0)
+    judging: Optim = Optim(5e-5, epochs=3, batch_size=8, schedule="linear", warmup=0.0)
+    optim: Optim = Optim(1e-5, epochs=4, batch_size=8, schedule="constant", warmup=0.0)
+    """Of PPO."""
+    ppo: Settings = Settings()
+    trials: int = 3
+    """Tries at a training task while collecting."""
+    rounds: int = 4
+    """Of new notes in PPO."""
+    rating: Literal["model", "try"] = "model"
+    """What says how much a new note is worth: the reward model, or a fresh try of the actor."""
+    threshold: float = 0.25
+    """Rating above which a note is good, for the reward model."""
+    temperature: float = 1.0
+    """Of the notes and the actor while collecting."""
+    max_tokens: int = 250
+    """Longest note."""
+
+
+Rated = tuple[Reflection, Trajectory, Trajectory]
+"""A note, the try it is about, and the try after it."""
+
+
+def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
+    """The policy is the actor and stays as it is; the reflector begins as it and lies in OUT/reflector."""
+    reflector = twin(policy)
+    rated = collect(policy, reflector, experts, practice, config)
+    clone(reflector, rated, practice, config)
+    reward_model = judge(reflector, rated, practice, config) if config.rating == "model" else None
+    reference = twin(reflector)
+    critic = Headed(reflector.model)
+    for i in range(1, config.rounds + 1):
+        new = write(reflector, rated, practice, config, i)
+        if reward_model is not None:
+            rewards = [1 / (1 + math.exp(x)) for x in judgements(reward_model, [n.sample for n in new])]
+        else:
+            rewards = try_out(policy, new, practice, config, i)
+        improve(critic, [n.sample for n in new], rewards, reference, practice, config, i)
+    agents.save(
+        practice.folder / "reflector",
+        reflector.model,
+        reflector.tokenizer,
+        practice.agent,
+        method="retroformer",
+    )
+
+
+def collect(
+    actor: LocalModel,
+    reflector: LocalModel,
+    experts: Sequence[Trajectory],
+    practice: Practice,
+    config: Config,
+) -> list[Rated]:
+    """Reflexion's trials on the training tasks; every note that was followed by a try."""
+    loop = reflexion.Config(config.trials, temperature=config.temperature, max_tokens=config.max_tokens)
+    tasks = list(dict.fromkeys(e.task_id for e in experts))
+    writer = ModelReflector(reflector, loop)
+    rated = ratings(*practice.trials(actor, writer, tasks, "collect", loop, temperature=config.temperature))
+    if not rated:
+        raise ProsegymError("no task was failed and tried again, so no note can be rated; use harder tasks")
+    return rated
+
+
+def rating(item: Rated) -> float:
+    """r(x, y) = G_{i+1} - G_i."""
+    _, before, after = item
+    return after.score - before.score
+
+
+def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> None:
+    """Step 1: imitate the notes that helped; without any, M_ref is the model as it came."""
+    if texts := sft.samples(reflector, [noted(r[0]) for r in rated if rating(r) > 0]):
+        practice.fit(reflector.model, Imitation(), texts, config.cloning, "sft-reflector")
+
+
+def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> Headed:
+    """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer."""
+    model = Headed(twin(reflector).model)
+    texts = [(sft.sample(reflector, noted(r[0])), rating(r) > config.threshold) for r in rated]
+    good = [Judged(s, True) for s, is_good in texts if s and is_good]
+    bad = [Judged(s, False) for s, is_good in texts if s and not is_good]
+    count = min(len(good), len(bad)) or len(texts)
+    practice.fit(model, Judgement(), good[:count] + bad[:count], config.judging, "judge")
+    return model
+
+
+class New(NamedTuple):
+    """A note written anew on a try."""
+
+    before: Trajectory
+    text: str
+    sample: Sample
+
+
+def write(
+    reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config, i: int
+) -> list[New]:
+    """y ~ M_r(.|x) for every prompt that was collected."""
+    prompts = [r[0].prompt for r in rated]
+    answers = practice.answers(
+        reflector, prompts, f"notes-{i}", config.temperature, max_tokens=config.max_tokens
+    )
+    new = []
+    for (_, before, _), prompt, answer in zip(rated, prompts, answers, strict=True):
+        if (sample := sft.sample(reflector, [*prompt, answer])) and sample.trained:
+            new.append(New(before, answer.content, sample))
+    return new
+
+
+def try_out(actor: LocalModel, new: Sequence[New], practice: Practice, config: Config, i: int) -> list[float]:
+    """The rating of new notes by fresh tries of the frozen actor."""
+    jobs = [Job(n.before.task_id, k, memory=(*n.before.memory, n.text)) for k, n in enumerate(new)]
+    played = practice.play(actor, jobs, f"tries-{i}", temperature=config.temperature)
+    return [after.score - n.before.score for n, after in zip(new, played, strict=True)]
+
+
+def improve(
+    critic: Headed,
+    new: Sequence[Sample],
+    rewards: Sequence[float],
+    reference: LocalModel,
+    practice: Practice,
+    config: Config,
+    i: int,
+) -> None:
+    """Step 3: one round of PPO with the KL penalty against M_ref."""
+    items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
+    practice.log.write("reward", i, {"mean": sum(rewards) / len(rewards), "notes": len(rewards)})
+    practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")

@@ -1,0 +1,413 @@
+"""ReAct: reading answers, what the model is shown, what is recorded."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import msgspec
+import pytest
+import tiny_lm
+
+from prosegym.baselines import agents
+from prosegym.baselines.chat import audit
+from prosegym.baselines.examples import pick
+from prosegym.baselines.lm import Request, Sampling, Scripted
+from prosegym.baselines.local import LocalModel
+from prosegym.baselines.react import FORMATS, Config, History, ReAct, conversation, parse
+from prosegym.envs import ENVS
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.trajectory import Message, Trajectory, decode, encode
+from prosegym.evaluation.agents import ExpertAgent
+from prosegym.evaluation.rollout import Job, rollout
+
+LOCKBOX = "prosegym/Lockbox-v1"
+
+
+def make() -> Any:
+    return gymnasium.make(LOCKBOX)
+
+
+def play(agent: Any, *tasks: str, **job: Any) -> list[Trajectory]:
+    return list(rollout(make, agent, [Job(task, **job) for task in tasks or ("train/red",)]))
+
+
+def experts(*tasks: str) -> list[Trajectory]:
+    return play(ExpertAgent(), *tasks)
+
+
+@pytest.mark.parametrize(
+    "fmt, text, action",
+    [
+        ("react", "Thought: hm\nAction: go to desk 1", "go to desk 1"),
+        ("react", "Thought 2: hm\nAction 2: go", "go"),
+        ("react", "action:  search[a: b]  ", "search[a: b]"),
+        ("react", "Action: SELECT a\nFROM b\nObservation: 3 rows", "SELECT a\nFROM b"),
+        ("react", "Action: go\nThought: done\nAction: stop", "go"),
+        ("react", "<think>x</think><action>go</action>", "go"),
+        ("react", "Thought: the Action: is unclear", None),
+        ("react", "go to desk 1", None),
+        ("react", "Action:", None),
+        ("react", "Action:\nObservation: you win", None),
+        ("think", "<think>a <action>no</action></think>\n<action> go </action>", "go"),
+        ("think", "<action>go", "go"),
+        ("think", "<think>going on and on", None),
+        ("think", "Action: go", "go"),
+        ("bare", " go \n", "go"),
+        ("bare", "Thought: hm\nAction: go", "go"),
+        ("bare", "<action></action>", None),
+        *((fmt, text, None) for fmt in FORMATS for text in ("", "\n\n\n", " \t")),
+    ],
+)
+def test_parse(fmt: str, text: str, action: str | None) -> None:
+    assert parse(text, FORMATS[fmt]) == action
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda f: f.name)
+@pytest.mark.parametrize("action", ["go", "search[Action: x]", "SELECT '</a>'\nFROM b", "take red key"])
+def test_what_is_written_is_read(fmt: Any, action: str) -> None:
+    assert parse(fmt.write(action), fmt) == action
+    assert parse(fmt.write(action, "I think so"), fmt) == action
+
+
+def test_parse_survives_a_million_characters() -> None:
+    for fmt, text in itertools.product(
+        FORMATS.values(), ("a " * 500_000, "\n" * 1_000_000, "<think>" * 140_000)
+    ):
+        assert parse(text, fmt) in (None, text.strip())
+
+
+@pytest.mark.parametrize("said", ["", "\n\n", "nothing to see", "x" * 100_000])
+def test_parse_failures_are_counted_apart_and_never_end_an_episode(said: str) -> None:
+    (trajectory,) = play(ReAct(Scripted(lambda r: said)))
+    assert trajectory.ended == "truncated" and trajectory.error is None
+    assert [s.parse_failed for s in trajectory.steps] == [True] * 6
+    assert {s.observation for s in trajectory.steps[1:]} == {"Nothing happens."}
+    invalid = play(ReAct(Scripted(lambda r: "Action: dance")))[0].steps
+    assert [(s.invalid, s.parse_failed) for s in invalid] == [(True, False)] * 6
+
+
+def script(request: Request) -> str:
+    colour = request.messages[0].content.rpartition("The box is ")[2].split(".")[0]
+    return f"Thought: {colour}.\nAction: " + (
+        f"take {colour} key" if len(request.messages) == 1 else "open box"
+    )
+
+
+def test_an_episode_is_a_conversation() -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> str:
+        seen.append(request)
+        return script(request)
+
+    (trajectory,) = play(ReAct(Scripted(answer)), memory=("the key is red",))
+    assert trajectory.success and trajectory.actions == ["take red key", "open box"]
+    roles = [(m.role, m.trainable) for m in trajectory.messages]
+    assert roles == [("user", False), ("assistant", True)] * 2
+    first = trajectory.messages[0].content
+    assert first.startswith(make().unwrapped.instruction) and first.endswith("The box is red.")
+    assert FORMATS["react"].ask in first and "1. the key is red" in first
+    assert trajectory.messages[2].content == "You hold the red key."
+    assert [m.content for m in seen[1].messages] == [m.content for m in trajectory.messages[:3]]
+    assert len({r.key for r in seen}) == 1 and len({r.seed for r in seen}) == 2
+    assert decode(encode(trajectory)) == trajectory
+
+
+def test_experts_become_the_same_conversation() -> None:
+    """What a learner is trained on has the form that the agent will meet when it plays."""
+    (expert,) = experts("train/red")
+    instruction = make().unwrapped.instruction
+    taught = conversation(expert, instruction, FORMATS["bare"])
+    (played,) = play(ReAct(Scripted(lambda r: expert.actions[len(r.messages) // 2]), Config(format="bare")))
+    assert taught == played.messages
+    assert conversation(played, "", FORMATS["react"]) == played.messages
+    thoughts = conversation(expert, instruction, FORMATS["react"], ["I see red.", "Now open it."])
+    assert thoughts[1].content == "Thought: I see red.\nAction: take red key"
+
+
+def turns(count: int) -> list[Message]:
+    talk = [Message("user", "rules 0")]
+    for i in range(1, count):
+        talk += [Message("assistant", f"a{i}"), Message("user", f"o {i}")]
+    return talk
+
+
+def test_history_policies() -> None:
+    words = Scripted(lambda r: "")
+    talk = turns(6)
+    assert History.parse("full").view(talk, 1, words) == talk
+    last = History.parse("last:2").view(talk, 1, words)
+    assert [m.content for m in last] == [
+        "rules 0\n\n[3 earlier turns are left out here]",
+        "a4",
+        "o 4",
+        "a5",
+        "o 5",
+    ]
+    # 2 words for the first message, 3 for each turn: 8 hold two turns, 7 only one.
+    assert [m.content for m in History.parse("budget:8").view(talk, 1, words)][1:] == [
+        "a4",
+        "o 4",
+        "a5",
+        "o 5",
+    ]
+    assert [m.content for m in History.parse("budget:7").view(talk, 1, words)][1:] == ["a5", "o 5"]
+    assert [m.content for m in History.parse("budget:1").view(talk, 1, words)][1:] == ["a5", "o 5"]
+    assert History.parse("last:5").view(talk, 1, words) == talk
+    shown = History.parse("last:1").view(talk, 3, words)  # an example of one turn comes first
+    assert [m.content for m in shown] == [
+        "rules 0", "a1", "o 1\n\n[3 earlier turns are left out here]", "a5", "o 5",
+    ]  # fmt: skip
+    assert str(History.parse("last:2")) == "last:2"
+    for bad in ("last", "last:0", "some:3", "full:2", "budget:x"):
+        with pytest.raises((BadOption, UnknownName)):
+            History.parse(bad)
+
+
+def test_history_is_what_the_model_sees_and_not_what_is_recorded() -> None:
+    longest: list[int] = []
+
+    def answer(request: Request) -> str:
+        longest.append(len(request.messages))
+        return "dance"
+
+    agent = ReAct(Scripted(answer), Config(format="bare", history="last:1"))
+    (trajectory,) = play(agent)
+    assert longest == [1, 3, 3, 3, 3, 3]
+    assert len(trajectory.messages) == 12
+    assert agent.conditions()["history"] == "last:1"
+
+
+def test_hints_list_the_actions() -> None:
+    (trajectory,) = play(ReAct(Scripted(script), Config(hints=True)))
+    assert "- take red key" in trajectory.messages[0].content
+    assert "- open box" in trajectory.messages[2].content
+    assert "open box" not in play(ReAct(Scripted(script)))[0].messages[0].content.split("Answer in")[1]
+
+
+def test_examples_are_drawn_by_a_seeded_rule() -> None:
+    pool = experts(*(f"train/{c}" for c in ("red", "blue", "green", "teal", "plum", "rust")), "valid/pink")
+    picked = pick(pool, LOCKBOX, 2, seed=1)
+    assert picked == pick(reversed(pool), LOCKBOX, 2, seed=1)
+    assert picked != pick(pool, LOCKBOX, 2, seed=2)
+    assert set(picked) == {"", "warm", "cold"} and len(picked["cold"]) == 2
+    assert all(t.split == "train" and t.task_type == "cold" for t in picked["cold"])
+    seen: list[Request] = []
+
+    def answer(request: Request) -> str:
+        seen.append(request)
+        return "Action: open box"
+
+    agent = ReAct(Scripted(answer), Config(), examples=picked)
+    (trajectory,) = play(agent, "test/grey")
+    shown = picked["cold"]
+    contents = [m.content for m in seen[0].messages]
+    assert len(contents) == 9 and contents[-1].endswith("The box is grey.")
+    assert contents[1] == f"Action: {shown[0].actions[0]}"
+    assert contents[4].startswith("It opens.\n\nThat task is over.")
+    assert not any(m.trainable for m in trajectory.messages[:8]) and trajectory.messages[9].trainable
+    assert agent.conditions()["examples"]["cold"] == [t.task_id for t in shown]
+    own = shown[0].task_id
+    (again,) = play(agent, own)
+    assert [m.trainable for m in again.messages[:7]] == [False] * 5 + [True, False]  # one example left
+    assert own.split("/")[1] not in "".join(m.content for m in again.messages[:4])
+    with pytest.raises(BadOption, match="prosegym collect"):
+        pick(pool, "prosegym/Other-v1", 1)
+
+
+@pytest.fixture(scope="module")
+def local() -> LocalModel:
+    tokenizer = tiny_lm.tokenizer()
+    return LocalModel(tiny_lm.llama(len(tokenizer)), tokenizer)
+
+
+@pytest.mark.parametrize("decoding", ["trie", "score"])
+def test_constrained_agents_do_admissible_things(local: LocalModel, decoding: Any) -> None:
+    agent = ReAct(local, Config(format="bare", decoding=decoding, temperature=1.5))
+    for trajectory in play(agent, "train/red", "train/blue"):
+        assert not any(s.invalid or s.parse_failed for s in trajectory.steps)
+
+
+def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
+    """After `Action:` only admissible actions follow, each format in its own brackets."""
+    for fmt in (FORMATS["react"], FORMATS["think"]):
+        request = Request(
+            [Message("user", "red")], allowed=["open box", "take red key"], opens=fmt.opens, closes=fmt.closes
+        )
+        from prosegym.baselines.decoding import Writer
+
+        writer = Writer(request, Sampling(max_tokens=99), local.chat, [1], local.end_ids)
+        for token in local.tokenizer.encode(f"hm\n{fmt.opens.rstrip()}", add_special_tokens=False):
+            writer.push(token, 0.0)
+        assert writer.trie is not None
+        while writer.reason is None and writer.trie is not None:
+            writer.push(next(iter(writer.trie.children)), 0.0)
+        assert writer.text == f"hm\n{fmt.opens}open box{fmt.closes}"
+        assert parse(writer.text, fmt) == "open box"
+
+
+def test_stop_strings_end_answers_and_keep_their_tokens(local: LocalModel) -> None:
+    from prosegym.baselines.decoding import Writer
+
+    tokenizer = local.tokenizer
+    request, sampling = (
+        Request([Message("user", "red")]),
+        Sampling(max_tokens=50, stop=("\nObservation:", "zzz")),
+    )
+    text = "Action: open box\nObservation: It"
+    writer = Writer(request, sampling, local.chat, [1], local.end_ids)
+    for token in tokenizer.encode(text, add_special_tokens=False):
+        if writer.reason is None:
+            writer.push(token, -1.0)
+    assert (writer.reason, writer.text) == ("stop", "Action: open box")
+    assert tokenizer.decode(writer.token_ids) == "Action: open box"
+    assert len(writer.logprobs) == len(writer.token_ids)
+
+
+def test_broken_characters_are_survived(local: LocalModel) -> None:
+    from prosegym.baselines.decoding import Writer
+
+    half = local.tokenizer.encode("ü", add_special_tokens=False)
+    assert len(half) == 2
+    writer = Writer(Request([Message("user", "red")]), Sampling(max_tokens=1), local.chat, [1], local.end_ids)
+    writer.push(half[0], 0.0)
+    assert writer.text == "\ufffd"
+    (trajectory,) = play(ReAct(Scripted(lambda r: "\ufffd\ud800"), Config(format="bare")))
+    assert trajectory.ended == "truncated"
+
+
+def test_tokens_are_recorded_when_asked_for(local: LocalModel) -> None:
+    config = Config(format="bare", max_tokens=6, temperature=1.0)
+    (plain,) = play(ReAct(local, config))
+    assert all(m.token_ids is msgspec.UNSET for m in plain.messages)
+    assert b"token_ids" not in encode(plain)
+    (kept,) = play(
+        ReAct(
+            local,
+            Config(**{**vars(config), "record_tokens": True}),
+        )
+    )
+    assert kept.actions == plain.actions
+    kept = decode(encode(kept))
+    answers = [m for m in kept.messages if m.role == "assistant"]
+    assert [len(m.token_ids) for m in answers] == [s.completion_tokens for s in kept.steps]  # type: ignore[arg-type]
+    assert all(len(m.token_ids) == len(m.logprobs) for m in answers)  # type: ignore[arg-type]
+    encoded = local.chat.encode(kept.messages)
+    spans = [
+        encoded.token_ids[b : b + len(m.token_ids)] for m, (b, _) in zip(answers, encoded.turns, strict=True)
+    ]  # type: ignore[arg-type]
+    assert spans == [m.token_ids for m in answers]
+    assert "assistant turns" in audit(local.chat, [kept.messages])
+
+
+def test_a_full_context_truncates_that_episode_alone() -> None:
+    tokenizer = tiny_lm.tokenizer()
+    model = tiny_lm.llama(len(tokenizer))
+    needed = len(LocalModel(model, tokenizer).chat.prompt([Message("user", "The box is red.")]).token_ids)
+    lm = LocalModel(model, tokenizer, max_context=needed + 150)
+    played = play(ReAct(lm, Config(format="bare", max_tokens=30)), "train/red", "train/blue")
+    assert [t.ended for t in played] == ["truncated", "truncated"]
+    assert [t.error for t in played] == ["context overflow"] * 2
+    assert all(len(t.steps) < 6 for t in played)
+
+
+def test_batch_size_changes_nothing(local: LocalModel) -> None:
+    agent = ReAct(local, Config(format="bare", max_tokens=8, temperature=1.0))
+    jobs = [Job(f"train/{c}", attempt=a) for c in ("red", "blue", "green") for a in range(2)]
+    by_size = []
+    for size in (1, 2, 6):
+        played = rollout(make, agent, jobs, batch_size=size, seed=3)
+        by_size.append({t.key: [s.response for s in t.steps] for t in played})
+    assert by_size[0] == by_size[1] == by_size[2]
+    assert len({tuple(r) for r in by_size[0].values()}) == 6
+
+
+@pytest.mark.parametrize("env_id", list(ENVS))
+def test_runs_on_every_environment(env_id: str, local: LocalModel, installed: Any) -> None:
+    """The tiny model says nothing sensible; it must run, and constrained, do admissible things."""
+    env = gymnasium.make(env_id)
+    text_env: Any = env.unwrapped
+    if text_env.data is not None:
+        installed(text_env.data)
+    task = text_env.tasks("train")[0].id
+    env.close()
+    for decoding in ("free", "trie"):
+        agent = ReAct(local, Config(format="bare", decoding=decoding, max_tokens=8, history="last:2"))  # type: ignore[arg-type]
+        (trajectory,) = rollout(lambda: gymnasium.make(env_id, max_steps=3), agent, [Job(task)])
+        assert trajectory.ended in ("truncated", "terminated") and trajectory.messages
+
+
+# Agents by name and folder.
+
+
+def test_named_agents() -> None:
+    assert agents.load("random").name == "random"
+    with pytest.raises(UnknownName, match="reflexion"):
+        agents.load("reflexoin")
+    with pytest.raises(BadOption, match="--model"):
+        agents.load("react")
+
+
+def test_a_folder_is_an_agent(tmp_path: Path, local: LocalModel) -> None:
+    config = Config(format="bare", decoding="trie", history="last:3", max_tokens=20)
+    agents.save(tmp_path / "a", local.model, local.tokenizer, config, method="eto", env_ids=[LOCKBOX])
+    agent = agents.load(str(tmp_path / "a"))
+    assert isinstance(agent, ReAct) and agent.name == "eto" and agent.config == config
+    assert play(agent)[0].actions == play(ReAct(local, config))[0].actions
+    named = agents.load("react", str(tmp_path / "a"), config=config)
+    assert play(named)[0].actions == play(agent)[0].actions
+    (tmp_path / "a" / agents.FILE).write_text('{"method": "eto", "config": {"format": "verse"}}')
+    with pytest.raises(CorruptData, match="verse"):
+        agents.load(str(tmp_path / "a"))
+    with pytest.raises(ProsegymError, match=r"no agent\.json"):
+        agents.load(str(tmp_path))
+
+
+def test_an_adapter_folder_is_an_agent(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    tokenizer = tiny_lm.tokenizer()
+    tiny_lm.llama(len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    adapted = peft.get_peft_model(
+        tiny_lm.llama(len(tokenizer)),
+        peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False),
+    )
+    config = Config(format="bare", max_tokens=10)
+    agents.save(tmp_path / "lora", adapted, tokenizer, config, method="sft", base=str(tmp_path / "base"))
+    loaded = agents.load(str(tmp_path / "lora"), options=agents.ModelOptions(device="cpu"))
+    expected = play(ReAct(LocalModel(adapted, tokenizer), config))[0]
+    assert play(loaded)[0].actions == expected.actions
+    plain = agents.load("react", str(tmp_path / "base"), config=config)
+    assert play(plain)[0].actions != expected.actions
+
+
+def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ProsegymError, match="cannot load model"):
+        agents.load_model(str(tmp_path / "nothing"))
+    tokenizer = tiny_lm.tokenizer(None)
+    tiny_lm.llama(len(tokenizer)).save_pretrained(tmp_path / "mute")
+    tokenizer.save_pretrained(tmp_path / "mute")
+    with pytest.raises(ProsegymError, match="no chat template"):
+        agents.load_model(str(tmp_path / "mute"))
+    (tmp_path / "template.jinja").write_text(tiny_lm.PLAIN)
+    options = agents.ModelOptions(chat_template=str(tmp_path / "template.jinja"))
+    assert agents.load_model(str(tmp_path / "mute"), options).count_tokens("open box") > 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"max_tokens": 0},
+        {"stop": ("",)},
+        {"stop": "x"},
+    ],
+)
+def test_bad_sampling(bad: dict[str, Any]) -> None:
+    with pytest.raises(BadOption):
+        Sampling(**bad)
