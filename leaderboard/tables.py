@@ -141,6 +141,8 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         else None,
         tag("small", card.base_model) if card.base_model and card.base_model != "none" else None,
     ]
+    if sum((other.panel, other.env_kwargs) == (row.panel, row.env_kwargs) for other in entry.report.rows) > 1:
+        label.insert(3, tag("span", f"run {number + 1}, seed {row.seed}", class_="chip quiet"))
     tokens = n.prompt_tokens + n.completion_tokens
     cost = n.cost / max(1, row.tasks * row.attempts)
     cells: list[tuple[str, float | str, Child]] = [

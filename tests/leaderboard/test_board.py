@@ -220,6 +220,14 @@ def test_other_arguments_are_another_board(tmp_path: Path) -> None:
     assert [len(p["rows"]) for p in latest(site)["panels"]] == [2, 1]
 
 
+def test_training_seeds_are_told_apart(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        play(agents.RandomAdmissible(), tmp_path / str(seed), seed=seed)
+    submit([tmp_path / "1", tmp_path / "2"], tmp_path / "s" / "two", Card(agent="A", track="trained"))
+    index = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
+    assert ">run 1, seed 1<" in index and ">run 2, seed 2<" in index
+
+
 def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
     row = verify(submissions / "expert", workers=0, progress=False).rows[0]
 
