@@ -190,7 +190,7 @@ def read(folder: Path) -> tuple[Submission, str]:
     try:
         submission = msgspec.json.decode(data, type=Submission)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"submission.json: {_reason(error)}") from error
+        raise Refused(f"submission.json: {reason(error)}") from error
     if submission.schema != SCHEMA:
         raise Refused(f"submission.json: schema {submission.schema}; this version reads {SCHEMA}")
     check_card(submission.card)
@@ -535,13 +535,16 @@ def _unpacked(file: BinaryIO, name: str) -> Iterator[bytes]:
             if block := unpacker.decompress(data, 1 << 20):
                 yield block
     except lzma.LZMAError as error:
-        raise Refused(f"{name} is not an xz file that can be read: {error}") from error
+        raise Refused(f"{name} is not an xz file that can be read: {reason(error)}") from error
     if unpacker.unused_data or file.read(1):
         raise Refused(f"{name} goes on after the end of its xz stream")
 
 
-def _reason(error: Exception) -> str:
-    return "nests too deep" if isinstance(error, RecursionError) else str(error)[:300]
+def reason(error: Exception) -> str:
+    """What a decoder says, in one line that a terminal can show: it may quote the stranger's text."""
+    if isinstance(error, RecursionError):
+        return "nests too deep"
+    return "".join(c if c.isprintable() else "?" for c in str(error)[:300])
 
 
 def read_card(path: Path) -> Card:

@@ -336,6 +336,7 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "seed": (result(seed=4), "seed is"),
     "agent": (result(agent="expert"), "agent is 'random', this run has 'expert'"),
     "extra key": (lambda f: f.update(verified=True), "unknown field `verified`"),
+    "extra key that clears the screen": (lambda f: f.update({"a\n\x1b[2Jb": 1}), "unknown field `a??[2Jb`"),
     "extra key in the card": (card(badge="re-run"), "unknown field `badge`"),
     "extra key in a result": (result(note=1), "unknown field `note`"),
     "schema": (lambda f: f.update(schema=9), "schema 9; this version reads 1"),
