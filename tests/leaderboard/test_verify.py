@@ -155,6 +155,18 @@ def test_an_agent_that_stopped_early_is_taken_at_what_it_reached(tmp_path: Path)
     assert report.ok and report.rows[0].numbers.progress.value == 0.125
 
 
+def test_another_version_is_named_where_the_replay_differs(tamper: Tamper) -> None:
+    def older(found: Json) -> None:
+        found["results"][0]["versions"]["prosegym"] = "0.0.1"
+
+    folder = tamper(manifest=older, episodes=set_step(0, action="look"))
+    refused(folder, "step 0: invalid", "the run was made with prosegym 0.0.1, here it is")
+
+
+def test_another_version_alone_is_no_problem(tamper: Tamper) -> None:
+    assert check(tamper(manifest=lambda f: f["results"][0]["versions"].update(prosegym="0.0.1"))).ok
+
+
 # Cheating with the episodes. Every digest and size is made to fit, so that only the cheat itself is found.
 
 
