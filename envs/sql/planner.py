@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from prosegym.envs.sql.parser import Col, Func, In, Join, Lit, Op
 
 if TYPE_CHECKING:
-    from prosegym.envs.sql.compiler import Scope, Source, X, _Compiler
+    from prosegym.envs.sql.compiler import Scope, Source, _Compiler
     from prosegym.envs.sql.parser import Item, Select
     from prosegym.envs.sql.schema import Key
 
@@ -59,9 +59,14 @@ class _Facts:
 
 
 def position(
-    compiler: _Compiler, tree: Select, scope: Scope, items: list[Item], group: list[Any],
-    order: list[tuple[Any, X, bool]], aggregated: bool,
-) -> str:  # fmt: skip
+    compiler: Any,
+    tree: Select,
+    scope: Any,
+    items: list[Item],
+    group: list[Any],
+    order: list[Any],
+    aggregated: bool,
+) -> str:
     """An SQLite expression that sorts the rows (or groups) as MySQL would give them."""
     sources = scope.sources
     if (
@@ -109,9 +114,7 @@ def position(
     return f"min({expr})" if merges else expr
 
 
-def groups_sorted(
-    compiler: _Compiler, items: list[Item], group: list[Any], having: Any, order: list[Any]
-) -> bool:
+def groups_sorted(compiler: Any, items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
     """Whether groups come sorted by their keys: an aggregate over DISTINCT values needs its input sorted."""
     return bool(group) and any(
         isinstance(n, Func)
