@@ -12,7 +12,9 @@ modelled (MySQL 8.0, InnoDB, its default settings):
 * a hash join gives the rows of the table that probes in their order, and for each of them the stored
   rows last in first out;
 * groups come in the order in which they are first met, unless an index (or the sort that DISTINCT
-  aggregates need) orders them.
+  aggregates need) orders them;
+* a table without statistics counts as one row, and its groups under ORDER BY ... LIMIT come from a full
+  scan into a bounded queue (seen in the published episodes; not derived from the server's source).
 
 Not modelled: range scans by secondary indexes, semi-join strategies, statistics that are off.
 """
