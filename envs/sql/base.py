@@ -16,6 +16,7 @@ SHOWN = 200_000
 """Characters of an observation that are shown."""
 
 _EXECUTE = re.compile(r"\s*execute\[(.*)\]\s*\Z", re.S | re.I)
+_ABOUT = re.compile(r"\s*(desc|describe|explain|show)\b", re.I)
 _SPACES = re.compile(r"\s+")
 
 
@@ -47,6 +48,7 @@ class SQLEnv(TextEnv):
         stop_at_success: bool = False,
         rows: int = 5000,
         writes: bool = False,
+        describe: str = "bytes",
         **base: Any,
     ) -> None:
         """Make the environment; nothing is loaded before the first reset.
@@ -60,8 +62,12 @@ class SQLEnv(TextEnv):
                 experiments do with the reward as their oracle.
             rows: rows that an observation shows at most.
             writes: whether statements may write: on a copy that the episode owns and that ends with it.
+            describe: how DESCRIBE and SHOW COLUMNS show types and defaults: as "bytes" or as "text"; the
+                MySQL client does one or the other, by its version.
             base: those of `TextEnv`.
         """
+        if describe not in ("bytes", "text"):
+            raise UnknownName("describe", describe, ["bytes", "text"])
         if kendall not in ("upstream", "retroact", "none"):
             raise UnknownName("kendall", kendall, ["upstream", "retroact", "none"])
         if gold not in ("repaired", "upstream"):
@@ -74,6 +80,7 @@ class SQLEnv(TextEnv):
         self.stop_at_success = stop_at_success
         self.rows = rows
         self.writes = writes
+        self.describe = describe
         self.upstream_reward = 0.0
         """The reward of the last statement before it is clipped to [0, 1] for `score`: in [-1, 1]."""
         self._db = ""
@@ -123,6 +130,9 @@ class SQLEnv(TextEnv):
         score = max(0.0, self.upstream_reward)
         self._best = max(self._best, score)
         done = score == 1.0
+        if self.describe == "text" and answer.rows and _ABOUT.match(action):
+            plain = [tuple(v.decode() if isinstance(v, bytes) else v for v in row) for row in answer.rows]
+            answer = Answer(plain)
         invalid = answer.error is not None
         return Outcome(
             self._shown_of(answer), score, self._best, done, done and self.stop_at_success, invalid

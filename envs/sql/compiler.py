@@ -9,7 +9,7 @@ expression has, how values of different types compare, what ONLY_FULL_GROUP_BY r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
@@ -864,7 +864,7 @@ class _Compiler:
                     else v
                     for k, v in values.items()
                 }
-                return type(node)(**changed) if changed != values else node
+                return replace(node, **changed) if changed != values else node
             return node
 
         if having:
@@ -1595,7 +1595,8 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
     low, high, build = known
     if not low <= len(e.args) <= high or any(isinstance(a, Star) for a in e.args):
         raise Fault(f"Incorrect parameter count in the call to native function '{e.name.upper()}'")
-    return build(self, [self.scalar(a, scope) for a in e.args])
+    found: X = build(self, [self.scalar(a, scope) for a in e.args])
+    return found
 
 
 _METHODS: dict[type, Any] = {

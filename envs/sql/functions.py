@@ -17,7 +17,8 @@ from prosegym.envs.sql.sorting import filesort
 if TYPE_CHECKING:
     from prosegym.envs.sql.compiler import X, _Compiler
 
-Builder = Callable[["_Compiler", "list[X]"], "X"]
+Builder = Callable[[Any, list[Any]], Any]
+"""Of a compiler and its compiled arguments, the compiled call."""
 
 
 def _made(

@@ -762,7 +762,8 @@ class _Parser:
             right = self.factor()
             # `a JOIN b JOIN c ON x ON y` nests to the right.
             while kind == "inner" and not natural and not self.is_word("on", "using") and self.nested():
-                self.need("inner", "join") == "inner" and self.need("join")
+                if self.need("inner", "join") == "inner":
+                    self.need("join")
                 inner = self.factor()
                 self.need("on")
                 right = Join("inner", right, inner, self.expr())
@@ -1104,7 +1105,8 @@ class _Parser:
         self.need("case")
         operand = None if self.is_word("when") else self.expr()
         whens = []
-        self.is_word("when") or self.fail()
+        if not self.is_word("when"):
+            self.fail()
         while self.word("when"):
             condition = self.expr()
             self.need("then")

@@ -12,7 +12,9 @@ modelled (MySQL 8.0, InnoDB, its default settings):
 * a hash join gives the rows of the table that probes in their order, and for each of them the stored
   rows last in first out;
 * groups come in the order in which they are first met, unless an index (or the sort that DISTINCT
-  aggregates need) orders them.
+  aggregates need) orders them;
+* a table without statistics counts as one row, and its groups under ORDER BY ... LIMIT come from a full
+  scan into a bounded queue (seen in the published episodes; not derived from the server's source).
 
 Not modelled: range scans by secondary indexes, semi-join strategies, statistics that are off.
 """
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from prosegym.envs.sql.parser import Col, Func, In, Join, Lit, Op
 
 if TYPE_CHECKING:
-    from prosegym.envs.sql.compiler import Scope, Source, X, _Compiler
+    from prosegym.envs.sql.compiler import Scope, Source, _Compiler
     from prosegym.envs.sql.parser import Item, Select
     from prosegym.envs.sql.schema import Key
 
@@ -59,9 +61,14 @@ class _Facts:
 
 
 def position(
-    compiler: _Compiler, tree: Select, scope: Scope, items: list[Item], group: list[Any],
-    order: list[tuple[Any, X, bool]], aggregated: bool,
-) -> str:  # fmt: skip
+    compiler: Any,
+    tree: Select,
+    scope: Any,
+    items: list[Item],
+    group: list[Any],
+    order: list[Any],
+    aggregated: bool,
+) -> str:
     """An SQLite expression that sorts the rows (or groups) as MySQL would give them."""
     sources = scope.sources
     if (
@@ -109,9 +116,7 @@ def position(
     return f"min({expr})" if merges else expr
 
 
-def groups_sorted(
-    compiler: _Compiler, items: list[Item], group: list[Any], having: Any, order: list[Any]
-) -> bool:
+def groups_sorted(compiler: Any, items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
     """Whether groups come sorted by their keys: an aggregate over DISTINCT values needs its input sorted."""
     return bool(group) and any(
         isinstance(n, Func)

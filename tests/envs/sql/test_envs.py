@@ -124,7 +124,17 @@ def test_a_refused_statement_scores_0_as_upstream(official: Path) -> None:
         assert info["invalid_action"]
 
 
+def test_describe_shows_types_as_declared(official: Path) -> None:
+    for how, expected in (("bytes", "('ID', b'int', 'NO', 'PRI'"), ("text", "('ID', 'int', 'NO', 'PRI'")):
+        env = intercode(describe=how)
+        env.reset(options={"task_id": "dev/0"})
+        assert expected in env.step("DESCRIBE world_1.city")[0]
+        assert env.step("SELECT CAST('a' AS BINARY)")[0] == "[(b'a',)]"
+
+
 def test_arguments_are_checked() -> None:
+    with pytest.raises(UnknownName, match="describe"):
+        intercode(describe="loudly")
     with pytest.raises(UnknownName, match="kendall"):
         intercode(kendall="spearman")
     with pytest.raises(UnknownName, match="gold"):
