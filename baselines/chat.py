@@ -92,7 +92,7 @@ class Chat:
         if template is None and not tokenizer.chat_template:
             raise TemplateError(
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; "
-                "use a chat model, or give a template (`--chat-template FILE`)"
+                "use a chat model, or give a template (option `chat_template`)"
             )
         self.template: str = template if template is not None else tokenizer.get_chat_template()
         self._kwargs = dict(template_kwargs or {})
@@ -190,7 +190,7 @@ class Chat:
             at = next((i for i, (a, b) in enumerate(zip(first, whole, strict=False)) if a != b), len(whole))
             raise TemplateError(
                 f"the chat template changes a prompt once it is answered: {first[at : at + 40]!r} becomes "
-                f"{whole[at : at + 40]!r}; give a template that keeps it (`--chat-template FILE`)"
+                f"{whole[at : at + 40]!r}; give a template that keeps it (option `chat_template`)"
             )
         rest = whole[len(first) :]
         answered, asked = rest.find(_ANSWER), rest.find(_AGAIN)
@@ -367,11 +367,11 @@ class Chat:
         if self.drops_thoughts and any("</think>" in m.content for m in messages if m.role == "assistant"):
             raise TemplateError(
                 "the chat template drops the thoughts of earlier turns, so what was sampled is not what "
-                "later turns see; use another format (`--format react`) or a template that keeps them"
+                "later turns see; use another format (format `react`) or a template that keeps them"
             )
         raise TemplateError(
             f"the chat template rewrites earlier turns: {text[at : at + 40]!r} became "
-            f"{rendered[at : at + 40]!r}; give a template that keeps them (`--chat-template FILE`)"
+            f"{rendered[at : at + 40]!r}; give a template that keeps them (option `chat_template`)"
         )
 
 

@@ -153,8 +153,8 @@ class Endpoint:
         """
         if any(request.allowed for request in requests) and not self.options.constrain:
             raise ModelError(
-                "this endpoint is not said to take a list of answers; use `--decoding free`, or "
-                "`--constrain` for a server with guided_choice"
+                "this endpoint is not said to take a list of answers; use decoding `free`, or "
+                "option `constrain` for a server with guided_choice"
             )
         pool = ThreadPoolExecutor(max_workers=max(min(self.options.concurrency, len(requests)), 1))
         try:

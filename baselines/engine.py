@@ -150,6 +150,18 @@ class _Plan:
     length: int
     """Cells read."""
 
+    def begin(self, rows: Any, cells: Any, span: tuple[int, int] | None, length: int) -> None:
+        """Set out a pass."""
+        self.rows, self.cells, self.span, self.length = rows, cells, span, length
+        self._places: dict[tuple[int, int], Any] = {}
+
+    def places(self, heads: int, cells: int) -> Any:
+        """Where new vectors go in a buffer [seats, heads, cells, d] seen as [seats * heads * cells, d]."""
+        if (heads, cells) not in self._places:
+            lines = self.rows[:, None] * heads + torch.arange(heads, device=self.rows.device)  # [n, heads]
+            self._places[heads, cells] = (lines[:, :, None] * cells + self.cells[:, None, :]).flatten()
+        return self._places[heads, cells]
+
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values, all seats'."""
@@ -169,11 +181,10 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Write the new keys and values, return all that the pass may read."""
         plan = self._plan
-        rows, cells = plan.rows[:, None, None], plan.cells[:, None, :]
-        heads = torch.arange(key_states.shape[1], device=key_states.device)[None, :, None]
         assert self.keys is not None and self.values is not None
-        self.keys[rows, heads, cells] = key_states
-        self.values[rows, heads, cells] = value_states
+        for buffer, new in ((self.keys, key_states), (self.values, value_states)):
+            places = plan.places(buffer.shape[1], buffer.shape[2])
+            buffer.view(-1, buffer.shape[3]).index_copy_(0, places, new.reshape(-1, new.shape[3]))
         if plan.span is not None:
             begin, end = plan.span
             return self.keys[begin:end, :, : plan.length], self.values[begin:end, :, : plan.length]
@@ -465,11 +476,12 @@ class CachedEngine:
         columns = torch.arange(width, device=device)
         positions = torch.tensor(first, device=device)[:, None] + columns  # [n, t]
         real = columns >= torch.tensor(start, device=device)[:, None]
-        plan = self._plan
-        plan.rows = torch.arange(begin, end, device=device) if whole else torch.tensor(rows, device=device)
-        plan.span = (begin, end) if whole else None
-        plan.cells = torch.where(real, positions, self._cells)
-        plan.length = length
+        self._plan.begin(
+            torch.arange(begin, end, device=device) if whole else torch.tensor(rows, device=device),
+            torch.where(real, positions, self._cells),
+            (begin, end) if whole else None,
+            length,
+        )
         positions = positions.clamp(min=0)
         logits = self._pass(torch.tensor(ids, device=device), positions, self._masks(positions, length))
         for seat, new in zip(seats, tokens, strict=True):
@@ -497,11 +509,12 @@ class CachedEngine:
             seen[0, :, base : base + size] = ancestry.to(device)
             places = torch.arange(length, device=device)
             places[base : base + size] = base + depths
-            plan = self._plan
-            plan.rows = torch.tensor([seat.row], device=device)
-            plan.span = (seat.row, seat.row + 1)
-            plan.cells = torch.arange(base, base + size, device=device)[None]
-            plan.length = length
+            self._plan.begin(
+                torch.tensor([seat.row], device=device),
+                torch.arange(base, base + size, device=device)[None],
+                (seat.row, seat.row + 1),
+                length,
+            )
             positions = (base + depths)[None]
             masks = self._masks(positions, length, seen=seen, places=places)
             ids = torch.tensor([tree.tokens], device=device)

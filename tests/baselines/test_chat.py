@@ -34,9 +34,7 @@ def test_prompts_are_what_the_template_writes(family: tuple[str, Any]) -> None:
         ids = chat.prompt(TALK[:turns]).token_ids
         text = chat.render(TALK[:turns], prompt=True)
         assert "".join(tokenizer.decode(ids).split()) == "".join(text.split())
-        if (
-            tokenizer.decode(tokenizer.encode("a b")) == "a b"
-        ):  # byte-level: tokens are those of the whole text
+        if "▁" not in tokenizer.get_vocab():  # byte-level: tokens are those of the whole text
             assert ids == tokenizer.encode(text, add_special_tokens=False)
 
 

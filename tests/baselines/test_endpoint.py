@@ -186,7 +186,7 @@ def test_requests_say_what_was_asked(server: Server) -> None:
     assert asked["messages"] == [{"role": "user", "content": "The box is red."}]
     assert (asked["temperature"], asked["top_p"], asked["max_tokens"], asked["seed"]) == (0.5, 0.9, 33, 7)
     assert asked["stop"] == ["\nObservation:"]
-    with pytest.raises(ModelError, match="decoding free"):
+    with pytest.raises(ModelError, match="decoding `free`"):
         model.generate([Request(ASK.messages, allowed=["a"])], sampling)
 
 
