@@ -23,7 +23,7 @@ from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.evaluate import evaluate
 
-METHODS = ("sft", "rft", "eto", "ipr", "stepagent", "retroformer", "retroact")
+METHODS = ("sft", "rft", "eto", "ipr", "stepagent", "stepagent_inverse", "retroformer", "retroact")
 """Every method: a module of that name, with `Config` and `train(policy, experts, practice, config)`."""
 
 
@@ -253,7 +253,8 @@ def curves(folder: Path) -> Path | None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    every = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in every if "loss" in line]
     phases = list(dict.fromkeys(line["phase"] for line in lines))
     figure, axes = pyplot.subplots(1, len(phases), figsize=(4 * len(phases), 3), squeeze=False)
     for axis, phase in zip(axes[0], phases, strict=True):

@@ -27,10 +27,11 @@ from prosegym.baselines import (  # noqa: E402
     rft,
     sft,
     stepagent,
+    stepagent_inverse,
 )
 from prosegym.baselines.lm import Generation  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
-from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer  # noqa: E402
+from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer, twin  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
@@ -502,3 +503,29 @@ def test_step_rewards_are_means_of_the_scorers_continuations(
     rewards = ipr.step_rewards(load(cloned), best, tried, place, ipr.Config(continuations=4), 1)
     expert, agent = rewards[TASKS[0], 0]
     assert expert >= 0.75 and agent <= 0.25
+
+
+# --- StepAgent, inverse ---
+
+
+def test_the_discriminator_rewards_what_looks_like_the_expert(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    config = stepagent_inverse.Config(discriminator=Optim(5e-3, epochs=15, batch_size=8))
+    expert, agent = stepagent_inverse.inspect(policy, experts, place, config, 1)
+    assert len(expert) == len(agent) == 16
+    discriminator = stepagent_inverse.Headed(twin(policy).model)
+    stepagent_inverse.tell_apart(discriminator, expert, agent, place, config, 1)
+    theirs = stepagent_inverse.reward(discriminator, expert, place, config, 1)
+    mine = stepagent_inverse.reward(discriminator, agent, place, config, 2)
+    assert min(theirs) > max(mine) >= 0
+
+
+def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
+    quick = Optim(1e-3, epochs=1, batch_size=8)
+    config = stepagent_inverse.Config(HALF, cycles=2, discriminator=quick, optim=quick)
+    policy = load(scratch)
+    stepagent_inverse.train(policy, experts, practice(tmp_path), config)
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
+    assert phases == {"sft", "discriminator-1", "discriminator-2", "reward", "ppo-1", "ppo-2"}

@@ -106,3 +106,17 @@ def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
                 str(tmp_path / "empty.jsonl"),
             ],
         )
+
+
+def test_curves_are_drawn_of_every_phase_that_has_a_loss(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = [{"phase": "sft", "step": 1, "loss": 1.0}, {"phase": "reward", "step": 1, "mean": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert train.curves(tmp_path) == tmp_path / "curves.png"
+
+
+@pytest.mark.parametrize("method", train.METHODS)
+def test_every_method_has_settings_and_help(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train.main(method, ["--help"])
+    assert ended.value.code == 0 and "--env" in capsys.readouterr().out
