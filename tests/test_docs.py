@@ -52,7 +52,5 @@ def test_commands_are_spelled_as_the_command_line_takes_them(page: str, line: st
 def test_python_runs(page: Path, tmp_path: Path) -> None:
     """All blocks of a page run as one script; a block that begins with `# not run` is passed over."""
     code = "\n".join(b for b in blocks(page, ("python",)) if not b.startswith("# not run"))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
