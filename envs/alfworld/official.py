@@ -89,8 +89,8 @@ class Official:
             )
         folder = writable("data", self.name)
         summary = {"source": source.name, "games": len(found), "left out": left_out}
-        (folder / SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
         pack.write(folder / PACK, [(task_id, found[task_id]) for task_id in wanted])
+        (folder / SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
 
 
 PACK = "games.pack"

@@ -18,7 +18,7 @@ import msgspec
 from prosegym.envs.alfworld.engine import Board
 from prosegym.envs.alfworld.game import Game
 from prosegym.envs.core import Task
-from prosegym.envs.errors import CorruptData
+from prosegym.envs.errors import CorruptData, ProsegymError
 
 MAGIC = b"prosegym alfworld 1\n"
 
@@ -44,7 +44,11 @@ _game_decoder = msgspec.msgpack.Decoder(Game)
 
 
 def write(path: Path, games: Iterable[tuple[str, Game]]) -> None:
-    """Write a pack of (task id, game) pairs, whole or not at all."""
+    """Write a pack of (task id, game) pairs, whole or not at all.
+
+    Raises:
+        ProsegymError: the disk does not take it.
+    """
     entries, blobs, start = [], [], 0
     for task_id, game in games:
         blob = _encoder.encode(game)
@@ -54,8 +58,14 @@ def write(path: Path, games: Iterable[tuple[str, Game]]) -> None:
     body = b"".join(blobs)
     index = _encoder.encode(_Index(hashlib.sha256(body).hexdigest(), entries))
     part = path.with_name(path.name + ".part")
-    part.write_bytes(MAGIC + len(index).to_bytes(8, "little") + index + body)
-    part.replace(path)
+    try:
+        part.write_bytes(MAGIC + len(index).to_bytes(8, "little") + index + body)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ProsegymError(
+            f"cannot write {path}: {error.strerror}; make room or set PROSEGYM_HOME"
+        ) from error
 
 
 class Pack:
