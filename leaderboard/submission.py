@@ -305,6 +305,7 @@ SETTINGS: dict[str, frozenset[str] | tuple[int, int] | type[bool] | re.Pattern[s
     "catalogue": None,
     "corpus": frozenset({"question", "split"}),
     "corpus_sha256": re.compile("[0-9a-f]{64}"),
+    "describe": None,
     "dialect": None,
     "either_put": bool,
     "goals": None,
@@ -314,14 +315,17 @@ SETTINGS: dict[str, frozenset[str] | tuple[int, int] | type[bool] | re.Pattern[s
     "max_steps": (1, 100_000),
     "metric": None,
     "observation": None,
+    "params": re.compile(r"\w{1,40}=\d{1,4}(,\w{1,40}=\d{1,4}){0,20}"),
     "products": (1, 2_000_000),
     "reward": frozenset(REWARDS) - {"expert"},
     "rows": (1, 1_000_000),
     "simplifications": None,
     "split": None,
+    "step_limits": None,
     "stop_at_success": bool,
     "tagger": None,
     "variant": None,
+    "writes": bool,
 }
 """Arguments that a submission may set, and to what; None is any plain word that the environment takes.
 
@@ -362,6 +366,8 @@ def _admits(setting: object, value: Scalar) -> bool:
         return False
     if isinstance(setting, frozenset):
         return value in setting
+    if not value:
+        return True
     return bool((setting if isinstance(setting, re.Pattern) else _WORD).fullmatch(value))
 
 

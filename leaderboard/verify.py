@@ -310,11 +310,13 @@ class _Run:
 
     def told(self) -> list[str]:
         """The problems, the first of them in full."""
+        if not self.problems:
+            return []
         more = len(self.problems) - MAX_PROBLEMS
         told = self.problems[:MAX_PROBLEMS] + ([f"{self.where}: and {more} more"] if more > 0 else [])
-        here, there = versions(), self.result.versions
+        here, there = _versions(), self.result.versions
         for name in ENGINES:
-            if told and name in there and there[name] != here.get(name):
+            if name in there and there[name] != here.get(name):
                 told.append(
                     f"{self.where}: the run was made with {name} {there[name]}, "
                     f"here it is {here.get(name, 'not installed')}"
@@ -388,6 +390,11 @@ class _Run:
             lambda: make_env(self.result.env_id, **kwargs), agent, jobs, batch_size=16, seed=self.result.seed
         )
         return {(t.task_id, t.attempt): actions_digest(t) for t in played}
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return versions()
 
 
 def _prepare(result: Result, panel: Panel) -> None:

@@ -210,6 +210,7 @@ def test_mutated_submissions_are_refused_or_harmless(honest: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_hundred_thousand_mutations_in_a_gigabyte(
     runs: dict[str, Path], tmp_path: Path, panel_folder: Path
 ) -> None:
