@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from prosegym.baselines import reflexion
 from prosegym.baselines.endpoint import EndpointOptions
 from prosegym.baselines.lm import LanguageModel, ModelError
 from prosegym.baselines.react import Config, ReAct
@@ -42,6 +43,9 @@ class ModelOptions:
     """Answers written at the same time, at most."""
     cache_gb: float = 0.0
     """Most memory for what is kept between turns, in 2**30 bytes; 0 chooses by the device."""
+
+
+Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config)
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,34 +123,72 @@ def load(
     options: ModelOptions | None = None,
     endpoint: EndpointOptions | None = None,
     examples: Mapping[str, Sequence[Trajectory]] | None = None,
+    retries: reflexion.Config | None = None,
+    **settings: Any,
 ) -> Agent:
     """The agent of that name, or the one in that folder.
 
     Args:
-        name: null, random, expert, react, reflexion, or a folder that a trainer wrote. Reflexion within one
-            trial is ReAct with a memory: `prosegym.baselines.reflexion` plays its trials.
+        name: null, random, expert, react, reflexion, or a folder that a trainer wrote.
         model: name, path or URL of the model that answers; a folder has its own.
         config: form of the answers, decoding, history, sampling; a folder's own by default.
         options: how a local model is loaded.
         endpoint: how a server is talked to.
         examples: expert episodes shown before a task, by task type.
+        retries: Reflexion's trials, strategy, evaluator.
+        settings: single settings by name, as the command line gives them: a field of `react.Config`,
+            `ModelOptions`, `EndpointOptions` or `reflexion.Config` (one that several have is each one's),
+            or `reflector`, the model that writes Reflexion's notes (the acting one by default).
 
     Raises:
-        UnknownName: there is no such agent.
-        BadOption: it needs a model and none was given.
+        UnknownName: there is no such agent or setting.
+        BadOption: it needs a model and none was given, or a setting has a bad value.
         ModelError: the model cannot be loaded.
     """
-    if (Path(name) / FILE).is_file():
-        about = read(name)
-        answers = load_model(model or name, options, endpoint)
-        return ReAct(answers, config or about.config, name=about.method, examples=examples)
-    if name in ("react", "reflexion"):
-        if model is None:
-            raise BadOption(f"agent {name} needs a model: `--model NAME_OR_PATH_OR_URL`")
-        return ReAct(load_model(model, options, endpoint), config, name=name, examples=examples)
-    if Path(name).is_dir():
-        raise ModelError(f"{name} is no trained agent: it has no {FILE}")
+    folder = (Path(name) / FILE).is_file()
+    if not folder and name not in ("react", "reflexion"):
+        if Path(name).is_dir():
+            raise ModelError(f"{name} is no trained agent: it has no {FILE}")
+        try:
+            return built_in(name)
+        except UnknownName as error:
+            raise UnknownName("agent", name, AGENTS) from error
+    if model is None and not folder:
+        raise BadOption(f"agent {name} needs a model: `--model NAME_OR_PATH_OR_URL`")
+    about = read(name) if folder else None
+    reflector = settings.pop("reflector", None)
+    known = {
+        f.name for kind in (Config, ModelOptions, EndpointOptions, reflexion.Config) for f in fields(kind)
+    }
+    for setting in settings:
+        if setting not in known:
+            raise UnknownName("agent setting", setting, [*known, "reflector"])
+    config = _with(config or (about.config if about else Config()), settings)
+    options = _with(options or ModelOptions(), settings)
+    endpoint = _with(endpoint or EndpointOptions(), settings)
+    answers = load_model(model or name, options, endpoint)
+    agent = ReAct(answers, config, name=about.method if about else "react", examples=examples)
+    if name != "reflexion":
+        return agent
+    retries = _with(retries or reflexion.Config(), {k: v for k, v in settings.items() if k not in _ACTING})
+    notes = answers if reflector is None else load_model(reflector, options, endpoint)
+    return reflexion.Reflexion(agent, reflexion.ModelReflector(notes, retries), retries)
+
+
+_ACTING = ("temperature", "max_tokens")
+"""Settings that Reflexion has of its own for its notes: given by name, they are the actor's."""
+
+
+def _with(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with those of the changes that it has.
+
+    Raises:
+        BadOption: a value of the wrong kind.
+    """
+    own = {f.name: changes[f.name] for f in fields(settings) if f.name in changes}
+    if not own:
+        return settings
     try:
-        return built_in(name)
-    except UnknownName as error:
-        raise UnknownName("agent", name, AGENTS) from error
+        return msgspec.convert({**asdict(settings), **own}, type(settings))
+    except msgspec.ValidationError as error:
+        raise BadOption(f"bad agent setting: {error}") from error

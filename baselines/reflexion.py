@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
+import gymnasium
 import msgspec
 
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
@@ -67,7 +68,7 @@ class Config:
     max_actions: int = 30
     """A try is stuck when it has taken more actions than this and the evaluator is the heuristic."""
     control: Literal["none", "other_task"] = "none"
-    """A control: give each task the memory of another one. (Strategy base is the other control.)"""
+    """A control: give each task the latest note of another one. (Strategy base is the other control.)"""
     temperature: float = 0.0
     """Of the notes."""
     max_tokens: int = 250
@@ -229,66 +230,95 @@ def passed(trajectory: Trajectory, config: Config) -> bool:
     return trajectory.ended == "terminated" and not stuck(trajectory.steps, config)
 
 
-class Actor:
-    """The agent of one trial: another agent, whose try ends when the evaluator's heuristic finds it stuck."""
+class Reflexion:
+    """An agent that tries failed tasks again with a memory; `evaluate` and `solve` play its trials."""
 
-    def __init__(self, agent: Agent, config: Config) -> None:
-        """`agent` puts `Episode.memory` in its prompt, as ReAct does."""
+    name = "reflexion"
+
+    def __init__(self, agent: Agent, reflector: Reflector | None, config: Config | None = None) -> None:
+        """An agent that acts and a reflector that writes the notes.
+
+        Args:
+            agent: plays a trial; shows `Episode.memory` to its model, as ReAct does.
+            reflector: writes the notes; None where the strategy has none.
+            config: trials, strategy, evaluator, control.
+
+        Raises:
+            BadOption: the strategy needs notes and there is no reflector.
+        """
+        self.config = config or Config()
+        self.trials = self.config.trials
+        self._noting = self.config.strategy in ("reflection", "both")
+        if self._noting and reflector is None:
+            raise BadOption(f"strategy {self.config.strategy} needs a model that reflects")
         self._agent = agent
-        self._config = config
-        self.name = "reflexion"
+        self._reflector = reflector
+        self._instructions: dict[str, str] = {}
+        self.reflections: list[Reflection] = []
+        """Every note written, in order."""
+
+    # One trial.
 
     def conditions(self) -> Mapping[str, Any]:
-        """The agent's, and how its trials go."""
-        return {**self._agent.conditions(), "reflexion": asdict(self._config)}
+        """The agent's, the reflector's, and how trials go."""
+        noting = dict(self._reflector.conditions()) if self._reflector is not None else {}
+        return {**self._agent.conditions(), **noting, "reflexion": asdict(self.config)}
 
     def begin(self, episode: Episode, env: TextEnv) -> None:
         """The agent's."""
         self._agent.begin(episode, env)
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:
-        """The agent's replies; stuck tries are ended."""
-        heuristic = self._config.evaluator == "heuristic"
-        going = [e for e in episodes if not (heuristic and stuck(e.steps, self._config))]
+        """The agent's replies; under the heuristic evaluator, stuck tries are ended."""
+        heuristic = self.config.evaluator == "heuristic"
+        going = [e for e in episodes if not (heuristic and stuck(e.steps, self.config))]
         replies = dict(zip(map(id, going), self._agent.respond(going) if going else [], strict=True))
         return [replies.get(id(e), Reply("", "", stop="stuck")) for e in episodes]
 
+    # From trial to trial.
 
-@dataclass
-class _Task:
-    """A task under way through its trials."""
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[tuple[str, ...]]:
+        """What each failed attempt, all its trials so far, carries into its next trial.
 
-    task_id: str
-    attempt: int
-    notes: list[str] = field(default_factory=list)
-    last: Trajectory | None = None
-    spent: Generation = field(default_factory=lambda: Generation(""))
-    """What the latest note cost."""
-
-
-class Reflexion:
-    """Plays tasks trial by trial."""
-
-    def __init__(self, agent: Agent, reflector: Reflector | None, config: Config | None = None) -> None:
-        """An agent that acts and a reflector that writes the notes (None where the strategy has none).
-
-        Raises:
-            BadOption: the strategy needs notes and there is no reflector.
+        Written from the last trial and the memory it was given alone, so an interrupted run goes on.
         """
-        self.config = config or Config()
-        self._noting = self.config.strategy in ("reflection", "both")
-        if self._noting and reflector is None:
-            raise BadOption(f"strategy {self.config.strategy} needs a model that reflects")
-        self._reflector = reflector
-        self.actor = Actor(agent, self.config)
-        self.name = self.actor.name
-        self.reflections: list[Reflection] = []
-        """Every note written, in order."""
+        lasts = [max(trials, key=lambda t: t.trial) for trials in failures]
+        memories: list[list[str]] = [[] for _ in lasts]
+        if self._noting:
+            memories = self._notes(lasts)
+        if self.config.strategy in ("last_trial", "both"):
+            for memory, last in zip(memories, lasts, strict=True):
+                told = transcript(last, self.config.transcript_tokens, _words)
+                memory.append(LAST_TRY.format(transcript=told))
+        if self.config.control == "other_task":
+            memories = [*memories[1:], memories[0]] if len(memories) > 1 else [[] for _ in memories]
+        return [tuple(memory) for memory in memories]
 
-    def conditions(self) -> Mapping[str, Any]:
-        """The actor's and the reflector's."""
-        noting = dict(self._reflector.conditions()) if self._reflector is not None else {}
-        return {**self.actor.conditions(), **noting}
+    def _notes(self, lasts: Sequence[Trajectory]) -> list[list[str]]:
+        """The latest notes of each task, one on its last try among them."""
+        assert self._reflector is not None
+        begun = LAST_TRY.partition("{")[0]
+        earlier = [[note for note in t.memory if not note.startswith(begun)] for t in lasts]
+        if self.config.control == "other_task":
+            earlier = [[] for _ in lasts]  # they are another task's: handed on, they might come home
+        failures = [
+            Failure(self._instruction(t), t, tuple(notes)) for t, notes in zip(lasts, earlier, strict=True)
+        ]
+        new = self._reflector.reflect(failures) if failures else []
+        self.reflections += new
+        return [
+            [*notes, *([reflection.text] if reflection.text else [])][-self.config.memory :]
+            for notes, reflection in zip(earlier, new, strict=True)
+        ]
+
+    def _instruction(self, trajectory: Trajectory) -> str:
+        if trajectory.env_id not in self._instructions:
+            env = gymnasium.make(trajectory.env_id, disable_env_checker=True, **trajectory.env_kwargs)
+            text_env = env.unwrapped
+            assert isinstance(text_env, TextEnv)
+            self._instructions[trajectory.env_id] = text_env.instruction
+            env.close()
+        return self._instructions[trajectory.env_id]
 
     def solve(
         self,
@@ -312,75 +342,32 @@ class Reflexion:
             env_kwargs: recorded in each trajectory.
             done: trajectories of an earlier run of the same settings: those trials are not played again.
         """
-        instruction = _instruction(make_env)
-        played = {trajectory.key: trajectory for trajectory in done}
-        tasks = [_Task(task_id, attempt) for attempt in range(attempts) for task_id in task_ids]
+        played: dict[tuple[str, int], list[Trajectory]] = {
+            (task_id, attempt): [] for attempt in range(attempts) for task_id in task_ids
+        }
+        for t in done:
+            played[t.task_id, t.attempt].append(t)
         for trial in range(self.config.trials):
-            memories = self._memories(tasks, trial)
-            jobs, waiting = [], {}
-            for task, memory in zip(tasks, memories, strict=True):
-                if (old := played.get((task.task_id, task.attempt, trial))) is not None:
-                    task.last = old
-                else:
-                    jobs.append(Job(task.task_id, task.attempt, trial, memory))
-                    waiting[task.task_id, task.attempt] = task
-            for trajectory in rollout(
-                make_env, self.actor, jobs, batch_size=batch_size, seed=seed, env_kwargs=env_kwargs
-            ):
-                task = waiting[trajectory.task_id, trajectory.attempt]
-                task.last, task.spent = _charged(trajectory, task.spent), Generation("")
-                yield task.last
-            tasks = [task for task in tasks if task.last is not None and not passed(task.last, self.config)]
-            if self._noting and trial + 1 < self.config.trials:
-                self._reflect(instruction, tasks, trial, played)
-
-    def _memories(self, tasks: Sequence[_Task], trial: int) -> list[tuple[str, ...]]:
-        """What each task's next try is given."""
-        if trial == 0 or self.config.strategy == "base":
-            return [() for _ in tasks]
-        own = [self._memory(task) for task in tasks]
-        if self.config.control == "other_task":
-            return [*own[1:], own[0]] if len(own) > 1 else [() for _ in own]
-        return own
-
-    def _memory(self, task: _Task) -> tuple[str, ...]:
-        memory = list(task.notes) if self._noting else []
-        if self.config.strategy in ("last_trial", "both") and task.last is not None:
-            told = transcript(task.last, self.config.transcript_tokens, _words)
-            memory.append(LAST_TRY.format(transcript=told))
-        return tuple(memory)
-
-    def _reflect(
-        self, instruction: str, tasks: Sequence[_Task], trial: int, played: Mapping[Any, Trajectory]
-    ) -> None:
-        """Write a note on each task's last try; where the next try has been played, its notes are known."""
-        assert self._reflector is not None
-        new = []
-        for task in tasks:
-            following = played.get((task.task_id, task.attempt, trial + 1))
-            if following is not None and self.config.control == "none":
-                extra = 1 if self.config.strategy == "both" else 0
-                task.notes = following.memory[: len(following.memory) - extra]
+            # Tasks whose last try of those before this trial did not pass.
+            before = {key: [t for t in tries if t.trial < trial] for key, tries in played.items()}
+            open_ = {k: b for k, b in before.items() if not b or not passed(b[-1], self.config)}
+            absent = {k: b for k, b in open_.items() if all(t.trial != trial for t in played[k])}
+            if trial and absent:
+                # The control hands memories around: it needs those of all.
+                asked = open_ if self.config.control == "other_task" else absent
+                memories = dict(zip(asked, self.remember(list(asked.values())), strict=True))
             else:
-                new.append(task)
-        failures = [
-            Failure(instruction, task.last, tuple(task.notes)) for task in new if task.last is not None
-        ]
-        for task, reflection in zip(new, self._reflector.reflect(failures) if new else [], strict=True):
-            self.reflections.append(reflection)
-            task.spent = reflection.generation
-            if reflection.text:
-                task.notes = [*task.notes, reflection.text][-self.config.memory :]
-
-
-def _instruction(make_env: MakeEnv) -> str:
-    env = make_env()
-    try:
-        text_env = env.unwrapped
-        assert isinstance(text_env, TextEnv)
-        return text_env.instruction
-    finally:
-        env.close()
+                memories = {key: () for key in absent}
+            spent = {(r.task_id, r.attempt): r.generation for r in self.reflections if r.trial == trial - 1}
+            jobs = [Job(task_id, attempt, trial, memories[task_id, attempt]) for task_id, attempt in absent]
+            for trajectory in rollout(
+                make_env, self, jobs, batch_size=batch_size, seed=seed, env_kwargs=env_kwargs
+            ):
+                key = trajectory.task_id, trajectory.attempt
+                if key in spent:
+                    trajectory = _charged(trajectory, spent[key])
+                played[key].append(trajectory)
+                yield trajectory
 
 
 def _charged(trajectory: Trajectory, spent: Generation) -> Trajectory:

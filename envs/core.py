@@ -277,6 +277,8 @@ class TextEnv(gymnasium.Env[str, str]):
             task = self.task(task_id)
         else:
             pool = self.tasks(self.split)
+            if not len(pool):
+                raise BadOption(f"split {self.split!r} has no tasks here; there are {', '.join(self.splits)}")
             task = pool[int(self.np_random.integers(len(pool)))]
         self._task = None  # a failed beginning leaves no half-begun episode
         self._last = self._begin(task)

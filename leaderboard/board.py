@@ -4,6 +4,7 @@ SITE/index.html                 the tables, one for each panel
 SITE/s/<id>/index.html          a submission: card, numbers, per-type results, episodes
 SITE/s/<id>/<run>/<task>.html   every attempt and trial at one task, step by step
 SITE/s/<id>/data/               what was submitted
+SITE/m/<method>.html            a method: its rows on every board, its learning curves
 SITE/latest.json                the tables for machines
 
 Every page works from the file system and loads nothing but style.css and app.js of the site.
@@ -69,6 +70,9 @@ def build(
         (part / "rules.html").write_bytes(
             page("Rules", pages.markdown(RULES.read_text("utf-8")), root="", css_class="prose")
         )
+        (part / "m").mkdir()
+        for name, found in pages.methods_of(entries).items():
+            (part / "m" / f"{pages.slug(name)}.html").write_bytes(pages.method(name, found))
         (part / "ledger.html").write_bytes(
             pages.ledger(history, {entry.report.digest: entry for entry in entries})
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
@@ -16,7 +17,7 @@ from prosegym.envs.trajectory import Trajectory, Turn
 from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import Child, Html, join, page, tag
-from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent
+from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, short
 from prosegym.leaderboard.submission import Result
 from prosegym.leaderboard.verify import Row
 
@@ -39,6 +40,7 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
     card = entry.card
     facts: list[tuple[str, Child]] = [
         ("Track", card.track),
+        ("Method", tag("a", card.method, href=f"../../m/{slug(card.method)}.html") if card.method else ""),
         ("Authors", card.authors),
         ("Base model", card.base_model),
         ("Parameters", f"{card.parameters:,}" if card.parameters is not None else ""),
@@ -77,6 +79,7 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
         if flags
         else None,
         runs,
+        _curves([entry]),
         tag("h2", "Model card"),
         tag("p", "Stated by the submitter; a replay proves none of it."),
         tag("div", tag("table", tag("tbody", rows), class_="facts"), class_="scroll"),
@@ -85,6 +88,88 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
         tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
     ]
     (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
+
+
+def slug(method: str) -> str:
+    """The file name of a method's page."""
+    words = re.sub(r"[^a-z0-9]+", "-", method.casefold()).strip("-")[:40]
+    return f"{words}-{hashlib.sha256(method.casefold().encode()).hexdigest()[:6]}"
+
+
+def methods_of(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Every method that a card names, and its submissions; capitals make no other method."""
+    found: dict[str, list[Entry]] = {}
+    names: dict[str, str] = {}
+    for entry in entries:
+        if method := entry.card.method:
+            found.setdefault(names.setdefault(method.casefold(), method), []).append(entry)
+    return dict(sorted(found.items()))
+
+
+def method(name: str, entries: Sequence[Entry]) -> bytes:
+    """A method's page: its learning curves and its rows on every board."""
+    rows = [
+        tag(
+            "tr",
+            tag(
+                "th",
+                tag("a", entry.card.agent, href=f"../s/{entry.id}/index.html#run-{number}"),
+                tag("span", entry.card.track, class_=f"chip {entry.card.track}"),
+                scope="row",
+                data_v=entry.card.agent.casefold(),
+            ),
+            tag("td", row.panel, data_v=row.panel),
+            tag("td", estimate(row.numbers.success), data_v=row.numbers.success.value),
+            tag("td", estimate(row.numbers.score), data_v=row.numbers.score.value),
+        )
+        for entry in entries
+        for number, row in enumerate(entry.report.rows)
+    ]
+    heads = [
+        tag("th", tag("button", h, type="button"), scope="col")
+        for h in ("Agent", "Panel", "Success", "Score")
+    ]
+    body = [
+        tag("h1", name),
+        tag("p", "Rows of different panels are not comparable with each other.", class_="about"),
+        tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll"),
+        _curves(entries),
+    ]
+    return page(name, body, root="../")
+
+
+def _curves(entries: Sequence[Entry]) -> list[Html]:
+    """Learning curves as the submitters state them, those of one unit in one plot."""
+    units = sorted({e.card.curve_unit for e in entries if len(e.card.curve) > 1})
+    plots = []
+    for unit in units:
+        chosen = [e for e in entries if len(e.card.curve) > 1 and e.card.curve_unit == unit]
+        most = max(e.card.curve[-1][0] for e in chosen) or 1.0
+        marks: list[Child] = []
+        for share in (0, 25, 50, 75, 100):
+            y = 224 - 2.14 * share
+            marks += [
+                tag("line", x1=44, x2=628, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"),
+                tag("text", str(share), x=38, y=f"{y + 4:.1f}", text_anchor="end"),
+                tag(
+                    "text",
+                    short(most * share / 100),
+                    x=f"{44 + 5.84 * share:.1f}",
+                    y=242,
+                    text_anchor="middle",
+                ),
+            ]
+        for entry in chosen:
+            points = " ".join(f"{44 + 584 * x / most:.1f},{224 - 214 * y:.1f}" for x, y in entry.card.curve)
+            line = tag("polyline", points=points, class_="curve")
+            title = tag("title", f"{entry.card.agent}: {100 * entry.card.curve[-1][1]:.1f} at the end")
+            marks.append(tag("g", title, line))
+        label = f"success rate on the valid split against {unit or 'training'}"
+        marks.append(tag("text", unit or "training", x=336, y=257, text_anchor="middle"))
+        svg = tag("svg", marks, viewBox="0 0 640 260", role="img", aria_label=label)
+        text = f"{label.capitalize()}, as stated: {', '.join(e.card.agent for e in chosen)}"
+        plots.append(tag("figure", tag("figcaption", text), svg, class_="plot"))
+    return plots
 
 
 def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:

@@ -16,6 +16,8 @@ import msgspec
 from prosegym.envs.errors import ProsegymError
 from prosegym.leaderboard.replayer import READY, Answer, Chunk, Context, receive, send
 
+START_LIMIT = 300.0
+"""Seconds that a process may take to start, on however busy a machine."""
 CHUNK_LINES, CHUNK_BYTES = 32, 1 << 20
 
 Lines = list[tuple[int, bytes]]
@@ -60,8 +62,14 @@ class Pool:
             try:
                 worker, data = self._answers.get(timeout=0.5)
             except queue.Empty:
-                late = [w for w in self._workers if w.owed and time.monotonic() - w.since > self._limit]
-                for worker in late:
+                now = time.monotonic()
+                if any(not w.ready and now - w.since > START_LIMIT for w in self._workers):
+                    raise ProsegymError(
+                        f"a replaying process did not start within {START_LIMIT:.0f} s"
+                    ) from None
+                for worker in [
+                    w for w in self._workers if w.ready and w.owed and now - w.since > self._limit
+                ]:
                     yield self._lost(worker, again, f"no answer within {self._limit:.0f} s")
                 continue
             if worker not in self._workers:
@@ -90,7 +98,7 @@ class Pool:
         self._drop(worker)
         found = re.search(rb'"task_id":"((?:[^"\\]|\\.){1,200})"', line)
         task = found[1].decode("utf-8", "replace") if found else "?"
-        return Answer(index, None, "", f"task {task}: {why}")
+        return Answer(index, None, "", f"task {task!r}: {why}")
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)

@@ -18,7 +18,7 @@ from prosegym.envs.trajectory import Trajectory, Turn
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.rollout import Job, episode_seed
-from prosegym.leaderboard.submission import Refused
+from prosegym.leaderboard.submission import Refused, reason
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -73,9 +73,7 @@ class Player:
         try:
             t = trajectory.decode(line, "not an episode")
         except (CorruptData, RecursionError) as error:
-            raise Refused(
-                "nests too deep" if isinstance(error, RecursionError) else str(error)[:300]
-            ) from error
+            raise Refused(reason(error)) from error
         try:
             same = trajectory.encode(t) == line
         except (UnicodeEncodeError, RecursionError):
@@ -125,12 +123,12 @@ class Player:
         except EngineError as error:
             self.close()
             # The engine may have failed then as it fails now; 0 stands either way.
-            return None if t.ended == "error" else f"{where}: the engine failed in the replay: {error}"
+            return (
+                None if t.ended == "error" else f"{where}: the engine failed in the replay: {reason(error)}"
+            )
         except Exception as error:  # noqa: BLE001  (whatever a hostile action brings about is this episode's)
             self.close()
-            return (
-                f"{where}: the environment failed in the replay: {type(error).__name__}: {str(error)[:200]}"
-            )
+            return f"{where}: the environment failed in the replay: {type(error).__name__}: {reason(error)}"
         if difference is None:
             return None
         self.close()

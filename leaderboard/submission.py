@@ -33,6 +33,7 @@ from prosegym.envs.rewards import REWARDS, Maker
 from prosegym.evaluation.statistics import Estimate
 
 SCHEMA = 1
+"""Version of the form; any new field raises it, for a submission is read in its one form only."""
 MAX_MANIFEST = 1 << 20
 """Largest submission.json, in bytes."""
 MAX_FILE = 1 << 28
@@ -83,6 +84,12 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     track: Track
     about: Paragraph = ""
     """How it works, in a few sentences."""
+    method: Line = ""
+    """Name of the method (ETO, Reflexion, ...); submissions of one method share a page."""
+    curve: Annotated[list[tuple[float, float]], Meta(max_length=1000)] = []
+    """Learning curve: how much training, and the success rate on the valid split after it."""
+    curve_unit: Line = ""
+    """What the first number of each point counts: "episodes", "tokens", "hours"."""
     authors: Line = ""
     base_model: Line = ""
     """Name and revision of the model it starts from; "none" for an agent without one."""
@@ -183,7 +190,7 @@ def read(folder: Path) -> tuple[Submission, str]:
     try:
         submission = msgspec.json.decode(data, type=Submission)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"submission.json: {_reason(error)}") from error
+        raise Refused(f"submission.json: {reason(error)}") from error
     if submission.schema != SCHEMA:
         raise Refused(f"submission.json: schema {submission.schema}; this version reads {SCHEMA}")
     check_card(submission.card)
@@ -213,7 +220,7 @@ def check_card(card: Card) -> None:
     Raises:
         Refused: which field.
     """
-    for field in ("agent", "authors", "base_model", "hardware", "license", "code"):
+    for field in ("agent", "method", "curve_unit", "authors", "base_model", "hardware", "license", "code"):
         plain(getattr(card, field), f"card.{field}")
     for field in ("about", "training_data"):
         plain(getattr(card, field), f"card.{field}", lines=True)
@@ -225,6 +232,10 @@ def check_card(card: Card) -> None:
         raise Refused("card.code is not an https address")
     for name in card.training_panels:
         panel_of(name)
+    if not all(0 <= x <= 1e15 and 0 <= y <= 1 for x, y in card.curve):
+        raise Refused("card.curve: a point is (how much training, success rate from 0 to 1)")
+    if [x for x, _ in card.curve] != sorted({x for x, _ in card.curve}):
+        raise Refused("card.curve: its points do not go from less training to more")
 
 
 def missing(card: Card) -> list[str]:
@@ -524,13 +535,16 @@ def _unpacked(file: BinaryIO, name: str) -> Iterator[bytes]:
             if block := unpacker.decompress(data, 1 << 20):
                 yield block
     except lzma.LZMAError as error:
-        raise Refused(f"{name} is not an xz file that can be read: {error}") from error
+        raise Refused(f"{name} is not an xz file that can be read: {reason(error)}") from error
     if unpacker.unused_data or file.read(1):
         raise Refused(f"{name} goes on after the end of its xz stream")
 
 
-def _reason(error: Exception) -> str:
-    return "nests too deep" if isinstance(error, RecursionError) else str(error)[:300]
+def reason(error: Exception) -> str:
+    """What a decoder says, in one line that a terminal can show: it may quote the stranger's text."""
+    if isinstance(error, RecursionError):
+        return "nests too deep"
+    return "".join(c if c.isprintable() else "?" for c in str(error)[:300])
 
 
 def read_card(path: Path) -> Card:

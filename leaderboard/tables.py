@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from prosegym.leaderboard.html import Child, Html, join, page, tag
+from prosegym.leaderboard.pages import methods_of, slug
 from prosegym.leaderboard.rows import (
     GRADED,
     Entry,
@@ -56,7 +57,9 @@ def index(groups: Sequence[Group], entries: Sequence[Entry]) -> bytes:
         class_="lead",
     )
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
-    return page("Board", tag("h1", "Leaderboard"), intro, controls, sections, root="")
+    named = [tag("li", tag("a", name, href=f"m/{slug(name)}.html")) for name in methods_of(entries)]
+    methods = [tag("h2", "Methods"), tag("ul", named)] if named else None
+    return page("Board", tag("h1", "Leaderboard"), intro, controls, sections, methods, root="")
 
 
 def _section(group: Group, hidden: bool) -> Html:
@@ -138,6 +141,8 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         else None,
         tag("small", card.base_model) if card.base_model and card.base_model != "none" else None,
     ]
+    if sum((other.panel, other.env_kwargs) == (row.panel, row.env_kwargs) for other in entry.report.rows) > 1:
+        label.insert(3, tag("span", f"run {number + 1}, seed {row.seed}", class_="chip quiet"))
     tokens = n.prompt_tokens + n.completion_tokens
     cost = n.cost / max(1, row.tasks * row.attempts)
     cells: list[tuple[str, float | str, Child]] = [

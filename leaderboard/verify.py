@@ -32,6 +32,7 @@ from prosegym.evaluation.agents import ExpertAgent, built_in
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.metrics import Summary, TypeRow, summarise
 from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.runs import versions
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
@@ -44,6 +45,8 @@ MAX_PROBLEMS = 20
 """Problems of a run that are told; the rest are counted."""
 MAX_BAD = 100
 """Bad episodes of a run after which no more are read."""
+ENGINES = ("prosegym", "textworld", "scienceworld")
+"""Packages of which another version may give other texts."""
 TOLERANCE = 1e-6
 """Difference allowed between a claimed number and the same number computed here."""
 SAMPLE = 50
@@ -308,7 +311,15 @@ class _Run:
     def told(self) -> list[str]:
         """The problems, the first of them in full."""
         more = len(self.problems) - MAX_PROBLEMS
-        return self.problems[:MAX_PROBLEMS] + ([f"{self.where}: and {more} more"] if more > 0 else [])
+        told = self.problems[:MAX_PROBLEMS] + ([f"{self.where}: and {more} more"] if more > 0 else [])
+        here, there = versions(), self.result.versions
+        for name in ENGINES:
+            if told and name in there and there[name] != here.get(name):
+                told.append(
+                    f"{self.where}: the run was made with {name} {there[name]}, "
+                    f"here it is {here.get(name, 'not installed')}"
+                )
+        return told
 
     def row(self) -> Row:
         """The recomputed row."""

@@ -14,7 +14,7 @@ included, since agents are trained and compared on its texts. The ones that surp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from sys import intern
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -117,24 +117,32 @@ class Board:
         self.r_index = {name: i for i, name in enumerate(self.r_names)}
         self.o_index = {name: i for i, name in enumerate(self.o_names)}
         self.places = [r.place for r in receptacles]
-        self.here: list[tuple[int, ...]] = [
-            tuple(i for i, place in enumerate(self.places) if place == p) for p in range(len(game.places))
-        ]
-        self.openable = _set(r.openable for r in receptacles)
-        self.opened = _set(r.opened for r in receptacles)
+        self.here: list[tuple[int, ...]] = [()] * len(game.places)
+        self.openable = self.opened = 0
+        for i, r in enumerate(receptacles):
+            if r.place >= 0:
+                self.here[r.place] += (i,)
+            if r.openable:
+                self.openable |= 1 << i
+            if r.opened:
+                self.opened |= 1 << i
         self.contents = [r.contents for r in receptacles]
         r_types = [game.receptacle_types[r.type] if r.type >= 0 else "" for r in receptacles]
-        o_types = [game.object_types[o.type] if o.type >= 0 else "" for o in objects]
         self.appliance = [APPLIANCES.get(name, "") for name in r_types]
-        accepted = [frozenset(types) for types in game.fits]
-        self.fits = [
-            _set(o.type in accepted[r.type] for o in objects) if r.type >= 0 else 0 for r in receptacles
-        ]
+        of_type = dict.fromkeys(game.object_types, 0)
+        of_traits: dict[int, int] = {}
+        for i, o in enumerate(objects):
+            bit = 1 << i
+            if o.type >= 0:
+                of_type[game.object_types[o.type]] |= bit
+            of_traits[o.traits] = of_traits.get(o.traits, 0) | bit
+        accepted = [sum(of_type[game.object_types[n]] for n in types) for types in game.fits]
+        self.fits = [accepted[r.type] if r.type >= 0 else 0 for r in receptacles]
         self.places_of = [o.places for o in objects]
         self.inside = {i: o.inside for i, o in enumerate(objects) if o.inside}
 
         def having(trait: int) -> int:
-            return _set(bool(o.traits & trait) for o in objects)
+            return sum(members for traits, members in of_traits.items() if traits & trait)
 
         self.pickupable, self.holders = having(g.PICKUPABLE), having(g.HOLDER)
         self.treatable = {
@@ -145,12 +153,11 @@ class Board:
         self.toggleable, self.sliceable = having(g.TOGGLEABLE), having(g.SLICEABLE)
         self.clean, self.hot, self.cold = map(having, (g.IS_CLEAN, g.IS_HOT, g.IS_COOL))
         self.lit, self.sliced = having(g.IS_TOGGLED), having(g.IS_SLICED)
-        self.knives = _set(name in KNIVES for name in o_types)
-        self.goal_objects = _set(name == game.goal_object for name in o_types)
-        self.goal_objects &= self.treatable.get(self.kind, -1)
+        self.knives = sum(of_type.get(name, 0) for name in KNIVES)
+        self.goal_objects = of_type.get(game.goal_object, 0) & self.treatable.get(self.kind, -1)
         lit = self.kind == "light"
         self.goal_receptacles = [i for i, name in enumerate(r_types) if name == game.goal_target and not lit]
-        self.lamps = _set(name == game.goal_target for name in o_types) & self.toggleable if lit else 0
+        self.lamps = of_type.get(game.goal_target, 0) & self.toggleable if lit else 0
         self.subgoals = {"simple": 3, "two": 6}.get(self.kind, 4)
         seen = listing([f"a {r.name}" for r in receptacles if r.place >= 0])
         self.intro = f"-= Welcome to TextWorld, ALFRED! =-\n\n{ROOM}{seen}.\n\nYour task is to: {game.task}"
@@ -184,11 +191,6 @@ class Board:
         """Commands that take something from a receptacle with these contents, sorted."""
         names, name, pickupable = self.o_names, self.r_names[r], self.pickupable
         return sorted([f"take {names[o]} from {name}" for o in contents if pickupable >> o & 1])
-
-
-def _set(members: Iterable[bool]) -> int:
-    """The set of the positions that hold a true value."""
-    return sum(1 << i for i, member in enumerate(members) if member)
 
 
 class House:

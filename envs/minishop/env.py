@@ -101,7 +101,7 @@ def catalogue(products: int) -> Catalogue:
         index = bm25.Index(documents)
     else:
         index = bm25.build(documents, writable("minishop") / str(products), source=sha, total=products)
-    kinds = np.arange(products, dtype=np.uint32) // generate.FAMILY % len(generate.KINDS)
+    kinds = generate.kind_number(np.arange(products, dtype=np.uint32))
     columns = {name: Column([getattr(kind, name) for kind in generate.KINDS], kinds) for name in COLUMNS}
     return Catalogue(generate.product, index, columns, sha)
 

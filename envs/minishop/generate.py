@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from string import capwords
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from prosegym.envs.webshop.catalogue import NO_LIMIT, Goal, Product, frozen_limit
 
@@ -159,7 +159,7 @@ def product(number: int) -> Product:
     """Product `number`, from 0; it does not depend on how many there are."""
     family, place = divmod(number, FAMILY)
     shared = _draws("family", family)
-    kind = KINDS[family % len(KINDS)]
+    kind = KINDS[kind_number(number)]
     maker = (_pick(shared, _STARTS) + _pick(shared, _STARTS) + _pick(shared, _ENDS)).capitalize()
     line, noun = _pick(shared, _LINES), _pick(shared, kind.nouns)
     attributes = _some(shared, kind.attributes, 5)
@@ -203,6 +203,12 @@ def product(number: int) -> Product:
         offered,
         [*told, kind.nouns[0]],
     )
+
+
+def kind_number(number: T) -> T:
+    """Which of `KINDS` a product is, or an array of products: every kind is in every split equally often."""
+    family: Any = number // FAMILY  # type: ignore[operator]
+    return (family + family // 10) % len(KINDS)  # type: ignore[no-any-return]
 
 
 def asin(number: int) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 from prosegym.envs.core import Expert, Outcome, Task, TextEnv
-from prosegym.envs.errors import BadOption, UnknownName
-from prosegym.envs.sql.engine import Answer
+from prosegym.envs.errors import BadOption, UnknownName, Unsupported
+from prosegym.envs.sql.engine import Answer, Server
 from prosegym.envs.sql.reward import Kendall, reward
 
 SHOWN = 200_000
@@ -46,6 +46,7 @@ class SQLEnv(TextEnv):
         gold: str = "repaired",
         stop_at_success: bool = False,
         rows: int = 5000,
+        writes: bool = False,
         **base: Any,
     ) -> None:
         """Make the environment; nothing is loaded before the first reset.
@@ -58,6 +59,7 @@ class SQLEnv(TextEnv):
             stop_at_success: whether the episode ends, unasked, at reward 1, as InterCode's and RetroAct's
                 experiments do with the reward as their oracle.
             rows: rows that an observation shows at most.
+            writes: whether statements may write: on a copy that the episode owns and that ends with it.
             base: those of `TextEnv`.
         """
         if kendall not in ("upstream", "retroact", "none"):
@@ -71,6 +73,7 @@ class SQLEnv(TextEnv):
         self.gold_rule = gold
         self.stop_at_success = stop_at_success
         self.rows = rows
+        self.writes = writes
         self.upstream_reward = 0.0
         """The reward of the last statement before it is clipped to [0, 1] for `score`: in [-1, 1]."""
         self._db = ""
@@ -82,6 +85,9 @@ class SQLEnv(TextEnv):
 
     def _begin(self, task: Task) -> Outcome:
         self._server, self._home, question, self._gold = self._open(task)
+        self._judge = self._server  # what an episode writes does not change what is right
+        if self.writes and isinstance(self._server, Server):
+            self._server = self._server.writable()
         self._db = self._home
         self._best = self.upstream_reward = 0.0
         self._golds: dict[str, list[str]] = {}
@@ -91,9 +97,9 @@ class SQLEnv(TextEnv):
         """The gold answer's rows as text, in the database that the session is in now, as upstream has it."""
         found = self._golds.get(self._db)
         if found is None:
-            answer = self._server.run(self._gold, self._db)
+            answer = self._judge.run(self._gold, self._db)
             if answer.error is not None and self.gold_rule == "repaired":
-                answer = self._server.run(self._gold, self._db, strict=False)
+                answer = self._judge.run(self._gold, self._db, strict=False)
             found = self._golds[self._db] = [] if answer.error is not None else answer.row_texts
         return found
 
@@ -138,10 +144,12 @@ class SQLEnv(TextEnv):
         return _Gold(self._gold)
 
     def _save(self) -> Any:
-        return self._server, self._home, self._gold, self._db, self._best, self.upstream_reward
+        if self.writes:
+            raise Unsupported(f"{self.env_id} with writes=True cannot snapshot; start from a prefix instead")
+        return self._server, self._judge, self._home, self._gold, self._db, self._best, self.upstream_reward
 
     def _load(self, state: Any) -> None:
-        self._server, self._home, self._gold, self._db, self._best, self.upstream_reward = state
+        self._server, self._judge, self._home, self._gold, self._db, self._best, self.upstream_reward = state
         self._golds = {}
 
 

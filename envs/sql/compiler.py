@@ -8,7 +8,6 @@ expression has, how values of different types compare, what ONLY_FULL_GROUP_BY r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
@@ -37,6 +36,7 @@ from prosegym.envs.sql.parser import (
 )
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.schema import Table, fold, is_plain
+from prosegym.envs.sql.schema import stored as temporal
 
 AGGREGATES = frozenset(
     "count sum avg min max group_concat std stddev variance any_value bit_or bit_and".split()
@@ -190,6 +190,21 @@ def compile_query(tree: Any, catalog: Catalog, db: str, full_group_by: bool = Tr
         Fault: MySQL refuses it; the message is MySQL's.
     """
     return _Compiler(catalog, db, full_group_by).top(tree)
+
+
+def compile_rows(catalog: Catalog, db: str, table: TableRef, exprs: tuple[Any, ...]) -> str:
+    """SQL that gives, for every row of a table, its number in clustered order and these expressions' values.
+
+    Raises:
+        Fault: MySQL refuses it.
+    """
+    compiler = _Compiler(catalog, db, True)
+    compiler.check_tables((table, *exprs), frozenset())
+    scope = Scope(None)
+    source = compiler.source(table, scope)()
+    scope.where = "where clause"
+    values = "".join(f", {compiler.expr(e, scope).sql}" for e in exprs)
+    return f"SELECT {scope.sources[0].sql}.rowid{values} FROM {source}"
 
 
 class _Compiler:
@@ -468,7 +483,12 @@ class _Compiler:
         grouping = f" GROUP BY {by_group}" if tree.group else ""
         if having and (aggregated or tree.distinct):
             grouping += f" HAVING {having}"
-        sorts, counted = False, not (aggregated or tree.distinct)
+        unknown = (
+            tree.limit is not None
+            and bool(order)
+            and any(s.table is not None and not s.table.counted for s in scope.sources)
+        )
+        sorts, counted = False, unknown or not (aggregated or tree.distinct)
         if tree.rollup and tree.group:
             where_sql = f" WHERE {where}" if where else ""
             sql = self.rollup(outputs, grouped, f" FROM {source_sql}", where_sql, having) + limit
@@ -558,7 +578,14 @@ class _Compiler:
             sql = self.table(node, scope)
             return lambda: sql
         if isinstance(node, Derived):
+            before = self.outward
             compiled = self.query(node.query, scope.parent, scope.ctes, "table")
+            if self.outward > before:
+                # SQLite finds no outer column through a window function; such rows are left in any order.
+                plain = self.query(node.query, scope.parent, scope.ctes, "set")
+                columns = ", ".join(f"c{i}" for i in range(len(plain.names)))
+                sql = f"SELECT {columns}, 0 AS _p FROM ({plain.sql})"
+                compiled = Compiled(sql, plain.names, plain.types, plain.single, plain.keys)
             self.add(scope, self.derived(node.alias, compiled, node.columns))
             sql = f"({compiled.sql}) AS {scope.sources[-1].sql}"
             return lambda: sql
@@ -1074,7 +1101,7 @@ class _Compiler:
         kinds = {x.type.kind, other.type.kind}
         if x.type.kind == "str":
             if x.const is not None:
-                value = _temporal(
+                value = temporal(
                     x.const, "datetime" if "datetime" in kinds else "date" if "date" in kinds else "time"
                 )
                 if value is None:
@@ -1098,7 +1125,7 @@ class _Compiler:
         if e.kind == "str":
             return X(quote(e.value), T("str", None, is_plain(e.value)), e.value)
         if e.kind in _DATES:
-            value = _temporal(e.value, e.kind)
+            value = temporal(e.value, e.kind)
             if value is None:
                 raise Fault(f"Incorrect {e.kind.upper()} value: '{e.value}'")
             return X(quote(value), T(e.kind), e.value)
@@ -1241,12 +1268,12 @@ class _Compiler:
         ):
             raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
         values = value.items if isinstance(value, Row) else (value,)
-        compiled = self.query(query, scope, scope.ctes, "set")
-        if len(compiled.types) != len(values):
-            raise Fault(f"Operand should contain {len(values)} column(s)")
         clause, scope.where = scope.where, "IN/ALL/ANY subquery"
         xs = [self.scalar(v, scope) for v in values]
         scope.where = clause
+        compiled = self.query(query, scope, scope.ctes, "set")
+        if len(compiled.types) != len(values):
+            raise Fault(f"Operand should contain {len(values)} column(s)")
         if len(xs) == 1:
             x, y = xs[0], compiled.types[0]
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
@@ -1448,7 +1475,7 @@ class _Compiler:
                     f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
                 )
                 return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
-            return X(f"group_concat({body.sql}, {quote(e.separator)})", STR)
+            return X(f"substr(group_concat({body.sql}, {quote(e.separator)}), 1, 1024)", STR)
         n = self.number(x)
         kind = _aggregate_type(name, n.type)
         if name in ("std", "stddev", "variance"):
@@ -1537,39 +1564,6 @@ def _merged(xs: list[X]) -> T:
     for x in xs[1:]:
         kind = _merge(kind, x.type)
     return kind
-
-
-_DATE = re.compile(
-    r"\s*(\d{4}|\d{2})[^\d\s](\d{1,2})[^\d\s](\d{1,2})(?:[T\s]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?)?\s*$"
-)
-_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d))?$")
-
-
-def _temporal(text: str, kind: str) -> str | None:
-    """A text as MySQL reads a DATE or DATETIME, in SQLite's stored form; None where it is none."""
-    match = _DATE.match(text) or _COMPACT.match(text)
-    if match is None:
-        if kind == "time" and re.match(r"-?\d{1,3}:\d\d(:\d\d)?$", text):
-            return text if text.count(":") == 2 else text + ":00"
-        return None
-    parts = match.groups()
-    year, month, day = (int(p) for p in parts[:3])
-    if len(parts[0]) == 2:
-        year += 2000 if year < 70 else 1900
-    hour, minute, second = (int(p or 0) for p in parts[3:6])
-    if month > 12 or day > 31 or hour > 23 or minute > 59 or second > 59:
-        return None
-    if month and day:
-        import calendar
-
-        if year and day > calendar.monthrange(year, month)[1]:
-            return None
-    date = f"{year:04d}-{month:02d}-{day:02d}"
-    if kind == "date":
-        return date if not (hour or minute or second) else f"{date} {hour:02d}:{minute:02d}:{second:02d}"
-    if kind == "time":
-        return f"{hour:02d}:{minute:02d}:{second:02d}"
-    return f"{date} {hour:02d}:{minute:02d}:{second:02d}"
 
 
 def _call(self: _Compiler, e: Func, scope: Scope) -> X:

@@ -7,6 +7,7 @@ import datetime as dt
 import math
 import re
 import sqlite3
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 from typing import Any
 
-from prosegym.envs.sql import functions
+from prosegym.envs.sql import functions, writes
 from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query
 from prosegym.envs.sql.parser import Explain, Fault, Other, Select, Show, SyntaxFault, Union, Use, parse
 from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, fold, order_key
@@ -106,11 +107,11 @@ class Server:
                 order = sorted(range(len(rows)), key=lambda r: [order_key(table.rows[r][i]) for i in at])  # noqa: B023
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
-        for at, column in enumerate(table.columns):
+        for place, column in enumerate(table.columns):
             # What texts are equal by, where that is not ASCII case folding: see `compiler`.
             if column.kind == "str" and not self.catalog.types[db, name][column.name.lower()][2].plain:
                 columns.append(f'"{column.name.lower()}~" TEXT')
-                rows = [(*row, None if row[at] is None else fold(row[at])) for row in rows]
+                rows = [(*row, None if row[place] is None else fold(row[place])) for row in rows]
         self.connection.execute(f'CREATE TABLE "{db}.{name}" ({", ".join(columns)})')
         marks = ", ".join("?" * len(columns))
         self.connection.execute("BEGIN")
@@ -142,7 +143,7 @@ class Server:
             return sqlite3.SQLITE_OK
 
         self.connection.set_authorizer(authorize)
-        if hasattr(self.connection, "setlimit"):  # Python 3.11
+        if sys.version_info >= (3, 11):
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 27)
 
     def _set_fault(self, message: str) -> None:
@@ -189,7 +190,7 @@ class Server:
                 compile_query(tree.query, self.catalog, db, strict)
                 return Answer(_explained(tree.query))
             assert isinstance(tree, Other)
-            return self._other(tree)
+            return self._other(tree, db)
         except SyntaxFault as fault:
             return Answer(
                 error="You have an error in your SQL syntax; check the manual that corresponds to your MySQL server "
@@ -200,14 +201,67 @@ class Server:
         except RecursionError:
             return Answer(error="Thread stack overrun")
 
-    def _other(self, tree: Other) -> Answer:
+    def writable(self) -> Server:
+        """A copy of the same databases whose statements may write; this one does not change."""
+        copy = Server.__new__(Server)
+        copy.dbs = {db: {n: writes.copy_of(t) for n, t in tables.items()} for db, tables in self.dbs.items()}
+        copy.catalog = Catalog(copy.dbs, dict(self.catalog.types))
+        copy.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self.connection.set_authorizer(None)
+        try:
+            self.connection.backup(copy.connection)
+        finally:
+            self._guard()
+        copy._fault = None
+        functions.install(copy.connection, copy._set_fault, copy._variable)
+        copy._guard()
+        copy._answers = OrderedDict()
+        copy._cache = 0
+        copy._writes = True
+        return copy
+
+    _writes = False
+
+    def _change(self, statement: str, db: str) -> Answer | None:
+        change = writes.parse_change(statement)
+        if change is None:
+            return None
+        self._fault = None
+        self._limit_steps()
+        try:
+            touched = writes.apply(change, self.catalog, self.connection, db)
+        except sqlite3.Error as error:
+            if self._fault is not None:
+                return Answer(error=self._fault)
+            if "interrupted" in str(error):
+                return Answer(
+                    error="Query execution was interrupted, maximum statement execution time exceeded"
+                )
+            return Answer(error=f"{error}")
+        finally:
+            self.connection.set_progress_handler(None, 0)
+        self.connection.set_authorizer(None)
+        try:
+            for where, name in touched:
+                self.connection.execute(f'DROP TABLE IF EXISTS "{where}.{name}"')
+                if name in self.dbs[where]:
+                    self.catalog.types[where, name] = column_types(self.dbs[where][name])
+                    self._build(where, name, self.dbs[where][name])
+        finally:
+            self._guard()
+        return Answer()
+
+    def _other(self, tree: Other, db: str) -> Answer:
+        if self._writes and (done := self._change(tree.text, db)) is not None:
+            return done
         if tree.verb in ("set", "begin", "commit", "rollback", "start", "savepoint", "do", "unlock"):
             return Answer()
         return Answer(
             error="The MySQL server is running with the --read-only option so it cannot execute this statement"
         )
 
-    def _execute(self, compiled: Compiled) -> Answer:
+    def _limit_steps(self) -> None:
+        """Let the next statement take `STEPS` instructions."""
         budget = STEPS // _TICK
 
         def tick() -> int:
@@ -215,8 +269,11 @@ class Server:
             budget -= 1
             return budget < 0
 
-        self._fault = None
         self.connection.set_progress_handler(tick, _TICK)
+
+    def _execute(self, compiled: Compiled) -> Answer:
+        self._fault = None
+        self._limit_steps()
         try:
             cursor = self.connection.execute(compiled.sql)
             raw: list[tuple[Any, ...]] = []
@@ -234,6 +291,8 @@ class Server:
                 return Answer(
                     error="Query execution was interrupted, maximum statement execution time exceeded"
                 )
+            if "misuse of aggregate" in str(error):
+                return Answer(error="Invalid use of group function")
             return Answer(error=f"{error}")
         except (sqlite3.Error, OverflowError, MemoryError) as error:
             return Answer(error=f"{error}")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
-from prosegym.envs.sql.schema import fold
+from prosegym.envs.sql.schema import fold, stored
 from prosegym.envs.sql.sorting import filesort
 
 if TYPE_CHECKING:
@@ -303,12 +303,10 @@ NOW = dt.datetime(2023, 5, 15, 12, 0, 0)
 
 def moment(value: Any) -> dt.datetime | None:
     """A stored date, a text or a number as a point in time; None where it is none."""
-    from prosegym.envs.sql.compiler import _temporal
-
     if value is None:
         return None
     text = str(int(value)) if isinstance(value, (int, float)) else str(value)
-    found = _temporal(text, "datetime")
+    found = stored(text, "datetime")
     try:
         return dt.datetime.fromisoformat(found) if found else None
     except ValueError:
@@ -321,7 +319,7 @@ def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
             return None
         try:
             return function(*args)
-        except (ValueError, OverflowError, ZeroDivisionError, TypeError, ArithmeticError, re.error):
+        except (ValueError, ArithmeticError, TypeError, AttributeError, re.error):
             return None
 
     return call

@@ -48,6 +48,7 @@ _TIGHT = frozenset(
     position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
     variance var_pop var_samp""".split()
 )
+_FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
 
 
@@ -389,6 +390,8 @@ def parse(text: str, lenient: bool = False) -> Any:
 
 
 class _Parser:
+    """Reads one statement; raises at the first token that cannot go on."""
+
     def __init__(self, text: str, lenient: bool) -> None:
         self.text = text
         self.lenient = lenient
@@ -1229,10 +1232,12 @@ class _Parser:
                 partition.extend(self.list())
             window_order = self.order()
             start = self.token.start
-            while not self.is_op(")"):
-                if self.token.kind in ("end", "op", "bad"):
-                    self.fail()
+            if self.is_word("rows", "range"):
                 self.at += 1
+                while self.token.kind == "int" or self.is_word(*_FRAME):
+                    self.at += 1
+            if not self.is_op(")"):
+                self.fail()
             over = Window(tuple(partition), window_order, self.text[start : self.token.start].strip())
             self.need_op(")")
         elif name in WINDOW_ONLY:

@@ -64,6 +64,15 @@ def position(
 ) -> str:  # fmt: skip
     """An SQLite expression that sorts the rows (or groups) as MySQL would give them."""
     sources = scope.sources
+    if (
+        group
+        and order
+        and tree.limit is not None
+        and len(sources) == 1
+        and sources[0].table is not None
+        and not sources[0].table.counted
+    ):
+        return f"min({sources[0].sql}.rowid)"
     facts = _facts(compiler, tree, scope)
     needed = _needed(compiler, tree, scope)
     merges = aggregated or tree.distinct

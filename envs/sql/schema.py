@@ -221,7 +221,7 @@ def read_dump(text: str, where: str = "dump") -> dict[str, dict[str, Table]]:
         raise CorruptData(f"{where}: no tables; this is not a mysqldump file")
     for tables in found.values():
         for table in tables.values():
-            _cluster(table)
+            cluster(table)
     return found
 
 
@@ -326,7 +326,7 @@ def order_key(value: Any) -> Any:
     return (1, fold(value)) if isinstance(value, str) else (1, value)
 
 
-def _cluster(table: Table) -> None:
+def cluster(table: Table) -> None:
     """Put the rows into the order of the clustered index: the primary key, else the first unique one."""
     names = [c.name.lower() for c in table.columns]
     required = {c.name.lower() for c in table.columns if not c.nullable}
@@ -336,3 +336,36 @@ def _cluster(table: Table) -> None:
             at = [names.index(c) for c in columns]
             table.rows.sort(key=lambda row: [order_key(row[i]) for i in at])
             return
+
+
+_DATE = re.compile(
+    r"\s*(\d{4}|\d{2})[^\d\s](\d{1,2})[^\d\s](\d{1,2})(?:[T\s]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?)?\s*$"
+)
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d))?$")
+
+
+def stored(text: str, kind: str) -> str | None:
+    """A text as MySQL reads a DATE or DATETIME, in SQLite's stored form; None where it is none."""
+    match = _DATE.match(text) or _COMPACT.match(text)
+    if match is None:
+        if kind == "time" and re.match(r"-?\d{1,3}:\d\d(:\d\d)?$", text):
+            return text if text.count(":") == 2 else text + ":00"
+        return None
+    parts = match.groups()
+    year, month, day = (int(p) for p in parts[:3])
+    if len(parts[0]) == 2:
+        year += 2000 if year < 70 else 1900
+    hour, minute, second = (int(p or 0) for p in parts[3:6])
+    if month > 12 or day > 31 or hour > 23 or minute > 59 or second > 59:
+        return None
+    if month and day:
+        import calendar
+
+        if year and day > calendar.monthrange(year, month)[1]:
+            return None
+    date = f"{year:04d}-{month:02d}-{day:02d}"
+    if kind == "date":
+        return date if not (hour or minute or second) else f"{date} {hour:02d}:{minute:02d}:{second:02d}"
+    if kind == "time":
+        return f"{hour:02d}:{minute:02d}:{second:02d}"
+    return f"{date} {hour:02d}:{minute:02d}:{second:02d}"

@@ -14,11 +14,11 @@ import lzma
 import mmap
 import os
 import re
-import shutil
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,8 +27,13 @@ from prosegym.envs import bm25
 from prosegym.envs.core import digest
 from prosegym.envs.errors import CorruptData
 
+T = TypeVar("T")
+
 FORMAT = 1
 """Version of the files that `build` writes."""
+
+LONGEST = 1 << 25
+"""Longest record of a product file, in characters; a longer one is damage."""
 
 FOUND = 50
 """Products that a search finds at most."""
@@ -218,7 +223,7 @@ def read_products(
     """
     labels = _read_map(attributes, _Instruction) if attributes else {}
     seen: dict[str, str] = {}
-    for where, value in _records(products):
+    for where, value in _whole(products, _records(products)):
         try:
             record = msgspec.convert(value, _Record)
             if record.asin == "nan" or len(record.asin) > 10:
@@ -287,7 +292,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 value, end = decoder.raw_decode(text, at)
             except ValueError as error:
-                if ended:
+                if ended or len(text) - at > LONGEST:
                     raise CorruptData(f"{path}: record {number + 1}, line {line}: {error}") from error
                 more = file.read(1 << 24)
                 text, at, ended = text[at:] + more, 0, not more
@@ -298,16 +303,24 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
             at = end
 
 
+def _whole(path: Path, records: Iterator[T]) -> Iterator[T]:
+    """The same, with errors of unpacking and decoding as `CorruptData`."""
+    try:
+        yield from records
+    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise CorruptData(f"{path}: {error}") from error
+
+
 def _read_map(path: Path, kind: Any) -> dict[str, Any]:
     """A JSON object from product ids to values of a kind.
 
     Raises:
         CorruptData: it is not one.
     """
-    data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
     try:
+        data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
         found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, kind])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (lzma.LZMAError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path}: {error}") from error
     return found
 
@@ -401,25 +414,25 @@ def build(
     told = _read_map(human, list[_HumanInstruction]) if human else {}
     labelled = _read_map(labels, _Instruction) if labels and synthetic else {}
     goals: dict[str, list[Goal]] = {}
-    ends, sha, offset = [], hashlib.sha256(), 0
-    columns: dict[str, list[str]] = {"category": [], "query": []}
+    ends, sha, offset = array("Q"), hashlib.sha256(), 0
+    values: dict[str, dict[str, int]] = {"category": {}, "query": {}}
+    codes = {name: array("I") for name in values}
     with open(folder / "products.jsonl", "wb") as file:
         for product in tqdm(products, "reading products", total, delay=2, disable=None):
             line = _encode(product) + b"\n"
             sha.update(line)
             offset += file.write(line)
             ends.append(offset)
-            for name, column in columns.items():
-                column.append(getattr(product, name))
+            for name, known in values.items():
+                codes[name].append(known.setdefault(getattr(product, name), len(known)))
             if product.asin in told:
                 goals.setdefault("human", []).extend(human_goals(product, told[product.asin]))
             if product.asin in labelled:
                 goals.setdefault("synthetic", []).extend(synthetic_goals(product, labelled[product.asin]))
     np.save(folder / "ends.npy", np.array(ends, np.uint64))
-    for name, texts in columns.items():
-        found = Column.of(texts)
-        np.save(folder / f"{name}.npy", found.codes)
-        (folder / f"{name}.json").write_text(json.dumps(found.values))
+    for name, known in values.items():
+        np.save(folder / f"{name}.npy", np.array(codes[name], np.uint32))
+        (folder / f"{name}.json").write_text(json.dumps(list(known)))
     for kind, listed in goals.items():
         (folder / f"goals-{kind}.json").write_bytes(_encode(in_order(listed)))
     with _Products(folder, ends) as read:
@@ -461,7 +474,9 @@ def open_catalogue(folder: Path, stamp: int) -> Catalogue:
     """
     about = json.loads((folder / "catalogue.json").read_bytes())
     if about["format"] != FORMAT:
-        raise CorruptData(f"{folder} was written by another version; run `prosegym data get webshop` again")
+        raise CorruptData(
+            f"{folder} was written by another version; run `prosegym data get {folder.name}` again"
+        )
     ends = np.load(folder / "ends.npy", mmap_mode="r")
     columns = {
         name: Column(json.loads((folder / f"{name}.json").read_bytes()), np.load(folder / f"{name}.npy"))
@@ -481,8 +496,3 @@ def open_goals(path: Path, stamp: int) -> list[Goal]:
     """Goals that `build` wrote, in WebShop's order; `stamp` is that of the catalogue."""
     goals: list[Goal] = msgspec.json.decode(path.read_bytes(), type=list[Goal])
     return goals
-
-
-def remove(folder: Path) -> None:
-    """Remove a catalogue, whole or half-done."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -143,7 +143,11 @@ class WebShopData:
             small = self.name == CATALOGUES["small"]
             read = shelves.read_products(products, labels, repeats=not small)
             total = 1000 if small else 1_181_436
-            shelves.build(made, read, total=total, labels=labels, human=human, synthetic=small)
+            try:
+                shelves.build(made, read, total=total, labels=labels, human=human, synthetic=small)
+            except CorruptData:  # an interruption is another matter: the next call goes on from there
+                shutil.rmtree(made)
+                raise
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
         if small:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from prosegym.baselines.examples import pick
 from prosegym.baselines.lm import Request, Sampling, Scripted
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import FORMATS, Config, History, ReAct, conversation, parse
-from prosegym.envs import ENVS
+from prosegym.baselines.reflexion import Config as Retries
+from prosegym.baselines.reflexion import Reflexion
+from prosegym.envs import ENVS, panels
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory, decode, encode
 from prosegym.evaluation.agents import ExpertAgent
+from prosegym.evaluation.evaluate import Retrying, evaluate
 from prosegym.evaluation.rollout import Job, rollout
 
 LOCKBOX = "prosegym/Lockbox-v1"
@@ -328,11 +332,16 @@ def test_batch_size_changes_nothing(local: LocalModel) -> None:
 @pytest.mark.parametrize("env_id", list(ENVS))
 def test_runs_on_every_environment(env_id: str, local: LocalModel, installed: Any) -> None:
     """The tiny model says nothing sensible; it must run, and constrained, do admissible things."""
+    module, _, attribute = ENVS[env_id].partition(":")
+    family = importlib.import_module(getattr(importlib.import_module(module), attribute).env_class.__module__)
+    needed = getattr(family, "EXTRA_MODULE", None)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
     env = gymnasium.make(env_id)
     text_env: Any = env.unwrapped
     if text_env.data is not None:
         installed(text_env.data)
-    task = text_env.tasks("train")[0].id
+    task = text_env.tasks(text_env.splits[0])[0].id
     env.close()
     for decoding in ("free", "trie"):
         agent = ReAct(local, Config(format="bare", decoding=decoding, max_tokens=8, history="last:2"))  # type: ignore[arg-type]
@@ -364,6 +373,31 @@ def test_a_folder_is_an_agent(tmp_path: Path, local: LocalModel) -> None:
         agents.load(str(tmp_path / "a"))
     with pytest.raises(ProsegymError, match=r"no agent\.json"):
         agents.load(str(tmp_path))
+
+
+def test_settings_by_name(tmp_path: Path, local: LocalModel) -> None:
+    config = Config(format="bare", decoding="trie")
+    agents.save(tmp_path / "a", local.model, local.tokenizer, config, method="sft")
+    agent = agents.load(str(tmp_path / "a"), history="last:2", max_batch=4, temperature=0.5)
+    assert isinstance(agent, ReAct)
+    assert agent.config == Config(format="bare", decoding="trie", history="last:2", temperature=0.5)
+    assert isinstance(agent.model, LocalModel) and agent.model.max_batch == 4
+    retrying = agents.load("reflexion", str(tmp_path / "a"), format="bare", trials=2, max_tokens=9)
+    assert isinstance(retrying, Reflexion) and isinstance(retrying, Retrying)
+    assert retrying.config == Retries(trials=2)
+    env = make().unwrapped
+    panel = panels.make(env, "train", about="two tasks", count=2)
+    run = evaluate(retrying, panel, tmp_path / "run", progress=False)
+    assert sorted((t.task_id, t.trial) for t in run.finished) == [
+        (task, trial) for task in sorted(panel.task_ids) for trial in range(2)
+    ]
+    assert all(t.memory for t in run.finished if t.trial == 1) or any(
+        not r.text for r in retrying.reflections
+    )
+    with pytest.raises(UnknownName, match="history"):
+        agents.load("react", str(tmp_path / "a"), histry="full")
+    with pytest.raises(BadOption, match="max_tokens"):
+        agents.load("react", str(tmp_path / "a"), max_tokens="many")
 
 
 def test_an_adapter_folder_is_an_agent(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.minishop import env as minishop
 from prosegym.envs.minishop import generate
@@ -30,7 +31,13 @@ def test_the_generator_is_the_one_of_its_version() -> None:
     assert (generate.GENERATOR, hashlib.sha256(encoded).hexdigest()) == (1, DIGEST)
 
 
-DIGEST = "51d4ba807c93aeb7b57580d0868d3cbcac1cc8076eef5de2ccf45d2b7e809ddf"
+def test_panels_are_those_of_this_generator() -> None:
+    env = MiniShop()
+    for split in ("valid", "test"):
+        assert panels.tasks_of(panels.load(f"MiniShop-v1/{split}"), env) == list(env.tasks(split))
+
+
+DIGEST = "920238161da2579406992394f466315ed202254afdfdff4c4a648c8a5ca34c7c"
 
 
 def test_products_do_not_depend_on_what_was_made_before() -> None:
@@ -67,6 +74,11 @@ def test_goals_can_be_met_and_ask_for_their_own_family(split: str) -> None:
         assert bought.price <= wanted.price_upper
         told[wanted.instruction.split()[0]] += 1
     assert told["Find"] > 30 and told["i"] > 30 and 200 - told["Find"] - told["i"] > 30
+
+
+def test_every_kind_is_in_every_split() -> None:
+    for split in generate.SPLITS:
+        assert len({goal(split, i, 1000).query for i in range(200)}) == len(generate.KINDS)
 
 
 def test_the_traps_cost_something() -> None:

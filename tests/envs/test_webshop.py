@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import msgspec
 import pytest
 
-from prosegym.envs import bm25, data, panels
+from prosegym.envs import data, panels
 from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.webshop import catalogue as shelves
 from prosegym.envs.webshop import env as webshop
@@ -130,6 +132,8 @@ def test_goals_are_the_originals_in_its_order(installed: Any, test_data: Path) -
         )
     humans = webshop.WebShop(goals="human")
     assert [len(humans.tasks(split)) for split in ("test", "dev", "train")] == [13, 0, 0]
+    with pytest.raises(BadOption, match="'train' has no tasks"):
+        humans.reset()
 
 
 # The reward, by hand.
@@ -428,6 +432,14 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(CorruptData, match=message):
             list(read_products(path))
+    packed = lzma.compress(json.dumps([record("A1")] * 50).encode())
+    for data_, message in ((packed[: len(packed) // 2], "p.json.xz"), (b"no xz at all", "p.json.xz")):
+        (tmp_path / "p.json.xz").write_bytes(data_)
+        with pytest.raises(CorruptData, match=message):
+            list(read_products(tmp_path / "p.json.xz"))
+    path.write_bytes(b'["\xff"]')
+    with pytest.raises(CorruptData, match="utf-8"):
+        list(read_products(path))
     with pytest.raises(CorruptData, match=r"l\.json"):
         (tmp_path / "l.json").write_text("[]")
         list(read_products(written(path, record("A1")), tmp_path / "l.json"))
@@ -452,9 +464,13 @@ def test_a_catalogue_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
     # An index of another catalogue is refused.
     shelves.build(tmp_path / "other", iter(products[:5]))
     (tmp_path / "other" / "index").rename(tmp_path / "moved")
-    about = json.loads((folder / "catalogue.json").read_bytes())
+    (folder / "index").rename(tmp_path / "away")
+    (tmp_path / "moved").rename(folder / "index")
     with pytest.raises(CorruptData, match="other documents"):
-        bm25.Index.open(tmp_path / "moved", source=about["sha256"])
+        shelves.open_catalogue(folder, 0)
+    (folder / "index").rename(tmp_path / "gone")
+    with pytest.raises(CorruptData, match="no index"):
+        shelves.open_catalogue(folder, 0)
 
 
 def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,9 +493,15 @@ def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.M
     folder = webshop.small.get(packed)
     assert folder == data.folder("webshop") and len(webshop.WebShop().tasks("test")) == 500
     assert sorted(p.name for p in folder.parent.iterdir()) == ["webshop"]
-    # Other products are not WebShop's, and leave nothing behind.
+    # Other products are not WebShop's; neither they nor bad ones leave anything behind.
     other = tmp_path / "other"
     other.mkdir()
+    (other / "items_ins_v2_1000.json").write_text("{}")
+    written(other / "items_shuffle_1000.json", record("A1"), record("A1"))
+    with pytest.raises(CorruptData, match="record 2, line 3"):
+        webshop.small.get(other)
+    assert len(webshop.WebShop().tasks("test")) == 500  # what was there still is
+    assert [p.name for p in folder.parent.iterdir()] == ["webshop"]
     written(other / "items_shuffle_1000.json", record("A1"))
     label = {"attributes": ["x y"], "instruction": "Find me x y", "instruction_attributes": ["x y"]}
     (other / "items_ins_v2_1000.json").write_text(json.dumps({"A1": label}))
@@ -570,6 +592,14 @@ def test_splits_and_ids(installed: Any) -> None:
             env.task(name)
 
 
+def test_panels_are_those_of_this_data(installed: Any) -> None:
+    installed("webshop")
+    env = webshop.WebShop(tagger="substitute")
+    for split in ("test", "dev"):
+        panel = panels.load(f"WebShop-v1/{split}")
+        assert panels.tasks_of(panel, env) == list(env.tasks(split))
+
+
 @pytest.mark.parametrize(("expert", "least"), [("oracle", 0.98), ("shopper", 0.8)])
 def test_experts(installed: Any, expert: str, least: float) -> None:
     installed("webshop")
@@ -615,6 +645,22 @@ def test_substitute_nouns() -> None:
     expected = "vancilin men leather slip loafers soles café bar".split()
     assert SUBSTITUTE.nouns(title) == expected
     assert SUBSTITUTE.nouns("") == SUBSTITUTE.nouns("123 & the") == []
+
+
+def test_nouns_of_spacy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stand-in for the model: tags by ending.
+    class Model:
+        meta = {"version": "3.0"}
+
+        def __call__(self, text: str) -> list[Any]:
+            tags = {"s": "NOUN", "e": "PROPN", "d": "ADJ"}
+            return [SimpleNamespace(text=word, pos_=tags[word[-1]]) for word in text.split()]
+
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=lambda name: Model()))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    found = nouns.SpaCy()
+    assert found.nouns("Red Shoes Size Red") == ["shoes", "size"]
+    assert found.name == "spacy 9.9 en_core_web_sm 3.0"
 
 
 def test_which_tagger_is_never_silent(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,8 +3,8 @@
     python tests/fuzz/fuzz_alfworld.py --games FOLDER [--games FOLDER] --steps 50000 [--seed 0]
 
 Needs `pip install "textworld[pddl]"`, in an environment of its own if need be. FOLDER holds `game.tw-pddl` files
-at any depth; games of both dialects are told apart by their grammar. One game in four is a generated one,
-exported. Commands: admissible ones, walkthroughs, near misses (other numbers, other verbs, words left out
+at any depth, or is an archive of them; games of both dialects are told apart by their grammar. One game in four
+is a generated one, exported. Commands: admissible ones, walkthroughs, near misses (other numbers, other verbs, words left out
 or doubled), odd spacing and case, and noise. After every command the answer, whether the game is won, and the
 whole admissible list must be equal. Prints a line for every difference and a summary; exits 1 on any.
 """
@@ -12,10 +12,13 @@ whole admissible list must be equal. Prints a line for every difference and a su
 from __future__ import annotations
 
 import argparse
+import atexit
 import collections
 import random
 import re
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -146,6 +149,16 @@ def commands(house: House, admissible: list[str], rng: random.Random) -> str:
     return rng.choice(NOISE)
 
 
+def unpacked(path: Path) -> Path:
+    """A folder as it is; an archive unpacked, until the program ends."""
+    if path.is_dir():
+        return path
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-alfworld-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shutil.unpack_archive(path, folder)
+    return folder
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -156,7 +169,7 @@ def main() -> int:
     parser.add_argument("--per-game", type=int, default=300)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    folders = [sorted(folder.glob("**/game.tw-pddl")) for folder in arguments.games]
+    folders = [sorted(unpacked(path).glob("**/game.tw-pddl")) for path in arguments.games]
     real, steps, games, differences = Real(), 0, 0, 0
     count: collections.Counter[str] = collections.Counter()
     started = time.monotonic()

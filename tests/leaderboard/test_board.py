@@ -37,7 +37,7 @@ def submissions(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
     submit([runs["retry"]], folder / "retry", Card(agent="Retrier", track="retry"), compress=True)
     evil = Card(
         agent=EVIL, track="trained", about=EVIL, authors=EVIL, base_model=EVIL, training_data=EVIL, hardware=EVIL,
-        license=EVIL, code="https://example.org/?a=1&b=2", parameters=7 * 10**9,
+        license=EVIL, method=EVIL, curve=[(0.0, 0.1), (500.0, 0.5), (1000.0, 0.45)], curve_unit=EVIL, code="https://example.org/?a=1&b=2", parameters=7 * 10**9,
     )  # fmt: skip
 
     class Evil(agents.Scripted):
@@ -90,7 +90,7 @@ def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> 
     assert rows["expert"]["row"]["numbers"]["success"] == [1.0, 1.0, 1.0, 4]
     (refused,) = found["refused"]
     assert refused["folder"] == "broken" and "submission.json" in refused["reason"]
-    assert len(pages(site)) == 3 + 5 + 5 * 4
+    assert len(pages(site)) == 3 + 1 + 5 + 5 * 4
     data = site / rows["random"]["page"].split("/index")[0] / "data"
     assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
     assert not list(tmp_path.glob("site.part"))
@@ -220,6 +220,14 @@ def test_other_arguments_are_another_board(tmp_path: Path) -> None:
     assert [len(p["rows"]) for p in latest(site)["panels"]] == [2, 1]
 
 
+def test_training_seeds_are_told_apart(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        play(agents.RandomAdmissible(), tmp_path / str(seed), seed=seed)
+    submit([tmp_path / "1", tmp_path / "2"], tmp_path / "s" / "two", Card(agent="A", track="trained"))
+    index = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
+    assert ">run 1, seed 1<" in index and ">run 2, seed 2<" in index
+
+
 def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
     row = verify(submissions / "expert", workers=0, progress=False).rows[0]
 
@@ -229,6 +237,19 @@ def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
 
     rows = [at(0.8, 0.9), at(0.7, 0.85), at(0.5, 0.75), at(0.1, 0.2)]
     assert ranks(rows) == [1, 1, 2, 4]  # the third overlaps the second, and lies below the first alone
+
+
+def test_a_method_has_a_page_with_its_curves(runs: dict[str, Path], tmp_path: Path) -> None:
+    curve = [(0.0, 0.0), (100.0, 0.5), (400.0, 1.0)]
+    a = Card(agent="A", track="trained", method="ETO", curve=curve, curve_unit="episodes")
+    submit([runs["random"]], tmp_path / "s/a", a)
+    submit([runs["expert"]], tmp_path / "s/b", Card(agent="B", track="trained", method="eto"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    (path,) = (site / "m").iterdir()
+    text = path.read_text()
+    assert "<h1>ETO</h1>" in text and ">A</a>" in text and ">B</a>" in text
+    assert 'points="44.0,224.0 190.0,117.0 628.0,10.0"' in text  # 0, a quarter and all of the width
+    assert f"m/{path.name}" in (site / "index.html").read_text()
 
 
 def test_markup_is_made_by_tag_alone() -> None:

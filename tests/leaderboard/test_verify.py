@@ -155,6 +155,18 @@ def test_an_agent_that_stopped_early_is_taken_at_what_it_reached(tmp_path: Path)
     assert report.ok and report.rows[0].numbers.progress.value == 0.125
 
 
+def test_another_version_is_named_where_the_replay_differs(tamper: Tamper) -> None:
+    def older(found: Json) -> None:
+        found["results"][0]["versions"]["prosegym"] = "0.0.1"
+
+    folder = tamper(manifest=older, episodes=set_step(0, action="look"))
+    refused(folder, "step 0: invalid", "the run was made with prosegym 0.0.1, here it is")
+
+
+def test_another_version_alone_is_no_problem(tamper: Tamper) -> None:
+    assert check(tamper(manifest=lambda f: f["results"][0]["versions"].update(prosegym="0.0.1"))).ok
+
+
 # Cheating with the episodes. Every digest and size is made to fit, so that only the cheat itself is found.
 
 
@@ -336,6 +348,7 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "seed": (result(seed=4), "seed is"),
     "agent": (result(agent="expert"), "agent is 'random', this run has 'expert'"),
     "extra key": (lambda f: f.update(verified=True), "unknown field `verified`"),
+    "extra key that clears the screen": (lambda f: f.update({"a\n\x1b[2Jb": 1}), "unknown field `a??[2Jb`"),
     "extra key in the card": (card(badge="re-run"), "unknown field `badge`"),
     "extra key in a result": (result(note=1), "unknown field `note`"),
     "schema": (lambda f: f.update(schema=9), "schema 9; this version reads 1"),
@@ -372,6 +385,10 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "code that breaks out": (card(code='https://a/"onload="x'), "card.code is not an https address"),
     "trained on the panel": (card(training_panels=["Lockbox-v1/test"]), "trained on 4 of the tasks of Lockbox-v1/test"),
     "trained on no panel": (card(training_panels=["../x"]), "is not the name of a committed panel"),
+    "curve out of range": (card(curve=[[0.0, 1.5]]), "card.curve: a point is"),
+    "curve that turns back": (card(curve=[[5.0, 0.1], [1.0, 0.2]]), "card.curve: its points do not go"),
+    "endless curve": (card(curve=[[float(i), 0.5] for i in range(1001)]), "length <= 1000"),
+    "hidden method": (card(method="E\u200bTO"), "U+200B"),
     "negative cost": (card(cost=-1.0), "Expected `float` >= 0"),
 }  # fmt: skip
 
@@ -430,10 +447,10 @@ def test_a_lost_process_costs_one_episode(how: str, words: str, tmp_path: Path, 
     folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot"))
     monkeypatch.setitem(verifier.ENVS, "prosegym/Lockbox-v1", "hostile:make")
     began = time.monotonic()
-    report = check(folder, workers=1, time_limit=2.0)
+    report = check(folder, workers=1, time_limit=4.0)
     lost = [p for p in report.problems if words in p]
     assert len(lost) == 2 and all("train/green" in p for p in lost)
-    assert report.episodes == 14 and time.monotonic() - began < 60
+    assert report.episodes == 14 and time.monotonic() - began < 300
 
 
 # This machine's own failings are not the submission's.

@@ -166,3 +166,16 @@ def test_colliding_hashes_do_not_mix_titles(tmp_path: Path, monkeypatch: pytest.
     found = build(PARAGRAPHS, tmp_path / "c", sha256=digest("h"))
     assert found.page("Straße") == Page("Straße", ("A road in German.",))
     assert found.page("Pump") is None
+
+
+def test_merged_and_spread_lists_give_the_same_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(11)
+    words = [f"w{int(3000 * draw.random() ** 3)}" for _ in range(60_000)]
+    index = bm25.Index((f"{i:05d}", " ".join(words[10 * i : 10 * i + 10])) for i in range(6000))
+    for _ in range(150):
+        query = " ".join(draw.choices(words, k=draw.randint(1, 6)))
+        for k in (1, 5, 50):
+            monkeypatch.setattr(bm25, "_SPARSE", 0)
+            merged = index.search(query, k)
+            monkeypatch.setattr(bm25, "_SPARSE", 1 << 40)
+            assert merged == index.search(query, k) and merged
