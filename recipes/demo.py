@@ -2,9 +2,9 @@
 
     python recipes/demo.py [OUT] [--quick]
 
-Coin Collector's chains of rooms: a coin lies at the end of 5, 10 or 20 rooms, and one must not turn back. Every
-step but one is a `prosegym` command, printed before it runs; what is done is not done again, so after an
-interruption the same call goes on. The settings were chosen on training and validation games alone.
+Coin Collector's chains of rooms: a coin lies at the end of 5, 10 or 20 rooms, and one must not turn back.
+Every step but one is a `prosegym` command, printed before it runs; what is done is not done again, so after
+an interruption the same call goes on. The settings were chosen on training and validation games alone.
 """
 
 from __future__ import annotations
