@@ -27,7 +27,9 @@ from prosegym.envs.trajectory import Trajectory
 ENV = "prosegym/TextWorld-CoinCollector-v1"
 PANEL = "TextWorld-CoinCollector-v1/chains"
 LEVELS = ("level-5", "level-10", "level-20")
-TURNS = 3
+LEARNT = 14
+"""Games of each level that SFT learns from; ETO explores the others, too: there it has something to learn."""
+TURNS = 4
 """How often each game is turned to make another one to learn from."""
 FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24"
 SFT = (
@@ -36,7 +38,7 @@ SFT = (
 )
 ETO = (
     "--cloned --iterations 1 --imitation 1 --beta 0.1 --optim.learning-rate 3e-5 --optim.epochs 1 "
-    "--optim.batch-size 4 --optim.tokens 8192"
+    "--optim.batch-size 4 --optim.tokens 8192 --extra-turns 5"
 )
 AGENTS = ("null", "random", "expert", "sft", "eto")
 
@@ -63,9 +65,15 @@ def turned(trajectory: Trajectory, rng: random.Random) -> Trajectory:
 
 
 def turn_all(source: Path, target: Path) -> None:
-    """Write every episode, and `TURNS` turned ones of each, to learn from; they are no record of any game."""
+    """Write the episodes of each level's first games, and `TURNS` turned ones of each, to learn from.
+
+    The turned ones are no record of any game.
+    """
     rng = random.Random(0)
-    experts = list(records.read(source))
+    known: dict[str, list[Trajectory]] = {}
+    for episode in sorted(records.read(source), key=lambda t: t.task_id):
+        known.setdefault(episode.task_id.split("/")[1], []).append(episode)
+    experts = [episode for level in known.values() for episode in level[:LEARNT]]
     copies = [turned(e, rng) for e in experts for _ in range(TURNS)]
     count = records.write(target, [*experts, *copies])
     print(f"{count} episodes in {target}")
