@@ -111,13 +111,19 @@ def model(
         tie_word_embeddings=True,
         # The usual 0.02 suits thousands of units; so few need weights whose sums are about as large.
         initializer_range=shape.hidden**-0.5,
-        pad_token_id=pieces.pad_token_id,
-        bos_token_id=pieces.bos_token_id,
-        eos_token_id=pieces.eos_token_id,
+        pad_token_id=_id(pieces, PAD),
+        bos_token_id=_id(pieces, BEGIN),
+        eos_token_id=_id(pieces, END),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+def _id(pieces: PreTrainedTokenizerFast, mark: str) -> int:
+    found = pieces.convert_tokens_to_ids(mark)
+    assert isinstance(found, int)
+    return found
 
 
 def texts(trajectories: Iterable[Trajectory]) -> Iterable[str]:

@@ -46,7 +46,7 @@ class Practice:
     """Where curves go beside `metrics.jsonl`: any of tensorboard, wandb, trackio."""
     max_steps: int | None = None
     """Optimizer steps of each phase, at most: for a quick look."""
-    accelerator: Accelerator = field(default_factory=Accelerator)
+    accelerator: Accelerator = field(default_factory=lambda: Accelerator())
 
     @cached_property
     def log(self) -> Log:

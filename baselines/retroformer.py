@@ -1,4 +1,4 @@
-"""Retroformer: a frozen actor, a reflector trained by what its notes earn (Yao et al. 2024, arXiv:2308.02151).
+"""Retroformer: a frozen actor, a reflector trained by what its notes earn (Yao et al. 2024, 2308.02151).
 
     collect   Reflexion's trials with the frozen actor M_a: notes y on failed tries, prompts x
     rate      r(x, y) = G_{i+1} - G_i, the return of the try after the note less that of the try before

@@ -231,6 +231,7 @@ def fit(
         leave=False,
     )
     step, whole = done, True
+    batches: list[list[int]] = []
     try:
         while step < steps:
             epoch, at = divmod(step, per_epoch)
@@ -243,7 +244,8 @@ def fit(
             metrics = _accumulate(
                 wrapped, objective, items, passes(batch, lengths, rows, config.tokens), accelerator
             )
-            norm = float(accelerator.clip_grad_norm_(list(trained.values()), config.clip))
+            total = accelerator.clip_grad_norm_(list(trained.values()), config.clip)
+            norm = 0.0 if total is None else float(total)
             if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
                 _save(path, trained, optimizer, settings, step, accelerator)
                 which = ", ".join(names[i] if names else str(i) for i in sorted(batch)[:8])
@@ -301,7 +303,8 @@ def _accumulate(
             sums[key] = sums.get(key, 0.0) + number * share
     if accelerator.num_processes > 1:
         keys = sorted(sums)
-        shared = accelerator.reduce(torch.tensor([sums[k] for k in keys], device=accelerator.device), "sum")
+        here_sums = torch.tensor([sums[k] for k in keys], device=accelerator.device)
+        shared: Any = accelerator.reduce(here_sums, "sum")
         sums = dict(zip(keys, shared.tolist(), strict=True))
     return sums
 
