@@ -13,6 +13,7 @@ ENVS: dict[str, str] = {
     "prosegym/2WikiMultihopQA-v1": "prosegym.envs.questions.env:make_two_wiki",
     "prosegym/MuSiQue-v1": "prosegym.envs.questions.env:make_musique",
     "prosegym/MiniWiki-v1": "prosegym.envs.questions.miniwiki:make",
+    "prosegym/ScienceWorld-v1": "prosegym.envs.scienceworld.env:make",
     "prosegym/WebShop-v1": "prosegym.envs.webshop.env:make",
     "prosegym/MiniShop-v1": "prosegym.envs.minishop.env:make",
 }
