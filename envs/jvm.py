@@ -33,10 +33,16 @@ CALL_TIMEOUT = 120.0
 
 OPTIONS = (
     "-XX:+UseSerialGC",
+    "-XX:MinHeapFreeRatio=10",  # a search takes much memory for a moment; it is given back
+    "-XX:MaxHeapFreeRatio=30",
     # Scala's hash collections order objects by identity hash, which differs from load to load; with one
     # hash for all objects the order is that of insertion.
     "-XX:+UnlockExperimentalVMOptions",
     "-XX:hashCode=2",
+    # What the engines read and print must not depend on the machine's language.
+    "-Dfile.encoding=UTF-8",
+    "-Duser.language=en",
+    "-Duser.country=US",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
     # The state of java.util.Random is saved and restored by the engines' owners.
@@ -46,7 +52,7 @@ OPTIONS = (
 
 def heap() -> str:
     """Most memory that a machine's objects may take; PROSEGYM_JAVA_HEAP, such as `1g`, changes it."""
-    size = os.environ.get("PROSEGYM_JAVA_HEAP", "256m")
+    size = os.environ.get("PROSEGYM_JAVA_HEAP", "512m")
     if not re.fullmatch(r"[1-9][0-9]*[kmgKMG]", size):
         raise ProsegymError(f"PROSEGYM_JAVA_HEAP is {size!r}; write a number and k, m or g, such as 512m")
     return size
@@ -184,7 +190,7 @@ class Machine:
                 self.end()
                 raise EngineError(
                     f"{self.name}'s Java process died or hung ({' '.join(str(error).split())[:200]}); reset "
-                    "starts another; if it ran out of memory, set PROSEGYM_JAVA_HEAP (512m, say)"
+                    "starts another; if it ran out of memory, set PROSEGYM_JAVA_HEAP (1g, say)"
                 ) from error
             except BaseException:
                 self.end()  # interrupted amid an answer: what it does now is unknown

@@ -187,7 +187,8 @@ def gold_path(machine: Machine, task: str, variation: int, simplifications: str)
         path = str(jvm.java.lang.String.join("\n", server.getGoldActionSequence()))
         if not path or path.startswith("ERROR"):
             raise EngineError(f"ScienceWorld has no gold path for {task} {variation}")
+        turn.paths.clear()
+        jvm.java.lang.System.gc()
         return path.split("\n")
 
     return machine.call(do)
-

@@ -93,13 +93,13 @@ def table() -> tuple[Variations, ...]:
 
 
 class ScienceWorld(TextEnv):
-    """Experiments of an elementary science course, in a house simulated in text (Wang et al. 2022, arXiv:2203.07540).
+    """Experiments of an elementary science course, in a simulated house (Wang et al. 2022, arXiv:2203.07540).
 
     Observation: the engine's answer; at first the task's description, an empty line, and the room.
-    Actions: the engine's 25 templates, such as `open door to kitchen`, `pour cup in sink`, `focus on plant`. An
-    ambiguous one is answered with a numbered list; the next action is then a number. `help`, `objects` and
-    `task` are read, too, and cost a step. An action is invalid where the engine finds no action in it; one
-    that fails in the simulation (opening what is open) is not.
+    Actions: the engine's 25 templates, such as `open door to kitchen`, `pour cup in sink`, `focus on plant`.
+    An ambiguous one is answered with a numbered list; the next action is then a number. `help`, `objects`
+    and `task` are read, too, and cost a step. An action is invalid where the engine finds no action in it;
+    one that fails in the simulation (opening what is open) is not.
     Reward: the engine's score over 100, at the end; below 0 counts as 0.
     Termination: all of the task's sub-goals reached (success, score 100), or a focus on the wrong thing (the
     engine's score is then -100; here 0, and no success).
@@ -107,20 +107,21 @@ class ScienceWorld(TextEnv):
     Splits: train, dev, test: the package's own, 7,207 variations of 30 tasks. A task's digest covers the
     engine's file, the task's name and the variation; simplifications are an argument, recorded beside it.
     Source: https://github.com/allenai/ScienceWorld, release 1.2.3, Apache-2.0.
-    Differences from upstream: objects are listed in a fixed order, so the same actions give the same text in
-    any process; the list of valid actions (about 1,000 to 3,000, 20 ms and more) is made only with
-    `admissible=True`, and making it does not change the episode.
+    Differences from upstream: things are listed in a fixed order, and live, grow and conduct in it, so the
+    same actions give the same text in any process. The list of valid actions (300 to 3,000 of them, 20 ms
+    and more) is made only with `admissible=True`, and making it does not change the episode.
     """
 
     env_id = "prosegym/ScienceWorld-v1"
     instruction = (
         "You are in a simulated house with a workshop, kitchen, greenhouse and foundry, and have a task of "
         "elementary science to do. The task says which things to focus on: do so only with the right one, "
-        "for a wrong focus ends the episode. Actions, OBJ being a thing as it is called in the text: look around, "
-        "look at OBJ, look in OBJ, inventory, task, open OBJ, close OBJ, go OBJ (a room), pick up OBJ, put down OBJ, "
-        "move OBJ to OBJ, pour OBJ in OBJ, dunk OBJ in OBJ, mix OBJ, focus on OBJ, activate OBJ, deactivate OBJ, "
-        "use OBJ on OBJ, connect OBJ to OBJ, disconnect OBJ, read OBJ, eat OBJ, flush OBJ, wait (ten moments), "
-        "wait1 (one). Where the answer is a numbered list, choose with the number alone."
+        "for a wrong focus ends the episode. Actions, OBJ being a thing as it is called in the text: "
+        "look around, look at OBJ, look in OBJ, inventory, task, open OBJ, close OBJ, go OBJ (a room), "
+        "pick up OBJ, put down OBJ, move OBJ to OBJ, pour OBJ in OBJ, dunk OBJ in OBJ, mix OBJ, "
+        "focus on OBJ, activate OBJ, deactivate OBJ, use OBJ on OBJ, connect OBJ to OBJ, disconnect OBJ, "
+        "read OBJ, eat OBJ, flush OBJ, wait (ten moments), wait1 (one). Where the answer is a numbered list, choose with the "
+        "number alone."
     )
     splits = ("train", "dev", "test")
     experts = {"gold": True}
@@ -143,8 +144,8 @@ class ScienceWorld(TextEnv):
             simplifications: some of `SIMPLIFICATIONS`, joined by commas; or `easy`; or none.
             step_limits: `package` (100 for every task) or `eto` (`ETO_LIMITS`).
             max_steps: one limit for all tasks, instead of `step_limits`.
-            admissible: whether info lists the engine's valid actions; by default not, for the list costs twenty
-                times what a step costs.
+            admissible: whether info lists the engine's valid actions; by default not, for the list costs
+                twenty times what a step costs.
             base: the other arguments of every environment, see `TextEnv`.
         """
         super().__init__(max_steps=max_steps, admissible=admissible, **base)
@@ -169,7 +170,9 @@ class ScienceWorld(TextEnv):
 
     def _begin(self, task: Task) -> Outcome:
         _, name, number = task.id.split("/")
-        if "noElectricalAction" in self.simplifications and ("power-component" in name or "conductivity" in name):
+        if "noElectricalAction" in self.simplifications and (
+            "power-component" in name or "conductivity" in name
+        ):
             raise BadOption(f"{name} cannot be done with the simplification noElectricalAction")
         machine = self._seat.machine()
         if self._simulation is None or self._simulation.machine is not machine:
