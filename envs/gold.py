@@ -18,15 +18,22 @@ class GoldPath:
 
     privileged = True
 
-    def __init__(self, path: Sequence[str], taken: list[str]) -> None:
-        """Follow `path`; `taken` is the episode's own, growing list of valid actions."""
+    def __init__(self, path: Sequence[str], taken: list[tuple[str, bool]]) -> None:
+        """Follow `path`; `taken` is the episode's own list of actions, each with whether it was invalid."""
         self._path = list(path)
         self._taken = taken
+        self._seen = 0
+        self._at = 0
 
     def act(self, observation: str, info: Mapping[str, Any]) -> str | None:
         """The path's next action; None after its end, and where the episode has left it."""
-        at = len(self._taken)
-        return self._path[at] if at < len(self._path) and self._taken == self._path[:at] else None
+        for action, invalid in self._taken[self._seen :]:
+            self._seen += 1
+            if self._at < len(self._path) and action == self._path[self._at]:
+                self._at += 1  # also where it was invalid: engines put useless actions into their paths
+            elif not invalid:
+                self._at = len(self._path)
+        return self._path[self._at] if self._at < len(self._path) else None
 
 
 def kept(parts: Sequence[str], generate: Callable[[], list[str]]) -> list[str]:

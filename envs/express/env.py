@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -16,8 +17,6 @@ from prosegym.envs.errors import BadOption, EngineError, ProsegymError, UnknownN
 from prosegym.envs.gold import GoldPath, kept
 from prosegym.envs.jvm import Engine, Machine, Seat, check_files
 from prosegym.envs.rewards import Maker
-
-T = TypeVar("T")
 
 EXTRA_MODULE = "textworld_express"
 
@@ -36,6 +35,11 @@ SEEDS = {"train": 0, "dev": 10000, "test": 20000}
 
 UNREAD = "Unknown action: I'm not sure what you mean."
 """The engine's answer to what is not among its valid actions."""
+
+
+SHARING = frozenset({"arithmetic", "sorting"})
+"""Games whose things the engine makes once per problem, and all games of that problem share: after another
+game has had its turn, such a game is generated again and the episode's actions are replayed."""
 
 
 def jar() -> Path:
@@ -64,6 +68,9 @@ class Step(msgspec.Struct, frozen=True):
     tasksuccess: bool
     taskfailure: bool
 
+
+_turns: weakref.WeakKeyDictionary[Machine, weakref.ref[TextWorldExpress]] = weakref.WeakKeyDictionary()
+"""Whose game was the last one on each machine."""
 
 _decoder = msgspec.json.Decoder(Step)
 
@@ -106,8 +113,9 @@ class TextWorldExpress(TextEnv):
         self._seat = Seat(self, ENGINE)
         self._machine: Machine | None = None
         self._server: Any = None
+        self._place = (0, "train")
         self._step = Step("", [], 0.0, False, False)
-        self._taken: list[str] = []
+        self._taken: list[tuple[str, bool]] = []
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The games of a split, by seed."""
@@ -119,30 +127,41 @@ class TextWorldExpress(TextEnv):
         machine = self._seat.machine()
         if self._machine is not machine:
             self._server = None
-            server = machine.call(lambda jvm: _loaded(jvm, self.game, self.params))
-            self._machine, self._server = machine, server
+            self._server = machine.call(lambda jvm: _loaded(jvm, self.game, self.params))
+            self._machine = machine
+        self._place = _place(task)
         self._taken = []
-        description, answer = self._call(
-            lambda: (
-                self._server.generateNewGameJSON(*_place(task), False),
-                self._server.getTaskDescription(),
-            )[::-1]
-        )
+        description, answer = machine.call(lambda jvm: self._generate())
         outcome = self._outcome(answer)
         return outcome._replace(observation=f"{description}\n\n{outcome.observation}")
 
+    def _generate(self) -> tuple[str, str]:
+        assert self._machine is not None
+        _turns[self._machine] = weakref.ref(self)
+        answer = self._server.generateNewGameJSON(*self._place, False)
+        return self._server.getTaskDescription(), answer
+
     def _play(self, action: str) -> Outcome:
         action = action.strip()
-        if action not in self._step.validActions:
-            return self._last._replace(observation=UNREAD, invalid=True)
-        outcome = self._outcome(self._call(lambda: self._server.stepJSON(action)))
-        self._taken.append(action)
+        invalid = action not in self._step.validActions
+        if invalid:
+            outcome = self._last._replace(observation=UNREAD, invalid=True)
+        elif self._machine is None:
+            raise EngineError("this episode's game is gone; reset starts another")
+        else:
+            outcome = self._outcome(self._machine.call(lambda jvm: self._answer_to(action)))
+        self._taken.append((action, invalid))
         return outcome
 
-    def _call(self, do: Callable[[], T]) -> T:
-        if self._machine is None:
-            raise EngineError("this episode's game is gone; reset starts another")
-        return self._machine.call(lambda jvm: do())
+    def _answer_to(self, action: str) -> str:
+        assert self._machine is not None
+        owner = _turns.get(self._machine)
+        if self.game in SHARING and (owner is None or owner() is not self):
+            self._generate()
+            for taken, invalid in self._taken:
+                if not invalid:
+                    self._server.stepJSON(taken)
+        return str(self._server.stepJSON(action))
 
     def _outcome(self, answer: str) -> Outcome:
         try:
@@ -158,8 +177,7 @@ class TextWorldExpress(TextEnv):
         return self._step.validActions
 
     def _expert(self, name: str) -> Expert:
-        assert self._task is not None
-        seed, fold = _place(self._task)
+        seed, fold = self._place
         path = kept(
             ["textworld-express", VERSION, self.game, self.params or "default", f"{fold}-{seed}"],
             lambda: gold_path(self._seat.machine(), self.game, self.params, seed, fold),
@@ -181,6 +199,7 @@ def gold_path(machine: Machine, game: str, params: str, seed: int, fold: str) ->
     """
 
     def do(jvm: Any) -> list[str]:
+        _turns.pop(machine, None)
         server = _loaded(jvm, game, params)
         server.generateNewGameJSON(seed, fold, True)
         path = str(jvm.java.lang.String.join("\n", server.getGoldActionSequence()))

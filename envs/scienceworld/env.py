@@ -120,12 +120,13 @@ class ScienceWorld(TextEnv):
         "look around, look at OBJ, look in OBJ, inventory, task, open OBJ, close OBJ, go OBJ (a room), "
         "pick up OBJ, put down OBJ, move OBJ to OBJ, pour OBJ in OBJ, dunk OBJ in OBJ, mix OBJ, "
         "focus on OBJ, activate OBJ, deactivate OBJ, use OBJ on OBJ, connect OBJ to OBJ, disconnect OBJ, "
-        "read OBJ, eat OBJ, flush OBJ, wait (ten moments), wait1 (one). Where the answer is a numbered list, choose with the "
-        "number alone."
+        "read OBJ, eat OBJ, flush OBJ, wait (ten moments), wait1 (one). Where the answer is a numbered "
+        "list, choose with the number alone."
     )
     splits = ("train", "dev", "test")
     experts = {"gold": True}
     extra = "scienceworld"
+    ceiling = 0.9  # some gold paths (boiling, genetics) are longer than the package's limit
     max_steps = PACKAGE_LIMIT
     refusal = UNREAD
 
@@ -159,7 +160,7 @@ class ScienceWorld(TextEnv):
         self._seat = Seat(self, ENGINE)
         self._simulation: Simulation | None = None
         self._variation = ("", 0)
-        self._taken: list[str] = []
+        self._taken: list[tuple[str, bool]] = []
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The variations of a split: of the first task, of the second, and so on."""
@@ -189,8 +190,7 @@ class ScienceWorld(TextEnv):
             return self._last._replace(observation=UNREAD, invalid=True)
         answer = self._running().step(action)
         outcome = _outcome(answer)
-        if not outcome.invalid:
-            self._taken.append(action)
+        self._taken.append((action, outcome.invalid))
         return outcome
 
     def _running(self) -> Simulation:
