@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
@@ -65,3 +67,20 @@ def lockbox_env():  # type: ignore[no-untyped-def]
     env = gymnasium.make("prosegym/Lockbox-v1")
     yield env
     env.close()
+
+
+@pytest.fixture(autouse=True)
+def java_kept(request: pytest.FixtureRequest) -> None:
+    """Keep one Java machine of each engine through the session: tests of environments start none of their own."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    module = ENVS.get(str(params.get("env_id")), "").partition(":")[0]
+    if module in ("prosegym.envs.scienceworld.env", "prosegym.envs.express.env"):
+        keep_java(module)
+
+
+@functools.cache
+def keep_java(module: str) -> None:
+    try:
+        importlib.import_module(module).ENGINE.acquire()
+    except prosegym.envs.errors.ProsegymError as error:
+        pytest.skip(str(error))

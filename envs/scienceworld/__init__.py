@@ -1,0 +1,1 @@
+"""ScienceWorld: elementary science as text, on the engine of the optional `scienceworld` package."""

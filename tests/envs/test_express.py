@@ -1,0 +1,76 @@
+"""TextWorld-Express: games that share an engine do not touch each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import pytest
+
+from prosegym.envs import ENVS
+from prosegym.envs.errors import BadOption
+
+pytest.importorskip("textworld_express")
+
+IDS = [env_id for env_id in ENVS if "TextWorldExpress" in env_id]
+
+
+def expert_texts(env: Any, task_id: str) -> tuple[list[str], list[str]]:
+    observation, info = env.reset(options={"task_id": task_id})
+    expert = env.unwrapped.expert()
+    actions: list[str] = []
+    texts = [observation]
+    done = False
+    while not done and (action := expert.act(observation, info)) is not None:
+        actions.append(action)
+        observation, _, terminated, truncated, info = env.step(action)
+        texts.append(observation)
+        done = terminated or truncated
+    assert info["success"] and info["score"] == 1.0 and info["progress"] == 1.0
+    return actions, texts
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_interleaved_games_of_one_task_are_as_alone(env_id: str) -> None:
+    a, b = gymnasium.make(env_id), gymnasium.make(env_id)
+    actions, texts = expert_texts(a, "dev/10003")
+    seen_a, seen_b = ([env.reset(options={"task_id": "dev/10003"})[0]] for env in (a, b))
+    b.step("inventory")  # one behind: were things shared, it would see the other's doings
+    for action in actions:
+        seen_a.append(a.step(action)[0])
+    assert seen_a == texts
+    a.reset(options={"task_id": "dev/10003"})
+    b.reset(options={"task_id": "dev/10003"})
+    for action in actions:
+        a.step(action)
+        seen_b.append(b.step(action)[0])
+    assert seen_b == texts
+    a.close(), b.close()
+
+
+def test_admissible_actions_are_the_engine_s_and_a_lost_game_scores_nothing() -> None:
+    env = gymnasium.make("prosegym/TextWorldExpress-SimonSays-v1")
+    observation, info = env.reset(options={"task_id": "test/20000"})
+    said = observation.split("'")[1]
+    wrong = next(action for action in info["admissible_actions"] if action != said)
+    assert said in info["admissible_actions"]
+    _, _, terminated, _, info = env.step(said)
+    assert not terminated and info["score"] == pytest.approx(0.2)
+    _, reward, terminated, _, info = env.step(wrong)
+    assert terminated and reward == info["score"] == 0.0 and not info["success"]
+    env.close()
+
+
+def test_parameters_are_recorded_and_make_other_tasks() -> None:
+    made = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=2,includeDoors=0")
+    assert made.spec is not None and made.spec.kwargs["params"] == "numLocations=2,includeDoors=0"
+    default = gymnasium.make("prosegym/TextWorldExpress-Coin-v1")
+    assert made.unwrapped.task("dev/10000").sha256 != default.unwrapped.task("dev/10000").sha256
+    few, _ = made.reset(options={"task_id": "dev/10000"})
+    assert few != default.reset(options={"task_id": "dev/10000"})[0]
+    with pytest.raises(BadOption, match="name=number"):
+        gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=two")
+    wrong = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=99")
+    with pytest.raises(BadOption, match="numLocations=99"):
+        wrong.reset(seed=0)
+    made.close(), default.close(), wrong.close()

@@ -1,0 +1,219 @@
+"""ScienceWorld: the official tasks, the same text alone and among others, recorded episodes."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from prosegym.envs import panels
+from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.scienceworld.engine import ENGINE, Simulation
+from prosegym.envs.scienceworld.env import ETO_LIMITS, table
+
+pytest.importorskip("scienceworld")
+
+ENV = "prosegym/ScienceWorld-v1"
+
+
+def make(**kwargs: Any) -> Any:
+    return gymnasium.make(ENV, **kwargs).unwrapped
+
+
+def test_the_official_splits() -> None:
+    env = make()
+    sizes = {split: len(env.tasks(split)) for split in env.splits}
+    assert sizes == {"train": 3592, "dev": 1796, "test": 1819}
+    assert len({task.id for split in env.splits for task in env.tasks(split)}) == 7207
+    assert len({task.task_type for task in env.tasks("test")}) == len(table()) == 30
+    assert env.task("test/boil/21").split == "test"
+    for wrong in ("test/boil/30", "test/boil/0", "train/boil/-1", "test/boil", "test/bake/1"):
+        with pytest.raises(UnknownName, match="nearest"):
+            env.reset(options={"task_id": wrong})
+    for split in ("dev", "test"):
+        assert panels.load(f"ScienceWorld-v1/{split}").task_ids == [task.id for task in env.tasks(split)]
+    for name in ("dev", "test", "eto_seen", "eto_unseen"):
+        panels.tasks_of(panels.load(f"ScienceWorld-v1/{name}"), env)
+
+
+def test_the_table_is_the_engine_s() -> None:
+    machine = ENGINE.acquire()
+    simulation = Simulation(machine)
+    server = simulation._server
+    assert {row.task for row in table()} == set(server.getTaskNames())
+    for row in table():
+        assert server.getTaskMaxVariations(row.task) == row.train + row.dev + row.test
+    for row in (table()[0], table()[15], table()[23]):  # 30, 126 and 14 variations: each way of rounding
+        simulation.load(row.task, 0, "")
+        assert list(server.getVariationsTrain()) == list(row.of("train"))
+        assert list(server.getVariationsDev()) == list(row.of("dev"))
+        assert list(server.getVariationsTest()) == list(row.of("test"))
+    machine.release()
+
+
+ACTIONS = [
+    "look around", "open door to kitchen", "open door", "0", "inventory", "go to kitchen", "look in fridge",
+    "open fridge", "pick up thermometer", "objects", "wait", "teleport to greenhouse", "nonsense", "wait1",
+]  # fmt: skip
+
+
+def texts(env: Any, task_id: str, actions: list[str]) -> list[str]:
+    seen = [env.reset(options={"task_id": task_id})[0]]
+    for action in actions:
+        observation, _, terminated, truncated, _ = env.step(action)
+        seen.append(observation)
+        if terminated or truncated:
+            break
+    return seen
+
+
+def interleaved_is_as_alone(task_ids: list[str], actions: list[str]) -> None:
+    alone = make()
+    want = [texts(alone, task_id, actions) for task_id in task_ids]
+    # Each has other rules and asks for other things; none of it may reach its neighbours.
+    envs = [make(admissible=i % 2 == 0) for i in range(len(task_ids))]
+    noise = make(simplifications="easy")
+    got = [[env.reset(options={"task_id": task_id})[0]] for env, task_id in zip(envs, task_ids, strict=True)]
+    noise.reset(options={"task_id": "train/grow-fruit/1"})
+    for action in actions:
+        for env, seen, full in zip(envs, got, want, strict=True):
+            if len(seen) < len(full):
+                seen.append(env.step(action)[0])
+        noise.step("wait1")
+    assert got == want
+    for env in (alone, noise, *envs):
+        env.close()
+
+
+def test_episodes_do_not_touch_each_other() -> None:
+    interleaved_is_as_alone(
+        ["test/grow-plant/100", "dev/power-component/11", "test/mendelian-genetics-known-plant/99"], ACTIONS
+    )
+
+
+@pytest.mark.slow
+def test_episodes_do_not_touch_each_other_in_any_task() -> None:
+    interleaved_is_as_alone([f"test/{row.task}/{row.of('test')[-1]}" for row in table()], ACTIONS * 2)
+
+
+def test_a_wrong_focus_ends_the_episode_and_is_no_success() -> None:
+    env = make()
+    env.reset(options={"task_id": "test/boil/21"})
+    env.step("open door to kitchen")
+    _, reward, terminated, truncated, info = env.step("focus on door to kitchen")
+    if not terminated:  # the engine asks which door where there are several names for it
+        _, reward, terminated, truncated, info = env.step("0")
+    assert terminated and not truncated
+    assert reward == info["score"] == info["progress"] == 0.0 and not info["success"]
+    env.close()
+
+
+def test_simplifications_and_limits() -> None:
+    env = make(simplifications="easy", step_limits="eto")
+    env.reset(options={"task_id": "dev/find-animal/150"})
+    assert env.max_steps == ETO_LIMITS["find-animal"] == 15
+    text = env.step("teleport to kitchen")[0]
+    assert "kitchen" in text
+    env.reset(options={"task_id": "dev/inclined-plane-determine-angle/84"})
+    assert env.max_steps == 100
+    env.close()
+    assert make(max_steps=7, step_limits="eto").max_steps == 7
+    env = make(max_steps=7, step_limits="eto")
+    env.reset(options={"task_id": "dev/find-animal/150"})
+    assert env.max_steps == 7
+    plain = texts(env, "dev/find-animal/150", ["teleport to kitchen"])
+    assert plain[1] == env.refusal
+    env.close()
+    with pytest.raises(UnknownName, match="openDoors"):
+        make(simplifications="opendoor")
+    with pytest.raises(UnknownName, match="step_limits"):
+        make(step_limits="ETO")
+    env = make(simplifications="openDoors,noElectricalAction")
+    with pytest.raises(BadOption, match="noElectricalAction"):
+        env.reset(options={"task_id": "dev/test-conductivity/450"})
+    env.close()
+    assert set(ETO_LIMITS) < {row.task for row in table()}
+
+
+def test_valid_actions_are_listed_when_asked_for_and_change_nothing() -> None:
+    env, plain = make(admissible=True), make()
+    task = {"task_id": "dev/chemistry-mix/17"}
+    text, info = env.reset(options=task)
+    assert plain.reset(options=task)[0] == text
+    for place in (0.2, 0.5, 0.8):
+        listed = info["admissible_actions"]
+        assert listed == sorted(listed) and len(listed) > 100
+        action = listed[int(place * len(listed))]
+        observation, *_, info = env.step(action)
+        assert not info["invalid_action"]
+        assert plain.step(action)[0] == observation
+    env.close(), plain.close()
+
+
+def test_the_expert_is_silent_off_its_path() -> None:
+    env = make()
+    observation, info = env.reset(options={"task_id": "train/lifespan-longest-lived/0"})
+    expert = env.expert()
+    first = expert.act(observation, info)
+    assert first is not None
+    observation, *_, info = env.step("no such action")
+    assert info["invalid_action"] and expert.act(observation, info) == first
+    observation, *_, info = env.step(first)
+    assert expert.act(observation, info) is not None
+    observation, *_, info = env.step("wait1")
+    assert expert.act(observation, info) is None
+    assert env.expert().act(observation, info) is None  # one who comes late knows it, too
+    env.close()
+
+
+def recorded(test_data: Path) -> list[dict[str, Any]]:
+    path = test_data / "scienceworld" / "gold_transcripts_v1.2.3.jsonl.xz"
+    if not path.is_file():
+        pytest.skip(f"no recorded episodes at {path}")
+    with lzma.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+# The recording machine's order of things decided these: in which order things conduct in one moment, where
+# bees fly; and, of texts alone, a thermometer's last digit.
+DRAWN_SCORES = ("power-component", "mendelian", "grow-fruit")
+DRAWN_TEXTS = (*DRAWN_SCORES, "use-thermometer", "measure-melting-point-known")
+
+
+def replay(episode: dict[str, Any]) -> None:
+    env = make(max_steps=500)
+    where = f"{episode['split']}/{episode['task']}/{episode['variation']}"
+    text, _ = env.reset(options={"task_id": where})
+    description, look = text.split("\n\n", 1)
+    assert episode["taskDesc"] == f"Task Description:\n{description}"
+    assert Counter(look.split("\n")) == Counter(episode["obs0"].split("\n")), where
+    for number, step in enumerate(episode["steps"]):
+        text, _, terminated, _, info = env.step(step["a"])
+        if not episode["task"].startswith(DRAWN_SCORES):
+            assert round(100 * info["score"]) == max(0, step["score"]), (where, number)
+            assert terminated == step["done"] and info["success"] == (step["score"] == 100), (where, number)
+        if not episode["task"].startswith(DRAWN_TEXTS):
+            assert sorted(text) == sorted(step["o"]), (where, number, step["a"])
+        if terminated:
+            break
+    if not info["success"] and episode["task"].startswith("power-component"):
+        info = env.step("wait1")[4]
+    assert info["success"] == (episode["steps"][-1]["score"] == 100) or episode["task"] == "grow-fruit", where
+    env.close()
+
+
+def test_recorded_episodes(test_data: Path) -> None:
+    for episode in recorded(test_data):
+        if episode["task"] in ("boil", "find-plant", "chemistry-mix", "lifespan-shortest-lived"):
+            replay(episode)
+
+
+@pytest.mark.slow
+def test_all_recorded_episodes(test_data: Path) -> None:
+    for episode in recorded(test_data):
+        replay(episode)
