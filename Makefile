@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
-EXTRAS := textworld,train
+EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mysql
 OUT ?= demo-out
+GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 
-.PHONY: install demo test test-all bench lint lock clean
+.PHONY: install demo test test-all bench bench-alfworld bench-shop fuzz-alfworld lint lock clean
 
 install: .venv/.installed
 
@@ -26,6 +27,17 @@ test-all: install ## the slow ones too: soaks, long trainings, real peers
 
 bench: install ## speed and memory, as ratios against the peers
 	$(BIN)/python -m pytest tests/benchmarks -o python_files="bench_*.py" -q -s
+
+bench-alfworld: install ## our ALFWorld engine beside the real one, on the same games
+	$(BIN)/python -m pytest tests/benchmarks/bench_alfworld.py -o python_files="bench_*.py" -q -s
+
+bench-shop: install ## the shop at WebShop's full size, on a generated catalogue (minutes, the first time)
+	$(BIN)/python tests/benchmarks/bench_shop_full.py
+
+fuzz-alfworld: ## our ALFWorld engine against TextWorld's, in an environment of its own: GAMES=archive or folder
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install -q -e . "textworld[pddl]==1.7.*"
+	.venv-fuzz/bin/python tests/fuzz/fuzz_alfworld.py --games $(GAMES) --steps 50000
 
 lint: install
 	$(BIN)/ruff format --check .
