@@ -31,7 +31,7 @@ LEARNT = 14
 """Games of each level that SFT learns from; ETO explores the others, too: there it has something to learn."""
 TURNS = 4
 """How often each game is turned to make another one to learn from."""
-FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24"
+FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24 --agent.temperature 0.5"
 SFT = (
     "--observations 0.05 --optim.learning-rate 2e-3 --optim.epochs 6 --optim.batch-size 2 "
     "--optim.warmup 0.05 --optim.floor 0.1 --optim.weight-decay 0.01"
