@@ -2,9 +2,10 @@
 
     python recipes/demo.py [OUT] [--quick]
 
-Coin Collector's chains of rooms: a coin lies at the end of 5, 10 or 20 rooms, and one must not turn back.
-Every step but one is a `prosegym` command, printed before it runs; what is done is not done again, so after
-an interruption the same call goes on. The settings were chosen on training and validation games alone.
+TextWorld's Cooking in one room: read the cookbook, take what the recipe names, cut and cook it as it says,
+prepare the meal, eat it. The test games' foods are in no training game. Every step but one is a `prosegym`
+command, printed before it runs; what is done is not done again, so after an interruption the same call goes
+on. The settings were chosen on training and validation games alone.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from prosegym.cli import main as prosegym
 from prosegym.envs import trajectory as records
 from prosegym.envs.trajectory import Trajectory
 
-ENV = "prosegym/TextWorld-CoinCollector-v1"
-PANEL = "TextWorld-CoinCollector-v1/chains"
-LEVELS = ("level-5", "level-10", "level-20")
+ENV = "prosegym/TextWorld-Cooking-v1"
+PANEL = "TextWorld-Cooking-v1/one-room"
+LEVELS = ("recipe1", "recipe1+take1", "recipe1+cook", "recipe1+cut")
+MAX_STEPS = 20
+"""Three times what the expert needs: who has not eaten by then has lost the thread."""
 LEARNT = 14
 """Games of each level that SFT learns from; ETO explores the others, too: there it has something to learn."""
-TURNS = 4
-"""How often each game is turned to make another one to learn from."""
-FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24 --agent.temperature 0.5"
+COPIES = 6
+"""How often each game is written down again with another name for its food."""
+FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24"
 SFT = (
-    "--observations 0.05 --optim.learning-rate 2e-3 --optim.epochs 6 --optim.batch-size 2 "
+    "--observations 0.05 --optim.learning-rate 2e-3 --optim.epochs 4 --optim.batch-size 4 "
     "--optim.warmup 0.05 --optim.floor 0.1 --optim.weight-decay 0.01"
 )
 ETO = (
@@ -42,41 +45,42 @@ ETO = (
 )
 AGENTS = ("null", "random", "expert", "sft", "eto")
 
-POINTS = ("north", "east", "south", "west")
-_POINT = re.compile(r"\b(north|east|south|west)\b")
+_FOOD = re.compile(r"Ingredients:\n(.*)\n")
+_SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 
 
-def turned(trajectory: Trajectory, rng: random.Random) -> Trajectory:
-    """The same episode on a map that is turned, and mirrored half the time: as good a game, and a new one."""
-    quarter, mirror = rng.randrange(4), rng.random() < 0.5
-    new = {p: POINTS[((-i if mirror else i) + quarter) % 4] for i, p in enumerate(POINTS)}
-
-    def turn(text: str) -> str:
-        return _POINT.sub(lambda found: new[found[1]], text)
-
+def renamed(trajectory: Trajectory, rng: random.Random) -> Trajectory:
+    """The same episode with an invented name for its food: the model must read the name, not know it."""
+    food = _FOOD.search("\n".join(step.observation for step in trajectory.steps))
+    assert food is not None, trajectory.task_id
+    words = ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) + rng.choice("nrst") for _ in range(2)]
+    name = " ".join(words[: rng.randint(1, 2)])
     steps = [
         msgspec.structs.replace(
-            s, observation=turn(s.observation), response=turn(s.response), action=turn(s.action)
+            s,
+            observation=s.observation.replace(food[1], name),
+            response=s.response.replace(food[1], name),
+            action=s.action.replace(food[1], name),
         )
         for s in trajectory.steps
     ]
-    end = turn(trajectory.final_observation)
+    end = trajectory.final_observation.replace(food[1], name)
     return msgspec.structs.replace(trajectory, steps=steps, final_observation=end)
 
 
-def turn_all(source: Path, target: Path) -> None:
-    """Write the episodes of each level's first games, and `TURNS` turned ones of each, to learn from.
+def write_lessons(source: Path, target: Path) -> None:
+    """Write the episodes of each level's first games, and `COPIES` renamed ones of each, to learn from.
 
-    The turned ones are no record of any game.
+    The renamed ones are no record of any game.
     """
     rng = random.Random(0)
     known: dict[str, list[Trajectory]] = {}
     for episode in sorted(records.read(source), key=lambda t: t.task_id):
-        known.setdefault(episode.task_id.split("/")[1], []).append(episode)
+        known.setdefault(episode.task_type, []).append(episode)
     experts = [episode for level in known.values() for episode in level[:LEARNT]]
-    copies = [turned(e, rng) for e in experts for _ in range(TURNS)]
-    count = records.write(target, [*experts, *copies])
-    print(f"{count} episodes in {target}")
+    lessons = [*experts, *(renamed(e, rng) for e in experts for _ in range(COPIES))]
+    rng.shuffle(lessons)
+    print(f"{records.write(target, lessons)} episodes in {target}")
 
 
 Step = tuple[str, str | Callable[[], None], Path | None]
@@ -86,6 +90,7 @@ Step = tuple[str, str | Callable[[], None], Path | None]
 def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
     """All that is done, in order."""
     expert, lessons = out / "expert.jsonl", out / "lessons.jsonl"
+    limit = f"--env-kwargs '{{\"max_steps\": {MAX_STEPS}}}'"
     plan: list[Step] = [
         (
             f"{games} games of {level}, each played by an expert that knows only what it has seen",
@@ -95,22 +100,28 @@ def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
         for level in LEVELS
     ]
     plan += [
-        ("the same games turned, as further lessons", lambda: turn_all(expert, lessons), lessons),
+        (
+            "lessons: the same games, and again with other names",
+            lambda: write_lessons(expert, lessons),
+            lessons,
+        ),
         (
             "a small model from random weights, trained on those lessons",
-            f"train sft --env {ENV} --model scratch:350k --vocabulary 700 --context 8192 --data {lessons} "
-            f"{FORM} {SFT} {more} --out {out}/sft",
+            f"train sft --env {ENV} --model scratch:350k --vocabulary 700 --context 4096 --data {lessons} "
+            f"{limit} {FORM} {SFT} {more} --out {out}/sft",
             None,
         ),
         (
             "one ETO iteration: explore the training games, contrast with the expert, optimise",
-            f"train eto --env {ENV} --model {out}/sft --data {expert} {FORM} {ETO} {more} --out {out}/eto",
+            f"train eto --env {ENV} --model {out}/sft --data {expert} "
+            f"{limit} {FORM} {ETO} {more} --out {out}/eto",
             None,
         ),
     ]
     for name in AGENTS:
         agent = out / name if name in ("sft", "eto") else name
-        command = f"evaluate --agent {agent} --panel {PANEL} --tasks {tasks} --out {out}/runs/{name}"
+        command = f"evaluate --agent {agent} --panel {PANEL} --tasks {tasks} "
+        command += f"--env-arg max_steps={MAX_STEPS} --out {out}/runs/{name}"
         plan.append((f"{name} on {tasks} test games", command, None))
     plan += [
         ("is SFT better than chance?", f"compare {out}/runs/random {out}/runs/sft", None),
@@ -131,7 +142,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo-out"))
     parser.add_argument("--quick", action="store_true", help="a few games and steps: to see that it runs")
     args = parser.parse_args()
-    games, tasks, more = (2, 3, "--max-steps 4") if args.quick else (20, 30, "")
+    games, tasks, more = (2, 4, "--max-steps 4") if args.quick else (20, 40, "")
     plan = steps(args.out, games, tasks, more)
     began = time.monotonic()
     for number, (about, command, done) in enumerate(plan, start=1):
