@@ -33,8 +33,6 @@ CALL_TIMEOUT = 120.0
 
 OPTIONS = (
     "-XX:+UseSerialGC",
-    "-XX:MinHeapFreeRatio=10",  # a search takes much memory for a moment; it is given back
-    "-XX:MaxHeapFreeRatio=30",
     # Scala's hash collections order objects by identity hash, which differs from load to load; with one
     # hash for all objects the order is that of insertion.
     "-XX:+UnlockExperimentalVMOptions",
@@ -50,9 +48,9 @@ OPTIONS = (
 )
 
 
-def heap() -> str:
+def heap(default: str) -> str:
     """Most memory that a machine's objects may take; PROSEGYM_JAVA_HEAP, such as `1g`, changes it."""
-    size = os.environ.get("PROSEGYM_JAVA_HEAP", "512m")
+    size = os.environ.get("PROSEGYM_JAVA_HEAP", default)
     if not re.fullmatch(r"[1-9][0-9]*[kmgKMG]", size):
         raise ProsegymError(f"PROSEGYM_JAVA_HEAP is {size!r}; write a number and k, m or g, such as 512m")
     return size
@@ -127,7 +125,7 @@ def check_files(digests: Mapping[Path, str], requirement: str) -> None:
 class Machine:
     """One running virtual machine. Calls are made one at a time, from any thread."""
 
-    def __init__(self, name: str, jar: Path) -> None:
+    def __init__(self, name: str, jar: Path, size: str = "256m") -> None:
         """Start it; takes about a second.
 
         Raises:
@@ -140,9 +138,11 @@ class Machine:
         self.lock = threading.RLock()
         self.users = 0
         self.gateway: Any = None
+        self._held = False
         java = find_java()
+        classpath = os.pathsep.join([find_jar_path(), str(jar)])
         command = [
-            str(java), f"-Xmx{heap()}", *OPTIONS, "-classpath", os.pathsep.join([find_jar_path(), str(jar)]),
+            str(java), f"-Xmx{heap(size)}", *OPTIONS, "-classpath", classpath,
             "py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0",
         ]  # fmt: skip
         with tempfile.TemporaryFile() as complaints:
@@ -219,16 +219,25 @@ class Machine:
             self.gateway._gateway_client.is_connected = False  # so that proxies are dropped without a word
             self.gateway.close()
 
-    def forget(self) -> None:
-        """In a forked child: let go of the parent's pipes and connections, and touch nothing of it."""
-        self.lock = threading.RLock()
+    def before_fork(self) -> None:
+        """Close the connections, and have dropped proxies stay silent: a child must not speak on them."""
+        self._held = self.lock.acquire(timeout=5)
         if self.gateway is not None:
             client = self.gateway._gateway_client
             client.is_connected = False
             while client.deque:
-                # Closing it as usual would shut it down for the parent, too.
-                if (descriptor := client.deque.pop().socket.detach()) >= 0:
-                    os.close(descriptor)
+                client.deque.pop().close()
+
+    def after_fork(self) -> None:
+        """In the parent: calls connect anew."""
+        if self.gateway is not None:
+            self.gateway._gateway_client.is_connected = True
+        if self._held:
+            self.lock.release()
+
+    def forget(self) -> None:
+        """In the child: let go of the parent's pipes, and touch nothing else of it."""
+        self.lock = threading.RLock()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -249,9 +258,10 @@ def _silence(jvm: Any) -> None:
 class Engine:
     """An engine in a jar: its present machine, started when the first user comes."""
 
-    def __init__(self, name: str, jar: Callable[[], Path]) -> None:
-        """Nothing is started yet; `jar` is asked when a machine is."""
+    def __init__(self, name: str, jar: Callable[[], Path], size: str = "256m") -> None:
+        """Nothing is started yet; `jar` is asked when a machine is, whose heap may grow to `size`."""
         self.name = name
+        self._size = size
         self._jar = jar
         self._lock = threading.RLock()
         self._machine: Machine | None = None
@@ -267,7 +277,7 @@ class Engine:
                         return machine
                     machine.end()
             self._machine = None
-            machine = self._machine = Machine(self.name, self._jar())
+            machine = self._machine = Machine(self.name, self._jar(), self._size)
             machine.users = 1
             return machine
 
@@ -315,6 +325,16 @@ def end_all() -> None:
         machine.end()
 
 
+def _before_fork() -> None:
+    for machine in list(_machines):
+        machine.before_fork()
+
+
+def _after_fork() -> None:
+    for machine in list(_machines):
+        machine.after_fork()
+
+
 def _forget_all() -> None:
     for machine in list(_machines):
         machine.forget()
@@ -324,4 +344,4 @@ def _forget_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_all)
