@@ -131,13 +131,16 @@ class Machine:
         Raises:
             ProsegymError: no Java, no jar, or Java does not start; the message says the mend.
         """
-        from py4j.java_gateway import GatewayParameters, JavaGateway, find_jar_path
+        from py4j.java_gateway import find_jar_path
+
+        from prosegym.envs.py4j_client import connect
 
         self.name = name
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.users = 0
         self.gateway: Any = None
+        self._client: Any = None
         self._held = False
         java = find_java()
         classpath = os.pathsep.join([find_jar_path(), str(jar)])
@@ -160,10 +163,7 @@ class Machine:
                 complaints.seek(0)
                 said = " ".join(complaints.read(2000).decode(errors="replace").split())
                 raise ProsegymError(f"{java} did not start {name}: {said or 'it said nothing'}")
-        parameters = GatewayParameters(
-            port=int(port), auth_token=token, auto_convert=False, read_timeout=CALL_TIMEOUT
-        )
-        self.gateway = JavaGateway(gateway_parameters=parameters, start_callback_server=False)
+        self.gateway, self._client = connect(int(port), token, CALL_TIMEOUT)
         self.call(_silence)
 
     @property
@@ -183,6 +183,7 @@ class Machine:
             if not self.alive:
                 raise EngineError(f"{self.name}'s Java process has died; reset starts another")
             try:
+                self._client.let_go()
                 return do(self.gateway.jvm)
             except Py4JJavaError as error:
                 raise EngineError(f"{self.name} failed: {error.java_exception.toString()}") from error
@@ -215,23 +216,17 @@ class Machine:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
-        if self.gateway is not None:
-            self.gateway._gateway_client.is_connected = False  # so that proxies are dropped without a word
-            self.gateway.close()
+        if self._client is not None:
+            self._client.close()
 
     def before_fork(self) -> None:
-        """Close the connections, and have dropped proxies stay silent: a child must not speak on them."""
+        """Close the connection: a child must not speak on it. The next call connects anew."""
         self._held = self.lock.acquire(timeout=5)
-        if self.gateway is not None:
-            client = self.gateway._gateway_client
-            client.is_connected = False
-            while client.deque:
-                client.deque.pop().close()
+        if self._client is not None:
+            self._client.close()
 
     def after_fork(self) -> None:
-        """In the parent: calls connect anew."""
-        if self.gateway is not None:
-            self.gateway._gateway_client.is_connected = True
+        """In the parent: go on."""
         if self._held:
             self.lock.release()
 
