@@ -57,7 +57,8 @@ class Gateway(JavaGateway):  # type: ignore[misc]
     """A gateway with that client."""
 
     def _create_gateway_client(self) -> Client:
-        return Client(self.gateway_parameters)
+        parameters: Any = self.gateway_parameters
+        return Client(parameters)
 
 
 def connect(port: int, token: str, timeout: float) -> tuple[Any, Client]:
