@@ -107,7 +107,9 @@ def test_episodes_do_not_touch_each_other() -> None:
 
 @pytest.mark.slow
 def test_episodes_do_not_touch_each_other_in_any_task() -> None:
-    interleaved_is_as_alone([f"test/{row.task}/{row.of('test')[-1]}" for row in table()], ACTIONS * 2)
+    ids = [f"test/{row.task}/{row.of('test')[-1]}" for row in table()]
+    for start in range(0, len(ids), 10):
+        interleaved_is_as_alone(ids[start : start + 10], ACTIONS)
 
 
 def test_a_wrong_focus_ends_the_episode_and_is_no_success() -> None:
