@@ -125,7 +125,7 @@ def check_files(digests: Mapping[Path, str], requirement: str) -> None:
 class Machine:
     """One running virtual machine. Calls are made one at a time, from any thread."""
 
-    def __init__(self, name: str, jar: Path, size: str = "256m") -> None:
+    def __init__(self, name: str, jar: Path, size: str = "384m") -> None:
         """Start it; takes about a second.
 
         Raises:
@@ -253,7 +253,7 @@ def _silence(jvm: Any) -> None:
 class Engine:
     """An engine in a jar: its present machine, started when the first user comes."""
 
-    def __init__(self, name: str, jar: Callable[[], Path], size: str = "256m") -> None:
+    def __init__(self, name: str, jar: Callable[[], Path], size: str = "384m") -> None:
         """Nothing is started yet; `jar` is asked when a machine is, whose heap may grow to `size`."""
         self.name = name
         self._size = size
