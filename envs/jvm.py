@@ -33,8 +33,6 @@ CALL_TIMEOUT = 120.0
 
 OPTIONS = (
     "-XX:+UseSerialGC",
-    "-XX:MinHeapFreeRatio=10",  # a search takes much memory for a moment; it is given back
-    "-XX:MaxHeapFreeRatio=30",
     # Scala's hash collections order objects by identity hash, which differs from load to load; with one
     # hash for all objects the order is that of insertion.
     "-XX:+UnlockExperimentalVMOptions",
@@ -50,9 +48,9 @@ OPTIONS = (
 )
 
 
-def heap() -> str:
+def heap(default: str) -> str:
     """Most memory that a machine's objects may take; PROSEGYM_JAVA_HEAP, such as `1g`, changes it."""
-    size = os.environ.get("PROSEGYM_JAVA_HEAP", "512m")
+    size = os.environ.get("PROSEGYM_JAVA_HEAP", default)
     if not re.fullmatch(r"[1-9][0-9]*[kmgKMG]", size):
         raise ProsegymError(f"PROSEGYM_JAVA_HEAP is {size!r}; write a number and k, m or g, such as 512m")
     return size
@@ -127,22 +125,27 @@ def check_files(digests: Mapping[Path, str], requirement: str) -> None:
 class Machine:
     """One running virtual machine. Calls are made one at a time, from any thread."""
 
-    def __init__(self, name: str, jar: Path) -> None:
+    def __init__(self, name: str, jar: Path, size: str = "384m") -> None:
         """Start it; takes about a second.
 
         Raises:
             ProsegymError: no Java, no jar, or Java does not start; the message says the mend.
         """
-        from py4j.java_gateway import GatewayParameters, JavaGateway, find_jar_path
+        from py4j.java_gateway import find_jar_path
+
+        from prosegym.envs.py4j_client import connect
 
         self.name = name
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.users = 0
         self.gateway: Any = None
+        self._client: Any = None
+        self._held = False
         java = find_java()
+        classpath = os.pathsep.join([find_jar_path(), str(jar)])
         command = [
-            str(java), f"-Xmx{heap()}", *OPTIONS, "-classpath", os.pathsep.join([find_jar_path(), str(jar)]),
+            str(java), f"-Xmx{heap(size)}", *OPTIONS, "-classpath", classpath,
             "py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0",
         ]  # fmt: skip
         with tempfile.TemporaryFile() as complaints:
@@ -160,10 +163,7 @@ class Machine:
                 complaints.seek(0)
                 said = " ".join(complaints.read(2000).decode(errors="replace").split())
                 raise ProsegymError(f"{java} did not start {name}: {said or 'it said nothing'}")
-        parameters = GatewayParameters(
-            port=int(port), auth_token=token, auto_convert=False, read_timeout=CALL_TIMEOUT
-        )
-        self.gateway = JavaGateway(gateway_parameters=parameters, start_callback_server=False)
+        self.gateway, self._client = connect(int(port), token, CALL_TIMEOUT)
         self.call(_silence)
 
     @property
@@ -183,6 +183,7 @@ class Machine:
             if not self.alive:
                 raise EngineError(f"{self.name}'s Java process has died; reset starts another")
             try:
+                self._client.let_go()
                 return do(self.gateway.jvm)
             except Py4JJavaError as error:
                 raise EngineError(f"{self.name} failed: {error.java_exception.toString()}") from error
@@ -215,20 +216,23 @@ class Machine:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
-        if self.gateway is not None:
-            self.gateway._gateway_client.is_connected = False  # so that proxies are dropped without a word
-            self.gateway.close()
+        if self._client is not None:
+            self._client.close()
+
+    def before_fork(self) -> None:
+        """Close the connection: a child must not speak on it. The next call connects anew."""
+        self._held = self.lock.acquire(timeout=5)
+        if self._client is not None:
+            self._client.close()
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        if self._held:
+            self.lock.release()
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's pipes and connections, and touch nothing of it."""
+        """In the child: let go of the parent's pipes, and touch nothing else of it."""
         self.lock = threading.RLock()
-        if self.gateway is not None:
-            client = self.gateway._gateway_client
-            client.is_connected = False
-            while client.deque:
-                # Closing it as usual would shut it down for the parent, too.
-                if (descriptor := client.deque.pop().socket.detach()) >= 0:
-                    os.close(descriptor)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -249,9 +253,10 @@ def _silence(jvm: Any) -> None:
 class Engine:
     """An engine in a jar: its present machine, started when the first user comes."""
 
-    def __init__(self, name: str, jar: Callable[[], Path]) -> None:
-        """Nothing is started yet; `jar` is asked when a machine is."""
+    def __init__(self, name: str, jar: Callable[[], Path], size: str = "384m") -> None:
+        """Nothing is started yet; `jar` is asked when a machine is, whose heap may grow to `size`."""
         self.name = name
+        self._size = size
         self._jar = jar
         self._lock = threading.RLock()
         self._machine: Machine | None = None
@@ -267,7 +272,7 @@ class Engine:
                         return machine
                     machine.end()
             self._machine = None
-            machine = self._machine = Machine(self.name, self._jar())
+            machine = self._machine = Machine(self.name, self._jar(), self._size)
             machine.users = 1
             return machine
 
@@ -315,6 +320,16 @@ def end_all() -> None:
         machine.end()
 
 
+def _before_fork() -> None:
+    for machine in list(_machines):
+        machine.before_fork()
+
+
+def _after_fork() -> None:
+    for machine in list(_machines):
+        machine.after_fork()
+
+
 def _forget_all() -> None:
     for machine in list(_machines):
         machine.forget()
@@ -324,4 +339,4 @@ def _forget_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_all)

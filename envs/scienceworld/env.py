@@ -14,7 +14,15 @@ from prosegym.envs.errors import BadOption, EngineError, UnknownName
 from prosegym.envs.gold import GoldPath, kept
 from prosegym.envs.jvm import Seat
 from prosegym.envs.rewards import Maker
-from prosegym.envs.scienceworld.engine import ENGINE, JAR_SHA256, VERSION, Answer, Simulation, gold_path
+from prosegym.envs.scienceworld.engine import (
+    ENGINE,
+    GOLD_ENGINE,
+    JAR_SHA256,
+    VERSION,
+    Answer,
+    Simulation,
+    gold_path,
+)
 
 EXTRA_MODULE = "scienceworld"
 
@@ -158,6 +166,7 @@ class ScienceWorld(TextEnv):
         self.simplifications = simplifications
         self._limits = None if max_steps is not None else STEP_LIMITS[step_limits]
         self._seat = Seat(self, ENGINE)
+        self._gold_seat = Seat(self, GOLD_ENGINE)
         self._simulation: Simulation | None = None
         self._variation = ("", 0)
         self._taken: list[tuple[str, bool]] = []
@@ -206,7 +215,7 @@ class ScienceWorld(TextEnv):
         rules = "+".join(sorted(self.simplifications.split(","))) or "none"
         path = kept(
             ["scienceworld", VERSION, rules, task, str(variation)],
-            lambda: gold_path(self._seat.machine(), task, variation, self.simplifications),
+            lambda: gold_path(self._gold_seat.machine(), task, variation, self.simplifications),
         )
         return GoldPath(path, self._taken)
 
@@ -215,6 +224,7 @@ class ScienceWorld(TextEnv):
         super().close()
         self._simulation = None
         self._seat.give_up()
+        self._gold_seat.give_up()
 
 
 def _outcome(answer: Answer) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -9,10 +10,19 @@ import pytest
 
 from prosegym.envs import ENVS
 from prosegym.envs.errors import BadOption
+from prosegym.envs.express.env import ENGINE
 
 pytest.importorskip("textworld_express")
 
 IDS = [env_id for env_id in ENVS if "TextWorldExpress" in env_id]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_machine() -> Iterator[None]:
+    """Keep the machine from test to test."""
+    machine = ENGINE.acquire()
+    yield
+    machine.release()
 
 
 def expert_texts(env: Any, task_id: str) -> tuple[list[str], list[str]]:

@@ -86,6 +86,8 @@ def test_a_machine_that_hangs_is_an_error(engine: jvm.Engine, monkeypatch: pytes
     env.reset(seed=1)
     machine = engine.acquire()
     machine.process.send_signal(signal.SIGSTOP)
+    while psutil.Process(machine.process.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     with pytest.raises(EngineError, match="died or hung"):
         env.step("inventory")
     assert not psutil.pid_exists(machine.process.pid)
