@@ -48,20 +48,6 @@ MAX_DEPTH = 8
 LZMA_MEMORY = 1 << 27
 """Most memory a decompressor may ask for: xz -9 needs half of it."""
 
-OFFICIAL = frozenset(
-    f"prosegym/{name}-v1"
-    for name in (
-        "ALFWorld",
-        "ScienceWorld",
-        "WebShop",
-        "HotpotQA",
-        "2WikiMultihopQA",
-        "MuSiQue",
-        "InterCodeSQL",
-    )
-)
-"""Environments whose tasks are those of a published benchmark; every other one is of the generated tier."""
-
 TRACKS = ("zero-shot", "few-shot", "trained", "retry", "reference")
 Track = Literal["zero-shot", "few-shot", "trained", "retry", "reference"]
 

@@ -22,7 +22,7 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym import __version__
-from prosegym.envs import ENVS, panels, trajectory
+from prosegym.envs import ENVS, lookup, panels, trajectory
 from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.home import home
@@ -37,7 +37,7 @@ from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.replayer import Answer, Context, Player, actions_digest
-from prosegym.leaderboard.submission import OFFICIAL, Card, Claim, Refused, Result, Submission
+from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
@@ -326,7 +326,7 @@ class _Run:
     def row(self) -> Row:
         """The recomputed row."""
         r, summary = self.result, self.summary
-        tier = "official" if r.env_id in OFFICIAL else "generated"
+        tier = lookup.tier(r.env_id)
         return Row(
             env_id=r.env_id,
             env_kwargs=dict(r.env_kwargs),

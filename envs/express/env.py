@@ -93,6 +93,7 @@ class TextWorldExpress(TextEnv):
     splits = ("train", "dev", "test")
     experts = {"gold": True}
     extra = "express"
+    official = True
     max_steps = 100
     refusal = UNREAD
 

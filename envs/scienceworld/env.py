@@ -134,6 +134,7 @@ class ScienceWorld(TextEnv):
     splits = ("train", "dev", "test")
     experts = {"gold": True}
     extra = "scienceworld"
+    official = True
     ceiling = 0.9  # some gold paths (boiling, genetics) are longer than the package's limit
     max_steps = PACKAGE_LIMIT
     refusal = UNREAD
