@@ -129,7 +129,8 @@ def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
     ]
     for name in AGENTS:
         folder = out / "submissions" / name
-        plan.append((f"submit {name}", f"submit {out}/runs/{name} --out {folder}", folder))
+        trained = f"--trained-on {expert}" if name in ("sft", "eto") else ""
+        plan.append((f"submit {name}", f"submit {out}/runs/{name} {trained} --out {folder}", folder))
         plan.append((f"verify {name} by replay", f"verify {folder}", None))
     plan.append(("the board", f"board build --submissions {out}/submissions --out {out}/site", None))
     return plan

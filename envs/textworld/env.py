@@ -32,6 +32,11 @@ _STATUS = re.compile(r"\s*>?[ ]*-= [^\n]* =-\s*-?\d+/\d+\s*\Z")
 # The interpreter's report and menu at the end of a game; the report counts invalid actions as turns.
 _END = re.compile(r"(?:\s*You scored -?\d+ out of [^\n]*)?\s*Would you like to RESTART,.*\Z", re.DOTALL)
 _BANNER = re.compile(r"\A(?:[\s_$\\|/<>=-]*\n)+")
+# What the parser says of a command that it could not read.
+_UNREAD = re.compile(
+    r"You can't see any such thing|That's not a verb|I (?:didn't|only) underst|What do you want to|"
+    r"Which do you mean|You can only do that|You excepted something|That noun did not"
+)
 _GAPS = re.compile(r"\n{3,}")
 
 
@@ -48,9 +53,9 @@ class TextWorld(TextEnv):
     holds the objective and the room.
     Actions: the game's commands, one at a time, such as `go north`, `open fridge`, `take coin from table`.
     The parser also takes other spellings (`n`, `get coin`). `admissible_actions` is TextWorld's own list.
-    An action is invalid where the game reports no action as done (a list entry is always valid): so `wait`,
-    and walking into a wall, are invalid too. Commands of the interpreter (`undo`, `restart`, `save`, ...) and
-    several commands in one action are refused unread.
+    An action is invalid where the game reports no action as done (examining what is there always counts
+    as one, so a list entry is always valid): so `wait`, and walking into a wall, are invalid too. Commands of
+    the interpreter (`undo`, `restart`, `save`, ...) and several commands in one action are refused unread.
     Reward: the engine's score over its maximum, at the end.
     Termination: the game is won, or lost; a lost game keeps its score and is no success.
     Splits: train, valid, test; `games.SIZES` games per level of each; no seed and no content in two
@@ -146,7 +151,9 @@ class TextWorld(TextEnv):
             raise EngineError(f"TextWorld failed at {command!r}: {error}") from error
         self._state = state
         observation = clean(state.feedback)
-        valid = state["moves"] > before
+        # Cooking describes food in place of Inform's examining, which then does not count as a move.
+        described = command.startswith("examine ") and not _UNREAD.match(observation)
+        valid = state["moves"] > before or described
         self._tried.append((command, valid))
         if not valid:
             return self._last._replace(observation=observation, invalid=True)

@@ -606,9 +606,9 @@ def _card(args: argparse.Namespace) -> Any:
     """The model card: what the file and the options say, and what the first run tells for the rest."""
     import msgspec
 
-    from prosegym.evaluation.agents import BUILT_IN
     from prosegym.evaluation.runs import Run
     from prosegym.leaderboard.submission import Card
+    from prosegym.leaderboard.submit import default_card
 
     said: dict[str, Any] = {}
     if args.card is not None:
@@ -616,11 +616,8 @@ def _card(args: argparse.Namespace) -> Any:
             said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
         except (OSError, msgspec.DecodeError) as error:
             raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
-    conditions = Run.read(args.runs[0]).conditions
-    built_in = conditions.agent.partition(":")[0] in BUILT_IN
-    track = "reference" if built_in else "retry" if conditions.trials > 1 else "zero-shot"
     given = {"agent": args.name, "track": args.track}
-    found = {"agent": conditions.agent, "track": track} | said
+    found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said
     try:
         return msgspec.convert(found | {k: v for k, v in given.items() if v is not None}, Card)
     except msgspec.ValidationError as error:

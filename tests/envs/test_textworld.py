@@ -335,3 +335,22 @@ def test_search_reaches_its_ceiling_on_every_test_game(cls: type[TextWorld]) -> 
     lost = [task.id for task in tasks if not solve(env, task.id, "search")[2]["success"]]
     assert (len(tasks) - len(lost)) / len(tasks) >= env.ceiling, lost
     env.close()
+
+
+def test_whatever_is_listed_is_valid_on_the_way_through_a_kitchen() -> None:
+    """Food describes itself when examined, which Inform does not count as an action."""
+    env: Any = gymnasium.make("prosegym/TextWorld-Cooking-v1", level="recipe1+cut")
+    task_id = env.unwrapped.tasks("valid")[0].id
+    _, info = env.reset(options={"task_id": task_id})
+    expert, done, seen = env.unwrapped.expert("privileged"), False, 0
+    while not done:
+        for action in info["admissible_actions"]:
+            if action.startswith("examine "):
+                observation, *_, told = env.step(action)
+                assert not told["invalid_action"], (action, observation)
+                seen += 1
+        assert env.step("examine unicorn")[-1]["invalid_action"]
+        *_, terminated, truncated, info = env.step(expert.act("", info))
+        done = terminated or truncated
+    assert seen > 10 and info["success"]
+    env.close()
