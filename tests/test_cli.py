@@ -154,7 +154,8 @@ def test_play_ends_with_the_input(run: Ask, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
     code = (
-        "import sys,time; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "import signal,sys,time; sys.path.insert(0, sys.argv[1]); import conftest\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell in the background ignores it
         "from prosegym.evaluation import agents\n"
         "say = agents.Null.respond\n"
         "agents.Null.respond = lambda self, e: (time.sleep(0.05), say(self, e))[1]\n"
