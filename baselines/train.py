@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from prosegym.baselines import agents, house, react
@@ -102,6 +103,9 @@ def main(method: str, argv: Sequence[str]) -> int:
         command_type, args=list(argv), prog=f"prosegym train {method}", description=module.__doc__
     )
     run(method, module.train, command.options, command.config)
+    if torch.distributed.is_initialized():  # started by `accelerate launch`: leave together
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
     return 0
 
 

@@ -192,7 +192,7 @@ def test_schedules_by_hand(schedule: str, middle: float) -> None:
 
 
 WORKER = """
-import sys, torch
+import os, sys, torch
 sys.path.insert(0, sys.argv[2])
 torch.set_num_threads(1)
 from pathlib import Path
@@ -206,7 +206,9 @@ model = net()
 fit(model, Fixed(), ITEMS, replace(CONFIG, tokens=24), out, Log(out), accelerator=accelerator)
 if accelerator.is_main_process:
     torch.save(weights(model), out / "weights.pt")
+accelerator.wait_for_everyone()
 torch.distributed.destroy_process_group()
+os._exit(0)  # gloo's threads can abort an interpreter that is shutting down
 """
 
 
