@@ -64,7 +64,7 @@ def _write(space: Text, index: int, values: str, shared_memory: Any) -> None:
 
 
 @read_from_shared_memory.register(Text)
-def _read(space: Text, shared_memory: Any, n: int = 1) -> _SharedTexts:
+def _read(space: Text, shared_memory: Any, n: int = 1) -> Any:
     return _SharedTexts(shared_memory, n)
 
 

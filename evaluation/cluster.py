@@ -89,6 +89,7 @@ def rollout_on_ray(
     """
     try:
         import ray
+        import ray.exceptions
     except ModuleNotFoundError as error:
         raise ProsegymError('ray is not installed; run `pip install "prosegym[ray]"`') from error
 

@@ -92,7 +92,7 @@ def _shape(goal: str) -> str:
     return "".join(_TOKEN.findall(goal)).replace("?", " ?").replace("*", " *")
 
 
-_KIND_OF_SHAPE = {_shape(goal): kind for kind, goal in GOALS.items()}
+_KIND_OF_SHAPE: dict[str, Kind] = {_shape(goal): kind for kind, goal in GOALS.items()}
 
 
 class UnknownGoal(CorruptData):

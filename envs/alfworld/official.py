@@ -69,10 +69,10 @@ class Official:
                 continue
             try:
                 game = compile_game(parse(text, where), where)
-                same = game.sha256() == wanted[task_id]
             except CorruptData:
-                same = False
-            if same:
+                differing.append(task_id)
+                continue
+            if game.sha256() == wanted[task_id]:
                 found[task_id] = game
             else:
                 differing.append(task_id)
