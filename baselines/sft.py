@@ -5,7 +5,7 @@
 w_k is 1 on the tokens of the agent's answers and 0 on what it read (ETO section 2, arXiv:2403.02502, eq.
 3-5). Read: the paper and the published settings of its code. Different here: the mask comes from the turns,
 not from searching rendered text; an episode longer than the context is cut after the last answer that fits,
-and counted, where the code cuts in the middle of an answer; `observations` gives what was read a weight,
+where the code cuts in the middle of an answer; `observations` gives what was read a weight,
 which helps models that start from random weights.
 """
 
