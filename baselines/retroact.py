@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines.batch import Sample
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe
-from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, Sample, token_scores
+from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, token_scores
 from prosegym.baselines.practice import Practice, noted, ratings, twin
 from prosegym.baselines.reflexion import ModelReflector, Reflection
 from prosegym.baselines.training import Optim

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines.batch import Sample
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Imitation, Sample, token_scores
+from prosegym.baselines.objectives import Imitation, token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
 from prosegym.baselines.practice import Practice, noted, ratings, twin
 from prosegym.baselines.reflexion import ModelReflector, Reflection

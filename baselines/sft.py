@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prosegym.baselines.batch import Sample
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Imitation, Sample
+from prosegym.baselines.objectives import Imitation
 from prosegym.baselines.practice import Practice
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError

@@ -24,7 +24,7 @@ from typing import Literal
 
 from torch import nn
 
-from prosegym.baselines import sft, tree
+from prosegym.baselines import sft
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Bundle, Pair, Preference, against
 from prosegym.baselines.practice import Practice, only_answer
@@ -102,6 +102,6 @@ def reflect(
             f"cycle {i} has no pairs: the agent answers as the expert does in every state; "
             "use more episodes, fewer epochs of cloning, or a higher temperature"
         )
-    objective = Preference(config.beta, imitation=config.imitation, mean=True, logp=tree.logp)
-    compared = against(clone or policy.model, bundles, config.optim.tokens, tree.logp)
+    objective = Preference(config.beta, imitation=config.imitation, mean=True)
+    compared = against(clone or policy.model, bundles, config.optim.tokens)
     practice.fit(policy.model, objective, compared, config.optim, f"reflect-{i}")

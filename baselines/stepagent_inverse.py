@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import torch
 
 from prosegym.baselines import losses, sft
+from prosegym.baselines.batch import Sample
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Sample, token_scores
+from prosegym.baselines.objectives import token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
