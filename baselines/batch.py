@@ -25,6 +25,8 @@ class Sample(NamedTuple):
     token_ids: tuple[int, ...]
     weights: tuple[float, ...]
     """Of each token in the loss: 1 where the learner wrote it, 0 where it only read it."""
+    cut: bool = False
+    """Whether the conversation went on, beyond the context."""
 
     @property
     def trained(self) -> float:

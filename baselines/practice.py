@@ -83,6 +83,26 @@ class Practice:
             accelerator=self.accelerator,
         )
 
+    def tell(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of the log that stands there once, however often its training is gone on with."""
+        if self.accelerator.is_main_process and not self.log.holds(phase, step, metrics):
+            self.log.forget_after(phase, step - 1)
+            self.log.write(phase, step, metrics)
+
+    def say(self, phase: str, kind: str, found: int, kept: int, cut: int) -> None:
+        """Log how much data a phase has, and print what did not fit the context, where something did not.
+
+        Args:
+            phase: its name; the line's is `PHASE-data`.
+            kind: what they are: texts, pairs.
+            found: all there were.
+            kept: those that are trained on; the others do not fit up to their first answer, or teach nothing.
+            cut: how many of those kept were cut after the last answer that fits.
+        """
+        self.tell(f"{phase}-data", 1, {kind: kept, "left_out": found - kept, "cut": cut})
+        if cut and self.accelerator.is_main_process:
+            print(f"{phase}: {cut} of {kept} {kind} are cut after the last answer that fits the context")
+
     def play(
         self,
         model: LanguageModel,
@@ -219,9 +239,14 @@ def _whole_lines(path: Path) -> list[Trajectory]:
 
 
 def twin(policy: LocalModel) -> LocalModel:
-    """A second model that begins as this one is and changes by itself."""
+    """A second model that begins as this one is and changes by itself.
+
+    What is frozen is shared, so a model with an adapter costs a second adapter only. As a reference it is the
+    adapter as it was, where a disabled adapter would be the model before any training.
+    """
+    frozen = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
     return LocalModel(
-        copy.deepcopy(policy.model),
+        copy.deepcopy(policy.model, frozen),
         policy.tokenizer,
         name=policy.name,
         chat=policy.chat,
@@ -256,6 +281,15 @@ def from_answer(talk: Sequence[Message], t: int) -> list[Message]:
     """A conversation that is trained on from its t-th answer on, from 0."""
     read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
     return [*read, *talk[2 * t + 1 :]]
+
+
+def prefixes(talks: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], list[str]]:
+    """The answers before each answer of each task's conversation: by task, and how many there are."""
+    return {
+        (task, t): [m.content for m in talk[1 : 2 * t : 2]]
+        for task, talk in talks.items()
+        for t in range(len(talk) // 2)
+    }
 
 
 class Forced:

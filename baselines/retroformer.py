@@ -165,5 +165,5 @@ def improve(
 ) -> None:
     """Step 3: one round of PPO with the KL penalty against M_ref."""
     items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
-    practice.log.write("reward", i, {"mean": sum(rewards) / len(rewards), "notes": len(rewards)})
+    practice.tell("reward", i, {"mean": sum(rewards) / len(rewards), "notes": len(rewards)})
     practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")

@@ -38,6 +38,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     """Minimise L_SFT over the experts' episodes; the policy changes in place."""
     talks = [practice.conversation(e) for e in experts]
     texts = samples(policy, talks, config.observations, config.longest)
+    practice.say("sft", "texts", len(talks), len(texts), sum(s.cut for s in texts))
     practice.fit(policy.model, Imitation(), texts, config.optim, "sft")
 
 
@@ -76,4 +77,4 @@ def sample(
     if end == 0:
         return None
     weights = tuple(1.0 if trained else observations for trained in encoded.trainable[:end])
-    return Sample(tuple(encoded.token_ids[:end]), weights)
+    return Sample(tuple(encoded.token_ids[:end]), weights, end < encoded.turns[-1][1])

@@ -96,5 +96,5 @@ def reward(
     """r_i = - log D(s_i, a_i^theta)."""
     logits = torch.tensor(judgements(discriminator, agent))
     rewards = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest)
-    practice.log.write("reward", i, {"mean": float(rewards.mean()), "largest": float(rewards.max())})
+    practice.tell("reward", i, {"mean": float(rewards.mean()), "largest": float(rewards.max())})
     return [float(r) for r in rewards]

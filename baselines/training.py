@@ -125,6 +125,11 @@ class Log:
             part.write_text("".join(x + "\n" for x in kept))
             part.replace(self.path)
 
+    def holds(self, phase: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """Whether that line stands there already."""
+        line = json.dumps({"phase": phase, "step": step, **metrics})
+        return self.path.exists() and line in self.path.read_text().splitlines()
+
     def write(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """One line."""
         with open(self.path, "a") as file:

@@ -175,11 +175,11 @@ def test_eto_pairs_by_strict_inequality_and_flips(experts: Sequence[Trajectory],
     talk = place.conversation
     assert eto.versus_expert(experts, experts, place, eto.Config()) == []
     pairs = eto.versus_expert(experts, failed, place, eto.Config())
-    assert pairs == [(talk(e), talk(f)) for e, f in zip(experts, failed, strict=True)]
+    assert pairs == [[(talk(e), talk(f))] for e, f in zip(experts, failed, strict=True)]
     assert eto.versus_expert(failed, experts, place, eto.Config()) == pairs
     half = [scored(e, 0.5) for e in experts]
     assert eto.versus_expert(half, [scored(experts[0], 0.6)], place, eto.Config()) == [
-        (talk(experts[0]), talk(half[0]))
+        [(talk(experts[0]), talk(half[0]))]
     ]
     assert eto.versus_expert(half, [scored(experts[0], 0.5)], place, eto.Config()) == []
 
@@ -188,7 +188,7 @@ def test_eto_limits_how_far_a_rejected_episode_outlasts_the_expert(
     experts: Sequence[Trajectory], tmp_path: Path
 ) -> None:
     failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])]))
-    ((win, lose),) = eto.versus_expert(experts, failed, practice(tmp_path), eto.Config(extra_turns=1))
+    (((win, lose),),) = eto.versus_expert(experts, failed, practice(tmp_path), eto.Config(extra_turns=1))
     assert (len(win), len(lose)) == (4, 6) and lose[-1].role == "assistant"
 
 
@@ -224,7 +224,7 @@ def test_eto_end_to_end(level: str, experts: Sequence[Trajectory], scratch: Path
     eto.train(again, experts, practice(tmp_path), config)  # every phase is finished: only loaded
     assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
     phases = {line.split('"phase": "')[1].split('"')[0] for line in (tmp_path / "metrics.jsonl").open()}
-    assert phases == {"sft", "dpo-1", "dpo-2"}
+    assert phases == {"sft-data", "sft", "dpo-1-data", "dpo-1", "dpo-2-data", "dpo-2"}
 
 
 def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_stepagent_end_to_end_agrees_more_with_the_expert(
     experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
 ) -> None:
     policy = load(scratch)
-    optim = Optim(3e-3, epochs=30, batch_size=4, schedule="constant", warmup=0.1)
+    optim = Optim(3e-3, epochs=30, batch_size=8, schedule="constant", warmup=0.1)
     stepagent.train(
         policy,
         experts,
@@ -300,7 +300,7 @@ def test_stepagent_end_to_end_agrees_more_with_the_expert(
     first, second = (m["agreement"] for m in curve if m["phase"] == "inspection")
     assert second > first
     with pytest.raises(ProsegymError, match="answers as the expert does in every state"):
-        stepagent.reflect(policy, None, [], practice(tmp_path), stepagent.Config(), 3)
+        stepagent.reflect(policy, policy, [], practice(tmp_path), stepagent.Config(), 3)
 
 
 def test_stepagent_against_the_clone_keeps_one_reference(
@@ -456,11 +456,10 @@ def test_ipr_with_whole_episodes_alone_is_eto(experts: Sequence[Trajectory], tmp
     failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
     best = {e.task_id: e for e in experts}
     tried = {(f.task_id, 0): f for f in failed}
-    _, wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
-    assert wholes == eto.versus_expert(experts, failed, place, eto.Config())
+    wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
+    assert list(wholes.values()) == eto.versus_expert(experts, failed, place, eto.Config())
     worse = {f.task_id: f for f in failed}
-    _, flipped = ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config())
-    assert flipped == wholes
+    assert ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config()) == wholes
 
 
 def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Trajectory], tmp_path: Path) -> None:
@@ -468,10 +467,10 @@ def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Traject
     (failed,) = rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])])
     best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 1): failed}
     for rewards, count in [((1.0, 0.4), 1), ((1.0, 0.5), 0), ((0.0, 1.0), 0)]:
-        suffixes, wholes = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
-        assert len(suffixes) == count and wholes == []
-    suffixes, _ = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
-    win, _ = suffixes[0]
+        found = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
+        assert len(found[TASKS[0]]) == count
+    found = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
+    win, _ = found[TASKS[0]][0]
     assert [m.trainable for m in win if m.role == "assistant"] == [False, True]
 
 
@@ -481,7 +480,7 @@ def test_ipr_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: 
     policy = load(scratch)
     ipr.train(policy, experts[:4], practice(tmp_path), config)
     phases = [json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()]
-    assert phases[0] == "sft" and phases[-1] == "refine-1"
+    assert phases[:2] == ["sft-data", "sft"] and phases[-1] == "refine-1"
     for t in records.read(tmp_path / "go-on-1.jsonl"):
         expert = next(e for e in experts if e.task_id == t.task_id)
         assert t.actions[: t.attempt] == expert.actions[: t.attempt]
@@ -528,4 +527,4 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
     policy = load(scratch)
     stepagent_inverse.train(policy, experts, practice(tmp_path), config)
     phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
-    assert phases == {"sft", "discriminator-1", "discriminator-2", "reward", "ppo-1", "ppo-2"}
+    assert phases == {"sft-data", "sft", "discriminator-1", "discriminator-2", "reward", "ppo-1", "ppo-2"}

@@ -46,7 +46,7 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(tmp_path: 
     command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "3"]
     train.main("sft", command)
     before = (tmp_path / "metrics.jsonl").read_text()
-    assert len(before.splitlines()) == 3
+    assert [json.loads(x)["phase"] for x in before.splitlines()] == ["sft-data", "sft", "sft", "sft"]
     train.main("sft", command)
     assert (tmp_path / "metrics.jsonl").read_text() == before
     with pytest.raises(ProsegymError, match="another training .seed: 0 then, 1 now"):
@@ -60,7 +60,7 @@ def test_eto_from_a_trained_agents_folder(tmp_path: Path) -> None:
     more = ["--iterations", "1", "--optim.learning-rate", "1e-4", "--imitation", "1", "--max-steps", "4"]
     train.main("eto", [*QUICK, *more, "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")])
     phases = [json.loads(line)["phase"] for line in (tmp_path / "eto" / "metrics.jsonl").open()]
-    assert phases[0] == "sft" and phases[-1] == "dpo-1"
+    assert phases[:2] == ["sft-data", "sft"] and phases[-1] == "dpo-1"
 
 
 def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> None:
