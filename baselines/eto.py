@@ -15,9 +15,9 @@ in neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from prosegym.baselines import sft
 from prosegym.baselines.contrast import Contrast, prefer
@@ -37,7 +37,7 @@ class Config:
     cloned: bool = False
     """The model has been cloned already: leave out step 1."""
     iterations: int = 2
-    """Paper: 2 on WebShop and ScienceWorld, 1 on ALFWorld (later ones fall below SFT there); script: 3."""
+    """Paper: 2, but 1 on ALFWorld, where later ones fall below SFT; script: 3."""
     optim: Optim = Optim(1e-6, epochs=3, batch_size=32, schedule="constant", warmup=0.1)
     later_rate: float = 5e-7
     """Learning rate after the first iteration (script)."""
@@ -54,6 +54,14 @@ class Config:
     """Turns a rejected episode may have beyond the expert's (code: 5 on WebShop and ScienceWorld)."""
     imitation: float = 0.0
     """Weight of - log pi(e_w) per token beside L_DPO; not in the paper, steadies models made from scratch."""
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "webshop": {"iterations": 2, "extra_turns": 5},  # paper section 4.1; construct_preference.py
+    "scienceworld": {"iterations": 2, "extra_turns": 5},  # the same
+    "alfworld": {"iterations": 1, "beta": 0.5},  # paper section 4.1, ACL version
+}
+"""What was published for an environment alone; Config has the rest."""
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:

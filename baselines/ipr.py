@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prosegym.baselines import sft
 from prosegym.baselines.contrast import Contrast, prefer
@@ -45,13 +46,21 @@ class Config:
     continuations: int = 5
     """N, at temperature 1."""
     tau: float = 0.01
-    """Step rewards must differ by more: 0.5 on ALFWorld, 0.01 on WebShop, 0.1 on InterCode-SQL (scripts)."""
+    """Step rewards must differ by more (scripts; see PRESETS)."""
     outcome: float = 0.01
     """Final scores must differ by more (scripts)."""
     temperature: float = 0.0
     """Of the agent's own continuations."""
     imitate: bool = True
     """Whether every pair has L_SFT = - log pi(win), summed, beside L_DPO."""
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "webshop": {"tau": 0.01},  # the scripts, all three
+    "alfworld": {"tau": 0.5},
+    "intercode_sql": {"tau": 0.1},
+}
+"""What was published for an environment alone; Config has the rest."""
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:

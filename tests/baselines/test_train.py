@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -40,6 +42,7 @@ def test_sft_by_command_writes_an_agent_that_loads(tmp_path: Path) -> None:
         p.name for p in out.iterdir()
     }
     assert "prosegym evaluate --agent" in (out / "README.md").read_text()
+    assert json.loads((out / "training.json").read_text())["preset"] == "none"
 
 
 def test_the_same_command_again_trains_nothing_and_another_is_refused(tmp_path: Path) -> None:
@@ -120,3 +123,39 @@ def test_every_method_has_settings_and_help(method: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as ended:
         train.main(method, ["--help"])
     assert ended.value.code == 0 and "--env" in capsys.readouterr().out
+
+
+def test_presets_are_chosen_by_environment_and_give_way_to_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defaults, then what ETO's paper has for ALFWorld (1 iteration, beta 0.5), then the command line."""
+    found = []
+    monkeypatch.setattr(train, "run", lambda *a: found.append(a[2:]))
+    for argv in (
+        ["--env", "prosegym/ALFWorld-v1"],
+        ["--env=prosegym/ALFWorld-v1", "--beta", "0.2"],
+        ["--env", "prosegym/ALFWorld-v1", "--preset", "none"],
+        ["--env", "prosegym/Household-v1"],
+        ["--env", "prosegym/Household-v1", "--preset", "webshop"],
+    ):
+        train.main("eto", [*argv, "--model", "m", "--out", str(tmp_path)])
+    shown = [(o.preset, c.iterations, c.beta, c.extra_turns) for o, c in found]
+    assert shown == [
+        ("alfworld", 1, 0.5, None),
+        ("alfworld", 1, 0.2, None),
+        ("none", 2, 0.1, None),
+        ("none", 2, 0.1, None),
+        ("webshop", 2, 0.1, 5),
+    ]
+    with pytest.raises(UnknownName, match="preset 'alfword'.*nearest: alfworld"):
+        train.main("eto", ["--preset", "alfword", "--env", "x", "--model", "m", "--out", str(tmp_path)])
+    with pytest.raises(UnknownName, match="preset 'webshop'"):
+        train.main("sft", ["--preset", "webshop", "--env", "x", "--model", "m", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("method", train.METHODS)
+def test_presets_name_settings_that_exist(method: str) -> None:
+    module = importlib.import_module(f"prosegym.baselines.{method}")
+    for name, published in getattr(module, "PRESETS", {}).items():
+        assert name in train.PRESETS.values() and published
+        dataclasses.replace(module.Config(), **published)
