@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prosegym.baselines import losses, tree
-from prosegym.baselines.training import passes
+from prosegym.baselines.training import pass_tokens, passes
 
 
 class Sample(NamedTuple):
@@ -153,8 +153,9 @@ def _groups(model: nn.Module, samples: Sequence[Sample], limit: int | None = Non
     return [[i] for i in range(len(samples))]
 
 
-def cut(model: nn.Module, samples: Sequence[Sample], tokens: int) -> list[list[int]]:
+def cut(model: nn.Module, samples: Sequence[Sample], tokens: int | None) -> list[list[int]]:
     """Samples, as indices, in passes of about so many padded nodes, those that share a beginning together."""
+    tokens = pass_tokens(tokens, next(model.parameters()).device)
     groups = _groups(model, samples, tokens)
     sizes = [len(tree.build([samples[i].token_ids for i in group]).token_ids) for group in groups]
     together = passes(range(len(groups)), sizes, [1] * len(groups), tokens)

@@ -14,7 +14,7 @@ from prosegym.baselines import batch, sft
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Bundle, Pair, Preference, against
 from prosegym.baselines.practice import Practice
-from prosegym.baselines.training import Optim
+from prosegym.baselines.training import Optim, pass_tokens
 from prosegym.baselines.tree import common
 from prosegym.envs.trajectory import Message
 
@@ -43,12 +43,13 @@ def prefer(
         phase: its name.
     """
     shared = batch.takes_trees(policy.model)
+    budget = pass_tokens(optim.tokens, policy.model.device)
     found: list[Bundle] = []
     texts = total = cut = 0
     for contrasts in tasks:
         both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in contrasts]
         kept = [Pair(w, x) for w, x in both if w and x and w.trained and x.trained and w != x]
-        found += _bundles(kept, optim.tokens, shared)
+        found += _bundles(kept, budget, shared)
         total, texts = total + len(both), texts + len(kept)
         cut += sum(p.win.cut or p.lose.cut for p in kept)
     practice.say(phase, "pairs", total, texts, cut)

@@ -159,14 +159,14 @@ def table(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
 
 
 def token_scores(
-    model: nn.Module, samples: Sequence[Sample], tokens: int = 16384
+    model: nn.Module, samples: Sequence[Sample], tokens: int | None = None
 ) -> list[tuple[float, ...]]:
     """log pi of every trained token of each sample, 0 for the others, without gradients.
 
     Args:
         model: a behaviour policy, or a frozen reference.
         samples: any number.
-        tokens: padded tokens of one forward pass at most.
+        tokens: padded tokens of one forward pass at most, as `Optim.tokens`.
     """
     found: list[tuple[float, ...]] = [()] * len(samples)
     model.eval()
@@ -178,13 +178,13 @@ def token_scores(
     return found
 
 
-def score(model: nn.Module, samples: Sequence[Sample], tokens: int = 16384) -> list[float]:
+def score(model: nn.Module, samples: Sequence[Sample], tokens: int | None = None) -> list[float]:
     """log pi of each sample's trained tokens, summed, without gradients: what a frozen reference gives."""
     found = token_scores(model, samples, tokens)
     return [sum(w * p for w, p in zip(s.weights, logp, strict=True)) for s, logp in zip(samples, found, strict=True)]
 
 
-def against(model: nn.Module, bundles: Sequence[Bundle], tokens: int = 16384) -> list[Bundle]:
+def against(model: nn.Module, bundles: Sequence[Bundle], tokens: int | None = None) -> list[Bundle]:
     """The pairs with this model, as it is now, for their reference."""
     pairs = [pair for bundle in bundles for pair in bundle]
     scores = iter(score(model, [x for p in pairs for x in (p.win, p.lose)], tokens))

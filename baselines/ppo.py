@@ -132,7 +132,7 @@ def bandits(
     rewards: Sequence[float],
     reference: Sequence[Sequence[float]],
     settings: Settings,
-    tokens: int = 16384,
+    tokens: int | None = None,
 ) -> list[Bandit]:
     """What PPO trains on: answers as the present policy gives them, with advantages and returns.
 
@@ -142,7 +142,7 @@ def bandits(
         rewards: one for each.
         reference: log-probability of each token under the reference (`objectives.token_scores`).
         settings: of PPO.
-        tokens: padded tokens of one forward pass at most.
+        tokens: padded tokens of one forward pass at most, as `Optim.tokens`.
     """
     lengths = [len(s.token_ids) for s in samples]
     made: list[tuple[Tensor, ...]] = [()] * len(samples)
@@ -213,7 +213,7 @@ def judge(model: nn.Module, samples: Sequence[Sample]) -> Tensor:
     return laid.per_token(out.numbers).gather(1, last[:, None])[:, 0]
 
 
-def judgements(model: Headed, samples: Sequence[Sample], tokens: int = 16384) -> list[float]:
+def judgements(model: Headed, samples: Sequence[Sample], tokens: int | None = None) -> list[float]:
     """`judge` over any number of texts, without gradients."""
     found = [0.0] * len(samples)
     model.eval()

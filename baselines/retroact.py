@@ -8,24 +8,25 @@
 Read: the paper and its released code (90fff38). Where they differ the paper is the default: the code's
 reflector reward has a factor (R + c)/c (`reward_offset`), its data keeps positive rewards only (`negatives`),
 its mean is over all tokens (`legacy_mean`), and both train on observations, too (`cloning.observations=1`;
-the default masks them). Reconstructed: the number of trials in training. Expert reflections come from a rule
-(`notes`), where the paper has a teacher model.
+the default masks them). Reconstructed: the number of trials in training. Expert reflections come from a
+teacher model, as in the paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from prosegym.baselines import agents, reflexion, sft
 from prosegym.baselines.batch import Sample
+from prosegym.baselines.lm import Generation
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe
 from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, token_scores
 from prosegym.baselines.practice import Practice, noted, ratings, twin
-from prosegym.baselines.reflexion import ModelReflector, Reflection
+from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Message, Trajectory
@@ -43,6 +44,9 @@ class Config:
     iterations: int = 1
     roles: Literal["two", "one"] = "two"
     """A model for each role, or one for both (about 10 % worse on two of the paper's three tasks)."""
+    teacher: str = ""
+    """Model that writes the expert reflections, by name, path or URL of an endpoint (paper: Mixtral-8x7B);
+    empty has them written by rule (`notes`)."""
     trials: int = 3
     """Tries at a training task; not printed in the paper."""
     clip: float = 0.3
@@ -87,12 +91,15 @@ def teach(
     practice: Practice,
     config: Config,
 ) -> list[Sample]:
-    """Imitation of the reflector: notes by rule on the clone's failures."""
+    """Imitation of the reflector: the teacher's notes, or those by rule, on the clone's failures."""
     loop = reflexion.Config(trials=2, temperature=0.0)
     tasks = list(dict.fromkeys(e.task_id for e in experts))
-    scribe = Scribe(reflector, loop)
-    _, notes = practice.trials(policy, scribe, tasks, "teach", loop, temperature=config.temperature)
-    examples = sft.samples(reflector, [noted(n) for n in notes], config.cloning.observations)
+    teacher: Reflector = Scribe(reflector, loop)
+    if config.teacher:
+        teacher = ModelReflector(agents.load_model(config.teacher), loop)
+    _, notes = practice.trials(policy, teacher, tasks, "teach", loop, temperature=config.temperature)
+    talks = [noted(replace(n, generation=Generation(n.text))) for n in notes if n.text]  # in our own tokens
+    examples = sft.samples(reflector, talks, config.cloning.observations)
     if examples:
         practice.fit(reflector.model, Imitation(), examples, config.cloning.optim, "sft-reflector")
     return examples

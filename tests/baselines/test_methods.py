@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -334,15 +336,6 @@ def test_a_reflectors_reward_is_the_difference_and_telescopes() -> None:
     assert retroact.worth(0.2, 0.5, c=1.0) == pytest.approx(0.36)
 
 
-def test_a_note_by_rule_says_what_the_episode_shows() -> None:
-    actions = ["take red key", "open box", "sing", "sing", "open box", "open box"]
-    (failed,) = rollout(lambda: make_env(LOCKBOX), Scripted({TASKS[1]: actions}), [Job(TASKS[1])])
-    said = notes.note(failed)
-    assert "These were refused: sing." in said and "in vain: open box" in said
-    assert "did nothing about them: blue. " in said  # the box is blue
-    assert said.endswith(", and not what was refused.")
-
-
 RL = Optim(1e-3, epochs=1, batch_size=4)
 
 
@@ -361,6 +354,48 @@ def test_retroact_end_to_end(
     again = load(scratch)
     retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
     assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
+
+
+def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    """A server of our own says the same of every failure, and the reflector learns to say it."""
+    pytest.importorskip("openai")
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.say({"object": "list", "data": [{"id": "tiny", "object": "model"}]})
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(request["messages"][0]["content"])
+            said = {"role": "assistant", "content": "take the key of its colour first"}
+            choice = {"index": 0, "finish_reason": "stop", "message": said}
+            self.say({"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]})
+
+        def say(self, body: object) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    config = retroact.Config(HALF, RL, trials=2, teacher=url)
+    policy, place = load(scratch), practice(tmp_path)
+    reflector = twin(policy)
+    examples = retroact.teach(policy, reflector, experts, place, config)
+    server.shutdown()
+    assert len(examples) == len(experts) == len(asked)
+    assert "The rules" in asked[0]  # our own prompt, with the failed try
+    written = [i for i, w in zip(examples[0].token_ids, examples[0].weights, strict=True) if w]
+    assert policy.tokenizer.decode(written) == "take the key of its colour first<|end|>"
+    curve = [m for line in (tmp_path / "metrics.jsonl").open() if (m := json.loads(line))["phase"] == "sft-reflector"]
+    assert curve[-1]["loss"] < curve[0]["loss"] / 2
 
 
 def test_retroact_on_policy_begins_at_ratio_one(
