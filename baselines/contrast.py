@@ -68,12 +68,11 @@ def _bundles(pairs: Iterable[Pair], tokens: int, shared: bool) -> list[Bundle]:
     room = 0
     for pair in pairs:
         win, lose = pair.win.token_ids, pair.lose.token_ids
-        need = len(win) + len(lose)
-        if shared:
-            need -= common(before, win) + common(win, lose)
-        if not found or need > room:
+        alone = len(win) + len(lose) - (common(win, lose) if shared else 0)
+        more = alone - (common(before, win) if shared else 0)
+        if not found or more > room:
             found.append([])
-            room, need = tokens, len(win) + len(lose)
+            room, more = tokens, alone
         found[-1].append(pair)
-        room, before = room - need, win
+        room, before = room - more, win
     return [tuple(bundle) for bundle in found]

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from prosegym.baselines import reflexion
+from prosegym.baselines import diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
@@ -126,7 +126,10 @@ class Practice:
         self._play(model, jobs[rank::ranks], self._file(phase, rank), phase, temperature, forced or {})
         self.accelerator.wait_for_everyone()
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
-        return [played[job.task_id, job.attempt, job.trial] for job in jobs]
+        found = [played[job.task_id, job.attempt, job.trial] for job in jobs]
+        if found:
+            self.tell(f"{phase}-played", 1, diagnosis.endings(phase, found, temperature))
+        return found
 
     def trials(
         self,
@@ -161,7 +164,9 @@ class Practice:
             part.replace(notes)
         self.accelerator.wait_for_everyone()
         written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
-        return list(records.read(path)), written
+        played = list(records.read(path))
+        self.tell(f"{phase}-played", 1, diagnosis.endings(phase, played, 0.0))
+        return played, written
 
     def answers(
         self,
@@ -188,6 +193,8 @@ class Practice:
             for i, state in enumerate(states)
         ]
         said = model.generate(requests, config.sampling())
+        different = diagnosis.alike(phase, [g.text for g in said], temperature)
+        self.tell(f"{phase}-answers", 1, {"answers": len(said), "different": different})
         return [
             Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or msgspec.UNSET)
             for g in said

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 from prosegym.baselines import agents, reflexion, sft
 from prosegym.baselines.batch import Sample
+from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Imitation, token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
@@ -165,5 +166,5 @@ def improve(
 ) -> None:
     """Step 3: one round of PPO with the KL penalty against M_ref."""
     items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
-    practice.tell("reward", i, {"mean": sum(rewards) / len(rewards), "notes": len(rewards)})
+    practice.tell("reward", i, {**spread(f"round {i}", rewards), "notes": len(rewards)})
     practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prosegym.baselines.diagnosis import Watch
 from prosegym.envs.errors import BadOption, ProsegymError
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ def fit(
         leave=False,
     )
     step, whole = done, True
+    watch = Watch(phase)
     batches: list[list[int]] = []
     try:
         while step < steps:
@@ -275,6 +277,8 @@ def fit(
             metrics["peak_memory_gb"] = _peak_memory(accelerator.device)
             if accelerator.is_main_process:
                 log.write(phase, step, metrics)
+                if signs := watch.see(metrics):
+                    log.write(f"{phase}-warning", step, signs)
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             if step % config.save_every == 0 and step < steps:
