@@ -174,14 +174,13 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
     if practice.accelerator.is_main_process:
-        base = options.model if options.lora.rank else None
         agents.save(
             options.out,
             policy.model,
             policy.tokenizer,
             options.agent,
             method=method,
-            base=base,
+            base=base_of(options),
             env_ids=[options.env],
         )
         curves(options.out)
@@ -255,7 +254,18 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:
         add_adapter(policy, options.lora)
+    elif base_of(options):  # an adapter that goes on being trained
+        for name, parameter in policy.model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
     return policy
+
+
+def base_of(options: Options) -> str | None:
+    """Of the adapter that is trained, the model it is for; None where all parameters are trained."""
+    if options.lora.rank:
+        return options.model
+    is_agent = (Path(options.model) / agents.FILE).is_file()
+    return agents.read(options.model).base if is_agent else None
 
 
 def add_adapter(policy: LocalModel, lora: Lora) -> None:

@@ -11,9 +11,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tyro")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from prosegym.baselines import agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
-from prosegym.envs.errors import ProsegymError, UnknownName  # noqa: E402
+from prosegym.envs import trajectory as records  # noqa: E402
+from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName  # noqa: E402
+from prosegym.evaluation.agents import ExpertAgent  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 
@@ -76,6 +80,11 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
     assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
     assert not (tmp_path / "lora" / "model.safetensors").exists()
     solved(tmp_path / "lora")
+    more = ["--iterations", "1", "--cloned", "--max-steps", "2", "--imitation", "1"]
+    train.main("eto", [*QUICK, *more, "--model", str(tmp_path / "lora"), "--out", str(tmp_path / "eto")])
+    assert agents.read(tmp_path / "eto").base == str(tmp_path / "base")
+    before, after = (load_file(tmp_path / x / "adapter_model.safetensors") for x in ("lora", "eto"))
+    assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
     with pytest.raises(ModelError, match="already has an adapter"):
         train.main(
             "sft", [*QUICK, *lora, "--model", str(tmp_path / "lora"), "--out", str(tmp_path / "again")]
@@ -159,3 +168,39 @@ def test_presets_name_settings_that_exist(method: str) -> None:
     for name, published in getattr(module, "PRESETS", {}).items():
         assert name in train.PRESETS.values() and published
         dataclasses.replace(module.Config(), **published)
+
+
+def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    records.write(other, rollout(lambda: make_env("prosegym/Lockbox-v1"), ExpertAgent(), [Job("train/red")]))
+    asked = ["--env", "prosegym/Household-v1", "--data", str(other), "--model", "scratch:tiny"]
+    with pytest.raises(CorruptData, match="other.jsonl:1 is an episode of prosegym/Lockbox-v1, not of prosegym/House"):
+        train.main("sft", [*asked, "--out", str(tmp_path / "out")])
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    for size in ("tiny", "350k"):
+        command = ["--model", f"scratch:{size}", "--out", str(tmp_path / size), "--max-steps", "1"]
+        train.main("sft", [*QUICK, *command])
+    lora = ["--lora.rank", "2", "--max-steps", "1", "--model", str(tmp_path / "tiny")]
+    train.main("sft", [*QUICK, *lora, "--out", str(tmp_path / "lora")])
+    with pytest.raises(ModelError, match="cannot put the adapter .* on this model"):
+        agents.load_model(str(tmp_path / "350k"), agents.ModelOptions(adapter=str(tmp_path / "lora")))
+
+
+def test_a_resume_with_other_settings_of_the_method_is_refused_with_the_difference(tmp_path: Path) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
+    train.main("sft", command)
+    with pytest.raises(ProsegymError, match="another training .config: .*'epochs': 3.*'epochs': 4.*use another --out"):
+        train.main("sft", [*command, "--optim.epochs", "4"])
+
+
+def test_all_ties_stop_cleanly_and_say_what_that_means(tmp_path: Path) -> None:
+    """The expert's own game, played as the expert plays it: every exploration ties."""
+    sft = [*QUICK, *FAST, "--model", "scratch:tiny", "--out", str(tmp_path / "sft")]
+    train.main("sft", sft)
+    eto = [*QUICK, "--cloned", "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")]
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: every exploration scored as its expert did"):
+        train.main("eto", eto)
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: no step reward"):
+        train.main("ipr", [*eto[:-1], str(tmp_path / "ipr")])

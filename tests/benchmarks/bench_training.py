@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from prosegym.baselines import house, objectives, react, reflexion, retroact, sft
+from prosegym.baselines import house, objectives, react, retroact, sft
 from prosegym.baselines.batch import Sample
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.notes import Scribe
 from prosegym.baselines.objectives import Bundle, Imitation, Pair, Preference
-from prosegym.baselines.practice import Practice, only_answer
+from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Log, Optim, fit
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.agents import Agent, ExpertAgent, RandomAdmissible
@@ -167,6 +167,35 @@ def test_imitation(benchmark: Any, tmp_path: Path) -> None:
     run = lambda: fit(data.policy.model, Imitation(), texts, optim, tmp_path / "sft", Log(tmp_path))  # noqa: E731
     mine = 2 * TASKS / benchmark.pedantic(lambda: clocked(run), rounds=1)
     report(benchmark, "imitation", mine, peer)
+
+
+def test_retroact(benchmark: Any, tmp_path: Path) -> None:
+    """Where the time of one iteration goes: tries and notes, behaviour scores, updates of both roles."""
+    data = Data(tmp_path)
+    planner, reflector, place = data.policy, twin(data.policy), data.practice
+    config = retroact.Config(trials=2)
+    config = replace(config, optim=replace(config.optim, epochs=1))
+    demonstrations = sft.samples(planner, data.expert)
+    spent = {}
+
+    def iteration() -> None:
+        begun = time.process_time()
+        tries, notes = retroact.play(planner, reflector, EXPERT, place, config, 1)
+        spent["rollout"] = time.process_time() - begun
+        plans = retroact.behaved(planner, retroact.planner_rows(tries, place), demonstrations, config)
+        words = retroact.behaved(
+            reflector, retroact.reflector_rows(tries, notes, config), demonstrations, config
+        )
+        spent["scoring"] = time.process_time() - begun - spent["rollout"]
+        retroact.optimise(planner, reflector, plans, words, place, config, 1)
+        spent["update"] = time.process_time() - begun - spent["rollout"] - spent["scoring"]
+        spent["rows"] = len(plans) + len(words)
+
+    benchmark.pedantic(iteration, rounds=1)
+    rows, total = spent.pop("rows"), sum(spent.values())
+    shares = {name: round(seconds / total, 3) for name, seconds in spent.items()}
+    benchmark.extra_info.update(rows=rows, shares=shares)
+    print(f"\nretroact: {rows} rows, shares of the CPU time {shares}")
 
 
 def report(benchmark: Any, what: str, mine: float, peer: dict[int, float]) -> None:
