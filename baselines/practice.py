@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from prosegym.baselines import diagnosis, reflexion
+from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
@@ -47,6 +47,8 @@ class Practice:
     max_steps: int | None = None
     """Optimizer steps of each phase, at most: for a quick look."""
     accelerator: Accelerator = field(default_factory=lambda: Accelerator())
+    base: str | None = None
+    """Model that the trained adapter is for; None where all parameters are trained."""
 
     @cached_property
     def log(self) -> Log:
@@ -82,6 +84,19 @@ class Practice:
             phase=phase,
             accelerator=self.accelerator,
         )
+
+    def save(self, policy: LocalModel, folder: Path, method: str) -> None:
+        """Write an agent that `agents.load` reads."""
+        if self.accelerator.is_main_process:
+            agents.save(
+                folder,
+                policy.model,
+                policy.tokenizer,
+                self.agent,
+                method=method,
+                base=self.base,
+                env_ids=[self.env_id],
+            )
 
     def tell(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """A line of the log that stands there once, however often its training is gone on with."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines import reflexion, sft
 from prosegym.baselines.batch import Sample
 from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.local import LocalModel
@@ -76,13 +76,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         else:
             rewards = try_out(policy, new, practice, config, i)
         improve(critic, [n.sample for n in new], rewards, reference, practice, config, i)
-    agents.save(
-        practice.folder / "reflector",
-        reflector.model,
-        reflector.tokenizer,
-        practice.agent,
-        method="retroformer",
-    )
+    practice.save(reflector, practice.folder / "reflector", "retroformer")
 
 
 def collect(

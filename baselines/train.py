@@ -163,6 +163,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         options.report,
         options.max_steps,
         accelerator(options, policy),
+        base_of(options),
     )
     report = audit(
         policy.chat, [practice.conversation(e) for e in experts[:50]]
@@ -173,16 +174,8 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     if options.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
+    practice.save(policy, options.out, method)
     if practice.accelerator.is_main_process:
-        agents.save(
-            options.out,
-            policy.model,
-            policy.tokenizer,
-            options.agent,
-            method=method,
-            base=base_of(options),
-            env_ids=[options.env],
-        )
         curves(options.out)
         (options.out / "README.md").write_text(card(method, options, config, len(experts)))
         if options.evaluate:

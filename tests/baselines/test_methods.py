@@ -398,7 +398,7 @@ def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
     config = retroact.Config(HALF, RL, trials=2, teacher=url)
     policy, place = load(scratch), practice(tmp_path)
     reflector = twin(policy)
-    examples = retroact.teach(policy, reflector, experts, place, config)
+    examples = retroact.teach(policy, reflector, TASKS, place, config)
     server.shutdown()
     assert len(examples) == len(experts) == len(asked)
     assert "The rules" in asked[0]  # our own prompt, with the failed try

@@ -180,7 +180,7 @@ def test_retroact(benchmark: Any, tmp_path: Path) -> None:
 
     def iteration() -> None:
         begun = time.process_time()
-        tries, notes = retroact.play(planner, reflector, EXPERT, place, config, 1)
+        tries, notes = retroact.play(planner, reflector, [e.task_id for e in EXPERT], place, config, 1)
         spent["rollout"] = time.process_time() - begun
         plans = retroact.behaved(planner, retroact.planner_rows(tries, place), demonstrations, config)
         words = retroact.behaved(
