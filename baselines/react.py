@@ -254,9 +254,9 @@ class Config:
     hints: bool = False
     """Whether each observation lists the admissible actions."""
     brief: bool = False
-    """Leave out the environment's instruction and what is said of the form: for a model that was trained so."""
+    """Leave out the instruction and what is said of the form: for a model that was trained so."""
     remind: bool = False
-    """Repeat the first observation's last paragraph, where most environments name the task, after each one."""
+    """Repeat the last paragraph of the first observation, mostly the task, after each observation."""
     temperature: float = 0.0
     """0 takes the likeliest token; above, tokens are drawn."""
     top_p: float = 1.0
