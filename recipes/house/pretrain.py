@@ -2,8 +2,8 @@
 
     python recipes/house/pretrain.py OUT [--scale cpu|gpu|tiny]
 
-The same command goes on where it was interrupted. What is learnt is in `lessons.py`. Validation plays games of
-Household's valid split and measures the loss on lessons that are not trained on; its curve is
+The same command goes on where it was interrupted. What is learnt is in `lessons.py`. Validation plays games
+of Household's valid split and measures the loss on lessons that are not trained on; its curve is
 OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model.
 """
 
