@@ -1,7 +1,7 @@
 """What the site's pages take from the code, so that the two cannot disagree.
 
-A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code knows of
-that is put below the page's title: an environment's facts, a method's algorithm box and settings.
+A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code knows of that is
+put below the page's title: an environment's facts, a method's algorithm box and settings.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ def environments(env_ids: Sequence[str]) -> str:
         experts = [f"`{name}` ({'privileged' if flag else 'honest'})" for name, flag in cls.experts.items()]
         name = env_id.removeprefix("prosegym/") + "/"
         own = [f"`{panel.removeprefix(name)}`" for panel in panels.names() if panel.startswith(name)]
-        kind = "of a published benchmark" if tier(env_id) == "official" else "generated: a benchmark of its own"
         rows = [
-            ("Tasks", kind),
-            ("Needs", ", ".join(needs) or "nothing beyond the package"),
+            ("Tasks", {"official": "a published benchmark's", "generated": "generated"}[tier(env_id)]),
+            ("Needs", ", ".join(needs) or "nothing"),
             *facts(cls).items(),
             ("Experts", ", ".join(experts)),
             ("Panels", ", ".join(own)),
         ]
-        tables.setdefault(table(("", ""), rows), []).append(f"**`{env_id}`** {summary(cls)}")
+        shown = table(("", ""), [(f"**{what}**", text) for what, text in rows])
+        tables.setdefault(shown, []).append(f"`{env_id}`: {summary(cls)}")
     return "\n\n".join("\n\n".join([*names, shown]) for shown, names in tables.items())
 
 
 def method(name: str) -> str:
-    """A method's algorithm box (the head of its file) and settings, in Markdown."""
+    """A method's algorithm box (the head of its file: prose, and equations as code) and settings, in Markdown."""
     head = ast.get_docstring(ast.parse((TEXTS / f"{name}.py").read_text()))
     config = griffe.GriffeLoader(search_paths=[TEXTS]).load(name)["Config"]
     rows = [
@@ -59,7 +59,7 @@ def method(name: str) -> str:
         if a.annotation and a.value
     ]
     settings = table(("setting", "type", "default", "meaning, source"), rows)
-    return f"```text title=\"baselines/{name}.py\"\n{head}\n```\n\n{config.docstring.value}\n\n{settings}"
+    return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -77,14 +77,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put what a page's head asks for below its title."""
     asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
     asked += [method(name) for name in page.meta.get("methods", ())]
-    title = re.match(r"# .*\n", markdown)
-    if asked and title is None:
-        LOG.warning("%s has no title on its first line", page.file.src_path)
-    return "\n\n".join([title[0], *asked, markdown[title.end() :]]) if asked and title else markdown
+    title, _, rest = markdown.lstrip().partition("\n")
+    return "\n\n".join([title, *asked, rest])
 
 
 def on_env(env: Any, files: Any, **_: Any) -> Any:
-    """Warn of an environment or a method without a page (`--strict` then fails)."""
+    """Warn of an environment or a method that has no page (`--strict` then fails)."""
     heads = [file.page.meta for file in files.documentation_pages()]
     methods = next(
         ast.literal_eval(node.value)
@@ -93,5 +91,5 @@ def on_env(env: Any, files: Any, **_: Any) -> Any:
     )
     for kind, names in (("envs", ENVS), ("methods", methods)):
         for name in set(names) - {name for head in heads for name in head.get(kind, ())}:
-            LOG.warning("%s is on no page (its head would say `%s: [%s]`)", name, kind, name)
+            LOG.warning("%s is on no page (a page's head would say `%s: [%s]`)", name, kind, name)
     return env
