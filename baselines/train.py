@@ -147,7 +147,6 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             policy.tokenizer,
             options.agent,
             method=method,
-            base=options.model if options.lora.rank else adapted(options.model),
             env_ids=[options.env],
         )
         curves(options.out)

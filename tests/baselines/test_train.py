@@ -96,6 +96,14 @@ def test_a_method_goes_on_with_the_adapter_of_another(tmp_path: Path) -> None:
     solved(tmp_path / "eto")
 
 
+def test_an_adapter_names_its_base_for_both_roles_and_a_model_from_scratch(tmp_path: Path) -> None:
+    lora = ["--lora.rank", "4", "--model", "scratch:tiny", "--max-steps", "1", "--trials", "2"]
+    train.main("retroact", [*QUICK, *lora, "--out", str(tmp_path)])
+    for folder in (tmp_path, tmp_path / "reflector"):
+        assert agents.read(folder).base == str(tmp_path / "scratch")
+        solved(folder)
+
+
 def test_weights_that_are_trained_themselves_are_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
