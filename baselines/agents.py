@@ -72,8 +72,13 @@ def save(
     base: str | None = None,
     env_ids: Sequence[str] = (),
 ) -> None:
-    """Write a trained agent, as `load` reads it: weights (or adapter), tokenizer, `agent.json`."""
+    """Write a trained agent, as `load` reads it: weights (or adapter), tokenizer, `agent.json`.
+
+    `base` is the model that an adapter is for; by default the one that the adapter itself names.
+    """
     folder = Path(folder)
+    if base is None and (adapters := getattr(model, "peft_config", None)):
+        base = next(iter(adapters.values())).base_model_name_or_path
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -47,7 +47,8 @@ class Options:
     env: str
     """Environment to train on."""
     model: str
-    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m)."""
+    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m). The
+    folder of a trained agent goes on with what it holds, be it a model or an adapter."""
     out: Path
     """Folder for everything that is written; the same command goes on where it was interrupted."""
     data: Path | None = None
@@ -140,14 +141,12 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
     if practice.accelerator.is_main_process:
-        base = options.model if options.lora.rank else None
         agents.save(
             options.out,
             policy.model,
             policy.tokenizer,
             options.agent,
             method=method,
-            base=base,
             env_ids=[options.env],
         )
         curves(options.out)
@@ -212,12 +211,22 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
         path = str(folder)
-    policy = agents.load_model(path, agents.ModelOptions(device=options.device))
+    base = adapted(path)
+    # Weights that are trained themselves are float32: a step of 1e-6 is lost in bfloat16.
+    dtype = "auto" if options.lora.rank or base else "float32"
+    policy = agents.load_model(path, agents.ModelOptions(device=options.device, dtype=dtype))
     if not isinstance(policy, LocalModel):
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:
         add_adapter(policy, options.lora)
+    elif base:
+        policy.model.set_adapter(policy.model.active_adapter)  # peft: also lets it be trained
     return policy
+
+
+def adapted(model: str) -> str | None:
+    """The base model of an adapter's folder; None for any other model."""
+    return agents.read(model).base if (Path(model) / agents.FILE).is_file() else None
 
 
 def add_adapter(policy: LocalModel, lora: Lora) -> None:

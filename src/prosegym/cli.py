@@ -352,9 +352,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    import inspect
-
-    from prosegym.envs import panels
+    from prosegym.envs import lookup, panels
 
     env = _text_env(args.env)
     sizes = {}
@@ -367,7 +365,8 @@ def _info(args: argparse.Namespace) -> int:
     prefix = args.env.removeprefix("prosegym/") + "/"
     facts = {
         "id": args.env,
-        "about": inspect.cleandoc(type(env).__doc__ or ""),
+        "about": lookup.summary(type(env)),
+        "facts": lookup.facts(type(env)),
         "instruction": env.instruction,
         "splits": sizes,
         "experts": {name: "privileged" if flag else "honest" for name, flag in env.experts.items()},
@@ -379,7 +378,10 @@ def _info(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(facts)
         return 0
-    print(f"{args.env}\n\n{facts['about']}\n\nInstruction shown to agents:\n{env.instruction}\n")
+    print(f"{args.env}\n\n{facts['about']}\n")
+    for name, text in facts["facts"].items():
+        print(f"{name}: {text}")
+    print(f"\nInstruction shown to agents:\n{env.instruction}\n")
     for name in ("splits", "experts", "max_steps", "data", "extra", "panels"):
         print(f"{name}: {facts[name] or 'none'}")
     return 0

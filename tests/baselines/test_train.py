@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tyro")
+load_file = pytest.importorskip("safetensors.torch").load_file
 
 from prosegym.baselines import agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
@@ -77,6 +78,47 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
         train.main(
             "sft", [*QUICK, *lora, "--model", str(tmp_path / "lora"), "--out", str(tmp_path / "again")]
         )
+
+
+def test_a_method_goes_on_with_the_adapter_of_another(tmp_path: Path) -> None:
+    quick = [*QUICK, "--max-steps", "2"]
+    train.main("sft", [*quick, "--model", "scratch:tiny", "--out", str(tmp_path / "base")])
+    lora = ["--lora.rank", "4", "--model", str(tmp_path / "base")]
+    train.main("sft", [*quick, *lora, "--out", str(tmp_path / "sft")])
+    more = ["--cloned", "--iterations", "1", "--optim.learning-rate", "1e-2"]
+    train.main("eto", [*quick, *more, "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")])
+    assert agents.read(tmp_path / "eto").base == str(tmp_path / "base")
+    before, after = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("sft", "eto")
+    )
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    solved(tmp_path / "eto")
+
+
+def test_an_adapter_names_its_base_for_both_roles_and_a_model_from_scratch(tmp_path: Path) -> None:
+    lora = ["--lora.rank", "4", "--model", "scratch:tiny", "--max-steps", "1", "--trials", "2"]
+    train.main("retroact", [*QUICK, *lora, "--out", str(tmp_path)])
+    for folder in (tmp_path, tmp_path / "reflector"):
+        assert agents.read(folder).base == str(tmp_path / "scratch")
+        solved(folder)
+
+
+def test_weights_that_are_trained_themselves_are_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW moves a weight by about the learning rate; 0.02 and 0.02 + 1e-6 are one number in bfloat16."""
+    asked = []
+
+    def refuse(path: str, options: agents.ModelOptions) -> None:
+        asked.append(options.dtype)
+        raise ModelError("not loaded")
+
+    monkeypatch.setattr(agents, "load_model", refuse)
+    for lora in ([], ["--lora.rank", "4"]):
+        with pytest.raises(ModelError):
+            train.main("sft", [*QUICK, *lora, "--model", "some-model", "--out", str(tmp_path / str(len(lora)))])
+    assert asked == ["float32", "auto"]
 
 
 def test_audit_shows_the_trained_text_and_trains_nothing(
