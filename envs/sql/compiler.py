@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
@@ -71,6 +72,8 @@ class X(NamedTuple):
     column: str = ""
     key: str = ""
     """SQL for the text's folded form, where it is stored."""
+    summed: bool = False
+    """Whether it is a SUM: as a text, that of FLOAT(M,D) has no fixed digits (seen in the published episodes)."""
 
 
 @dataclass(eq=False)
@@ -151,20 +154,25 @@ def column_types(table: Table) -> dict[str, tuple[str, str, T]]:
     return found
 
 
-def walk(node: Any, stop: Callable[[Any], bool] = lambda _: False) -> Iterator[Any]:
+@cache
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """The fields of a kind of node; None of what is not a node."""
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
+
+
+def walk(node: Any, stop: Callable[[Any], bool] | None = None) -> Iterator[Any]:
     """Every node of a tree, the root first; what `stop` holds of is given but not entered."""
-    yield node
-    if stop(node):
-        return
-    if isinstance(node, tuple):
-        for child in node:
-            if isinstance(child, tuple) or is_dataclass(child):
-                yield from walk(child, stop)
-    elif is_dataclass(node):
-        for f in fields(node):
-            child = getattr(node, f.name)
-            if isinstance(child, tuple) or is_dataclass(child):
-                yield from walk(child, stop)
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        if stop is not None and stop(node):
+            continue
+        names = _fields(type(node))
+        children = node if isinstance(node, tuple) else [getattr(node, name) for name in names or ()]
+        for child in reversed(children):
+            if isinstance(child, tuple) or _fields(type(child)) is not None:
+                stack.append(child)
 
 
 def _is_query(node: Any) -> bool:
@@ -255,11 +263,11 @@ class _Compiler:
         if isinstance(node, tuple):
             for child in node:
                 self.check_tables(child, known)
-        elif is_dataclass(node):
-            for f in fields(node):
-                if f.name != "ctes":
-                    child = getattr(node, f.name)
-                    if isinstance(child, tuple) or is_dataclass(child):
+        else:
+            for name in _fields(type(node)) or ():
+                if name != "ctes":
+                    child = getattr(node, name)
+                    if isinstance(child, tuple) or _fields(type(child)) is not None:
                         self.check_tables(child, known)
 
     # Queries. `want` is rows (in order), table (rows with their position, for FROM), or set (any order).
@@ -529,7 +537,7 @@ class _Compiler:
                 if tree is self.outermost:
                     # The engine sorts: ties come out as filesort leaves them.
                     sorts = True
-                    sql = f"SELECT {names_sql}, _d FROM ({ranked}) ORDER BY _p"
+                    sql = f"SELECT {columns}, dense_rank() OVER (ORDER BY {', '.join(keys)}){body}{grouping} ORDER BY {position}"
                 elif tree.limit is not None and self.outward == entered:
                     s = self.fresh("s")
                     sql = (
@@ -1071,9 +1079,8 @@ class _Compiler:
             return x
         if kind == "int":
             return X(f"CAST({x.sql} AS TEXT)", T("str"))
-        return X(
-            f"my_text({x.sql}, {quote(kind)}, {'NULL' if x.type.scale is None else x.type.scale})", T("str")
-        )
+        loose = x.type.scale is None or (x.summed and kind == "double")
+        return X(f"my_text({x.sql}, {quote(kind)}, {'NULL' if loose else x.type.scale})", T("str"))
 
     def compare(self, op: str, a: X, b: X) -> str:
         """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
@@ -1482,7 +1489,7 @@ class _Compiler:
             return X(f"my_{'variance' if name == 'variance' else 'stddev'}({n.sql})", DOUBLE)
         if name in ("bit_or", "bit_and"):
             return X(f"my_{name}({n.sql})", INT)
-        return X(f"{name}({word}{n.sql})", kind)
+        return X(f"{name}({word}{n.sql})", kind, summed=name == "sum")
 
 
 class _RecursiveSource:

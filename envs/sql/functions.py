@@ -699,9 +699,12 @@ class _Deviation(_Variance):
 
 
 def install(
-    connection: sqlite3.Connection, fault: Callable[[str], None], variable: Callable[[str], Any]
+    connection: sqlite3.Connection,
+    fault: Callable[[str], None],
+    variable: Callable[[str], Any],
+    rand: Callable[[], float],
 ) -> None:
-    """Give a connection the collation and every `my_` function."""
+    """Give a connection the collation and every `my_` function; `rand` is RAND()."""
     cache: dict[str, str] = {}
 
     def key(text: str) -> str:
@@ -742,9 +745,7 @@ def install(
     connection.create_function("my_concat_ws", -1, _concat_ws, deterministic=True)
     connection.create_function("my_field", -1, _field, deterministic=True)
     connection.create_function("my_now", 0, lambda: f"{NOW:%Y-%m-%d %H:%M:%S}")
-    import random
-
-    connection.create_function("my_rand", 0, random.Random(0).random)
+    connection.create_function("my_rand", 0, rand)
     connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
     connection.create_aggregate("my_top", 5, _Top)  # type: ignore[arg-type]
     connection.create_function(
