@@ -59,8 +59,9 @@ def build(
         raise ProsegymError(f"{out} holds something other than a site; choose another --out")
     history = ledger.check(submissions / "ledger.jsonl")
     entries, refused = _entries(submissions, history, workers, progress)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         part.mkdir(parents=True)
         for name in ("style.css", "noscript.css", "app.js"):
@@ -79,12 +80,16 @@ def build(
         for entry in tqdm(entries, desc="pages", unit="submission", disable=not progress):
             pages.submission(part, entry, groups)
         (part / "latest.json").write_bytes(_latest(groups, history, refused))
-        shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            out.replace(old)
         part.replace(out)
     except OSError as error:
         raise ProsegymError(f"cannot write {out}: {error.strerror}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not out.exists():  # stopped between the two
+            old.replace(out)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
     return out / "index.html"
 
 
@@ -129,11 +134,8 @@ def _latest(
     panels = []
     for group in groups:
         rows = []
-        ranked = [r[2] for r in group.rows if r[0].card.track != "reference" and r[2].trials == 1]
-        retried = [r[2] for r in group.rows if r[0].card.track != "reference" and r[2].trials > 1]
-        places: dict[int, int] = {}
-        for rows_of in (ranked, retried):
-            places |= {id(row): place for row, place in zip(rows_of, ranks(rows_of), strict=True)}
+        places = ranks([r for r in group.rows if r[2].trials == 1])
+        places |= ranks([r for r in group.rows if r[2].trials > 1])
         for entry, number, row in group.rows:
             rows.append(
                 {

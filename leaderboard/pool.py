@@ -120,8 +120,12 @@ class _Worker:
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from prosegym.leaderboard.replayer import main; main()"
         )
+        # In a session of its own, so that a Ctrl-C in the terminal is the caller's alone to answer.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self.owed: deque[tuple[int, bytes]] = deque()
         self.since = 0.0

@@ -71,7 +71,8 @@ def _table(name: str, report: Report) -> list[str]:
                 for row in report.rows
             ),
         ]
-        lines += ["", *(f"- For a person to look at: {_text(flag)}" for flag in report.flags)]
+        lines += ["", *(f"- Unranked: {where}: {lack}" for where, lack in report.unranked)]
+        lines += [*(f"- For a person to look at: {_text(flag)}" for flag in report.flags)]
         if lacking := reader.missing(report.card):
             lines += [f"- The card does not state: {', '.join(lacking)}"]
     return [*lines, ""]

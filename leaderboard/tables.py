@@ -105,9 +105,8 @@ def _table(rows: Sequence[tuple[Entry, int, Row]], caption: str, *, retry: bool)
         ("cost", "Cost", "US dollars an episode, as the agent counted them"),
         ("parameters", "Params", "as declared"),
     ]
-    ranked = [r for r in rows if r[0].card.track != "reference"]
-    places = ranks([r[2] for r in ranked])
-    rank = {id(r[2]): place for r, place in zip(ranked, places, strict=True)}
+    rank = ranks(rows)
+    places = list(rank.values())
     tied = {place for place in places if places.count(place) > 1}
     head = tag(
         "tr",
@@ -136,6 +135,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         tag("span", "re-run", class_="chip re-run") if entry.report.rerun else None,
         tag("span", f"{row.trials} trials", class_="chip") if retry else None,
         tag("span", f"{row.attempts} attempts", class_="chip quiet") if row.attempts > 1 else None,
+        [tag("span", f"unranked: {lack}", class_="chip quiet") for lack in row.below],
         tag("span", "no action list", class_="chip quiet")
         if row.env_kwargs.get("admissible") is False
         else None,

@@ -74,6 +74,8 @@ class Row(msgspec.Struct, frozen=True):
     pass_hat: dict[str, float]
     actions_sha256: str
     """Of all actions of all episodes, in order: equal for a submission sent in twice."""
+    below: list[str] = []
+    """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -93,6 +95,11 @@ class Report(msgspec.Struct, frozen=True):
     """Whether its agents were run again and chose the same actions (null, random and expert can be)."""
     episodes: int
     seconds: float
+
+    @property
+    def unranked(self) -> list[tuple[str, str]]:
+        """(run, what it lacks) of every run that the board shows without a rank."""
+        return [(f"run {n}", lack) for n, row in enumerate(self.rows, 1) for lack in row.below]
 
 
 def verify(
@@ -139,6 +146,9 @@ def verify(
         if pool is not None:
             pool.close()
     ok = not problems
+    if ok:
+        lacking = minimum(submission.card, submission.results, [row.actions_sha256 for row in rows])
+        rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, rerun and ok, episodes,
         time.perf_counter() - start,
@@ -168,11 +178,14 @@ def _receipt(digest: str) -> Path:
 
 def _keep(report: Report) -> None:
     path = _receipt(report.digest)
+    part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_bytes(msgspec.json.encode(report))
-        part.replace(path)
+        try:
+            part.write_bytes(msgspec.json.encode(report))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError:  # a receipt saves time, no more
         pass
 
@@ -184,6 +197,35 @@ def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
         for played in sorted({result.panel for result in results}):
             if shared := trained & set(reader.panel_of(played).tasks):
                 yield f"trained on {len(shared)} of the tasks of {played} (card.training_panels: {name})"
+
+
+ATTEMPTS = 4
+"""Attempts at each task that a sampled agent needs to be ranked."""
+TRAINING_SEEDS = 3
+"""Runs on a panel, each of another training, that a trained agent needs to be ranked."""
+
+
+def minimum(card: Card, results: Sequence[Result], actions: Sequence[str]) -> list[list[str]]:
+    """For each run, what the rules ask of it and it lacks (RULES.md, "Attempts and seeds").
+
+    Args:
+        card: its track decides what is asked; nothing is of the reference track.
+        results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
+        actions: the digest of each run's actions; runs that act alike are one training seed.
+    """
+    boards = [msgspec.json.encode([r.panel, sorted(r.env_kwargs.items())]) for r in results]
+    found: list[list[str]] = [[] for _ in results]
+    if card.track == "reference":
+        return found
+    for lacks, result, board in zip(found, results, boards, strict=True):
+        c = result.conditions
+        sampled = c.get("deterministic") is not True and c.get("temperature") not in (0, 0.0)
+        if sampled and result.attempts < ATTEMPTS:
+            lacks.append(f"{result.attempts} of the {ATTEMPTS} attempts that a sampled agent needs")
+        seeds = len({a for a, other in zip(actions, boards, strict=True) if other == board})
+        if card.track == "trained" and seeds < TRAINING_SEEDS:
+            lacks.append(f"{seeds} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
+    return found
 
 
 def is_reference(agent: str) -> bool:
@@ -343,7 +385,7 @@ class _Run:
             types=summary.types,
             pass_at=summary.pass_at,
             pass_hat=summary.pass_hat,
-            actions_sha256=hashlib.sha256("".join(self.actions).encode()).hexdigest(),
+            actions_sha256=run_digest(self.actions),
         )
 
     def flags(self) -> list[str]:
@@ -390,6 +432,11 @@ class _Run:
             lambda: make_env(self.result.env_id, **kwargs), agent, jobs, batch_size=16, seed=self.result.seed
         )
         return {(t.task_id, t.attempt): actions_digest(t) for t in played}
+
+
+def run_digest(actions: Iterable[str]) -> str:
+    """Digest of a run's actions, from those of its episodes in the panel's order."""
+    return hashlib.sha256("".join(actions).encode()).hexdigest()
 
 
 @functools.cache
