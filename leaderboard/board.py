@@ -5,6 +5,7 @@ SITE/s/<id>/index.html          a submission: card, numbers, per-type results, e
 SITE/s/<id>/<run>/<task>.html   every attempt and trial at one task, step by step
 SITE/s/<id>/data/               what was submitted
 SITE/m/<method>.html            a method: its rows on every board, its learning curves
+SITE/pairs/<panel>.html         a panel's rows two by two: differences, their intervals, McNemar's p
 SITE/latest.json                the tables for machines
 
 Every page works from the file system and loads nothing but style.css and app.js of the site.
@@ -21,7 +22,8 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs.errors import ProsegymError
-from prosegym.leaderboard import ledger, pages, tables
+from prosegym.evaluation.compare import Outcomes
+from prosegym.leaderboard import ledger, pages, pairs, tables
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import page
 from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks
@@ -77,8 +79,13 @@ def build(
         (part / "ledger.html").write_bytes(
             pages.ledger(history, {entry.report.digest: entry for entry in entries})
         )
+        ran: dict[tuple[str, int], Outcomes] = {}
         for entry in tqdm(entries, desc="pages", unit="submission", disable=not progress):
-            pages.submission(part, entry, groups)
+            for number, came in enumerate(pages.submission(part, entry, groups)):
+                ran[entry.id, number] = came
+        (part / "pairs").mkdir()
+        for group in filter(pairs.compared, groups):
+            (part / "pairs" / f"{group.slug}.html").write_bytes(pairs.pairs(group, ran))
         (part / "latest.json").write_bytes(_latest(groups, history, refused))
         if out.exists():
             out.replace(old)

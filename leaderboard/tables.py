@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from prosegym.leaderboard.html import Child, Html, join, page, tag
 from prosegym.leaderboard.pages import methods_of, slug
+from prosegym.leaderboard.pairs import compared
 from prosegym.leaderboard.rows import (
     GRADED,
     Entry,
@@ -71,6 +72,7 @@ def _section(group: Group, hidden: bool) -> Html:
         tag("span", f"{group.tier} tier", class_=f"chip {group.tier}"),
         f" {many(row.tasks, 'task')} · ranked by {measure} · panel ",
         tag("code", row.panel_sha256[:12]),
+        [" · ", tag("a", "two by two", href=f"pairs/{group.slug}.html")] if compared(group) else None,
         tag("strong", " · part of a panel, not comparable with the whole") if "[:" in row.panel else None,
     ]
     return tag(

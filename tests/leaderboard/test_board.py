@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html.parser
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import lockbox
 import msgspec
 import pytest
 from submitting import play
@@ -92,7 +94,7 @@ def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> 
     assert rows["expert"]["row"]["numbers"]["success"] == [1.0, 1.0, 1.0, 4]
     (refused,) = found["refused"]
     assert refused["folder"] == "broken" and "submission.json" in refused["reason"]
-    assert len(pages(site)) == 3 + 1 + 5 + 5 * 4
+    assert len(pages(site)) == 3 + 1 + 1 + 5 + 5 * 4
     data = site / rows["random"]["page"].split("/index")[0] / "data"
     assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
     assert not list(tmp_path.glob("site.part"))
@@ -308,3 +310,22 @@ def test_rows_below_the_minimum_say_so_and_have_no_rank(tmp_path: Path) -> None:
     assert "unranked: 2 of the 3 training seeds that a trained agent needs" in page
     third = board.build(tmp_path / "t", tmp_path / "site", workers=0, progress=False).parent
     assert [r["rank"] for r in latest(third)["panels"][0]["rows"]] == [1, 1, 1]
+
+
+def test_rows_are_compared_two_by_two(tmp_path: Path) -> None:
+    """Four tasks: the expert solves all, the other the first two."""
+    first = {f"test/{c}": [f"take {c} key", "open box"] for c in lockbox.COLOURS["test"][:2]}
+    play(agents.ExpertAgent(), tmp_path / "all")
+    play(agents.Scripted(first), tmp_path / "half")
+    play(agents.Null(), tmp_path / "train", split="train")
+    for name in ("all", "half", "train"):
+        submit([tmp_path / name], tmp_path / "s" / name, Card(agent=name, track="zero-shot"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    assert [p.name for p in (site / "pairs").iterdir()] == ["Lockbox-v1-test.html"]
+    text = (site / "pairs" / "Lockbox-v1-test.html").read_text()
+    # 2 of 4 tasks differ, all one way: +50 points, and p = 2 * (1/2)^2 = 0.5.
+    assert re.findall(r"<td[^>]*>(.*?)</td>", text) == [
+        "–", "≈ +50.0<small>[+0.0, +100.0]</small><small>p 0.5</small>",
+        "≈ -50.0<small>[-100.0, +0.0]</small><small>p 0.5</small>", "–",
+    ]  # fmt: skip
+    assert '<a href="pairs/Lockbox-v1-test.html">two by two</a>' in (site / "index.html").read_text()
