@@ -26,8 +26,9 @@ from prosegym.evaluation.compare import Outcomes
 from prosegym.leaderboard import ledger, pages, pairs, tables
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import page
+from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks
-from prosegym.leaderboard.verify import verified
+from prosegym.leaderboard.verify import TIME_LIMIT, verified
 
 STATIC = Path(__file__).parent / "static"
 RULES = Path(__file__).parent / "RULES.md"
@@ -109,8 +110,9 @@ def _entries(
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
     folders = sorted(f for f in submissions.iterdir() if f.is_dir() and not f.name.startswith("."))
-    for folder in folders:
-        report = verified(folder, workers=workers, progress=progress)
+    with Pool(workers, TIME_LIMIT) as pool:
+        reports = [verified(folder, progress=progress, pool=pool) for folder in folders]
+    for folder, report in zip(folders, reports, strict=True):
         if not report.ok or report.card is None:
             refused.append((folder.name, report.problems[0]))
         elif report.digest in removed:

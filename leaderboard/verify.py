@@ -36,7 +36,7 @@ from prosegym.evaluation.runs import versions
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
-from prosegym.leaderboard.replayer import Answer, Context, Player, actions_digest
+from prosegym.leaderboard.replayer import Context, actions_digest
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
 TIME_LIMIT = 120.0
@@ -103,7 +103,12 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def verify(
-    folder: str | Path, *, workers: int | None = None, progress: bool = True, time_limit: float = TIME_LIMIT
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    time_limit: float = TIME_LIMIT,
+    pool: Pool | None = None,
 ) -> Report:
     """Replay and recompute a submission.
 
@@ -113,6 +118,7 @@ def verify(
             hostile submission can then make wait).
         progress: whether to show a progress bar.
         time_limit: seconds that the replay of one episode may take.
+        pool: processes that replay, kept from one submission to the next; by default new ones.
 
     Returns:
         The report. Anything wrong with the submission is a problem in it, never an exception.
@@ -120,31 +126,32 @@ def verify(
     Raises:
         ProsegymError: this machine lacks something (data, an extra) or has other tasks than the panels.
     """
-    folder, start = Path(folder), time.perf_counter()
-    count = (os.cpu_count() or 1) if workers is None else workers
+    if pool is not None:
+        return _verify(Path(folder), pool, progress)
+    with Pool(workers, time_limit) as own:
+        return _verify(Path(folder), own, progress)
+
+
+def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
+    start = time.perf_counter()
     try:
         submission, digest = reader.read(folder)
         problems = [*contamination(submission.card, submission.results)]
     except Refused as error:
         return Report(str(folder), "", None, False, [str(error)], [], [], False, 0, 0.0)
     rows, flags, episodes, rerun = [], [], 0, submission.card.track == "reference"
-    pool = Pool(count, time_limit) if count else None
-    try:
-        for number, result in enumerate(submission.results):
-            run = _Run(submission, result, number)
-            run.play(folder, pool, progress)
-            problems += run.told()
-            episodes += len(run.episodes)
-            if not run.problems:
-                rows.append(run.row())
-                flags += run.flags()
-                if submission.card.track == "reference":
-                    again = run.rerun()
-                    problems += again
-                    rerun = rerun and not again
-    finally:
-        if pool is not None:
-            pool.close()
+    for number, result in enumerate(submission.results):
+        run = _Run(submission, result, number)
+        run.play(folder, pool, progress)
+        problems += run.told()
+        episodes += len(run.episodes)
+        if not run.problems:
+            rows.append(run.row())
+            flags += run.flags()
+            if submission.card.track == "reference":
+                again = run.rerun()
+                problems += again
+                rerun = rerun and not again
     ok = not problems
     if ok:
         lacking = minimum(submission.card, submission.results, [row.actions_sha256 for row in rows])
@@ -158,7 +165,9 @@ def verify(
     return report
 
 
-def verified(folder: str | Path, *, workers: int | None = None, progress: bool = True) -> Report:
+def verified(
+    folder: str | Path, *, workers: int | None = None, progress: bool = True, pool: Pool | None = None
+) -> Report:
     """The report on a submission, from this machine's own receipt where the very same files passed before."""
     folder = Path(folder)
     try:
@@ -169,7 +178,7 @@ def verified(folder: str | Path, *, workers: int | None = None, progress: bool =
             return msgspec.structs.replace(receipt, folder=str(folder))
     except (Refused, OSError, msgspec.DecodeError):
         pass
-    return verify(folder, workers=workers, progress=progress)
+    return verify(folder, workers=workers, progress=progress, pool=pool)
 
 
 def _receipt(digest: str) -> Path:
@@ -259,7 +268,7 @@ class _Run:
     def where(self) -> str:
         return f"episodes/{self.result.file}"
 
-    def play(self, folder: Path, pool: Pool | None, progress: bool) -> None:
+    def play(self, folder: Path, pool: Pool, progress: bool) -> None:
         """Replay every line; afterwards `episodes` are all there, in order, or `problems` say why not."""
         result, panel = self.result, self.panel
         context = Context(
@@ -274,7 +283,7 @@ class _Run:
             self.problems.append(str(error))
             return
         lines = self._lines(folder)
-        answers = _here(context, lines) if pool is None else pool.replay(context, lines)
+        answers = pool.replay(context, lines)
         found = []
         with tqdm(total=result.episodes, unit="episode", desc=panel.name, disable=not progress) as bar:
             for answer in answers:
@@ -467,12 +476,3 @@ def _prepare(result: Result, panel: Panel) -> None:
         raise
     finally:
         env.close()
-
-
-def _here(context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
-    player = Player(context)
-    try:
-        for index, line in lines:
-            yield player.answer(index, line)
-    finally:
-        player.close()
