@@ -45,14 +45,15 @@ def review(before: Path, proposed: Path, *, workers: int | None = None) -> tuple
 
 def needs(before: Path, proposed: Path) -> list[str]:
     """The official data sets of the environments that new submissions were played in."""
-    found = set()
+    found: set[str] = set()
     for folder in _new(before, proposed):
         try:
             submission, _ = reader.read(folder)
         except ProsegymError:  # the review says what is wrong with it
             continue
-        found |= {reader.env_class(result.env_id).data for result in submission.results}
-    return sorted(found - {None})
+        data = (reader.env_class(result.env_id).data for result in submission.results)
+        found |= {name for name in data if name is not None}
+    return sorted(found)
 
 
 def _new(before: Path, proposed: Path) -> list[Path]:

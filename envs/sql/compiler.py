@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
@@ -154,10 +153,14 @@ def column_types(table: Table) -> dict[str, tuple[str, str, T]]:
     return found
 
 
-@cache
+_FIELDS: dict[type, tuple[str, ...] | None] = {}
+
+
 def _fields(kind: type) -> tuple[str, ...] | None:
     """The fields of a kind of node; None of what is not a node."""
-    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
+    return _FIELDS[kind]
 
 
 def walk(node: Any, stop: Callable[[Any], bool] | None = None) -> Iterator[Any]:

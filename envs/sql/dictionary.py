@@ -8,6 +8,7 @@ MySQL 8.0.33; their columns do not stand in COLUMNS.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table
@@ -105,7 +106,7 @@ wait_classes_global_by_latency x$wait_classes_global_by_latency waits_by_user_by
 waits_by_host_by_latency x$waits_by_host_by_latency waits_global_by_latency x$waits_global_by_latency metrics
 processlist x$processlist session x$session session_ssl_status"""
 
-SYSTEM: dict[str, list[str]] = {
+SYSTEM: Mapping[str, Sequence[str]] = {
     "information_schema": " ".join(VIEWS.values()).split(),
     "mysql": MYSQL.split(),
     "performance_schema": re.sub(r":\d+!?", "", PERFORMANCE).split(),

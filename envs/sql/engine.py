@@ -112,12 +112,7 @@ class Server:
             if key.name != "PRIMARY":
                 columns.append(f'"_k{number}" INTEGER')
                 at = [names.index(c.lower()) for c in key.columns]
-                # INFORMATION_SCHEMA's names are ordered by their bytes, in lower case.
-                value_key = (
-                    order_key
-                    if db != "information_schema"
-                    else lambda v: v if isinstance(v, int) else v.lower()
-                )
+                value_key = order_key if db != "information_schema" else _name_key
                 order = sorted(range(len(rows)), key=lambda r: [value_key(table.rows[r][i]) for i in at])  # noqa: B023
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
@@ -452,6 +447,11 @@ def _explained(tree: Any) -> Rows:
 
     names = [n.alias or n.name for n in walk(tree) if isinstance(n, TableRef)]
     return [(1, "SIMPLE", name, None, "ALL", None, None, None, None, None, 100.0, None) for name in names]
+
+
+def _name_key(value: Any) -> Any:
+    """INFORMATION_SCHEMA's names are ordered by their bytes, in lower case."""
+    return value.lower() if isinstance(value, str) else value
 
 
 # Values, as mysql.connector gives them.
