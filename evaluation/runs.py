@@ -85,6 +85,7 @@ class Run:
         self.finished = finished
         self._lock = lock
         self._file: int | None = None
+        self._summary: Summary | None = None  # of the episodes so far, once it was asked for
 
     @classmethod
     def open(cls, folder: str | Path, conditions: Conditions) -> Run:
@@ -156,6 +157,7 @@ class Run:
                 "make room and run the same command again"
             ) from error
         self.finished.append(trajectory)
+        self._summary = None
 
     def report(self, incident: Incident) -> None:
         """Note an episode that was given up or tried again because its engine or process failed."""
@@ -170,8 +172,8 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether every planned episode has been played."""
-        summary = self.summary()
-        return summary.played >= summary.planned and not self._unfinished_retries()
+        planned = self.conditions.panel.tasks * self.conditions.attempts
+        return len(last_trials(self.finished)) >= planned and not self._unfinished_retries()
 
     def _unfinished_retries(self) -> bool:
         last = (group[-1] for group in last_trials(self.finished).values())
@@ -179,8 +181,12 @@ class Run:
 
     def summary(self) -> Summary:
         """The run's numbers so far."""
-        c = self.conditions
-        return summarise(self.finished, tasks=c.panel.tasks, attempts=c.attempts, trials=c.trials)
+        if self._summary is None:
+            c = self.conditions
+            self._summary = summarise(
+                self.finished, tasks=c.panel.tasks, attempts=c.attempts, trials=c.trials
+            )
+        return self._summary
 
     def save_summary(self) -> Summary:
         """Write `summary.json`; returns what it holds."""

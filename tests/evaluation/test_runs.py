@@ -183,11 +183,14 @@ def test_an_engine_error_is_a_row_and_scores_nothing(
     assert row.error == "the engine is gone" and row.score == 0.0 and len(row.steps) == 1
 
 
-def test_panel_of_other_content_is_refused(panel: Panel, tmp_path: Path) -> None:
-    tasks = [(panel.tasks[0][0], "0" * 64), *panel.tasks[1:]]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_panel_of_other_content_is_refused_and_the_tasks_named(panel: Panel, tmp_path: Path, workers: int) -> None:
+    tasks = [(t, "0" * 64 if t in ("train/red", "train/plum") else sha256) for t, sha256 in panel.tasks]
     other = msgspec.structs.replace(panel, tasks=tasks)
-    with pytest.raises(ProsegymError, match="1 of 8 tasks .* first 'train/red'"):
-        evaluate(agents.Null(), other, tmp_path / "r", progress=False)
+    named = ", ".join(repr(t) for t in panel.task_ids if t in ("train/red", "train/plum"))
+    with pytest.raises(ProsegymError, match=f"2 of 8 tasks .* digests: {named};"):
+        evaluate(agents.Null(), other, tmp_path / "r", workers=workers, progress=False)
+    assert not (tmp_path / "r").exists()
 
 
 def test_panel_files(panel: Panel, tmp_path: Path) -> None:
