@@ -123,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument("--port", type=int, default=0, help="default: a free one")
     view.add_argument("--no-browser", action="store_true", help="print the address only")
 
+    plot = verb("plot", _plot, "draw runs and trainings: success, profile, cost, learning curves")
+    plot.add_argument("folders", nargs="+", type=Path, metavar="RUN")
+    plot.add_argument("--out", type=Path, required=True, metavar="DIR", help="PNG and SVG files are put here")
+
     submit = verb("submit", _submit, "make a submission folder from runs")
     submit.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     submit.add_argument("--out", type=Path, required=True, metavar="FOLDER")
@@ -583,6 +587,17 @@ def _view(args: argparse.Namespace) -> int:
             server.serve_forever()
         except KeyboardInterrupt:
             return 0
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.plots import plot
+
+    files = [str(path) for path in plot(args.folders, args.out)]
+    if args.json:
+        _print_json({"files": files})
+    else:
+        print("\n".join(files))
     return 0
 
 

@@ -235,6 +235,20 @@ class Learner:
         return [["read the label"] * len(trials) for trials in failures]
 
 
+def test_the_bar_shows_running_success_with_its_interval(
+    panel: Panel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wilson by hand: 8 of 8 solved, z = 1.96: low = (1 + z2/16 - z2/16) / (1 + z2/8) = 8 / (8 + 3.8415) = 0.676."""
+    for workers in (0, 2):
+        evaluate(agents.ExpertAgent(), panel, tmp_path / f"e{workers}", workers=workers)
+        shown = capsys.readouterr().err.split("\r")[-1]
+        assert "expert Lockbox-v1/train: 100%" in shown and "success 1.000 [0.676, 1.000]" in shown
+    evaluate(Learner(), panel, tmp_path / "l")  # 8 failures, then 8 trials of which 7 succeed, then the last
+    assert "8/8" in (shown := capsys.readouterr().err.split("\r")[-1]) and "success 1.000" in shown
+    evaluate(Learner(), panel, tmp_path / "l")  # gone on with: nothing left to play
+    assert "8/8" in (shown := capsys.readouterr().err.split("\r")[-1]) and "success 1.000" in shown
+
+
 def test_retries_play_failed_tasks_only_and_are_reported_apart(panel: Panel, tmp_path: Path) -> None:
     run = evaluate(Learner(), panel, tmp_path / "r", progress=False)
     trials = {t: sum(e.trial == t for e in run.finished) for t in range(3)}
