@@ -124,6 +124,6 @@ def refuse(panel: Panel, differing: Sequence[str]) -> None:
         return
     named = ", ".join(map(repr, differing[:_NAMED])) + (", ..." if len(differing) > _NAMED else "")
     raise ProsegymError(
-        f"{len(differing)} of {len(panel.tasks)} tasks of {panel.name} differ from the panel's digests: {named}; "
-        "get the data again (`prosegym data get`) or install the pinned versions"
+        f"{len(differing)} of {len(panel.tasks)} tasks of {panel.name} differ from the panel's digests: "
+        f"{named}; get the data again (`prosegym data get`) or install the pinned versions"
     )

@@ -91,8 +91,8 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         for name, figure in figures.items():
             for kind in FORMATS:
                 files.append(Path(out) / f"{name}.{kind}")
-                dateless = {"metadata": {"Date": None}} if kind == "svg" else {}  # equal data, equal files
-                figure.savefig(files[-1], dpi=150, bbox_inches="tight", **dateless)
+                dateless = {"Date": None} if kind == "svg" else None  # equal data, equal files
+                figure.savefig(files[-1], dpi=150, bbox_inches="tight", metadata=dateless)
     return files
 
 
@@ -250,24 +250,21 @@ def _learning(runs: Sequence[Played], trained: Sequence[Trained]) -> Any:
                 axis.plot(x, y, label=training.label, color=styles[training.label]["color"], **mark)
         axis.set(xlabel="step of training", ylabel=name)
         axis.grid(alpha=0.3)
-        _legend(axis)
+        _legend(axis, 1)
     if retried:
         many = len({run.panel for run in retried}) > 1
         titles = [f"{run.label}, {run.panel}" if many else run.label for run in retried]
         for title, run in zip(titles, retried, strict=True):
-            x, y = range(1, len(run.trials) + 1), [e.value for e in run.trials]
-            axes[-1].errorbar(
-                x, y, yerr=_whiskers(run.trials), capsize=3, label=title, **_style(titles)[title]
-            )
-            axes[-1].set_xticks(x)
-        axes[-1].set(
-            ylim=(-0.03, 1.03), xlabel="trials, with the success signal between them", ylabel="success"
-        )
+            trials = list(range(1, len(run.trials) + 1))
+            values, style = [e.value for e in run.trials], _style(titles)[title]
+            axes[-1].errorbar(trials, values, yerr=_whiskers(run.trials), capsize=3, label=title, **style)
+            axes[-1].set_xticks(trials)
+        axes[-1].set(ylim=(-0.03, 1.03), xlabel="trial", ylabel="success, 95 % interval")
         axes[-1].grid(alpha=0.3)
-        _legend(axes[-1])
+        _legend(axes[-1], 1)
     return figure
 
 
-def _legend(axis: Any) -> None:
+def _legend(axis: Any, columns: int = 3) -> None:
     """A legend above the axis, where no mark can lie under it."""
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=8)
