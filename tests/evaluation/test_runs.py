@@ -184,7 +184,9 @@ def test_an_engine_error_is_a_row_and_scores_nothing(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_panel_of_other_content_is_refused_and_the_tasks_named(panel: Panel, tmp_path: Path, workers: int) -> None:
+def test_panel_of_other_content_is_refused_and_the_tasks_named(
+    panel: Panel, tmp_path: Path, workers: int
+) -> None:
     tasks = [(t, "0" * 64 if t in ("train/red", "train/plum") else sha256) for t, sha256 in panel.tasks]
     other = msgspec.structs.replace(panel, tasks=tasks)
     named = ", ".join(repr(t) for t in panel.task_ids if t in ("train/red", "train/plum"))
