@@ -17,8 +17,8 @@ from prosegym.envs.core import Task
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.rollout import Job, rollout
-from prosegym.evaluation.workers import LIMITS, Incident, Limits, error_row
+from prosegym.evaluation.rollout import Incident, Job, rollout
+from prosegym.evaluation.workers import LIMITS, Limits, error_row
 
 
 class _Player:
@@ -32,19 +32,22 @@ class _Player:
         seed: int,
         env_kwargs: dict[str, Any],
         batch_size: int,
+        retries: int,
     ) -> None:
         ENVS.update(envs)
         register_envs()
         self._agent = make_agent()
         self._make_env, self._seed, self._env_kwargs = make_env, seed, env_kwargs
-        self._batch_size = batch_size
+        self._batch_size, self._retries = batch_size, retries
 
-    def play(self, jobs: list[Job]) -> list[bytes]:
+    def play(self, jobs: list[Job]) -> tuple[list[bytes], list[Incident]]:
+        incidents: list[Incident] = []
         played = rollout(
             self._make_env, self._agent, jobs,
             batch_size=self._batch_size, seed=self._seed, env_kwargs=self._env_kwargs,
+            retries=self._retries, report=incidents.append,
         )  # fmt: skip
-        return [records.encode(trajectory) for trajectory in played]
+        return [records.encode(trajectory) for trajectory in played], incidents
 
 
 def rollout_on_ray(
@@ -100,7 +103,9 @@ def rollout_on_ray(
 
     def start() -> Any:
         options = remote.options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
-        return options.remote(dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size)
+        return options.remote(
+            dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size, limits.retries
+        )
 
     def take() -> list[tuple[Job, int]]:
         return [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
@@ -116,7 +121,10 @@ def rollout_on_ray(
             (ready, *_), _ = ray.wait(list(busy), num_returns=1)
             player, part = busy.pop(ready)
             try:
-                yield from (records.decode(line) for line in ray.get(ready))
+                lines, incidents = ray.get(ready)
+                for incident in incidents:
+                    report(incident)
+                yield from map(records.decode, lines)
             except ray.exceptions.RayActorError as error:
                 players.remove(player)
                 player = start()

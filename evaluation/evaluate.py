@@ -144,7 +144,10 @@ def evaluate(
             elif processes:
                 played = processes.play(jobs, run.report)
             else:
-                played = rollout(made, agent, jobs, batch_size=batch_size, seed=seed, env_kwargs=kwargs)
+                played = rollout(
+                    made, agent, jobs, batch_size=batch_size, seed=seed, env_kwargs=kwargs,
+                    retries=limits.retries, report=run.report,
+                )  # fmt: skip
             for trajectory in played:
                 run.append(trajectory)
                 live.add(trajectory)

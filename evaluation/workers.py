@@ -21,7 +21,7 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.rollout import Job, episode_seed, rollout
+from prosegym.evaluation.rollout import Incident, Job, episode_seed, rollout
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,6 @@ class Limits:
 
 LIMITS = Limits()
 """The usual limits."""
-
-
-@dataclass(frozen=True)
-class Incident:
-    """An episode that had to be given up or tried again, and why."""
-
-    job: Job
-    what: str
-    retried: bool
 
 
 class Processes:
@@ -75,7 +66,7 @@ class Processes:
             limits: what takes longer is tried again, as is the episode of a process that dies; then it is an
                 error row.
         """
-        self._made = (make_env, agent, seed, dict(env_kwargs or {}))
+        self._made = (make_env, agent, seed, dict(env_kwargs or {}), limits.retries)
         self._agent, self._seed, self._env_kwargs = agent.name, seed, dict(env_kwargs or {})
         self._count, self._task_of, self._limits = workers, task_of, limits
         self._pool: list[_Worker] = []
@@ -125,6 +116,9 @@ class Processes:
             ready = set(wait([worker.pipe for worker in busy], timeout=0.2))
             for worker in busy:
                 answer = worker.take() if worker.pipe in ready else worker.overdue(self._limits)
+                if isinstance(answer, Incident):
+                    report(answer)
+                    continue
                 if answer is None:
                     continue
                 tried = worker.jobs.popleft()
@@ -159,6 +153,7 @@ class _Worker:
     agent: Agent
     seed: int
     env_kwargs: dict[str, Any]
+    retries: int
     jobs: deque[_Try] = field(default_factory=deque)
     """The one it plays, then those it plays next."""
     clock: float = 0.0
@@ -172,7 +167,16 @@ class _Worker:
         self.beat = context.Value("d", 0.0)
         self.process = context.Process(
             target=_work,
-            args=(theirs, self.beat, dict(ENVS), self.make_env, self.agent, self.seed, self.env_kwargs),
+            args=(
+                theirs,
+                self.beat,
+                dict(ENVS),
+                self.make_env,
+                self.agent,
+                self.seed,
+                self.env_kwargs,
+                self.retries,
+            ),
             daemon=True,
         )
         self.process.start()
@@ -188,7 +192,7 @@ class _Worker:
             return
 
     def take(self) -> Any:
-        """The finished episode, the tasks that differ, or in words what went wrong."""
+        """The finished episode, an engine's failure, the tasks that differ, or in words what went wrong."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -245,6 +249,7 @@ def _work(
     agent: Agent,
     seed: int,
     env_kwargs: dict[str, Any],
+    retries: int,
 ) -> None:
     ENVS.update(envs)
     register_envs()
@@ -267,7 +272,10 @@ def _work(
                         [task_id for task_id, sha256 in work if text_env.task(task_id).sha256 != sha256]
                     )
 
-        played = rollout(lambda: env, agent, jobs(), batch_size=1, seed=seed, env_kwargs=env_kwargs)
+        played = rollout(
+            lambda: env, agent, jobs(), batch_size=1, seed=seed, env_kwargs=env_kwargs,
+            retries=retries, report=pipe.send,
+        )  # fmt: skip
         for trajectory in played:
             beat.value = 0.0
             pipe.send(records.encode(trajectory))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import signal
@@ -128,7 +129,7 @@ def test_a_damaged_line_is_named(panel: Panel, tmp_path: Path) -> None:
     path = tmp_path / "r" / "episodes.jsonl"
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], b'{"schema": 1}', *lines[2:]]))
-    with pytest.raises(CorruptData, match=r"episodes\.jsonl:2: .*missing"):
+    with pytest.raises(CorruptData, match=r"episodes\.jsonl:2: .*missing.*; take that line out"):
         Run.read(tmp_path / "r")
 
 
@@ -163,24 +164,33 @@ def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: py
     assert evaluate(agents.Null(), panel, tmp_path / "r", progress=False).complete
 
 
-def test_an_engine_error_is_a_row_and_scores_nothing(
+def incidents(folder: Path) -> list[tuple[str, str, bool]]:
+    lines = (folder / "incidents.jsonl").read_bytes().splitlines()
+    return [(i["task_id"], i["what"], i["retried"]) for i in map(msgspec.json.decode, lines)]
+
+
+def test_an_engine_error_costs_one_retry_then_is_a_row_and_scores_nothing(
     panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lockbox
 
-    play = lockbox.Lockbox._play
+    play, broken = lockbox.Lockbox._play, []
 
     def breaks(self: Any, action: str) -> Any:
-        if self.colour == "blue" and self._steps == 1:
+        if self._steps == 1 and (self.colour == "blue" or (self.colour == "teal" and "teal" not in broken)):
+            broken.append(self.colour)
             raise EngineError("the engine is gone")
         return play(self, action)
 
     monkeypatch.setattr(lockbox.Lockbox, "_play", breaks)
-    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", batch_size=1, progress=False)
     summary = run.summary()
-    assert summary.errors == 1 and summary.success.value == 7 / 8 and summary.played == 8
+    assert run.complete and summary.errors == 1 and summary.success.value == 7 / 8 and summary.played == 8
     (row,) = [t for t in run.finished if t.ended == "error"]
     assert row.error == "the engine is gone" and row.score == 0.0 and len(row.steps) == 1
+    assert row.task_id == "train/blue" and broken.count("blue") == 2
+    noted = [(task, retried) for task, _, retried in sorted(incidents(tmp_path / "r"))]
+    assert noted == [("train/blue", False), ("train/blue", True), ("train/teal", True)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -278,12 +288,100 @@ def test_compare(panel: Panel, tmp_path: Path) -> None:
         compare(head, null)
 
 
-def test_bad_agents(panel: Panel, tmp_path: Path) -> None:
-    class Short(agents.Null):
-        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
-            return []
+class Bad(agents.Null):
+    """Answers what it is told to from the second turn on; raises where that is an exception."""
 
-    with pytest.raises(ProsegymError, match="0 replies to 8"):
-        evaluate(Short(), panel, tmp_path / "r", progress=False)
+    def __init__(self, answer: Any, one: bool = True) -> None:
+        self.name, self.answer, self.one = "bad", answer, one
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> Any:
+        if not all(e.steps for e in episodes):
+            return super().respond(episodes)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [self.answer for _ in episodes] if self.one else self.answer
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (Bad(ZeroDivisionError("division by zero")), "agent bad raised ZeroDivisionError: division by zero"),
+        (Bad(None, one=False), "agent bad gave NoneType to"),
+        (Bad([], one=False), "agent bad gave 0 replies to"),
+        (Bad(None), "agent bad answered None at step 2 of train/"),
+        (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
+        (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
+        (Bad(agents.Reply(b"", "")), "agent bad answered Reply.response=b''"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_agent_that_raises_or_answers_no_text_stops_the_run_in_one_line(
+    panel: Panel, tmp_path: Path, agent: Bad, said: str, workers: int
+) -> None:
+    with pytest.raises(ProsegymError, match=said) as raised:
+        evaluate(agent, panel, tmp_path / "r", workers=workers, progress=False)
+    assert "\n" not in str(raised.value)
+    assert Run.read(tmp_path / "r").finished == []
+
+
+def test_unknown_agent() -> None:
     with pytest.raises(UnknownName, match="nearest: null"):
         agents.built_in("nul1")
+
+
+def test_a_clock_that_goes_backwards(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock falls by an hour at every look: episodes, their durations and the resume do not mind."""
+    from prosegym.evaluation import rollout
+
+    class Falling(datetime.datetime):
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            cls.looks += 1
+            return datetime.datetime(2030, 1, 1, tzinfo=tz) - datetime.timedelta(hours=cls.looks)
+
+    monkeypatch.setattr(rollout, "datetime", Falling)
+    monkeypatch.setattr(time, "time", lambda: -float(Falling.looks))
+    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", batch_size=1, progress=False)
+    started = [t.started for t in run.finished]
+    assert started == sorted(started, reverse=True) and Falling.looks == 8
+    assert all(0 <= t.seconds < 10 for t in run.finished)
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    again = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False)
+    assert again.complete and strip(again.finished) == strip(run.finished)
+
+
+def test_a_run_folder_without_rights(panel: Panel, tmp_path: Path) -> None:
+    """As another user where this one may do everything; the folder is readable by its owner alone."""
+    run = evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ProsegymError, match="cannot use run folder .*file/r: "):
+        Run.open(tmp_path / "file" / "r", run.conditions)
+    (tmp_path / "locked").mkdir()
+    files = [tmp_path / "locked", tmp_path / "r" / "episodes.jsonl", tmp_path / "r" / ".lock"]
+    for file in files:
+        file.chmod(0o500 if file.is_dir() else 0o400)
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        return
+    failed = 1
+    try:
+        if os.geteuid() == 0:
+            for folder in (tmp_path, *tmp_path.parents[:-1]):
+                folder.chmod(folder.stat().st_mode | 0o011) if folder.owner() == "root" else None
+            os.setgid(65534)
+            os.setuid(65534)
+        for use in (
+            lambda: Run.open(tmp_path / "locked" / "r", run.conditions),
+            lambda: Run.open(tmp_path / "r", run.conditions),
+        ):
+            with pytest.raises(
+                ProsegymError, match="cannot use run folder .*: Permission denied; see to its rights"
+            ):
+                use()
+        failed = 0
+    finally:
+        os._exit(failed)
