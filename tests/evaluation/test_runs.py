@@ -19,7 +19,7 @@ from prosegym.envs.errors import CorruptData, EngineError, ProsegymError, Unknow
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation import agents
-from prosegym.evaluation.compare import compare
+from prosegym.evaluation.compare import compare, normalised_score
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.runs import Run
@@ -48,6 +48,28 @@ def test_expert_and_floors(panel: Panel, tmp_path: Path) -> None:
     assert null.success.value == null.score.value == 0.0 and null.invalid_rate == 1.0
     assert null.truncated_rate == 1.0 and chance.invalid_rate == 0.0
     assert {row.task_type for row in expert.types} == {"warm", "cold"}
+
+
+def test_histograms_and_cost_by_hand(panel: Panel, tmp_path: Path) -> None:
+    """Of 8 tasks one is solved at once, one after two refused actions, six never (6 refused steps).
+
+    Each turn costs half a dollar: 2 + 4 + 6 * 6 turns, 21 dollars, 10.5 for each of the two that were solved.
+    """
+
+    class Priced(agents.Scripted):
+        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+            return [agents.Reply(r.response, r.action, 3, 1, 0.5) for r in super().respond(episodes)]
+
+    take = "take red key", "take blue key"
+    scripts = dict.fromkeys(panel.task_ids, ["look"]) | {
+        "train/red": [take[0], "open box"],
+        "train/blue": ["sing", take[1], "sing", "open box"],
+    }
+    summary = evaluate(Priced(scripts), panel, tmp_path / "p", progress=False).summary()
+    assert summary.success.value == 2 / 8 and summary.step_histogram == {2: 1, 4: 1, 6: 6}
+    assert summary.invalid_histogram == {0: 1, 2: 1, 6: 6}
+    assert (summary.cost, summary.cost_per_success) == (21.0, 10.5)
+    assert (summary.prompt_tokens, summary.completion_tokens) == (3 * 42 / 8, 42 / 8)
 
 
 def test_every_episode_replays(panel: Panel, tmp_path: Path) -> None:
@@ -283,6 +305,13 @@ def test_compare(panel: Panel, tmp_path: Path) -> None:
     assert (better.fixed, better.broken) == (8, 0) and better.p == pytest.approx(2 / 2**8)
     assert compare(null, expert).verdict == "B is better in success"
     assert compare(expert, oracle).verdict == "not distinguishable"
+    # Of 8 tasks the expert scores 8, null 0, and one that knows 6 scripts 6: 0.75 of the way.
+    scripts = {t: [f"take {t.split('/')[1]} key", "open box"] for t in panel.task_ids[:6]}
+    six = evaluate(agents.Scripted(scripts), panel, tmp_path / "s", progress=False)
+    assert normalised_score(six, null, expert) == pytest.approx(0.75)
+    assert (normalised_score(null, null, expert), normalised_score(expert, null, expert)) == (0.0, 1.0)
+    with pytest.raises(ProsegymError, match="score alike"):
+        normalised_score(six, expert, oracle)
     head = evaluate(agents.Null(), panel.head(3), tmp_path / "h", progress=False)
     with pytest.raises(ProsegymError, match="same panel"):
         compare(head, null)
