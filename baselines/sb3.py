@@ -83,6 +83,7 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
         options["policy_kwargs"]["net_arch"] = []
         options |= {"buffer_size": min(20_000, config.steps), "target_update_interval": 1000}
         options |= {"learning_starts": min(1000, config.steps // 10), "exploration_fraction": 0.3}
+        options |= {"train_freq": (1, "step")}
     else:
         options["policy_kwargs"]["net_arch"] = {"pi": [], "vf": [64]}
         options |= {"n_steps": config.rollout_steps, "ent_coef": config.entropy}
