@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import gymnasium
+import msgspec
 
 from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
@@ -70,17 +72,21 @@ class Processes:
         self._agent, self._seed, self._env_kwargs = agent.name, seed, dict(env_kwargs or {})
         self._count, self._task_of, self._limits = workers, task_of, limits
         self._pool: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._selector.close()
         for worker in self._pool:
             worker.stop()
 
     def _started(self, work: int) -> list[_Worker]:
         while len(self._pool) < max(1, min(self._count, work)):
-            self._pool.append(_Worker(*self._made))
+            worker = _Worker(*self._made)
+            self._pool.append(worker)
+            self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
         return self._pool
 
     def check(self, panel: Panel) -> None:
@@ -92,7 +98,7 @@ class Processes:
         pool = self._started(len(panel.tasks))
         differing: set[str] = set()
         for i, worker in enumerate(pool):
-            worker.pipe.send(panel.tasks[i :: len(pool)])
+            worker.pipe.send(msgspec.structs.replace(panel, tasks=panel.tasks[i :: len(pool)]))
         for worker in pool:
             answer = worker.take() if worker.pipe.poll(self._limits.episode) else "no answer"
             if not isinstance(answer, list):
@@ -106,20 +112,22 @@ class Processes:
         """As `rollout`, in these processes; `report` is told of every hang and death."""
         waiting = deque(map(_Try, jobs))
         pool = self._started(len(waiting))
+        looked = time.monotonic()
         while True:
-            for ahead in range(1, _AHEAD + 1):
-                for worker in pool:
-                    if waiting and len(worker.jobs) < ahead:
-                        worker.give(waiting.popleft())
-            if not (busy := [worker for worker in pool if worker.jobs]):
+            for worker in pool:
+                if waiting and (not worker.jobs or (len(worker.jobs) == 1 and len(waiting) >= len(pool))):
+                    share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
+                    worker.give([waiting.popleft() for _ in range(share)])
+            if not any(worker.jobs for worker in pool):
                 return
-            ready = set(wait([worker.pipe for worker in busy], timeout=0.2))
-            for worker in busy:
-                answer = worker.take() if worker.pipe in ready else worker.overdue(self._limits)
+            answers = [(key.data, key.data.take()) for key, _ in self._selector.select(_LOOK)]
+            if time.monotonic() - looked > _LOOK:
+                looked = time.monotonic()
+                silent = [w for w in pool if w.jobs and all(w is not answered for answered, _ in answers)]
+                answers += [(w, what) for w in silent if (what := w.overdue(self._limits))]
+            for worker, answer in answers:
                 if isinstance(answer, Incident):
                     report(answer)
-                    continue
-                if answer is None:
                     continue
                 tried = worker.jobs.popleft()
                 if isinstance(answer, Trajectory):
@@ -127,7 +135,9 @@ class Processes:
                     yield answer
                     continue
                 waiting.extendleft(reversed(worker.jobs))
+                self._selector.unregister(worker.pipe)
                 worker.restart()
+                self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
                 again = tried.tries < self._limits.retries
                 report(Incident(tried.job, answer, again))
                 if again:
@@ -137,8 +147,10 @@ class Processes:
                     yield error_row(self._agent, task, tried.job, self._seed, answer, self._env_kwargs)
 
 
-_AHEAD = 2
-"""Jobs that a process has: the one it plays, and the next, so that it need not wait for this process."""
+_SHARE = 8
+"""Most jobs that are sent at once: a process has its next ones, and need not wait for this one."""
+_LOOK = 0.2
+"""Seconds between looks for processes that hang."""
 
 
 @dataclass(frozen=True)
@@ -182,12 +194,12 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def give(self, job: _Try) -> None:
+    def give(self, jobs: list[_Try]) -> None:
         if not self.jobs:
             self.clock, self.beat.value = time.monotonic(), 0.0
-        self.jobs.append(job)
+        self.jobs.extend(jobs)
         try:
-            self.pipe.send(job.job)
+            self.pipe.send([tried.job for tried in jobs])
         except OSError:  # it is dead, which `take` will say
             return
 
@@ -265,12 +277,10 @@ def _work(
                     work = pipe.recv()
                 except (EOFError, OSError):
                     return
-                if isinstance(work, Job):
-                    yield work
+                if isinstance(work, Panel):
+                    pipe.send([t for t, sha256 in work.tasks if text_env.task(t).sha256 != sha256])
                 else:
-                    pipe.send(
-                        [task_id for task_id, sha256 in work if text_env.task(task_id).sha256 != sha256]
-                    )
+                    yield from work
 
         played = rollout(
             lambda: env, agent, jobs(), batch_size=1, seed=seed, env_kwargs=env_kwargs,
