@@ -316,7 +316,7 @@ class _Batch:
         return self._engine.feed(seats, tokens, keep)
 
     def _settle(self, writers: Sequence[Writer]) -> Any:
-        """Compute log-probabilities of pending tokens; returns logits for the next token of each other one."""
+        """Compute log-probabilities of pending tokens; logits for the next token of each other answer."""
         pending = [writer.pending for writer in writers]
         if not any(pending):
             return self._feed(writers)

@@ -22,6 +22,7 @@ from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Episode, Reply
 
 # The forms of an answer.
@@ -217,16 +218,9 @@ def conversation(
         thoughts: one for each step, where there are any.
         memory: notes from earlier trials.
     """
-    if trajectory.messages:
-        return trajectory.messages
-    steps = trajectory.steps
-    messages = []
-    for i, step in enumerate(steps):
-        said = opening(instruction, step.observation, fmt, memory) if i == 0 else step.observation
-        thought = thoughts[i] if thoughts else ""
-        messages.append(Message("user", said))
-        messages.append(Message("assistant", fmt.write(step.action, thought), trainable=True))
-    return messages
+    said = thoughts or [""] * len(trajectory.steps)
+    answers = [fmt.write(step.action, thought) for step, thought in zip(trajectory.steps, said, strict=False)]
+    return convert.messages(trajectory, lambda seen: opening(instruction, seen, fmt, memory), answers)
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,31 @@ from prosegym.envs.trajectory import Message, Trajectory
 Row = dict[str, Any]
 
 
-def messages(trajectory: Trajectory) -> list[Message]:
+def messages(
+    trajectory: Trajectory,
+    opening: Callable[[str], str] | None = None,
+    responses: Sequence[str] | None = None,
+) -> list[Message]:
     """The episode as a conversation: the one it was played in or, where it has none, one made of its turns.
 
-    In the latter the first message is the environment's instruction and the first observation, then the
-    responses and the observations that answered them, by turns; the last message is the last response.
+    In the latter the first message is the opening, then come the responses and the observations that
+    answered them, by turns; the last message is the last response.
+
+    Args:
+        trajectory: any episode.
+        opening: makes the first message of the first observation; by default it is put behind the
+            environment's instruction.
+        responses: one for each step; by default what the agent wrote.
     """
     if trajectory.messages:
         return trajectory.messages
-    instruction = env_class(trajectory.env_id).instruction
     made: list[Message] = []
-    for step in trajectory.steps:
-        shown = step.observation if made else f"{instruction}\n\n{step.observation}"
-        made += [Message("user", shown), Message("assistant", step.response, trainable=True)]
+    for i, step in enumerate(trajectory.steps):
+        shown = step.observation
+        if i == 0:
+            shown = opening(shown) if opening else f"{env_class(trajectory.env_id).instruction}\n\n{shown}"
+        response = step.response if responses is None else responses[i]
+        made += [Message("user", shown), Message("assistant", response, trainable=True)]
     return made
 
 

@@ -392,7 +392,8 @@ def test_tokens_that_leave_no_choice_cost_no_pass_of_their_own() -> None:
         assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
         prompt = lm.chat.prompt(request.messages).token_ids
         with torch.no_grad():
-            fresh = torch.log_softmax(model(torch.tensor([prompt + list(answer.token_ids)])).logits[0], -1)
+            ids = torch.tensor([prompt + list(answer.token_ids)])
+            fresh = torch.log_softmax(model(input_ids=ids).logits[0], -1)
         true = [fresh[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer.token_ids)]
         assert answer.logprobs == pytest.approx(true, abs=1e-4)
 

@@ -228,8 +228,8 @@ class Learner:
             replies.append(agents.Reply(action, action))
         return replies
 
-    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[list[str]]:
-        return [["read the label"] * len(trials) for trials in failures]
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[agents.Memory]:
+        return [agents.Memory(("read the label",) * len(trials)) for trials in failures]
 
 
 def test_retries_play_failed_tasks_only_and_are_reported_apart(panel: Panel, tmp_path: Path) -> None:
