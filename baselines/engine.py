@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -288,7 +288,9 @@ def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float 
     heads, d = keys.shape[1], query.shape[3]
     counts = [stretch.count for stretch in plan.stretches]
     found = []
-    parts = query[0].unflatten(0, (heads, -1)).split(counts, dim=2)  # of each stretch [heads, g, t, d]
+    parts = query.reshape(heads, -1, *query.shape[2:]).split(
+        counts, dim=2
+    )  # of each stretch [heads, g, t, d]
     for stretch, part in zip(plan.stretches, parts, strict=True):
         first, mask = stretch.seen[plan.window]
         size = stretch.length - first
@@ -299,7 +301,7 @@ def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float 
             attn_mask=mask,
             scale=scaling,
         )
-        found.append(out[0].unflatten(1, (-1, stretch.count)).permute(2, 0, 1, 3))  # [t, heads, g, d]
+        found.append(out.reshape(*part.shape[:3], -1).permute(2, 0, 1, 3))  # [t, heads, g, d]
     return torch.cat(found).flatten(1, 2)[None]
 
 
@@ -361,6 +363,8 @@ class CachedEngine:
         self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
         self._static = model.device.type == "cuda" if static is None else static
         self._steps: dict[tuple[int, int], _Step] = {}
+        self.pool: Any = None
+        """The memory that recorded steps share: one is replayed at a time, and what it gives is copied."""
         self._plan = _Plan()
         self._layers = [_Layer(self._plan, window) for _, window in kinds]
         self._cache = Cache(layers=list(self._layers))
@@ -414,6 +418,7 @@ class CachedEngine:
         """Let go of everything held; no seat may be in use."""
         self._seats, self._by_key, self._rows, self._cells = [], {}, 0, 0
         self._steps.clear()
+        self.pool = None
         for layer in self._layers:
             layer.keys = layer.values = None
 
@@ -562,7 +567,8 @@ class CachedEngine:
     def _feed_rows(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> Any:
         logits = []
         for portion in _portions([len(new) for new in tokens], self._pass_tokens):
-            kept, at = [], 0
+            kept: list[int] = []
+            at = 0
             for i, begin, end in portion:
                 first = max(begin, len(tokens[i]) - keep[i])
                 kept += range(at + first - begin, at + end - begin)
@@ -792,24 +798,25 @@ class _Step:
     """A pass of one token for each of the first `rows` rows, reading `length` cells: on a GPU, a graph."""
 
     def __init__(self, engine: CachedEngine, rows: int, length: int) -> None:
-        self._run = lambda: engine.one_each(self._ids, self._cells, length)
-        self._ids = torch.zeros(rows, dtype=torch.long, device=engine.device)
-        self._cells = torch.full((rows,), engine.spare, dtype=torch.long, device=engine.device)
+        self._ids: Any = torch.zeros(rows, dtype=torch.long, device=engine.device)
+        self._cells: Any = torch.full((rows,), engine.spare, dtype=torch.long, device=engine.device)
+        self._run: Callable[[], Any] = lambda: engine.one_each(self._ids, self._cells, length)
         self._graph: Any = None
         if self._ids.is_cuda:
-            self._record()
+            self._record(engine)
 
-    def _record(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries set themselves up outside the recording
+    def _record(self, engine: CachedEngine) -> None:
+        cuda: Any = torch.cuda  # its classes have no types
+        side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())
+        with cuda.stream(side):  # libraries set themselves up outside the recording
             self._run()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
+        cuda.current_stream().wait_stream(side)
+        graph = cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with cuda.graph(graph, pool=engine.pool):
                 self._logits = self._run()
-            self._graph = graph
+            self._graph, engine.pool = graph, graph.pool()
         except RuntimeError as error:
             log.warning("no CUDA graph for this model, each kernel is launched from Python: %s", error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class LocalModel:
         max_context: int | None = None,
         max_batch: int = 64,
         cache_gb: float = 0.0,
+        static_shapes: bool | None = None,
     ) -> None:
         """Use a model that is already in memory.
 
@@ -44,6 +46,8 @@ class LocalModel:
             max_batch: answers written at the same time, at most.
             cache_gb: most memory, in 2**30 bytes, for what is kept between turns; 0 takes 2 on the CPU and
                 80 % of what is free on a GPU.
+            static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
+                by default on a GPU.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -53,6 +57,7 @@ class LocalModel:
         self.max_context: int = max_context or limit or 4096
         self.max_batch = max_batch
         self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
+        self.static_shapes = static_shapes
         self._engine: Engine | None = None
         self._prompts: dict[Hashable, Prompt] = {}
         self._stamp: Any = None
@@ -72,6 +77,8 @@ class LocalModel:
         max_context: int | None = None,
         max_batch: int = 64,
         cache_gb: float = 0.0,
+        static_shapes: bool | None = None,
+        four_bit: bool = False,
     ) -> LocalModel:
         """Load a model by name or path.
 
@@ -85,16 +92,19 @@ class LocalModel:
             max_context: longest context in tokens; by default what the model was made for.
             max_batch: answers written at the same time, at most.
             cache_gb: most memory for what is kept between turns; see the constructor.
+            static_shapes: whether decoding steps have a few fixed shapes; see the constructor.
+            four_bit: hold the weights of linear layers in 4 bits, as QLoRA does (see `four_bits`).
 
         Raises:
-            ModelError: there is no such model, or it has no tokenizer or chat template.
+            ModelError: there is no such model, it has no tokenizer or chat template, or bitsandbytes is
+                missing where 4 bits are asked for.
         """
         device = device or best_device()
         kind = "float32" if dtype == "auto" and device == "cpu" else dtype
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                name, revision=revision, dtype=kind
+                name, revision=revision, dtype=kind, **(four_bits(device) if four_bit else {})
             )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -103,18 +113,21 @@ class LocalModel:
             model = with_adapter(model, adapter)
         template = Path(chat_template).read_text(encoding="utf-8") if chat_template else None
         return cls(
-            model.to(device).eval(),
+            (model if four_bit else model.to(device)).eval(),
             tokenizer,
             name=name if adapter is None else f"{name}+{adapter}",
             chat=Chat(tokenizer, template),
             max_context=max_context,
             max_batch=max_batch,
             cache_gb=cache_gb,
+            static_shapes=static_shapes,
         )
 
     def conditions(self) -> Mapping[str, Any]:
         """Model, revision, data type, template digest, versions."""
+        quantized = getattr(self.model.config, "quantization_config", None)
         return {
+            **({} if quantized is None else {"quantization": quantized.to_dict()}),
             "model": self.name,
             "revision": getattr(self.model.config, "_commit_hash", None),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -172,7 +185,10 @@ class LocalModel:
         try:
             if self._engine is None:
                 self._engine = make_engine(
-                    self.model, max_context=self.max_context, cache_bytes=self.cache_bytes
+                    self.model,
+                    max_context=self.max_context,
+                    cache_bytes=self.cache_bytes,
+                    static=self.static_shapes,
                 )
             if self._stamp != (stamp := self._weights()):
                 self._engine.forget()
@@ -474,6 +490,25 @@ def with_adapter(model: Any, folder: str, name: str = "default") -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"cannot put the adapter {folder!r} on this model: {reason}") from error
+
+
+def four_bits(device: str) -> dict[str, Any]:
+    """How transformers is to load a model whose linear layers are in 4 bits: NormalFloat, quantized twice.
+
+    The setting of QLoRA (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+
+    Raises:
+        ModelError: bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("weights in 4 bits need bitsandbytes: pip install bitsandbytes")
+    config = transformers.BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _default_cache(device: Any) -> int:

@@ -38,6 +38,14 @@ class Lora:
     dropout: float = 0.05
     targets: str = "all-linear"
     """Names of the layers that get one, separated by commas, or all-linear."""
+    four_bit: bool = False
+    """Hold the weights under the adapter in 4 bits (QLoRA); needs bitsandbytes."""
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.rank:
+            raise BadOption(
+                "weights in 4 bits cannot be trained themselves; give an adapter (--lora.rank 16)"
+            )
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,9 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
         path = str(folder)
-    policy = agents.load_model(path, agents.ModelOptions(device=options.device))
+    policy = agents.load_model(
+        path, agents.ModelOptions(device=options.device, four_bit=options.lora.four_bit)
+    )
     if not isinstance(policy, LocalModel):
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:

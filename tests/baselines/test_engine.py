@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ import tiny_lm
 import torch
 import transformers
 
+from prosegym.baselines.agents import ModelOptions, load_model
 from prosegym.baselines.chat import Chat
 from prosegym.baselines.engine import CachedEngine, PlainEngine, Seat, Tree, common, make_engine
-from prosegym.baselines.lm import Generation, Request, Sampling
+from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.local import LocalModel
+from prosegym.baselines.train import Lora, add_adapter
+from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Message
 
 WORDS = "red blue green teal box key take open the a you hold kitchen mug fridge 1 2 shut stays".split()
@@ -409,3 +413,42 @@ def test_an_action_that_does_not_fit_in_the_context_is_cut_before_it() -> None:
         assert answer.prompt_tokens + answer.completion_tokens <= room + 1
         assert len(answer.token_ids) == len(answer.logprobs)
         assert answer.stop_reason == ("end" if room > needed else "context")
+
+
+def test_weights_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter trains over them; the engine's logits are the quantized model's own."""
+    made = tiny_lm.llama(VOCABULARY, hidden=64)
+    made.save_pretrained(tmp_path)
+    tiny_lm.tokenizer().save_pretrained(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        load_model(str(tmp_path), ModelOptions(device="cpu", four_bit=True))
+    monkeypatch.undo()
+    pytest.importorskip("bitsandbytes")
+    lm = load_model(str(tmp_path), ModelOptions(device="cpu", four_bit=True))
+    assert isinstance(lm, LocalModel)
+    weights = lm.model.model.layers[0].self_attn.q_proj.weight
+    assert weights.dtype == torch.uint8 and weights.numel() == 64 * 64 // 2
+    assert lm.conditions()["quantization"]["bnb_4bit_quant_type"] == "nf4"
+    request = Request([Message("user", "the box is red")], key=1)
+    answer = lm.generate([request], Sampling(max_tokens=8))[0]
+    assert isinstance(lm._engine, CachedEngine)
+    plain = LocalModel(lm.model, tiny_lm.tokenizer())
+    plain._engine = PlainEngine(lm.model)
+    assert answer.token_ids == plain.generate([request], Sampling(max_tokens=8))[0].token_ids
+    add_adapter(lm, Lora(rank=2, four_bit=True))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    optimizer = torch.optim.AdamW((p for p in lm.model.parameters() if p.requires_grad), lr=0.05)
+    before = lm.model(input_ids=ids, labels=ids).loss
+    for _ in range(5):
+        lm.model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert lm.model(input_ids=ids, labels=ids).loss < before
+    with lm.reference():
+        assert lm.generate([request], Sampling(max_tokens=8))[0].token_ids == answer.token_ids
+
+
+def test_four_bits_are_for_adapters() -> None:
+    with pytest.raises(BadOption, match="--lora.rank"):
+        Lora(four_bit=True)
