@@ -43,6 +43,10 @@ class ModelOptions:
     """Answers written at the same time, at most."""
     cache_gb: float = 0.0
     """Most memory for what is kept between turns, in 2**30 bytes; 0 chooses by the device."""
+    static_shapes: bool | None = None
+    """Whether decoding steps have a few fixed shapes, recorded as CUDA graphs; by default on a GPU."""
+    four_bit: bool = False
+    """Whether the weights of linear layers are held in 4 bits; needs bitsandbytes."""
 
 
 Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config)

@@ -48,6 +48,14 @@ class Lora:
     dropout: float = 0.05
     targets: str = "all-linear"
     """Names of the layers that get one, separated by commas, or all-linear."""
+    four_bit: bool = False
+    """Hold the weights under the adapter in 4 bits (QLoRA); needs bitsandbytes."""
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.rank:
+            raise BadOption(
+                "weights in 4 bits cannot be trained themselves; give an adapter (--lora.rank 16)"
+            )
 
 
 @dataclass(frozen=True)
@@ -246,7 +254,8 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
     base = base_of(options)
     # Weights that are trained themselves are float32: a step of 1e-6 is lost in bfloat16.
     dtype = "auto" if base else "float32"
-    policy = agents.load_model(path, agents.ModelOptions(device=options.device, dtype=dtype))
+    how = agents.ModelOptions(device=options.device, dtype=dtype, four_bit=options.lora.four_bit)
+    policy = agents.load_model(path, how)
     if not isinstance(policy, LocalModel):
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:
