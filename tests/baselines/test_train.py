@@ -88,9 +88,7 @@ def test_a_method_goes_on_with_the_adapter_of_another(tmp_path: Path) -> None:
     more = ["--cloned", "--iterations", "1", "--optim.learning-rate", "1e-2"]
     train.main("eto", [*quick, *more, "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")])
     assert agents.read(tmp_path / "eto").base == str(tmp_path / "base")
-    before, after = (
-        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("sft", "eto")
-    )
+    before, after = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("sft", "eto"))
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)
     solved(tmp_path / "eto")
@@ -117,7 +115,9 @@ def test_weights_that_are_trained_themselves_are_float32(
     monkeypatch.setattr(agents, "load_model", refuse)
     for lora in ([], ["--lora.rank", "4"]):
         with pytest.raises(ModelError):
-            train.main("sft", [*QUICK, *lora, "--model", "some-model", "--out", str(tmp_path / str(len(lora)))])
+            train.main(
+                "sft", [*QUICK, *lora, "--model", "some-model", "--out", str(tmp_path / str(len(lora)))]
+            )
     assert asked == ["float32", "auto"]
 
 
