@@ -63,7 +63,12 @@ class Practice:
     def conversation(self, trajectory: Trajectory) -> list[Message]:
         """An episode as the conversation the agent has, or would have had."""
         return conversation(
-            trajectory, self.env.instruction, FORMATS[self.agent.format], memory=trajectory.memory
+            trajectory,
+            self.env.instruction,
+            FORMATS[self.agent.format],
+            memory=trajectory.memory,
+            brief=self.agent.brief,
+            remind=self.agent.remind,
         )
 
     def fit(

@@ -46,6 +46,24 @@ def _guarded(command: Callable[[], int]) -> int:
         return 1
 
 
+def _stoppable(command: Command) -> Command:
+    """A command that writes nothing before its end: Ctrl-C and SIGTERM end it with one line and 130."""
+
+    def run(args: argparse.Namespace) -> int:
+        import signal
+
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return command(args)
+        except KeyboardInterrupt:
+            print("\nprosegym: stopped; nothing was written", file=sys.stderr)
+            return 130
+        finally:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+    return run
+
+
 def _parser() -> argparse.ArgumentParser:
     import prosegym
 
@@ -135,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
-    verify = verb("verify", _verify, "replay a submission and recompute every number")
+    verify = verb("verify", _stoppable(_verify), "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
@@ -143,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND"
     )
     build = board.add_parser("build", help="build the static site from the verified submissions")
-    build.set_defaults(command=_board_build)
+    build.set_defaults(command=_stoppable(_board_build))
     build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
@@ -590,14 +608,17 @@ def _view(args: argparse.Namespace) -> int:
 
 def _submit(args: argparse.Namespace) -> int:
     from prosegym.leaderboard import submission
-    from prosegym.leaderboard.submit import submit
+    from prosegym.leaderboard.submit import below_minimum, submit
 
     card = _card(args)
     folder = submit(args.runs, args.out, card, trained_on=args.trained_on, compress=args.xz)
     lacking = submission.missing(card)
+    unranked = below_minimum(folder)
     if args.json:
-        _print_json({"folder": str(folder), "missing": lacking})
+        _print_json({"folder": str(folder), "missing": lacking, "unranked": unranked})
         return 0
+    for line in unranked:
+        print(f"the board will show it without a rank: {line}")
     if lacking:
         print(f"the card says nothing of: {', '.join(lacking)} (add them in a --card file)")
     print(f"submission at {folder}; check it with `prosegym verify {folder}`")
@@ -637,6 +658,8 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"refused: {problem}")
         for flag in report.flags:
             print(f"look at: {flag}")
+        for run, lack in report.unranked:
+            print(f"unranked: {run}: {lack}")
         if report.ok:
             print(f"verified: {report.episodes} episodes replay, and every number is what they give")
     return 0 if report.ok else 1
