@@ -1,7 +1,7 @@
 """What the site's pages take from the code, so that the two cannot disagree.
 
-A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code knows
-of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
+A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
+knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
 """
 
 from __future__ import annotations
