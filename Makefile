@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
-EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mysql,docs
+EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mysql,plot,docs
 OUT ?= demo-out
 GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 

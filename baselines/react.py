@@ -22,6 +22,7 @@ from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Episode, Reply
 
 # The forms of an answer.
@@ -226,19 +227,16 @@ def conversation(
         brief: as in `Config`.
         remind: as in `Config`.
     """
-    if trajectory.messages:
-        return trajectory.messages
     steps = trajectory.steps
-    messages = []
-    for i, step in enumerate(steps):
+
+    def heard(i: int) -> str:
         if i == 0:
-            said = opening("" if brief else instruction, step.observation, fmt, memory, ask=not brief)
-        else:
-            said = reminded(step.observation, steps[0].observation) if remind else step.observation
-        thought = thoughts[i] if thoughts else ""
-        messages.append(Message("user", said))
-        messages.append(Message("assistant", fmt.write(step.action, thought), trainable=True))
-    return messages
+            return opening("" if brief else instruction, steps[0].observation, fmt, memory, ask=not brief)
+        return reminded(steps[i].observation, steps[0].observation) if remind else steps[i].observation
+
+    said = thoughts or [""] * len(steps)
+    answers = [fmt.write(step.action, thought) for step, thought in zip(steps, said, strict=False)]
+    return convert.messages(trajectory, heard, answers)
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,9 @@ def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
             writer.push(token, 0.0)
         assert writer.trie is not None
         while writer.reason is None and writer.trie is not None:
-            writer.push(next(iter(writer.trie.children)), 0.0)
+            writer.settle([0.0] * len(writer.pending))
+            if writer.reason is None:
+                writer.push(next(iter(writer.trie.children)), 0.0)
         assert writer.text == f"hm\n{fmt.opens}open box{fmt.closes}"
         assert parse(writer.text, fmt) == "open box"
 
