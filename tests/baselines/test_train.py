@@ -216,7 +216,9 @@ def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     records.write(other, rollout(lambda: make_env("prosegym/Lockbox-v1"), ExpertAgent(), [Job("train/red")]))
     asked = ["--env", "prosegym/Household-v1", "--data", str(other), "--model", "scratch:tiny"]
-    with pytest.raises(CorruptData, match="other.jsonl:1 is an episode of prosegym/Lockbox-v1, not of prosegym/House"):
+    with pytest.raises(
+        CorruptData, match="other.jsonl:1 is an episode of prosegym/Lockbox-v1, not of prosegym/House"
+    ):
         train.main("sft", [*asked, "--out", str(tmp_path / "out")])
 
 
@@ -233,7 +235,9 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
 def test_a_resume_with_other_settings_of_the_method_is_refused_with_the_difference(tmp_path: Path) -> None:
     command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
     train.main("sft", command)
-    with pytest.raises(ProsegymError, match="another training .config: .*'epochs': 3.*'epochs': 4.*use another --out"):
+    with pytest.raises(
+        ProsegymError, match="another training .config: .*'epochs': 3.*'epochs': 4.*use another --out"
+    ):
         train.main("sft", [*command, "--optim.epochs", "4"])
 
 
@@ -242,7 +246,9 @@ def test_all_ties_stop_cleanly_and_say_what_that_means(tmp_path: Path) -> None:
     sft = [*QUICK, *FAST, "--model", "scratch:tiny", "--out", str(tmp_path / "sft")]
     train.main("sft", sft)
     eto = [*QUICK, "--cloned", "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")]
-    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: every exploration scored as its expert did"):
+    with pytest.raises(
+        ProsegymError, match="iteration 1 has no pairs: every exploration scored as its expert did"
+    ):
         train.main("eto", eto)
     with pytest.raises(ProsegymError, match="iteration 1 has no pairs: no step reward"):
         train.main("ipr", [*eto[:-1], str(tmp_path / "ipr")])
