@@ -71,7 +71,7 @@ class Options:
     """Folder for everything that is written; the same command goes on where it was interrupted."""
     preset: str = "auto"
     """Settings that the method's paper has for one environment: alfworld, webshop, ...; auto takes those of
-    `--env` where there are any, none takes the defaults. What is given on the command line comes before it."""
+    `--env` where there are any, none the defaults. What is given on the command line comes before it."""
     data: Path | None = None
     """Expert episodes (JSON Lines); without it they are collected from the environment's expert."""
     expert: str = "expert"
