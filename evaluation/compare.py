@@ -10,7 +10,7 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.runs import Run
-from prosegym.evaluation.statistics import Estimate, mcnemar, paired_bootstrap
+from prosegym.evaluation.statistics import Estimate, mcnemar, normalised, paired_bootstrap
 
 
 class Comparison(NamedTuple):
@@ -43,16 +43,7 @@ def compare(a: Run, b: Run) -> Comparison:
     Raises:
         ProsegymError: they did not play the same panel, or one is not complete.
     """
-    if a.conditions.panel.sha256 != b.conditions.panel.sha256:
-        raise ProsegymError(
-            f"{a.folder} played {a.conditions.panel.name}, {b.folder} played {b.conditions.panel.name}: "
-            "a comparison needs the same panel"
-        )
-    for run in (a, b):
-        if not run.complete:
-            raise ProsegymError(
-                f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
-            )
+    _same_panel(a, b)
     return paired(outcomes(a.finished), outcomes(b.finished))
 
 
@@ -79,3 +70,32 @@ def paired(left: Outcomes, right: Outcomes) -> Comparison:
     fixed = sum(left[t][0][0] > right[t][0][0] for t in tasks)
     broken = sum(left[t][0][0] < right[t][0][0] for t in tasks)
     return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken))
+
+
+def normalised_score(run: Run, floor: Run, ceiling: Run) -> float:
+    """The run's mean score between that of a floor (0: usually random) and a ceiling (1: usually the expert).
+
+    Raises:
+        ProsegymError: the panels differ, a run is not complete, or floor and ceiling score alike.
+    """
+    _same_panel(run, floor, ceiling)
+    score, low, high = (r.summary().score.value for r in (run, floor, ceiling))
+    if low == high:
+        raise ProsegymError(
+            f"{floor.folder} and {ceiling.folder} score alike ({low:.3f}): nothing lies between"
+        )
+    return normalised(score, low, high)
+
+
+def _same_panel(*runs: Run) -> None:
+    first = runs[0]
+    for run in runs:
+        if run.conditions.panel.sha256 != first.conditions.panel.sha256:
+            raise ProsegymError(
+                f"{first.folder} played {first.conditions.panel.name}, {run.folder} played "
+                f"{run.conditions.panel.name}: a comparison needs the same panel"
+            )
+        if not run.complete:
+            raise ProsegymError(
+                f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
+            )

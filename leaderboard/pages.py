@@ -193,7 +193,7 @@ def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Gr
         ("Errors, counted as 0", str(n.errors)),
         ("Tokens an episode", f"{n.prompt_tokens:,.0f} in, {n.completion_tokens:,.0f} out"),
         ("Seconds an episode", f"{n.seconds:.2f}"),
-        ("Cost of the run", f"${n.cost:,.4f}"),
+        ("Cost of the run", "not known" if n.cost is None else f"${n.cost:,.4f}"),
         ("Seed", str(row.seed)),
     ]
     if row.trials > 1:

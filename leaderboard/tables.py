@@ -146,7 +146,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
     if sum((other.panel, other.env_kwargs) == (row.panel, row.env_kwargs) for other in entry.report.rows) > 1:
         label.insert(3, tag("span", f"run {number + 1}, seed {row.seed}", class_="chip quiet"))
     tokens = n.prompt_tokens + n.completion_tokens
-    cost = n.cost / max(1, row.tasks * row.attempts)
+    cost = (n.cost or 0.0) / max(1, row.tasks * row.attempts)
     cells: list[tuple[str, float | str, Child]] = [
         ("rank", place or 10**9, f"{place}{'=' if place in tied else ''}" if place else "–"),
         ("agent", card.agent.casefold(), label),
@@ -177,7 +177,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
 
 def _plot(group: Group) -> Html | None:
     """Cost against the ranked number, where costs are known; otherwise tokens, where they are."""
-    by_cost = [(e, r, r.numbers.cost / max(1, r.tasks * r.attempts)) for e, _, r in group.rows]
+    by_cost = [(e, r, (r.numbers.cost or 0.0) / max(1, r.tasks * r.attempts)) for e, _, r in group.rows]
     by_tokens = [(e, r, r.numbers.prompt_tokens + r.numbers.completion_tokens) for e, _, r in group.rows]
     costs, unit = by_cost, "US dollars an episode"
     if sum(x > 0 for *_, x in costs) < 2:

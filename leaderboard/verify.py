@@ -247,6 +247,13 @@ def claim(summary: Summary) -> Claim:
     return Claim(**{name: getattr(summary, name) for name in Claim.__struct_fields__})
 
 
+def _equal(claimed: float | None, found: float | None) -> bool:
+    """Whether two numbers are the same but for rounding; one that is not known equals no number."""
+    if claimed is None or found is None:
+        return claimed is found
+    return math.isclose(claimed, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
 @dataclass
 class _Run:
     """A run under verification."""
@@ -356,7 +363,7 @@ class _Run:
         for name in Claim.__struct_fields__:
             claimed, found = getattr(self.result.claim, name), getattr(computed, name)
             pairs = zip(claimed, found, strict=True) if isinstance(found, Estimate) else [(claimed, found)]
-            if not all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) for a, b in pairs):
+            if not all(_equal(a, b) for a, b in pairs):
                 yield f"results[{self.number}].claim.{name}: claimed {claimed}, the episodes give {found}"
 
     def told(self) -> list[str]:
