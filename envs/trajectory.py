@@ -59,8 +59,15 @@ class Usage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: float = 0.0
-    """In US dollars, where a price is known."""
+    cost: float | None = 0.0
+    """In US dollars; None where what was used has a price that is not known."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together; the cost is not known where one of the two is not."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens, cost
+        )
 
 
 class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):

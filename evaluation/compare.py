@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import Estimate, mcnemar, normalised, paired_bootstrap
@@ -42,7 +44,24 @@ def compare(a: Run, b: Run) -> Comparison:
         ProsegymError: they did not play the same panel, or one is not complete.
     """
     _same_panel(a, b)
-    left, right = _by_task(a), _by_task(b)
+    return paired(outcomes(a.finished), outcomes(b.finished))
+
+
+Outcomes = Mapping[str, Sequence[tuple[float, float, float]]]
+"""For each task, (success, score, progress) of each attempt's last trial, in attempt order."""
+
+
+def outcomes(episodes: Iterable[Trajectory]) -> Outcomes:
+    """What came of each task, from the episodes of a run."""
+    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for (task_id, _), group in sorted(last_trials(episodes).items()):
+        last = group[-1]
+        found[task_id].append((float(last.success), last.score, last.progress))
+    return found
+
+
+def paired(left: Outcomes, right: Outcomes) -> Comparison:
+    """Compare what came of the same tasks in two runs, left minus right."""
     tasks = sorted(left)
     measured = [
         paired_bootstrap([[e[i] for e in left[t]] for t in tasks], [[e[i] for e in right[t]] for t in tasks])
@@ -80,12 +99,3 @@ def _same_panel(*runs: Run) -> None:
             raise ProsegymError(
                 f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
             )
-
-
-def _by_task(run: Run) -> dict[str, list[tuple[float, float, float]]]:
-    """For each task, (success, score, progress) of each attempt's last trial, in attempt order."""
-    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    for (task_id, _), group in sorted(last_trials(run.finished).items()):
-        last = group[-1]
-        found[task_id].append((float(last.success), last.score, last.progress))
-    return found

@@ -18,7 +18,7 @@ from prosegym.envs.core import Tasks, TextEnv
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
-from prosegym.evaluation.agents import Agent
+from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.rollout import Job, rollout
@@ -34,7 +34,7 @@ class Retrying(Protocol):
     trials: int
     """How many trials an attempt may have."""
 
-    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Sequence[str]]:
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Memory]:
         """What each failed attempt (all its trials so far) carries into its next trial."""
         ...
 
@@ -206,7 +206,7 @@ def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> It
     failed = [key for key in pending if key in groups and not groups[key][-1].success]
     memories = agent.remember([groups[key] for key in failed])
     for (task_id, attempt), memory in zip(failed, memories, strict=True):
-        yield Job(task_id, attempt, trial, tuple(memory))
+        yield Job.after(memory, task_id, attempt, trial)
 
 
 def conditions_json(run: Run) -> dict[str, Any]:

@@ -64,9 +64,9 @@ class Summary(msgspec.Struct, frozen=True):
     """Mean an episode, all trials together."""
     completion_tokens: float
     seconds: float
-    cost: float
-    """US dollars, whole run."""
-    cost_per_success: float
+    cost: float | None
+    """US dollars, whole run; None where a price is not known."""
+    cost_per_success: float | None
     types: list[TypeRow]
     step_histogram: dict[int, int]
     """Steps taken -> episodes."""
@@ -100,7 +100,8 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
     retried = statistics.retries(
         {f"{task}\0{attempt}": [t.score for t in group] for (task, attempt), group in groups.items()}, trials
     )
-    cost = math.fsum(t.usage.cost for t in trajectories)
+    costs = [t.usage.cost for t in trajectories if t.usage.cost is not None]
+    cost = math.fsum(costs) if len(costs) == len(trajectories) else None
     return Summary(
         planned=tasks * attempts,
         played=len(episodes),
@@ -127,7 +128,7 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         completion_tokens=_per_episode([t.usage.completion_tokens for t in trajectories], len(episodes)),
         seconds=_per_episode([t.seconds for t in trajectories], len(episodes)),
         cost=cost,
-        cost_per_success=cost / len(won) if won else math.nan,
+        cost_per_success=None if cost is None else cost / len(won) if won else math.nan,
         types=[_type_row(name, clusters) for name in sorted({e.task_type for e in episodes})],
         step_histogram=_histogram([len(e.steps) for e in episodes]),
         invalid_histogram=_histogram([_refused(e) for e in episodes]),

@@ -15,7 +15,7 @@ import gymnasium
 from prosegym.envs.core import Task, TextEnv
 from prosegym.envs.errors import EngineError, ProsegymError
 from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
-from prosegym.evaluation.agents import Agent, Episode, Reply
+from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
 MakeEnv = Callable[[], gymnasium.Env[str, str]]
 
@@ -30,6 +30,15 @@ class Job:
     memory: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     """Actions to take before the agent's first turn (teacher forcing)."""
+    spent: Usage = Usage()
+    """What was used for this episode before it began, such as for its memory; counted with it."""
+    seconds: float = 0.0
+    """How long that took."""
+
+    @classmethod
+    def after(cls, memory: Memory, task_id: str, attempt: int, trial: int) -> Job:
+        """The next trial of an attempt that failed."""
+        return cls(task_id, attempt, trial, memory.notes, (), memory.spent, memory.seconds)
 
 
 @dataclass(frozen=True)
@@ -164,9 +173,9 @@ class _Place:
         """Start the job's episode; a trajectory is returned only where it could not start."""
         self.job, self.engine_failed = job, False
         self.started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        self.clock = time.perf_counter()
+        self.clock = time.perf_counter() - job.seconds
         self.env_kwargs = env_kwargs
-        self.cost = 0.0
+        self.used = job.spent
         text_env = self.text_env
         assert isinstance(text_env, TextEnv)
         task: Task = text_env.task(job.task_id)
@@ -187,7 +196,7 @@ class _Place:
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:
         """One turn; returns the trajectory when it was the last."""
         episode = self.episode
-        self.cost += reply.cost
+        self.used += Usage(reply.prompt_tokens, reply.completion_tokens, reply.cost)
         if reply.error is not None:
             return self.finish(agent, "error", reply.error)
         if reply.stop is not None:
@@ -221,11 +230,6 @@ class _Place:
     def finish(self, agent: Agent, ended: Any, error: str | None) -> Trajectory:
         """The record of the episode."""
         episode, failed = self.episode, ended == "error"
-        usage = Usage(
-            sum(step.prompt_tokens for step in episode.steps),
-            sum(step.completion_tokens for step in episode.steps),
-            self.cost,
-        )
         return Trajectory(
             env_id=episode.task.env_id,
             task_id=episode.task.id,
@@ -245,7 +249,7 @@ class _Place:
             success=not failed and bool(episode.info["success"]),
             ended=ended,
             error=error,
-            usage=usage,
+            usage=self.used,
             started=self.started,
             seconds=time.perf_counter() - self.clock,
             memory=list(episode.memory),

@@ -46,6 +46,24 @@ def _guarded(command: Callable[[], int]) -> int:
         return 1
 
 
+def _stoppable(command: Command) -> Command:
+    """A command that writes nothing before its end: Ctrl-C and SIGTERM end it with one line and 130."""
+
+    def run(args: argparse.Namespace) -> int:
+        import signal
+
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return command(args)
+        except KeyboardInterrupt:
+            print("\nprosegym: stopped; nothing was written", file=sys.stderr)
+            return 130
+        finally:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+    return run
+
+
 def _parser() -> argparse.ArgumentParser:
     import prosegym
 
@@ -141,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
-    verify = verb("verify", _verify, "replay a submission and recompute every number")
+    verify = verb("verify", _stoppable(_verify), "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
@@ -149,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND"
     )
     build = board.add_parser("build", help="build the static site from the verified submissions")
-    build.set_defaults(command=_board_build)
+    build.set_defaults(command=_stoppable(_board_build))
     build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
@@ -203,7 +221,7 @@ def _env_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--agent", required=True, help="null, random, expert[:NAME], react, reflexion, or a trained DIR"
+        "--agent", required=True, help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR"
     )
     parser.add_argument("--model", help="a model's name, folder or endpoint URL, for react and reflexion")
     parser.add_argument(
@@ -314,7 +332,7 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s an episode"
     )
-    if summary.cost:
+    if summary.cost and summary.cost_per_success is not None:
         print(f"cost ${summary.cost:.2f}, ${_number(summary.cost_per_success)} a solved episode")
     if summary.attempts > 1:
         shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]
@@ -362,9 +380,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    import inspect
-
-    from prosegym.envs import panels
+    from prosegym.envs import lookup, panels
 
     env = _text_env(args.env)
     sizes = {}
@@ -377,7 +393,8 @@ def _info(args: argparse.Namespace) -> int:
     prefix = args.env.removeprefix("prosegym/") + "/"
     facts = {
         "id": args.env,
-        "about": inspect.cleandoc(type(env).__doc__ or ""),
+        "about": lookup.summary(type(env)),
+        "facts": lookup.facts(type(env)),
         "instruction": env.instruction,
         "splits": sizes,
         "experts": {name: "privileged" if flag else "honest" for name, flag in env.experts.items()},
@@ -389,7 +406,10 @@ def _info(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(facts)
         return 0
-    print(f"{args.env}\n\n{facts['about']}\n\nInstruction shown to agents:\n{env.instruction}\n")
+    print(f"{args.env}\n\n{facts['about']}\n")
+    for name, text in facts["facts"].items():
+        print(f"{name}: {text}")
+    print(f"\nInstruction shown to agents:\n{env.instruction}\n")
     for name in ("splits", "experts", "max_steps", "data", "extra", "panels"):
         print(f"{name}: {facts[name] or 'none'}")
     return 0
@@ -615,14 +635,17 @@ def _plot(args: argparse.Namespace) -> int:
 
 def _submit(args: argparse.Namespace) -> int:
     from prosegym.leaderboard import submission
-    from prosegym.leaderboard.submit import submit
+    from prosegym.leaderboard.submit import below_minimum, submit
 
     card = _card(args)
     folder = submit(args.runs, args.out, card, trained_on=args.trained_on, compress=args.xz)
     lacking = submission.missing(card)
+    unranked = below_minimum(folder)
     if args.json:
-        _print_json({"folder": str(folder), "missing": lacking})
+        _print_json({"folder": str(folder), "missing": lacking, "unranked": unranked})
         return 0
+    for line in unranked:
+        print(f"the board will show it without a rank: {line}")
     if lacking:
         print(f"the card says nothing of: {', '.join(lacking)} (add them in a --card file)")
     print(f"submission at {folder}; check it with `prosegym verify {folder}`")
@@ -662,6 +685,8 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"refused: {problem}")
         for flag in report.flags:
             print(f"look at: {flag}")
+        for run, lack in report.unranked:
+            print(f"unranked: {run}: {lack}")
         if report.ok:
             print(f"verified: {report.episodes} episodes replay, and every number is what they give")
     return 0 if report.ok else 1

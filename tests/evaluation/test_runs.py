@@ -265,8 +265,8 @@ class Learner:
             replies.append(agents.Reply(action, action))
         return replies
 
-    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[list[str]]:
-        return [["read the label"] * len(trials) for trials in failures]
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[agents.Memory]:
+        return [agents.Memory(("read the label",) * len(trials)) for trials in failures]
 
 
 def test_the_bar_shows_running_success_with_its_interval(
