@@ -2,7 +2,7 @@
 
 success    success of every agent on every panel, with its 95 % interval
 profile    performance profile: the share of tasks whose mean score is above a threshold
-cost       success against what an episode costs: US dollars where all prices are known, else tokens or seconds
+cost       success against what an episode costs: dollars where all prices are known, else tokens or seconds
 learning   what a training wrote in `metrics.jsonl`, and success by trial of agents that retry
 """
 

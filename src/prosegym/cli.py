@@ -221,7 +221,9 @@ def _env_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--agent", required=True, help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR"
+        "--agent",
+        required=True,
+        help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR",
     )
     parser.add_argument("--model", help="a model's name, folder or endpoint URL, for react and reflexion")
     parser.add_argument(
