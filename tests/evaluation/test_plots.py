@@ -36,8 +36,8 @@ class Late(agents.ExpertAgent):
             agents.Reply("", "", 5, 2, 0.5) if wait else r for wait, r in zip(early, replies, strict=True)
         ]
 
-    def remember(self, failures: Any) -> list[list[str]]:
-        return [["again"] for _ in failures]
+    def remember(self, failures: Any) -> list[agents.Memory]:
+        return [agents.Memory(("again",)) for _ in failures]
 
 
 @pytest.fixture
