@@ -28,7 +28,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Natural log-probability of each of `token_ids` when it was sampled, under the model itself."""
 
 
-class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Turn(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What the agent saw, said and did, and what came of it."""
 
     observation: str
@@ -51,7 +51,7 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether no action could be read in the response; such a turn is not counted as an invalid action."""
 
 
-class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What the episode's language models used."""
 
     prompt_tokens: int = 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from prosegym.leaderboard.html import Child, Html, join, page, tag
 from prosegym.leaderboard.pages import methods_of, slug
+from prosegym.leaderboard.pairs import compared
 from prosegym.leaderboard.rows import (
     GRADED,
     Entry,
@@ -71,6 +72,7 @@ def _section(group: Group, hidden: bool) -> Html:
         tag("span", f"{group.tier} tier", class_=f"chip {group.tier}"),
         f" {many(row.tasks, 'task')} · ranked by {measure} · panel ",
         tag("code", row.panel_sha256[:12]),
+        [" · ", tag("a", "two by two", href=f"pairs/{group.slug}.html")] if compared(group) else None,
         tag("strong", " · part of a panel, not comparable with the whole") if "[:" in row.panel else None,
     ]
     return tag(
@@ -105,9 +107,8 @@ def _table(rows: Sequence[tuple[Entry, int, Row]], caption: str, *, retry: bool)
         ("cost", "Cost", "US dollars an episode, as the agent counted them"),
         ("parameters", "Params", "as declared"),
     ]
-    ranked = [r for r in rows if r[0].card.track != "reference"]
-    places = ranks([r[2] for r in ranked])
-    rank = {id(r[2]): place for r, place in zip(ranked, places, strict=True)}
+    rank = ranks(rows)
+    places = list(rank.values())
     tied = {place for place in places if places.count(place) > 1}
     head = tag(
         "tr",
@@ -136,6 +137,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         tag("span", "re-run", class_="chip re-run") if entry.report.rerun else None,
         tag("span", f"{row.trials} trials", class_="chip") if retry else None,
         tag("span", f"{row.attempts} attempts", class_="chip quiet") if row.attempts > 1 else None,
+        [tag("span", f"unranked: {lack}", class_="chip quiet") for lack in row.below],
         tag("span", "no action list", class_="chip quiet")
         if row.env_kwargs.get("admissible") is False
         else None,
