@@ -477,7 +477,9 @@ class CachedEngine:
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
             for old, h, d in ((layer.keys, heads, size), (layer.values, value_heads, value_size)):
-                new = torch.zeros((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
+                # Padded passes read cells that were never written, under a mask: they must be finite.
+                make = torch.empty if self._row_by_row and not self._static else torch.zeros
+                new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
                 if old is not None:
                     new[:kept_rows, :, :kept_cells] = old[:kept_rows, :, :kept_cells]
                 made.append(new)
