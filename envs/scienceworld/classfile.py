@@ -2,8 +2,7 @@
 
 ScienceWorld's things are equal where their identifiers are, but hash by identity: in sets they stand in an
 order that differs from load to load. Hashing them by identifier makes the order a function of the load, and
-keeps sets fast. The sign is free; with the minus, more of the recorded episodes have their recorded texts.
-The file format is that of the Java Virtual Machine Specification, chapter 4.
+keeps sets fast. The file format is that of the Java Virtual Machine Specification, chapter 4.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _SIZES = {
 
 
 def with_hash_code(content: bytes, getter: str) -> bytes:
-    """The class with `public int hashCode() { return -(int) getter(); }`.
+    """The class with `public int hashCode() { return (int) getter(); }`.
 
     Args:
         content: a class file whose class has no `hashCode` of its own and calls its own `getter` somewhere.
@@ -64,8 +63,7 @@ def with_hash_code(content: bytes, getter: str) -> bytes:
         return struct.pack(">H", count)
 
     new_words = b"".join(struct.pack(">BH", _UTF8, len(word)) + word for word in (b"hashCode", b"()I"))
-    # aload_0, invokevirtual, l2i, ineg, ireturn
-    body = struct.pack(">BBHBBB", 0x2A, 0xB6, method, 0x88, 0x74, 0xAC)
+    body = struct.pack(">BBHBB", 0x2A, 0xB6, method, 0x88, 0xAC)  # aload_0, invokevirtual, l2i, ireturn
     code = struct.pack(">HHI", 2, 1, len(body)) + body + struct.pack(">HH", 0, 0)
     hash_code = struct.pack(">HHHHHI", 1, numbers, numbers + 1, 1, words[b"Code"], len(code)) + code
     pool = counted(numbers + 2) + content[10:constants] + new_words
