@@ -15,22 +15,19 @@ in neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from prosegym.baselines import sft
+from prosegym.baselines.contrast import Contrast, prefer
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Pair, Preference, against
-from prosegym.baselines.practice import Practice, only_answer
+from prosegym.baselines.objectives import Preference
+from prosegym.baselines.practice import Practice, only_answer, prefixes
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
-from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
-
-Contrast = tuple[Sequence[Message], Sequence[Message]]
-"""Two conversations that begin alike, the better one first."""
-
 
 @dataclass(frozen=True)
 class Config:
@@ -40,7 +37,7 @@ class Config:
     cloned: bool = False
     """The model has been cloned already: leave out step 1."""
     iterations: int = 2
-    """Paper: 2 on WebShop and ScienceWorld, 1 on ALFWorld (later ones fall below SFT there); script: 3."""
+    """Paper: 2, but 1 on ALFWorld, where later ones fall below SFT; script: 3."""
     optim: Optim = Optim(1e-6, epochs=3, batch_size=32, schedule="constant", warmup=0.1)
     later_rate: float = 5e-7
     """Learning rate after the first iteration (script)."""
@@ -59,17 +56,25 @@ class Config:
     """Weight of - log pi(e_w) per token beside L_DPO; not in the paper, steadies models made from scratch."""
 
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "webshop": {"iterations": 2, "extra_turns": 5},  # paper section 4.1; construct_preference.py
+    "scienceworld": {"iterations": 2, "extra_turns": 5},  # the same
+    "alfworld": {"iterations": 1, "beta": 0.5},  # paper section 4.1, ACL version
+}
+"""What was published for an environment alone; Config has the rest."""
+
+
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Algorithm 1; the policy changes in place."""
     if not (config.cloned or config.self_play):
         sft.train(policy, experts, practice, config.cloning)
     for i in range(1, config.iterations + 1):
-        pairs: list[Contrast] = []
+        pairs: list[list[Contrast]] = []
         if config.self_play:
             pairs += versus_itself(explore(policy, experts, practice, config, i), practice)
-        if not config.self_play and config.level in ("trajectory", "mixture"):
+        elif config.level != "step":
             pairs += versus_expert(experts, explore(policy, experts, practice, config, i), practice, config)
-        if not config.self_play and config.level in ("step", "mixture"):
+        if config.level != "trajectory" and not config.self_play:
             pairs += step_by_step(policy, experts, practice, config, i)
         contrast(policy, pairs, practice, config, i)
 
@@ -80,81 +85,65 @@ def explore(
     """e_hat ~ pi for every training instruction, once (`self_play` times)."""
     tasks = dict.fromkeys(e.task_id for e in experts)
     jobs = [Job(task, attempt) for task in tasks for attempt in range(config.self_play or 1)]
-    return practice.play(policy, jobs, f"explore-{i}", temperature=config.temperature)
+    played = practice.play(policy, jobs, f"explore-{i}", temperature=config.temperature)
+    return [t for t in played if t.ended != "error" and t.steps]
 
 
 def versus_expert(
     experts: Sequence[Trajectory], explored: Iterable[Trajectory], practice: Practice, config: Config
-) -> list[Contrast]:
+) -> list[list[Contrast]]:
     """D_p: whichever of expert and agent scored more wins; equal scores teach nothing."""
-    best: dict[str, Trajectory] = {}
-    for expert in experts:
-        if expert.task_id not in best or expert.score > best[expert.task_id].score:
-            best[expert.task_id] = expert
-    pairs: list[Contrast] = []
+    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    pairs = []
     for tried in explored:
-        expert = best[tried.task_id]
-        if tried.ended == "error" or not tried.steps or tried.score == expert.score:
-            continue
-        win, lose = (expert, tried) if expert.score > tried.score else (tried, expert)
+        lose, win = sorted((tried, best[tried.task_id]), key=lambda t: t.score)
         rejected = practice.conversation(lose)
         if config.extra_turns is not None:
             rejected = rejected[: 2 * (len(win.steps) + config.extra_turns)]
-        pairs.append((practice.conversation(win), rejected))
+        if win.score > lose.score:
+            pairs.append([(practice.conversation(win), rejected)])
     return pairs
 
 
-def versus_itself(explored: Iterable[Trajectory], practice: Practice) -> list[Contrast]:
+def versus_itself(explored: Iterable[Trajectory], practice: Practice) -> list[list[Contrast]]:
     """Self-play: the best and the worst of each task's explorations, where they differ in score."""
     tries: dict[str, list[Trajectory]] = {}
     for tried in explored:
-        if tried.ended != "error" and tried.steps:
-            tries.setdefault(tried.task_id, []).append(tried)
-    pairs: list[Contrast] = []
-    for group in tries.values():
-        worst, best = min(group, key=lambda t: t.score), max(group, key=lambda t: t.score)
-        if best.score > worst.score:
-            pairs.append((practice.conversation(best), practice.conversation(worst)))
-    return pairs
+        tries.setdefault(tried.task_id, []).append(tried)
+    ends = [(max(g, key=lambda t: t.score), min(g, key=lambda t: t.score)) for g in tries.values()]
+    talk = practice.conversation
+    return [[(talk(best), talk(worst))] for best, worst in ends if best.score > worst.score]
 
 
 def step_by_step(
     policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config, i: int
-) -> list[Contrast]:
+) -> list[list[Contrast]]:
     """Appendix B: from every expert state the agent goes on; its action there against the expert's."""
-    talks = {e.task_id: (e, practice.conversation(e)) for e in experts}
-    forced = {
-        (task, t): [m.content for m in talk[1 : 2 * t : 2]]
-        for task, (e, talk) in talks.items()
-        for t in range(len(e.steps))
-    }
-    played = practice.play(
-        policy, [Job(*key) for key in forced], f"steps-{i}", temperature=config.temperature, forced=forced
-    )
-    pairs: list[Contrast] = []
+    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    talks = {task: practice.conversation(e) for task, e in best.items()}
+    forced = prefixes(talks)
+    jobs = [Job(*place) for place in forced]  # the attempt says how many of the expert's answers came first
+    played = practice.play(policy, jobs, f"steps-{i}", temperature=config.temperature, forced=forced)
+    pairs: dict[str, list[Contrast]] = {task: [] for task in talks}
     for tried in played:
-        expert, talk = talks[tried.task_id]
-        t = tried.attempt  # the attempt says how many of the expert's actions came first
-        if tried.ended == "error" or len(tried.steps) <= t or tried.score == expert.score:
+        task, t, score = tried.task_id, tried.attempt, best[tried.task_id].score
+        if tried.ended == "error" or len(tried.steps) <= t or tried.score == score:
             continue
-        acted, said = only_answer(talk, t), only_answer(practice.conversation(tried), t)
-        pairs.append((acted, said) if expert.score > tried.score else (said, acted))
-    return pairs
+        acted, said = only_answer(talks[task], t), only_answer(practice.conversation(tried), t)
+        pairs[task].append((acted, said) if score > tried.score else (said, acted))
+    return [found for found in pairs.values() if found]
 
 
 def contrast(
-    policy: LocalModel, pairs: Sequence[Contrast], practice: Practice, config: Config, i: int
+    policy: LocalModel, pairs: Sequence[Sequence[Contrast]], practice: Practice, config: Config, i: int
 ) -> None:
     """Minimise L_DPO over this iteration's pairs, the reference being the policy that explored."""
-    both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in pairs]
-    fitting = [(Pair(win, lose),) for win, lose in both if win and lose and win != lose]
-    if not fitting:
-        raise ProsegymError(
-            f"iteration {i} has no pairs: every exploration scored as its expert did, so there is nothing to "
-            "contrast; use more or harder tasks, or fewer epochs of cloning"
-        )
     beta, optim = config.beta, config.optim
     if i > 1:
         beta, optim = config.later_beta, replace(optim, learning_rate=config.later_rate)
     objective = Preference(beta, imitation=config.imitation, mean=True)
-    practice.fit(policy.model, objective, against(policy.model, fitting, optim.tokens), optim, f"dpo-{i}")
+    if not prefer(policy, policy.model, pairs, objective, practice, optim, f"dpo-{i}"):
+        raise ProsegymError(
+            f"iteration {i} has no pairs: every exploration scored as its expert did, so there is nothing to "
+            "contrast; use more or harder tasks, or fewer epochs of cloning"
+        )

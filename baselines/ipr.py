@@ -16,14 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prosegym.baselines import sft
+from prosegym.baselines.contrast import Contrast, prefer
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Pair, Preference, against
-from prosegym.baselines.practice import Practice, from_answer, twin
+from prosegym.baselines.objectives import Preference
+from prosegym.baselines.practice import Practice, from_answer, prefixes, twin
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
-from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
 Place = tuple[str, int]
@@ -44,13 +46,21 @@ class Config:
     continuations: int = 5
     """N, at temperature 1."""
     tau: float = 0.01
-    """Step rewards must differ by more: 0.5 on ALFWorld, 0.01 on WebShop, 0.1 on InterCode-SQL (scripts)."""
+    """Step rewards must differ by more (scripts; see PRESETS)."""
     outcome: float = 0.01
     """Final scores must differ by more (scripts)."""
     temperature: float = 0.0
     """Of the agent's own continuations."""
     imitate: bool = True
     """Whether every pair has L_SFT = - log pi(win), summed, beside L_DPO."""
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "webshop": {"tau": 0.01},  # the scripts, all three
+    "alfworld": {"tau": 0.5},
+    "intercode_sql": {"tau": 0.1},
+}
+"""What was published for an environment alone; Config has the rest."""
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
@@ -62,25 +72,20 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     for i in range(1, config.iterations + 1):
         tried = go_on(policy, best, practice, config, i)
         rewards = step_rewards(scorer, best, tried, practice, config, i)
-        suffixes, wholes = pair(best, tried, rewards, practice, config)
-        refine(policy, scorer, suffixes, wholes, practice, config, i)
-
-
-def forced(best: Mapping[str, Trajectory], practice: Practice) -> dict[Place, list[str]]:
-    """The expert's answers before every place."""
-    talks = {task: practice.conversation(e) for task, e in best.items()}
-    return {
-        (task, t): [m.content for m in talk[1 : 2 * t : 2]]
-        for task, talk in talks.items()
-        for t in range(len(talk) // 2)
-    }
+        pairs = pair(best, tried, rewards, practice, config)
+        objective = Preference(config.beta, imitation=float(config.imitate))
+        if not prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}"):
+            raise ProsegymError(
+                f"iteration {i} has no pairs: no step reward or score tells agent and expert apart; use more "
+                "or harder tasks, or a smaller --tau"
+            )
 
 
 def go_on(
     policy: LocalModel, best: Mapping[str, Trajectory], practice: Practice, config: Config, i: int
 ) -> dict[Place, Trajectory]:
     """e_hat: the agent's continuation from every expert prefix."""
-    before = forced(best, practice)
+    before = prefixes({task: practice.conversation(e) for task, e in best.items()})
     jobs = [Job(*place) for place in before]  # the attempt says how many answers were the expert's
     played = practice.play(policy, jobs, f"go-on-{i}", temperature=config.temperature, forced=before)
     return {
@@ -125,45 +130,23 @@ def step_rewards(
     return rewards
 
 
-Contrast = tuple[list[Message], list[Message]]
-
-
 def pair(
     best: Mapping[str, Trajectory],
     tried: Mapping[Place, Trajectory],
     rewards: Mapping[Place, tuple[float, float]],
     practice: Practice,
     config: Config,
-) -> tuple[list[Contrast], list[Contrast]]:
-    """D_s, suffixes that a step reward tells apart; and D_t, whole episodes that their scores do."""
-    suffixes, wholes = [], []
+) -> dict[str, list[Contrast]]:
+    """Of each task D_t, whole episodes that their scores tell apart, and D_s, suffixes that step rewards do."""
+    found: dict[str, list[Contrast]] = {}
     for (task, t), episode in tried.items():
         gap = best[task].score - episode.score
-        talks = [from_answer(practice.conversation(e), t) for e in (best[task], episode)]
-        win_lose = (talks[0], talks[1]) if gap > 0 else (talks[1], talks[0])
+        expert, agent = (from_answer(practice.conversation(e), t) for e in (best[task], episode))
+        pairs = found.setdefault(task, [])
         if t == 0 and gap != 0:
-            wholes.append(win_lose)
+            pairs.append((expert, agent) if gap > 0 else (agent, expert))
         if (task, t) in rewards:
             step = rewards[task, t][0] - rewards[task, t][1]
             if abs(gap) > config.outcome and abs(step) > config.tau and gap * step > 0:
-                suffixes.append(win_lose)
-    return suffixes, wholes
-
-
-def refine(
-    policy: LocalModel,
-    reference: LocalModel,
-    suffixes: Sequence[Contrast],
-    wholes: Sequence[Contrast],
-    practice: Practice,
-    config: Config,
-    i: int,
-) -> None:
-    """Minimise the sum of the losses over the pairs of this iteration, the clone being the reference."""
-    if not (suffixes or wholes):
-        raise ProsegymError(f"iteration {i} has no pairs: no step reward tells agent and expert apart")
-    both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in [*wholes, *suffixes]]
-    pairs = [(Pair(w, x),) for w, x in both if w and x and w.trained and x.trained]
-    objective = Preference(config.beta, imitation=float(config.imitate))
-    compared = against(reference.model, pairs, config.optim.tokens)
-    practice.fit(policy.model, objective, compared, config.optim, f"refine-{i}")
+                pairs.append((expert, agent) if gap > 0 else (agent, expert))
+    return found

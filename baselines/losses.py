@@ -14,20 +14,13 @@ from torch.nn import functional as F
 
 
 def token_logp(logits: Tensor, ids: Tensor) -> Tensor:
-    """log pi(ids_t | ids_<t) for every position, from the logits of the same sequence.
+    """log pi(ids) = logits_ids - log sum_v exp logits_v: (..., V), (...) to (...), in float32 or better.
 
-    Args:
-        logits: (B, T, V), the logits at t predict token t + 1.
-        ids: (B, T).
-
-    Returns:
-        (B, T) in float32 (float64 where the logits are); 0 at t = 0, which nothing predicts.
+    `logits` are those that predict the tokens: a causal model gives them at the token before.
     """
-    logits = logits[:, :-1]
     if logits.dtype != torch.float64:
         logits = logits.float()
-    chosen = logits.gather(-1, ids[:, 1:, None])[..., 0] - logits.logsumexp(-1)
-    return F.pad(chosen, (1, 0))
+    return logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
 
 
 def sequence_logp(logp: Tensor, mask: Tensor) -> Tensor:
@@ -154,11 +147,10 @@ def kl_penalty(logp: Tensor, ref: Tensor, coefficient: float) -> Tensor:
     return -coefficient * (logp - ref)
 
 
-def entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """H = mean_t - sum_v p log p of what chose the masked tokens: logits (B, T, V), mask (B, T) to ()."""
-    logits = logits[:, :-1]
+def entropy(logits: Tensor) -> Tensor:
+    """H = - sum_v p_v log p_v, in nats, of what chose each token: (..., V) to (...)."""
     log_p = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
-    return masked_mean(-(log_p.exp() * log_p).sum(-1), mask[:, 1:])
+    return -(log_p.exp() * log_p).sum(-1)
 
 
 def ranking(better: Tensor, worse: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """What `fit` minimises: a loss of `losses` over tokens that a model reads and writes.
 
 A `Sample` is a text as tokens with the weight each has in the loss; a `Pair` is two of them, the better one
-first, with what the frozen reference gives them. `logp` runs the model over a padded batch.
+first, with what the frozen reference gives them. `batch.logp` runs the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,21 +14,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prosegym.baselines import losses
-from prosegym.baselines.training import passes
-
-
-class Sample(NamedTuple):
-    """A text, and what of it is trained on."""
-
-    token_ids: tuple[int, ...]
-    weights: tuple[float, ...]
-    """Of each token in the loss: 1 where the learner wrote it, 0 where it only read it."""
-
-    @property
-    def trained(self) -> float:
-        """Sum of the weights."""
-        return sum(self.weights)
+from prosegym.baselines import batch, losses
+from prosegym.baselines.batch import Sample
 
 
 class Pair(NamedTuple):
@@ -40,37 +27,9 @@ class Pair(NamedTuple):
     ref_lose: float = 0.0
 
 
-LogP = Callable[[nn.Module, Sequence[Sample]], tuple[Tensor, Tensor]]
-"""Log-probabilities of every token of every sample, and their weights: both (B, T), in the samples' order."""
-
-
-def logp(model: nn.Module, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """`LogP` by one forward pass over the samples, padded to the longest."""
-    device = next(model.parameters()).device
-    ids, weights, attention = pad(samples, device)
-    logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
-    return losses.token_logp(logits, ids), weights
-
-
-def pad(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids, weights and attention mask, all (B, T), padded on the right with token 0."""
-    length = max(len(s.token_ids) for s in samples)
-    ids = torch.zeros(len(samples), length, dtype=torch.long)
-    weights = torch.zeros(len(samples), length)
-    attention = torch.zeros(len(samples), length, dtype=torch.long)
-    for row, sample in enumerate(samples):
-        n = len(sample.token_ids)
-        ids[row, :n] = torch.tensor(sample.token_ids)
-        weights[row, :n] = torch.tensor(sample.weights)
-        attention[row, :n] = 1
-    return ids.to(device), weights.to(device), attention.to(device)
-
-
 @dataclass(frozen=True)
 class Imitation:
     """Masked cross-entropy (`losses.sft`): the mean over all trained tokens of a batch."""
-
-    logp: LogP = logp
 
     def length(self, item: Sample) -> int:
         """Its tokens."""
@@ -86,7 +45,7 @@ class Imitation:
 
     def loss(self, model: nn.Module, items: Sequence[Sample]) -> tuple[Tensor, Mapping[str, float]]:
         """Nats per trained token; the share of tokens trained."""
-        logp, weights = self.logp(model, items)
+        logp, weights = batch.logp(model, items)
         share = sum(x.trained for x in items) / sum(len(x.token_ids) for x in items)
         return losses.sft(logp, weights), {"trained_share": share}
 
@@ -104,7 +63,6 @@ class Preference:
     """Weight of the winner's negative log-likelihood beside the preference (IPR's L_SFT)."""
     mean: bool = False
     """Average that term over the winner's tokens in place of summing it."""
-    logp: LogP = logp
 
     def length(self, item: Bundle) -> int:
         """The longest sequence of its pairs."""
@@ -121,7 +79,7 @@ class Preference:
     def loss(self, model: nn.Module, items: Sequence[Bundle]) -> tuple[Tensor, Mapping[str, float]]:
         """The mean over pairs; how often the winner is preferred, by what margin, and how both have moved."""
         pairs = [pair for bundle in items for pair in bundle]
-        logp, mask = self.logp(model, [x.win for x in pairs] + [x.lose for x in pairs])
+        logp, mask = batch.logp(model, [x.win for x in pairs] + [x.lose for x in pairs])
         win, lose = losses.sequence_logp(logp, mask).chunk(2)
         ref_win = torch.tensor([x.ref_win for x in pairs], dtype=win.dtype, device=win.device)
         ref_lose = torch.tensor([x.ref_lose for x in pairs], dtype=win.dtype, device=win.device)
@@ -158,7 +116,6 @@ class PolicyGradient:
     clip: float
     regulariser: float
     legacy_mean: bool = False
-    logp: LogP = logp
 
     def length(self, item: Played) -> int:
         """The longer of its two texts."""
@@ -174,13 +131,15 @@ class PolicyGradient:
 
     def loss(self, model: nn.Module, items: Sequence[Played]) -> tuple[Tensor, Mapping[str, float]]:
         """The mean over texts; both terms, the share of ratios that were clipped, the reward."""
-        logp, mask = self.logp(model, [x.sample for x in items])
+        both, masks = batch.logp(model, [x.sample for x in items] + [x.imitate for x in items])
+        longest = max(len(x.sample.token_ids) for x in items)
+        logp, mask = both[: len(items), :longest], masks[: len(items), :longest]
         behaviour = table([x.behaviour for x in items], logp)
         reward = logp.new_tensor([x.reward for x in items])
         gradient = losses.clipped_policy_gradient(
             logp, behaviour, reward, mask, self.clip, legacy_mean=self.legacy_mean
         )
-        imitation = losses.sft(*self.logp(model, [x.imitate for x in items]))
+        imitation = losses.sft(both[len(items) :], masks[len(items) :])
         clipped = losses.clip_share(logp.detach(), behaviour, mask, self.clip)
         metrics = {
             "policy_gradient": float(gradient.detach()),
@@ -200,47 +159,35 @@ def table(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
 
 
 def token_scores(
-    model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp: LogP = logp
+    model: nn.Module, samples: Sequence[Sample], tokens: int | None = None
 ) -> list[tuple[float, ...]]:
-    """log pi of every token of each sample, without gradients: what a behaviour policy gave."""
-    lengths = [len(s.token_ids) for s in samples]
+    """log pi of every trained token of each sample, 0 for the others, without gradients.
+
+    Args:
+        model: a behaviour policy, or a frozen reference.
+        samples: any number.
+        tokens: padded tokens of one forward pass at most, as `Optim.tokens`.
+    """
     found: list[tuple[float, ...]] = [()] * len(samples)
     model.eval()
     with torch.no_grad():
-        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
-            rows, _ = logp(model, [samples[i] for i in part])
+        for part in tqdm(batch.cut(model, samples, tokens), desc="scores", unit="batch", leave=False):
+            rows, _ = batch.logp(model, [samples[i] for i in part])
             for i, numbers in zip(part, rows.tolist(), strict=True):
-                found[i] = tuple(numbers[: lengths[i]])
+                found[i] = tuple(numbers[: len(samples[i].token_ids)])
     return found
 
 
-def score(model: nn.Module, samples: Sequence[Sample], tokens: int = 16384, logp: LogP = logp) -> list[float]:
-    """log pi of each sample's trained tokens, summed, without gradients: what a frozen reference gives.
-
-    Args:
-        model: the reference.
-        samples: any number.
-        tokens: padded tokens of one forward pass at most.
-        logp: how it is run.
-    """
-    lengths = [len(s.token_ids) for s in samples]
-    found = [0.0] * len(samples)
-    parts = passes(range(len(samples)), lengths, [1] * len(samples), tokens)
-    model.eval()
-    with torch.no_grad():
-        for part in tqdm(parts, desc="reference", unit="batch", leave=False):
-            sums = losses.sequence_logp(*logp(model, [samples[i] for i in part]))
-            for i, number in zip(part, sums.tolist(), strict=True):
-                found[i] = number
-    return found
+def score(model: nn.Module, samples: Sequence[Sample], tokens: int | None = None) -> list[float]:
+    """log pi of each sample's trained tokens, summed, without gradients: what a frozen reference gives."""
+    found = token_scores(model, samples, tokens)
+    return [sum(w * p for w, p in zip(s.weights, logp, strict=True)) for s, logp in zip(samples, found, strict=True)]
 
 
-def against(
-    model: nn.Module, bundles: Sequence[Bundle], tokens: int = 16384, logp: LogP = logp
-) -> list[Bundle]:
+def against(model: nn.Module, bundles: Sequence[Bundle], tokens: int | None = None) -> list[Bundle]:
     """The pairs with this model, as it is now, for their reference."""
     pairs = [pair for bundle in bundles for pair in bundle]
-    scores = iter(score(model, [x for p in pairs for x in (p.win, p.lose)], tokens, logp))
+    scores = iter(score(model, [x for p in pairs for x in (p.win, p.lose)], tokens))
     return [
         tuple(p._replace(ref_win=next(scores), ref_lose=next(scores)) for p in bundle) for bundle in bundles
     ]

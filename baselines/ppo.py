@@ -15,9 +15,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prosegym.baselines import losses
-from prosegym.baselines.objectives import Sample, pad, table
-from prosegym.baselines.training import passes
+from prosegym.baselines import batch, losses
+from prosegym.baselines.batch import Sample
+from prosegym.baselines.objectives import table
+
+
+class Read(NamedTuple):
+    """What a `Headed` model makes of R rows of N tokens."""
+
+    logits: Tensor
+    """(R, N, V), or what its causal model was asked for."""
+    numbers: Tensor
+    """(R, N), in float32."""
 
 
 class Headed(nn.Module):
@@ -27,18 +36,22 @@ class Headed(nn.Module):
         """Add a head that reads 0 everywhere to a causal language model, which is shared, not copied."""
         super().__init__()
         self.model = model
+        self.config = model.config
         width = model.config.get_text_config().hidden_size
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.head.to(next(model.parameters()).device)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V), and the number at each token (B, T), in float32."""
-        out = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, output_hidden_states=True
-        )
-        return out.logits, self.head(out.hidden_states[-1].to(self.head.weight.dtype))[..., 0].float()
+    def get_output_embeddings(self) -> Any:
+        """The language model's."""
+        return self.model.get_output_embeddings()
+
+    def forward(self, input_ids: Tensor, **inputs: Any) -> Read:
+        """Logits and the number at each token."""
+        out = self.model(input_ids=input_ids, output_hidden_states=True, **inputs)
+        hidden = out.hidden_states[-1].to(self.head.weight.dtype)
+        return Read(out.logits, self.head(hidden)[..., 0].float())
 
 
 class Bandit(NamedTuple):
@@ -88,12 +101,12 @@ class Clipped:
     def loss(self, model: nn.Module, items: Sequence[Bandit]) -> tuple[Tensor, Mapping[str, float]]:
         """The mean over the answers' tokens; its terms, the clipped share and how far the policy has gone."""
         s = self.settings
-        logp, values, mask, logits = run(model, [x.sample for x in items])
+        logp, values, mask, entropies = run(model, [x.sample for x in items])
         old, advantages = table([x.old for x in items], logp), table([x.advantages for x in items], logp)
         returns, before = table([x.returns for x in items], logp), table([x.values for x in items], logp)
         policy = losses.ppo(logp, old, advantages, mask, s.clip)
         value = losses.value(values, before, returns, mask, s.clip)
-        entropy = losses.entropy(logits, mask)
+        entropy = losses.masked_mean(entropies, mask)
         metrics = {
             "policy": float(policy.detach()),
             "value": float(value.detach()),
@@ -105,11 +118,12 @@ class Clipped:
 
 
 def run(model: nn.Module, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """log pi, values before each token, mask: (B, T) each; and logits (B, T, V)."""
-    ids, mask, attention = pad(samples, next(model.parameters()).device)
-    logits, numbers = model(ids, attention)
-    values = nn.functional.pad(numbers[:, :-1], (1, 0))  # the state before token t is read at token t - 1
-    return losses.token_logp(logits, ids), values, mask, logits
+    """log pi, values before each token, mask, entropy of what chose each trained token: (B, T) each."""
+    laid = batch.lay_out(model, samples)
+    logits, out = laid.logits(model)
+    # The state before a token is read at the token before it.
+    values = laid.per_token(out.numbers.gather(1, laid.parents))
+    return laid.logp(logits), values, laid.weights, laid.spread(losses.entropy(logits))
 
 
 def bandits(
@@ -118,7 +132,7 @@ def bandits(
     rewards: Sequence[float],
     reference: Sequence[Sequence[float]],
     settings: Settings,
-    tokens: int = 16384,
+    tokens: int | None = None,
 ) -> list[Bandit]:
     """What PPO trains on: answers as the present policy gives them, with advantages and returns.
 
@@ -128,13 +142,13 @@ def bandits(
         rewards: one for each.
         reference: log-probability of each token under the reference (`objectives.token_scores`).
         settings: of PPO.
-        tokens: padded tokens of one forward pass at most.
+        tokens: padded tokens of one forward pass at most, as `Optim.tokens`.
     """
     lengths = [len(s.token_ids) for s in samples]
     made: list[tuple[Tensor, ...]] = [()] * len(samples)
     model.eval()
     with torch.no_grad():
-        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
+        for part in batch.cut(model, samples, tokens):
             logp, values, mask, _ = run(model, [samples[i] for i in part])
             ref = table([reference[i] for i in part], logp)
             paid = losses.kl_penalty(logp, ref, settings.kl) * mask
@@ -193,19 +207,18 @@ class Judgement:
 
 def judge(model: nn.Module, samples: Sequence[Sample]) -> Tensor:
     """The number at each text's last token: (B,)."""
-    ids, _, attention = pad(samples, next(model.parameters()).device)
-    _, numbers = model(ids, attention)
-    last: Tensor = numbers[torch.arange(len(samples)), attention.sum(-1) - 1]
-    return last
+    laid = batch.lay_out(model, samples)
+    _, out = laid.logits(model)
+    last = torch.tensor([len(s.token_ids) - 1 for s in samples], device=out.numbers.device)
+    return laid.per_token(out.numbers).gather(1, last[:, None])[:, 0]
 
 
-def judgements(model: Headed, samples: Sequence[Sample], tokens: int = 16384) -> list[float]:
+def judgements(model: Headed, samples: Sequence[Sample], tokens: int | None = None) -> list[float]:
     """`judge` over any number of texts, without gradients."""
-    lengths = [len(s.token_ids) for s in samples]
     found = [0.0] * len(samples)
     model.eval()
     with torch.no_grad():
-        for part in passes(range(len(samples)), lengths, [1] * len(samples), tokens):
+        for part in batch.cut(model, samples, tokens):
             for i, number in zip(part, judge(model, [samples[i] for i in part]).tolist(), strict=True):
                 found[i] = number
     return found

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from prosegym.baselines import reflexion
+from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
@@ -47,6 +47,8 @@ class Practice:
     max_steps: int | None = None
     """Optimizer steps of each phase, at most: for a quick look."""
     accelerator: Accelerator = field(default_factory=lambda: Accelerator())
+    base: str | None = None
+    """Model that the trained adapter is for; None where all parameters are trained."""
 
     @cached_property
     def log(self) -> Log:
@@ -63,7 +65,12 @@ class Practice:
     def conversation(self, trajectory: Trajectory) -> list[Message]:
         """An episode as the conversation the agent has, or would have had."""
         return conversation(
-            trajectory, self.env.instruction, FORMATS[self.agent.format], memory=trajectory.memory
+            trajectory,
+            self.env.instruction,
+            FORMATS[self.agent.format],
+            memory=trajectory.memory,
+            brief=self.agent.brief,
+            remind=self.agent.remind,
         )
 
     def fit(
@@ -82,6 +89,39 @@ class Practice:
             phase=phase,
             accelerator=self.accelerator,
         )
+
+    def save(self, policy: LocalModel, folder: Path, method: str) -> None:
+        """Write an agent that `agents.load` reads."""
+        if self.accelerator.is_main_process:
+            agents.save(
+                folder,
+                policy.model,
+                policy.tokenizer,
+                self.agent,
+                method=method,
+                base=self.base,
+                env_ids=[self.env_id],
+            )
+
+    def tell(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of the log that stands there once, however often its training is gone on with."""
+        if self.accelerator.is_main_process and not self.log.holds(phase, step, metrics):
+            self.log.forget_after(phase, step - 1)
+            self.log.write(phase, step, metrics)
+
+    def say(self, phase: str, kind: str, found: int, kept: int, cut: int) -> None:
+        """Log how much data a phase has, and print what did not fit the context, where something did not.
+
+        Args:
+            phase: its name; the line's is `PHASE-data`.
+            kind: what they are: texts, pairs.
+            found: all there were.
+            kept: those that are trained on; the others do not fit up to their first answer, or teach nothing.
+            cut: how many of those kept were cut after the last answer that fits.
+        """
+        self.tell(f"{phase}-data", 1, {kind: kept, "left_out": found - kept, "cut": cut})
+        if cut and self.accelerator.is_main_process:
+            print(f"{phase}: {cut} of {kept} {kind} are cut after the last answer that fits the context")
 
     def play(
         self,
@@ -106,7 +146,10 @@ class Practice:
         self._play(model, jobs[rank::ranks], self._file(phase, rank), phase, temperature, forced or {})
         self.accelerator.wait_for_everyone()
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
-        return [played[job.task_id, job.attempt, job.trial] for job in jobs]
+        found = [played[job.task_id, job.attempt, job.trial] for job in jobs]
+        if found:
+            self.tell(f"{phase}-played", 1, diagnosis.endings(phase, found, temperature))
+        return found
 
     def trials(
         self,
@@ -141,7 +184,9 @@ class Practice:
             part.replace(notes)
         self.accelerator.wait_for_everyone()
         written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
-        return list(records.read(path)), written
+        played = list(records.read(path))
+        self.tell(f"{phase}-played", 1, diagnosis.endings(phase, played, 0.0))
+        return played, written
 
     def answers(
         self,
@@ -168,6 +213,8 @@ class Practice:
             for i, state in enumerate(states)
         ]
         said = model.generate(requests, config.sampling())
+        different = diagnosis.alike(phase, [g.text for g in said], temperature)
+        self.tell(f"{phase}-answers", 1, {"answers": len(said), "different": different})
         return [
             Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or msgspec.UNSET)
             for g in said
@@ -219,9 +266,14 @@ def _whole_lines(path: Path) -> list[Trajectory]:
 
 
 def twin(policy: LocalModel) -> LocalModel:
-    """A second model that begins as this one is and changes by itself."""
+    """A second model that begins as this one is and changes by itself.
+
+    What is frozen is shared, so a model with an adapter costs a second adapter only. As a reference it is the
+    adapter as it was, where a disabled adapter would be the model before any training.
+    """
+    frozen = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
     return LocalModel(
-        copy.deepcopy(policy.model),
+        copy.deepcopy(policy.model, frozen),
         policy.tokenizer,
         name=policy.name,
         chat=policy.chat,
@@ -256,6 +308,15 @@ def from_answer(talk: Sequence[Message], t: int) -> list[Message]:
     """A conversation that is trained on from its t-th answer on, from 0."""
     read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
     return [*read, *talk[2 * t + 1 :]]
+
+
+def prefixes(talks: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], list[str]]:
+    """The answers before each answer of each task's conversation: by task, and how many there are."""
+    return {
+        (task, t): [m.content for m in talk[1 : 2 * t : 2]]
+        for task, talk in talks.items()
+        for t in range(len(talk) // 2)
+    }
 
 
 class Forced:

@@ -8,23 +8,25 @@
 Read: the paper and its released code (90fff38). Where they differ the paper is the default: the code's
 reflector reward has a factor (R + c)/c (`reward_offset`), its data keeps positive rewards only (`negatives`),
 its mean is over all tokens (`legacy_mean`), and both train on observations, too (`cloning.observations=1`;
-the default masks them). Reconstructed: the number of trials in training. Expert reflections come from a rule
-(`notes`), where the paper has a teacher model.
+the default masks them). Reconstructed: the number of trials in training. Expert reflections come from a
+teacher model, as in the paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines.batch import Sample
+from prosegym.baselines.lm import Generation
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe
-from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, Sample, token_scores
+from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, token_scores
 from prosegym.baselines.practice import Practice, noted, ratings, twin
-from prosegym.baselines.reflexion import ModelReflector, Reflection
+from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Message, Trajectory
@@ -42,6 +44,9 @@ class Config:
     iterations: int = 1
     roles: Literal["two", "one"] = "two"
     """A model for each role, or one for both (about 10 % worse on two of the paper's three tasks)."""
+    teacher: str = ""
+    """Model that writes the expert reflections, by name, path or URL of an endpoint (paper: Mixtral-8x7B);
+    empty has them written by rule (`notes`)."""
     trials: int = 3
     """Tries at a training task; not printed in the paper."""
     clip: float = 0.3
@@ -59,55 +64,49 @@ class Config:
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """The planner changes in place; with two roles the reflector lies in OUT/reflector."""
     reflector = twin(policy) if config.roles == "two" else policy
-    demonstrations = sft.samples(
-        policy, [practice.conversation(e) for e in experts], config.cloning.observations
-    )
+    tasks = list(dict.fromkeys(e.task_id for e in experts))
+    demonstrations = texts(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
     practice.fit(policy.model, Imitation(), demonstrations, config.cloning.optim, "sft")
-    examples = teach(policy, reflector, experts, practice, config)
+    examples = teach(policy, reflector, tasks, practice, config)
     for i in range(1, config.iterations + 1):
-        tries, notes = play(policy, reflector, experts, practice, config, i)
+        tries, notes = play(policy, reflector, tasks, practice, config, i)
         plans = behaved(policy, planner_rows(tries, practice), demonstrations, config)
         words = behaved(reflector, reflector_rows(tries, notes, config), examples, config)
         optimise(policy, reflector, plans, words, practice, config, i)
-    if config.roles == "two" and practice.accelerator.is_main_process:
-        agents.save(
-            practice.folder / "reflector",
-            reflector.model,
-            reflector.tokenizer,
-            practice.agent,
-            method="retroact",
-        )
+    if config.roles == "two":
+        practice.save(reflector, practice.folder / "reflector", "retroact")
+
+
+def texts(
+    model: LocalModel, talks: Sequence[Sequence[Message]], practice: Practice, config: Config, phase: str
+) -> list[Sample]:
+    """Conversations as what is imitated."""
+    found = sft.samples(model, talks, config.cloning.observations, config.cloning.longest)
+    practice.say(phase, "texts", len(talks), len(found), sum(s.cut for s in found))
+    return found
 
 
 def teach(
-    policy: LocalModel,
-    reflector: LocalModel,
-    experts: Sequence[Trajectory],
-    practice: Practice,
-    config: Config,
+    policy: LocalModel, reflector: LocalModel, tasks: Sequence[str], practice: Practice, config: Config
 ) -> list[Sample]:
-    """Imitation of the reflector: notes by rule on the clone's failures."""
+    """Imitation of the reflector: the teacher's notes, or those by rule, on the clone's failures."""
     loop = reflexion.Config(trials=2, temperature=0.0)
-    tasks = list(dict.fromkeys(e.task_id for e in experts))
-    scribe = Scribe(reflector, loop)
-    _, notes = practice.trials(policy, scribe, tasks, "teach", loop, temperature=config.temperature)
-    examples = sft.samples(reflector, [noted(n) for n in notes], config.cloning.observations)
+    teacher: Reflector = Scribe(reflector, loop)
+    if config.teacher:
+        teacher = ModelReflector(agents.load_model(config.teacher), loop)
+    _, notes = practice.trials(policy, teacher, tasks, "teach", loop, temperature=config.temperature)
+    talks = [noted(replace(n, generation=Generation(n.text))) for n in notes if n.text]  # in our own tokens
+    examples = texts(reflector, talks, practice, config, "sft-reflector")
     if examples:
         practice.fit(reflector.model, Imitation(), examples, config.cloning.optim, "sft-reflector")
     return examples
 
 
 def play(
-    policy: LocalModel,
-    reflector: LocalModel,
-    experts: Sequence[Trajectory],
-    practice: Practice,
-    config: Config,
-    i: int,
+    policy: LocalModel, reflector: LocalModel, tasks: Sequence[str], practice: Practice, config: Config, i: int
 ) -> tuple[list[Trajectory], list[Reflection]]:
     """Reflexion's trials on the training tasks, sampled."""
     loop = reflexion.Config(trials=config.trials, temperature=config.temperature)
-    tasks = list(dict.fromkeys(e.task_id for e in experts))
     writer = ModelReflector(reflector, loop)
     return practice.trials(policy, writer, tasks, f"trials-{i}", loop, temperature=config.temperature)
 
@@ -163,8 +162,8 @@ def optimise(
         )
     objective = PolicyGradient(config.clip, config.regulariser, config.legacy_mean)
     if reflector is policy:
-        practice.fit(policy.model, objective, plans + words, config.optim, f"joint-{i}")
-        return
-    practice.fit(policy.model, objective, plans, config.optim, f"planner-{i}")
+        plans, words = plans + words, []
+    role = "joint" if reflector is policy else "planner"
+    practice.fit(policy.model, objective, plans, config.optim, f"{role}-{i}")
     if words:
         practice.fit(reflector.model, objective, words, config.optim, f"reflector-{i}")

@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from prosegym.baselines import agents, reflexion, sft
+from prosegym.baselines import reflexion, sft
+from prosegym.baselines.batch import Sample
+from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Imitation, Sample, token_scores
+from prosegym.baselines.objectives import Imitation, token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
 from prosegym.baselines.practice import Practice, noted, ratings, twin
 from prosegym.baselines.reflexion import ModelReflector, Reflection
@@ -74,13 +76,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         else:
             rewards = try_out(policy, new, practice, config, i)
         improve(critic, [n.sample for n in new], rewards, reference, practice, config, i)
-    agents.save(
-        practice.folder / "reflector",
-        reflector.model,
-        reflector.tokenizer,
-        practice.agent,
-        method="retroformer",
-    )
+    practice.save(reflector, practice.folder / "reflector", "retroformer")
 
 
 def collect(
@@ -164,5 +160,5 @@ def improve(
 ) -> None:
     """Step 3: one round of PPO with the KL penalty against M_ref."""
     items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
-    practice.log.write("reward", i, {"mean": sum(rewards) / len(rewards), "notes": len(rewards)})
+    practice.tell("reward", i, {**spread(f"round {i}", rewards), "notes": len(rewards)})
     practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")

@@ -44,6 +44,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
             parameter.copy_(base[name])
     talks = [practice.conversation(e) for e in [*experts, *kept]]
     texts = sft.samples(policy, talks, config.cloning.observations, config.cloning.longest)
+    practice.say("rft", "texts", len(talks), len(texts), sum(s.cut for s in texts))
     practice.fit(policy.model, Imitation(), texts, config.cloning.optim, "rft")
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prosegym.baselines.batch import Sample
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Imitation, Sample
+from prosegym.baselines.objectives import Imitation
 from prosegym.baselines.practice import Practice
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
@@ -37,6 +38,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     """Minimise L_SFT over the experts' episodes; the policy changes in place."""
     talks = [practice.conversation(e) for e in experts]
     texts = samples(policy, talks, config.observations, config.longest)
+    practice.say("sft", "texts", len(talks), len(texts), sum(s.cut for s in texts))
     practice.fit(policy.model, Imitation(), texts, config.optim, "sft")
 
 
@@ -75,4 +77,4 @@ def sample(
     if end == 0:
         return None
     weights = tuple(1.0 if trained else observations for trained in encoded.trainable[:end])
-    return Sample(tuple(encoded.token_ids[:end]), weights)
+    return Sample(tuple(encoded.token_ids[:end]), weights, end < encoded.turns[-1][1])

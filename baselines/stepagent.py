@@ -17,24 +17,18 @@ file.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
-from prosegym.baselines import sft, tree
+from prosegym.baselines import sft
+from prosegym.baselines.contrast import Contrast, prefer
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Bundle, Pair, Preference, against
-from prosegym.baselines.practice import Practice, only_answer
+from prosegym.baselines.objectives import Preference
+from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
-from prosegym.envs.trajectory import Message, Trajectory
-
-Contrast = tuple[list[Message], list[Message]]
-"""Two conversations that differ in their last answer, the expert's first."""
-
+from prosegym.envs.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Config:
@@ -44,8 +38,8 @@ class Config:
     cloned: bool = False
     """The model has been cloned already: leave out step 1."""
     cycles: int = 2
-    optim: Optim = Optim(5e-7, epochs=1, batch_size=4, schedule="constant", warmup=0.1)
-    """An item is an episode with all its step pairs."""
+    optim: Optim = Optim(5e-7, epochs=1, batch_size=32, schedule="constant", warmup=0.1)
+    """A batch counts step pairs; all those of an episode are in one."""
     beta: float = 0.1
     temperature: float = 1.0
     """Of the inspection."""
@@ -59,16 +53,16 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     """Novice to expert; the policy changes in place."""
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
-    clone = copy.deepcopy(policy.model) if config.reference == "clone" else None
+    reference = twin(policy) if config.reference == "clone" else policy
     for i in range(1, config.cycles + 1):
         steps = inspect(policy, experts, practice, config, i)
-        reflect(policy, clone, steps, practice, config, i)
+        reflect(policy, reference, steps, practice, config, i)
 
 
 def inspect(
     policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config, i: int
 ) -> list[list[Contrast]]:
-    """The expert's answer and the agent's at every expert state, episode by episode, where they differ."""
+    """(The expert's answer, the agent's) at every expert state, episode by episode, where they differ."""
     talks = [practice.conversation(e) for e in experts]
     places = [(n, t) for n, talk in enumerate(talks) for t in range(len(talk) // 2)]
     states = [talks[n][: 2 * t + 1] for n, t in places]
@@ -79,29 +73,22 @@ def inspect(
             expert = only_answer(talks[n], t)
             found[n].append((expert, [*expert[:-1], answer]))
     agreement = 1 - sum(map(len, found)) / max(1, len(places))
-    practice.log.write("inspection", i, {"states": len(places), "agreement": agreement})
+    practice.tell("inspection", i, {"states": len(places), "agreement": agreement})
     return [steps for steps in found if steps]
 
 
 def reflect(
     policy: LocalModel,
-    clone: nn.Module | None,
+    reference: LocalModel,
     steps: Sequence[Sequence[Contrast]],
     practice: Practice,
     config: Config,
     i: int,
 ) -> None:
     """Minimise the step-wise contrast, the expert's answer preferred."""
-    bundles: list[Bundle] = []
-    for episode in steps:
-        both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in episode]
-        if pairs := tuple(Pair(w, x) for w, x in both if w and x and w.trained and x.trained):
-            bundles.append(pairs)
-    if not bundles:
+    objective = Preference(config.beta, imitation=config.imitation, mean=True)
+    if not prefer(policy, reference.model, steps, objective, practice, config.optim, f"reflect-{i}"):
         raise ProsegymError(
             f"cycle {i} has no pairs: the agent answers as the expert does in every state; "
             "use more episodes, fewer epochs of cloning, or a higher temperature"
         )
-    objective = Preference(config.beta, imitation=config.imitation, mean=True, logp=tree.logp)
-    compared = against(clone or policy.model, bundles, config.optim.tokens, tree.logp)
-    practice.fit(policy.model, objective, compared, config.optim, f"reflect-{i}")

@@ -21,8 +21,10 @@ from dataclasses import dataclass
 import torch
 
 from prosegym.baselines import losses, sft
+from prosegym.baselines.batch import Sample
+from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Sample, token_scores
+from prosegym.baselines.objectives import token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
@@ -94,6 +96,6 @@ def reward(
 ) -> list[float]:
     """r_i = - log D(s_i, a_i^theta)."""
     logits = torch.tensor(judgements(discriminator, agent))
-    rewards = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest)
-    practice.log.write("reward", i, {"mean": float(rewards.mean()), "largest": float(rewards.max())})
+    rewards = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest).tolist()
+    practice.tell("reward", i, spread(f"cycle {i}", rewards))
     return [float(r) for r in rewards]

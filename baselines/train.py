@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, make_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,15 @@ from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.evaluate import evaluate
 
+PRESETS = {
+    "ALFWorld": "alfworld",
+    "WebShop": "webshop",
+    "ScienceWorld": "scienceworld",
+    "HotpotQA": "hotpotqa",
+    "InterCodeSQL": "intercode_sql",
+}
+"""Environments of the papers and the names of their presets; a method's `PRESETS` says what was published."""
+
 METHODS = ("sft", "rft", "eto", "ipr", "stepagent", "stepagent_inverse", "retroformer", "retroact")
 """Every method: a module of that name, with `Config` and `train(policy, experts, practice, config)`."""
 
@@ -38,6 +48,14 @@ class Lora:
     dropout: float = 0.05
     targets: str = "all-linear"
     """Names of the layers that get one, separated by commas, or all-linear."""
+    four_bit: bool = False
+    """Hold the weights under the adapter in 4 bits (QLoRA); needs bitsandbytes."""
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.rank:
+            raise BadOption(
+                "weights in 4 bits cannot be trained themselves; give an adapter (--lora.rank 16)"
+            )
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,13 @@ class Options:
     env: str
     """Environment to train on."""
     model: str
-    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m)."""
+    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m). The
+    folder of a trained agent goes on with what it holds, be it a model or an adapter."""
     out: Path
     """Folder for everything that is written; the same command goes on where it was interrupted."""
+    preset: str = "auto"
+    """Settings that the method's paper has for one environment: alfworld, webshop, ...; auto takes those of
+    `--env` where there are any, none takes the defaults. What is given on the command line comes before it."""
     data: Path | None = None
     """Expert episodes (JSON Lines); without it they are collected from the environment's expert."""
     expert: str = "expert"
@@ -92,21 +114,42 @@ def main(method: str, argv: Sequence[str]) -> int:
     module = import_module(f"prosegym.baselines.{method}")
 
     flat = tyro.conf.arg(name="")
+    chosen, published = preset(module, argv)
+    config = replace(module.Config(), **published)
     command_type = make_dataclass(
         "Command",
         [
             ("options", Annotated[Options, flat]),
-            ("config", Annotated[module.Config, flat], field(default=module.Config())),
+            ("config", Annotated[module.Config, flat], field(default=config)),
         ],
     )
     command: Any = tyro.cli(
         command_type, args=list(argv), prog=f"prosegym train {method}", description=module.__doc__
     )
-    run(method, module.train, command.options, command.config)
+    run(method, module.train, replace(command.options, preset=chosen), command.config)
     if torch.distributed.is_initialized():  # started by `accelerate launch`: leave together
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
     return 0
+
+
+def preset(method: Any, argv: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+    """The name of the preset that a command line asks for, and its settings.
+
+    Raises:
+        UnknownName: the method has none of that name.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--env", default="")
+    peek.add_argument("--preset", default="auto")
+    asked, _ = peek.parse_known_args(argv)
+    known: Mapping[str, Mapping[str, Any]] = {"none": {}, **getattr(method, "PRESETS", {})}
+    if asked.preset != "auto":
+        if asked.preset not in known:
+            raise UnknownName("preset", asked.preset, known)
+        return asked.preset, known[asked.preset]
+    name = PRESETS.get(asked.env.rpartition("/")[2].rpartition("-v")[0], "none")
+    return (name, known[name]) if name in known else ("none", {})
 
 
 def run(method: str, train: Callable[..., None], options: Options, config: Any) -> LocalModel:
@@ -129,6 +172,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         options.report,
         options.max_steps,
         accelerator(options, policy),
+        base_of(options),
     )
     report = audit(
         policy.chat, [practice.conversation(e) for e in experts[:50]]
@@ -139,17 +183,8 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     if options.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
+    practice.save(policy, options.out, method)
     if practice.accelerator.is_main_process:
-        base = options.model if options.lora.rank else None
-        agents.save(
-            options.out,
-            policy.model,
-            policy.tokenizer,
-            options.agent,
-            method=method,
-            base=base,
-            env_ids=[options.env],
-        )
         curves(options.out)
         (options.out / "README.md").write_text(card(method, options, config, len(experts)))
         if options.evaluate:
@@ -176,7 +211,11 @@ def settle(method: str, options: Options, config: Any) -> None:
     )
     if path.exists():
         was = json.loads(path.read_text())
-        changed = [f"{k}: {was.get(k)} then, {v} now" for k, v in now.items() if was.get(k) != v]
+        changed = [
+            f"{k}: {was.get(k)} then, {v} now"
+            for k, v in now.items()
+            if was.get(k) != v and k != "preset"  # only says where some of `config` is from
+        ]
         if changed:
             raise ProsegymError(
                 f"{options.out} holds another training ({'; '.join(changed)}); use another --out"
@@ -212,12 +251,27 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
         path = str(folder)
-    policy = agents.load_model(path, agents.ModelOptions(device=options.device))
+    base = base_of(options)
+    # Weights that are trained themselves are float32: a step of 1e-6 is lost in bfloat16.
+    dtype = "auto" if base else "float32"
+    how = agents.ModelOptions(device=options.device, dtype=dtype, four_bit=options.lora.four_bit)
+    policy = agents.load_model(path, how)
     if not isinstance(policy, LocalModel):
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:
         add_adapter(policy, options.lora)
+    elif base:  # an adapter that goes on being trained
+        for name, parameter in policy.model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
     return policy
+
+
+def base_of(options: Options) -> str | None:
+    """Of the adapter that is trained, the model it is for; None where all parameters are trained."""
+    if options.lora.rank:
+        return options.model
+    is_agent = (Path(options.model) / agents.FILE).is_file()
+    return agents.read(options.model).base if is_agent else None
 
 
 def add_adapter(policy: LocalModel, lora: Lora) -> None:
@@ -273,7 +327,8 @@ def curves(folder: Path) -> Path | None:
 
 def card(method: str, options: Options, config: Any, experts: int) -> str:
     """The model card."""
-    settings = json.dumps({"config": asdict(config), "lora": asdict(options.lora)}, indent=1, default=str)
+    shown = {"preset": options.preset, "config": asdict(config), "lora": asdict(options.lora)}
+    settings = json.dumps(shown, indent=1, default=str)
     return (
         f"---\nlibrary_name: transformers\ntags: [prosegym, {method}]\n---\n\n"
         f"# {method} on {options.env}\n\n"

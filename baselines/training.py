@@ -2,7 +2,7 @@
 
 A method composes calls of `fit`; each is a phase with a folder of its own, holding one checkpoint. A phase
 that was interrupted goes on where its checkpoint is, bit for bit on a CPU; a finished one only loads its
-result. Left out: model parallelism (accelerate decides placement), evaluation, callbacks.
+result. Left out: model parallelism (accelerate decides placement), evaluation (but for a hook).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import random
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prosegym.baselines.diagnosis import Watch
 from prosegym.envs.errors import BadOption, ProsegymError
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Optim:
     weight_decay: float = 0.0
     clip: float = 1.0
     """Largest norm of the gradient."""
-    tokens: int = 16384
-    """Padded tokens of one forward pass at most; a batch is accumulated over as many passes as that takes."""
+    tokens: int | None = None
+    """Padded tokens of one forward pass at most; a batch is accumulated over as many passes as that takes.
+    None is 16,384 on a GPU, and 4,096 on a CPU, whose caches hold a small pass better."""
     max_steps: int | None = None
     """Stop after so many optimizer steps."""
     save_every: int = 200
@@ -60,7 +62,7 @@ class Optim:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise BadOption(f"learning_rate must be above 0, not {self.learning_rate}")
         for name in ("epochs", "batch_size", "tokens", "save_every"):
-            if (number := asdict(self)[name]) < 1:
+            if (number := asdict(self)[name]) is not None and number < 1:
                 raise BadOption(f"{name} must be at least 1, not {number}")
 
     def rate(self, step: int, steps: int) -> float:
@@ -71,6 +73,11 @@ class Optim:
         done = (step - rise) / max(1, steps - rise)
         fall = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}
         return self.learning_rate * (self.floor + (1 - self.floor) * fall[self.schedule])
+
+
+def pass_tokens(tokens: int | None, device: torch.device) -> int:
+    """`Optim.tokens`, chosen by the device where it is None."""
+    return tokens or (4096 if device.type == "cpu" else 16384)
 
 
 class Objective(Protocol[Item]):
@@ -125,6 +132,11 @@ class Log:
             part.write_text("".join(x + "\n" for x in kept))
             part.replace(self.path)
 
+    def holds(self, phase: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """Whether that line stands there already."""
+        line = json.dumps({"phase": phase, "step": step, **metrics})
+        return self.path.exists() and line in self.path.read_text().splitlines()
+
     def write(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """One line."""
         with open(self.path, "a") as file:
@@ -174,6 +186,7 @@ def fit(
     phase: str = "train",
     accelerator: Accelerator | None = None,
     names: Sequence[str] = (),
+    each: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Minimise the objective over the items; the model's trainable parameters change in place.
 
@@ -187,6 +200,7 @@ def fit(
         phase: its name in the log and on the progress bar.
         accelerator: None makes one from the environment, as `accelerate launch` set it.
         names: of the items, for messages; their index otherwise.
+        each: called with the number of steps when a checkpoint is written, the last one too: validation.
 
     Returns:
         The last step's metrics, and `steps`.
@@ -211,6 +225,7 @@ def fit(
         fused=fused,
         foreach=False if not fused else None,
     )
+    budget = pass_tokens(config.tokens, accelerator.device)
     settings = {**asdict(config), "items": digest(objective, items), "parameters": len(trained)}
     torch.manual_seed(config.seed)
     path = folder / "checkpoint.pt"
@@ -231,6 +246,7 @@ def fit(
         leave=False,
     )
     step, whole = done, True
+    watch = Watch(phase)
     batches: list[list[int]] = []
     try:
         while step < steps:
@@ -241,9 +257,8 @@ def fit(
             rate = config.rate(step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            metrics = _accumulate(
-                wrapped, objective, items, passes(batch, lengths, rows, config.tokens), accelerator
-            )
+            cut = passes(batch, lengths, rows, budget)
+            metrics = _accumulate(wrapped, objective, items, cut, accelerator)
             total = accelerator.clip_grad_norm_(list(trained.values()), config.clip)
             norm = 0.0 if total is None else float(total)
             if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
@@ -264,10 +279,14 @@ def fit(
             metrics["peak_memory_gb"] = _peak_memory(accelerator.device)
             if accelerator.is_main_process:
                 log.write(phase, step, metrics)
+                if signs := watch.see(metrics):
+                    log.write(f"{phase}-warning", step, signs)
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             if step % config.save_every == 0 and step < steps:
                 _save(path, trained, optimizer, settings, step, accelerator)
+                if each is not None and accelerator.is_main_process:
+                    each(step)
     except KeyboardInterrupt:
         if whole:
             _save(path, trained, optimizer, settings, step, accelerator)
@@ -275,6 +294,10 @@ def fit(
     finally:
         bar.close()
     _save(path, trained, optimizer, settings, steps, accelerator)
+    if each is not None and done < steps and accelerator.is_main_process:
+        each(steps)
+    # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     model.eval()
     return {**metrics, "steps": steps}
 

@@ -32,9 +32,9 @@ def gradcheck(loss, *inputs: Tensor) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_token_logp_by_hand() -> None:
-    """Logits (0, log 3): softmax is (1/4, 3/4). Token 1 then has log 3/4, token 0 log 1/4; the first token 0."""
-    logits = tensor([[[0.0, LOG3], [0.0, LOG3], [5.0, 5.0]]])
-    close(losses.token_logp(logits, tensor([[0, 1, 0]])), [[0.0, math.log(0.75), math.log(0.25)]])
+    """Logits (0, log 3): softmax is (1/4, 3/4). Token 1 then has log 3/4, token 0 log 1/4."""
+    logits = tensor([[[0.0, LOG3], [0.0, LOG3]]])
+    close(losses.token_logp(logits, tensor([[1, 0]])), [[math.log(0.75), math.log(0.25)]])
 
 
 def test_token_logp_is_float32_for_half_precision_logits() -> None:
@@ -208,9 +208,10 @@ def test_kl_estimates_the_divergence_of_two_distributions() -> None:
 
 
 def test_entropy_by_hand() -> None:
-    """Uniform over 4 is log 4; the position of the masked token is read from the logits before it."""
-    logits = torch.cat([torch.zeros(1, 1, 4), 100 * torch.eye(4)[None, :1]], 1)
-    close(losses.entropy(logits, tensor([[0.0, 1.0]])), math.log(4))
+    """Uniform over 4 is log 4; one of four for certain is 0; (1/4, 3/4) is log 4 - 3/4 log 3."""
+    close(losses.entropy(torch.zeros(1, 4)), [math.log(4)])
+    close(losses.entropy(100 * torch.eye(4)[:1]), [0.0])
+    close(losses.entropy(tensor([0.0, LOG3])), math.log(4) - 0.75 * LOG3)
 
 
 # --- rewards ---

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ pytest.importorskip("transformers")
 
 from prosegym.baselines import (  # noqa: E402
     best_of_n,
+    contrast,
     eto,
     house,
     ipr,
@@ -31,7 +34,9 @@ from prosegym.baselines import (  # noqa: E402
 )
 from prosegym.baselines.lm import Generation  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
+from prosegym.baselines.objectives import Pair, Preference, token_scores  # noqa: E402
 from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer, twin  # noqa: E402
+from prosegym.baselines.train import Lora, add_adapter  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
@@ -73,6 +78,16 @@ def cloned(experts: Sequence[Trajectory], scratch: Path, tmp_path_factory: pytes
     policy.model.save_pretrained(folder / "model")
     policy.tokenizer.save_pretrained(folder / "model")
     return folder / "model"
+
+
+def curve(folder: Path, phase: str = "") -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    return [m for m in lines if m["phase"] == phase or (not phase and "loss" in m)]
+
+
+def trained(folder: Path) -> list[str]:
+    """The phases that optimised something, in order."""
+    return list(dict.fromkeys(str(m["phase"]) for m in curve(folder)))
 
 
 def load(folder: Path) -> LocalModel:
@@ -118,6 +133,7 @@ def test_an_episode_longer_than_the_context_is_cut_after_an_answer(
     whole = sft.samples(policy, [talk])[0]
     policy.max_context = len(whole.token_ids) - 1
     short = sft.samples(policy, [talk])[0]
+    assert short.cut and not whole.cut
     assert policy.tokenizer.decode(list(short.token_ids)).endswith("take red key<|end|>")
     assert short.token_ids == whole.token_ids[: len(short.token_ids)]
     policy.max_context = 3
@@ -175,11 +191,11 @@ def test_eto_pairs_by_strict_inequality_and_flips(experts: Sequence[Trajectory],
     talk = place.conversation
     assert eto.versus_expert(experts, experts, place, eto.Config()) == []
     pairs = eto.versus_expert(experts, failed, place, eto.Config())
-    assert pairs == [(talk(e), talk(f)) for e, f in zip(experts, failed, strict=True)]
+    assert pairs == [[(talk(e), talk(f))] for e, f in zip(experts, failed, strict=True)]
     assert eto.versus_expert(failed, experts, place, eto.Config()) == pairs
     half = [scored(e, 0.5) for e in experts]
     assert eto.versus_expert(half, [scored(experts[0], 0.6)], place, eto.Config()) == [
-        (talk(experts[0]), talk(half[0]))
+        [(talk(experts[0]), talk(half[0]))]
     ]
     assert eto.versus_expert(half, [scored(experts[0], 0.5)], place, eto.Config()) == []
 
@@ -188,7 +204,7 @@ def test_eto_limits_how_far_a_rejected_episode_outlasts_the_expert(
     experts: Sequence[Trajectory], tmp_path: Path
 ) -> None:
     failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])]))
-    ((win, lose),) = eto.versus_expert(experts, failed, practice(tmp_path), eto.Config(extra_turns=1))
+    (((win, lose),),) = eto.versus_expert(experts, failed, practice(tmp_path), eto.Config(extra_turns=1))
     assert (len(win), len(lose)) == (4, 6) and lose[-1].role == "assistant"
 
 
@@ -223,8 +239,9 @@ def test_eto_end_to_end(level: str, experts: Sequence[Trajectory], scratch: Path
     again = load(scratch)
     eto.train(again, experts, practice(tmp_path), config)  # every phase is finished: only loaded
     assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
-    phases = {line.split('"phase": "')[1].split('"')[0] for line in (tmp_path / "metrics.jsonl").open()}
-    assert phases == {"sft", "dpo-1", "dpo-2"}
+    assert trained(tmp_path) == ["sft", "dpo-1", "dpo-2"]
+    (data,) = curve(tmp_path, "dpo-1-data")
+    assert data["pairs"] + data["left_out"] > 0 and data["cut"] == 0
 
 
 def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, tmp_path: Path) -> None:
@@ -255,8 +272,7 @@ def test_rft_end_to_end_starts_again_from_the_base(
     policy = load(scratch)
     rft.train(policy, experts, practice(tmp_path), rft.Config(HALF, samples=2))
     assert wins(policy, practice(tmp_path)) > 0
-    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
-    first = {p: next(m["loss"] for m in curve if m["phase"] == p) for p in ("sft", "rft")}
+    first = {p: curve(tmp_path, p)[0]["loss"] for p in ("sft", "rft")}
     assert first["rft"] == pytest.approx(first["sft"], abs=1.0) and first["rft"] > 3
 
 
@@ -281,26 +297,24 @@ def test_inspection_asks_at_every_expert_state_and_keeps_where_they_differ(
     assert [len(s) for s in steps] == [2] * 8
     win, lose = steps[0][1]
     assert win[:-1] == lose[:-1] and win[-1].content == "open box" and not win[1].trainable
-    agreement = [json.loads(line)["agreement"] for line in (tmp_path / "metrics.jsonl").open()]
-    assert agreement == [1.0, 0.0]
+    assert [m["agreement"] for m in curve(tmp_path, "inspection")] == [1.0, 0.0]
 
 
 def test_stepagent_end_to_end_agrees_more_with_the_expert(
     experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
 ) -> None:
     policy = load(scratch)
-    optim = Optim(3e-3, epochs=30, batch_size=4, schedule="constant", warmup=0.1)
+    optim = Optim(3e-3, epochs=30, batch_size=8, schedule="constant", warmup=0.1)
     stepagent.train(
         policy,
         experts,
         practice(tmp_path),
         stepagent.Config(HALF, cycles=2, optim=optim, imitation=1.0, temperature=0.0),
     )
-    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
-    first, second = (m["agreement"] for m in curve if m["phase"] == "inspection")
+    first, second = (m["agreement"] for m in curve(tmp_path, "inspection"))
     assert second > first
     with pytest.raises(ProsegymError, match="answers as the expert does in every state"):
-        stepagent.reflect(policy, None, [], practice(tmp_path), stepagent.Config(), 3)
+        stepagent.reflect(policy, policy, [], practice(tmp_path), stepagent.Config(), 3)
 
 
 def test_stepagent_against_the_clone_keeps_one_reference(
@@ -309,10 +323,9 @@ def test_stepagent_against_the_clone_keeps_one_reference(
     optim = Optim(1e-3, epochs=1, batch_size=8)
     config = stepagent.Config(HALF, cycles=2, optim=optim, reference="clone")
     stepagent.train(load(scratch), experts, practice(tmp_path), config)
-    moved = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
-    starts = {m["phase"]: m for m in moved if m["step"] == 1 and m["phase"].startswith("reflect")}
-    assert starts["reflect-1"]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # the reference itself
-    assert starts["reflect-2"]["loss"] != pytest.approx(math.log(2), abs=1e-4)  # already moved away from it
+    first, second = (curve(tmp_path, f"reflect-{i}")[0]["loss"] for i in (1, 2))
+    assert first == pytest.approx(math.log(2), abs=1e-4)  # the reference itself
+    assert second != pytest.approx(math.log(2), abs=1e-4)  # already moved away from it
 
 
 def test_step_contrast_of_a_one_turn_episode_is_the_trajectory_contrast(
@@ -334,15 +347,6 @@ def test_a_reflectors_reward_is_the_difference_and_telescopes() -> None:
     assert retroact.worth(0.2, 0.5, c=1.0) == pytest.approx(0.36)
 
 
-def test_a_note_by_rule_says_what_the_episode_shows() -> None:
-    actions = ["take red key", "open box", "sing", "sing", "open box", "open box"]
-    (failed,) = rollout(lambda: make_env(LOCKBOX), Scripted({TASKS[1]: actions}), [Job(TASKS[1])])
-    said = notes.note(failed)
-    assert "These were refused: sing." in said and "in vain: open box" in said
-    assert "did nothing about them: blue. " in said  # the box is blue
-    assert said.endswith(", and not what was refused.")
-
-
 RL = Optim(1e-3, epochs=1, batch_size=4)
 
 
@@ -353,14 +357,55 @@ def test_retroact_end_to_end(
     config = retroact.Config(HALF, RL, trials=2, roles=roles)  # type: ignore[arg-type]
     policy = load(scratch)
     retroact.train(policy, experts, practice(tmp_path), config)
-    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
-    expected = {"planner-1", "reflector-1"} if roles == "two" else {"joint-1"}
-    assert phases == {"sft", "sft-reflector"} | expected
+    expected = ["planner-1", "reflector-1"] if roles == "two" else ["joint-1"]
+    assert trained(tmp_path) == ["sft", "sft-reflector", *expected]
     assert (tmp_path / "reflector" / "agent.json").exists() == (roles == "two")
     after = {n: p.clone() for n, p in policy.model.named_parameters()}
     again = load(scratch)
     retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
     assert all(torch.equal(after[n], p) for n, p in again.model.named_parameters())
+
+
+def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    """A server of our own says the same of every failure, and the reflector learns to say it."""
+    pytest.importorskip("openai")
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.say({"object": "list", "data": [{"id": "tiny", "object": "model"}]})
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(request["messages"][0]["content"])
+            said = {"role": "assistant", "content": "take the key of its colour first"}
+            choice = {"index": 0, "finish_reason": "stop", "message": said}
+            self.say({"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]})
+
+        def say(self, body: object) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    config = retroact.Config(HALF, RL, trials=2, teacher=url)
+    policy, place = load(scratch), practice(tmp_path)
+    reflector = twin(policy)
+    examples = retroact.teach(policy, reflector, TASKS, place, config)
+    server.shutdown()
+    assert len(examples) == len(experts) == len(asked)
+    assert "The rules" in asked[0]  # our own prompt, with the failed try
+    written = [i for i, w in zip(examples[0].token_ids, examples[0].weights, strict=True) if w]
+    assert policy.tokenizer.decode(written) == "take the key of its colour first<|end|>"
+    first, *_, last = curve(tmp_path, "sft-reflector")
+    assert last["loss"] < first["loss"] / 2
 
 
 def test_retroact_on_policy_begins_at_ratio_one(
@@ -432,11 +477,12 @@ def test_retroformer_end_to_end_leaves_the_actor_alone(
     before = {n: p.clone() for n, p in actor.model.named_parameters()}
     retroformer.train(actor, experts, practice(tmp_path), config)
     assert all(torch.equal(before[n], p) for n, p in actor.model.named_parameters())
-    trained = load(tmp_path / "reflector")
-    moved = any(not torch.equal(before[n], p) for n, p in trained.model.named_parameters())
+    reflector = load(tmp_path / "reflector")
+    moved = any(not torch.equal(before[n], p) for n, p in reflector.model.named_parameters())
     assert moved == (rating == "model")  # no try of this actor earns anything: all notes are worth the same
-    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
-    assert {"reward", "ppo-1", "ppo-2"} <= phases and ("judge" in phases) == (rating == "model")
+    phases = trained(tmp_path)
+    assert phases[-2:] == ["ppo-1", "ppo-2"] and ("judge" in phases) == (rating == "model")
+    assert len(curve(tmp_path, "reward")) == 2
 
 
 def test_retroformer_without_failures_says_so(
@@ -456,11 +502,10 @@ def test_ipr_with_whole_episodes_alone_is_eto(experts: Sequence[Trajectory], tmp
     failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(t) for t in TASKS]))
     best = {e.task_id: e for e in experts}
     tried = {(f.task_id, 0): f for f in failed}
-    _, wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
-    assert wholes == eto.versus_expert(experts, failed, place, eto.Config())
+    wholes = ipr.pair(best, tried, {}, place, ipr.Config(tau=0, outcome=0))
+    assert list(wholes.values()) == eto.versus_expert(experts, failed, place, eto.Config())
     worse = {f.task_id: f for f in failed}
-    _, flipped = ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config())
-    assert flipped == wholes
+    assert ipr.pair(worse, {(e.task_id, 0): e for e in experts}, {}, place, ipr.Config()) == wholes
 
 
 def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Trajectory], tmp_path: Path) -> None:
@@ -468,10 +513,10 @@ def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Traject
     (failed,) = rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])])
     best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 1): failed}
     for rewards, count in [((1.0, 0.4), 1), ((1.0, 0.5), 0), ((0.0, 1.0), 0)]:
-        suffixes, wholes = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
-        assert len(suffixes) == count and wholes == []
-    suffixes, _ = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
-    win, _ = suffixes[0]
+        found = ipr.pair(best, tried, {(TASKS[0], 1): rewards}, place, config)
+        assert len(found[TASKS[0]]) == count
+    found = ipr.pair(best, tried, {(TASKS[0], 1): (1.0, 0.0)}, place, config)
+    win, _ = found[TASKS[0]][0]
     assert [m.trainable for m in win if m.role == "assistant"] == [False, True]
 
 
@@ -480,8 +525,7 @@ def test_ipr_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: 
     config = ipr.Config(HALF, iterations=1, optim=optim, continuations=2)
     policy = load(scratch)
     ipr.train(policy, experts[:4], practice(tmp_path), config)
-    phases = [json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()]
-    assert phases[0] == "sft" and phases[-1] == "refine-1"
+    assert trained(tmp_path) == ["sft", "refine-1"]
     for t in records.read(tmp_path / "go-on-1.jsonl"):
         expert = next(e for e in experts if e.task_id == t.task_id)
         assert t.actions[: t.attempt] == expert.actions[: t.attempt]
@@ -527,5 +571,91 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
     config = stepagent_inverse.Config(HALF, cycles=2, discriminator=quick, optim=quick)
     policy = load(scratch)
     stepagent_inverse.train(policy, experts, practice(tmp_path), config)
-    phases = {json.loads(line)["phase"] for line in (tmp_path / "metrics.jsonl").open()}
-    assert phases == {"sft", "discriminator-1", "discriminator-2", "reward", "ppo-1", "ppo-2"}
+    assert trained(tmp_path) == ["sft", "discriminator-1", "ppo-1", "discriminator-2", "ppo-2"]
+
+
+# --- what all share ---
+
+
+def test_a_twin_shares_what_is_frozen_and_keeps_what_was_trained(scratch: Path) -> None:
+    """With an adapter, a reference is a second adapter: no weight of the base is held twice."""
+    policy = load(scratch)
+    add_adapter(policy, Lora(rank=4))
+    with torch.no_grad():
+        for name, p in policy.model.named_parameters():
+            if "lora_B" in name:
+                p.normal_()  # an adapter that was trained: disabling it would be another model
+    sample = sft.Sample((20, 21, 22, 23), (0.0, 1.0, 1.0, 1.0))
+    before = token_scores(policy.model, [sample])
+    reference = twin(policy)
+    own = dict(policy.model.named_parameters())
+    for name, p in reference.model.named_parameters():
+        assert (p.data_ptr() == own[name].data_ptr()) == ("lora" not in name)
+    with torch.no_grad():
+        for name, p in own.items():
+            if "lora" in name:
+                p.add_(0.5)
+    assert token_scores(reference.model, [sample]) == before != token_scores(policy.model, [sample])
+    assert token_scores(policy.model, [sample]) == token_scores(policy.model, [sample])
+
+
+def test_eto_with_an_adapter_starts_each_iteration_at_its_own_reference(
+    experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    policy = load(scratch)
+    add_adapter(policy, Lora(rank=4, dropout=0.0))
+    base = {n: p.clone() for n, p in policy.model.named_parameters() if "lora" not in n}
+    config = eto.Config(replace(CLONING, optim=replace(CLONING.optim, epochs=2)), optim=DPO, later_rate=1e-3)
+    eto.train(policy, experts, practice(tmp_path), config)
+    for i in (1, 2):
+        assert curve(tmp_path, f"dpo-{i}")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert all(torch.equal(base[n], p) for n, p in policy.model.named_parameters() if n in base)
+
+
+def test_episodes_that_do_not_fit_are_counted_and_said(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    lengths = [len(s.token_ids) for s in sft.samples(policy, [place.conversation(e) for e in experts])]
+    config = replace(CLONING, optim=replace(CLONING.optim, epochs=1), longest=max(lengths) - 1)
+    sft.train(policy, experts, place, config)
+    cut = sum(n == max(lengths) for n in lengths)
+    assert curve(tmp_path, "sft-data") == [
+        {"phase": "sft-data", "step": 1, "texts": 8, "left_out": 0, "cut": cut}
+    ]
+    assert f"sft: {cut} of 8 texts are cut after the last answer that fits" in capsys.readouterr().out
+
+
+def test_episodes_broken_off_by_a_full_context_are_counted(scratch: Path, tmp_path: Path) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    policy.max_context = 120
+    place.play(policy, [Job(t) for t in TASKS], "explore")
+    (line,) = curve(tmp_path, "explore-played")
+    assert line["context"] == line["episodes"] == 8
+
+
+def test_pairs_whose_sides_are_the_same_or_too_long_are_left_out(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    a, b = (place.conversation(e) for e in experts[:2])
+    optim = Optim(1e-4, batch_size=2)
+    same = contrast.prefer(policy, policy.model, [[(a, a)]], Preference(0.1), place, optim, "same")
+    assert not same and curve(tmp_path, "same-data")[0]["left_out"] == 1
+    assert contrast.prefer(policy, policy.model, [[(a, b)], [(b, b)]], Preference(0.1), place, optim, "one")
+    assert curve(tmp_path, "one-data")[0]["pairs"] == 1
+
+
+def test_the_pairs_of_a_task_are_one_item_and_a_batch_counts_pairs(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    policy, place = load(scratch), practice(tmp_path)
+    a, b = (place.conversation(e) for e in experts[:2])
+    contrast.prefer(
+        policy, policy.model, [[(a, b)] * 4, [(b, a)] * 4], Preference(0.1), place, Optim(1e-4, batch_size=4), "p"
+    )
+    assert [m["pairs"] for m in curve(tmp_path, "p")] == [4, 4]
+    pairs = [Pair(sft.sample(policy, a), sft.sample(policy, b))] * 4  # type: ignore[arg-type]
+    win, lose = len(pairs[0].win.token_ids), len(pairs[0].lose.token_ids)
+    assert len(contrast._bundles(pairs, win + 4 * lose, shared=True)) == 1
+    assert [len(x) for x in contrast._bundles(pairs, 2 * (win + lose), shared=False)] == [2, 2]

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from prosegym.baselines import house, ppo  # noqa: E402
-from prosegym.baselines.objectives import Sample, token_scores  # noqa: E402
+from prosegym.baselines.batch import Sample  # noqa: E402
+from prosegym.baselines.objectives import token_scores  # noqa: E402
 from prosegym.baselines.training import Log, Optim, fit  # noqa: E402
 
 torch.set_num_threads(1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -8,10 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tyro")
+load_file = pytest.importorskip("safetensors.torch").load_file
+
+from safetensors.torch import load_file  # noqa: E402
 
 from prosegym.baselines import agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
-from prosegym.envs.errors import ProsegymError, UnknownName  # noqa: E402
+from prosegym.envs import trajectory as records  # noqa: E402
+from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName  # noqa: E402
+from prosegym.evaluation.agents import ExpertAgent  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 
@@ -40,13 +47,14 @@ def test_sft_by_command_writes_an_agent_that_loads(tmp_path: Path) -> None:
         p.name for p in out.iterdir()
     }
     assert "prosegym evaluate --agent" in (out / "README.md").read_text()
+    assert json.loads((out / "training.json").read_text())["preset"] == "none"
 
 
 def test_the_same_command_again_trains_nothing_and_another_is_refused(tmp_path: Path) -> None:
     command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "3"]
     train.main("sft", command)
     before = (tmp_path / "metrics.jsonl").read_text()
-    assert len(before.splitlines()) == 3
+    assert [json.loads(x)["phase"] for x in before.splitlines()] == ["sft-data", "sft", "sft", "sft"]
     train.main("sft", command)
     assert (tmp_path / "metrics.jsonl").read_text() == before
     with pytest.raises(ProsegymError, match="another training .seed: 0 then, 1 now"):
@@ -60,7 +68,7 @@ def test_eto_from_a_trained_agents_folder(tmp_path: Path) -> None:
     more = ["--iterations", "1", "--optim.learning-rate", "1e-4", "--imitation", "1", "--max-steps", "4"]
     train.main("eto", [*QUICK, *more, "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")])
     phases = [json.loads(line)["phase"] for line in (tmp_path / "eto" / "metrics.jsonl").open()]
-    assert phases[0] == "sft" and phases[-1] == "dpo-1"
+    assert phases[:2] == ["sft-data", "sft"] and phases[-1] == "dpo-1"
 
 
 def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> None:
@@ -73,10 +81,56 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
     assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
     assert not (tmp_path / "lora" / "model.safetensors").exists()
     solved(tmp_path / "lora")
+    more = ["--iterations", "1", "--cloned", "--max-steps", "2", "--imitation", "1"]
+    train.main("eto", [*QUICK, *more, "--model", str(tmp_path / "lora"), "--out", str(tmp_path / "eto")])
+    assert agents.read(tmp_path / "eto").base == str(tmp_path / "base")
+    before, after = (load_file(tmp_path / x / "adapter_model.safetensors") for x in ("lora", "eto"))
+    assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
     with pytest.raises(ModelError, match="already has an adapter"):
         train.main(
             "sft", [*QUICK, *lora, "--model", str(tmp_path / "lora"), "--out", str(tmp_path / "again")]
         )
+
+
+def test_a_method_goes_on_with_the_adapter_of_another(tmp_path: Path) -> None:
+    quick = [*QUICK, "--max-steps", "2"]
+    train.main("sft", [*quick, "--model", "scratch:tiny", "--out", str(tmp_path / "base")])
+    lora = ["--lora.rank", "4", "--model", str(tmp_path / "base")]
+    train.main("sft", [*quick, *lora, "--out", str(tmp_path / "sft")])
+    more = ["--cloned", "--iterations", "1", "--optim.learning-rate", "1e-2"]
+    train.main("eto", [*quick, *more, "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")])
+    assert agents.read(tmp_path / "eto").base == str(tmp_path / "base")
+    before, after = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("sft", "eto")
+    )
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    solved(tmp_path / "eto")
+
+
+def test_an_adapter_names_its_base_for_both_roles_and_a_model_from_scratch(tmp_path: Path) -> None:
+    lora = ["--lora.rank", "4", "--model", "scratch:tiny", "--max-steps", "1", "--trials", "2"]
+    train.main("retroact", [*QUICK, *lora, "--out", str(tmp_path)])
+    for folder in (tmp_path, tmp_path / "reflector"):
+        assert agents.read(folder).base == str(tmp_path / "scratch")
+        solved(folder)
+
+
+def test_weights_that_are_trained_themselves_are_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW moves a weight by about the learning rate; 0.02 and 0.02 + 1e-6 are one number in bfloat16."""
+    asked = []
+
+    def refuse(path: str, options: agents.ModelOptions) -> None:
+        asked.append(options.dtype)
+        raise ModelError("not loaded")
+
+    monkeypatch.setattr(agents, "load_model", refuse)
+    for lora in ([], ["--lora.rank", "4"]):
+        with pytest.raises(ModelError):
+            train.main("sft", [*QUICK, *lora, "--model", "some-model", "--out", str(tmp_path / str(len(lora)))])
+    assert asked == ["float32", "auto"]
 
 
 def test_audit_shows_the_trained_text_and_trains_nothing(
@@ -120,3 +174,75 @@ def test_every_method_has_settings_and_help(method: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as ended:
         train.main(method, ["--help"])
     assert ended.value.code == 0 and "--env" in capsys.readouterr().out
+
+
+def test_presets_are_chosen_by_environment_and_give_way_to_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defaults, then what ETO's paper has for ALFWorld (1 iteration, beta 0.5), then the command line."""
+    found = []
+    monkeypatch.setattr(train, "run", lambda *a: found.append(a[2:]))
+    for argv in (
+        ["--env", "prosegym/ALFWorld-v1"],
+        ["--env=prosegym/ALFWorld-v1", "--beta", "0.2"],
+        ["--env", "prosegym/ALFWorld-v1", "--preset", "none"],
+        ["--env", "prosegym/Household-v1"],
+        ["--env", "prosegym/Household-v1", "--preset", "webshop"],
+    ):
+        train.main("eto", [*argv, "--model", "m", "--out", str(tmp_path)])
+    shown = [(o.preset, c.iterations, c.beta, c.extra_turns) for o, c in found]
+    assert shown == [
+        ("alfworld", 1, 0.5, None),
+        ("alfworld", 1, 0.2, None),
+        ("none", 2, 0.1, None),
+        ("none", 2, 0.1, None),
+        ("webshop", 2, 0.1, 5),
+    ]
+    with pytest.raises(UnknownName, match="preset 'alfword'.*nearest: alfworld"):
+        train.main("eto", ["--preset", "alfword", "--env", "x", "--model", "m", "--out", str(tmp_path)])
+    with pytest.raises(UnknownName, match="preset 'webshop'"):
+        train.main("sft", ["--preset", "webshop", "--env", "x", "--model", "m", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("method", train.METHODS)
+def test_presets_name_settings_that_exist(method: str) -> None:
+    module = importlib.import_module(f"prosegym.baselines.{method}")
+    for name, published in getattr(module, "PRESETS", {}).items():
+        assert name in train.PRESETS.values() and published
+        dataclasses.replace(module.Config(), **published)
+
+
+def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    records.write(other, rollout(lambda: make_env("prosegym/Lockbox-v1"), ExpertAgent(), [Job("train/red")]))
+    asked = ["--env", "prosegym/Household-v1", "--data", str(other), "--model", "scratch:tiny"]
+    with pytest.raises(CorruptData, match="other.jsonl:1 is an episode of prosegym/Lockbox-v1, not of prosegym/House"):
+        train.main("sft", [*asked, "--out", str(tmp_path / "out")])
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    for size in ("tiny", "350k"):
+        command = ["--model", f"scratch:{size}", "--out", str(tmp_path / size), "--max-steps", "1"]
+        train.main("sft", [*QUICK, *command])
+    lora = ["--lora.rank", "2", "--max-steps", "1", "--model", str(tmp_path / "tiny")]
+    train.main("sft", [*QUICK, *lora, "--out", str(tmp_path / "lora")])
+    with pytest.raises(ModelError, match="cannot put the adapter .* on this model"):
+        agents.load_model(str(tmp_path / "350k"), agents.ModelOptions(adapter=str(tmp_path / "lora")))
+
+
+def test_a_resume_with_other_settings_of_the_method_is_refused_with_the_difference(tmp_path: Path) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
+    train.main("sft", command)
+    with pytest.raises(ProsegymError, match="another training .config: .*'epochs': 3.*'epochs': 4.*use another --out"):
+        train.main("sft", [*command, "--optim.epochs", "4"])
+
+
+def test_all_ties_stop_cleanly_and_say_what_that_means(tmp_path: Path) -> None:
+    """The expert's own game, played as the expert plays it: every exploration ties."""
+    sft = [*QUICK, *FAST, "--model", "scratch:tiny", "--out", str(tmp_path / "sft")]
+    train.main("sft", sft)
+    eto = [*QUICK, "--cloned", "--model", str(tmp_path / "sft"), "--out", str(tmp_path / "eto")]
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: every exploration scored as its expert did"):
+        train.main("eto", eto)
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: no step reward"):
+        train.main("ipr", [*eto[:-1], str(tmp_path / "ipr")])

@@ -14,8 +14,9 @@ transformers = pytest.importorskip("transformers")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from prosegym.baselines import objectives, tree  # noqa: E402
-from prosegym.baselines.objectives import Pair, Preference, Sample  # noqa: E402
+from prosegym.baselines import batch, objectives, ppo, tree  # noqa: E402
+from prosegym.baselines.batch import Sample  # noqa: E402
+from prosegym.baselines.objectives import Pair, Played, PolicyGradient, Preference  # noqa: E402
 
 torch.set_num_threads(1)
 SMALL: dict[str, Any] = {
@@ -46,6 +47,24 @@ def branches(seed: int, count: int) -> list[Sample]:
     return [Sample(tuple(t), w) for t, w in zip(texts, weights, strict=True)]
 
 
+def flat(model: Any, samples: list[Sample]) -> tuple[Any, Any]:
+    """Each sample by itself, one after the other, all its logits: the definition."""
+    length = max(len(s.token_ids) for s in samples)
+    weights, rows = torch.zeros(len(samples), length, dtype=torch.float64), []
+    for row, s in enumerate(samples):
+        ids = torch.tensor([s.token_ids])
+        log_p = model(input_ids=ids).logits.log_softmax(-1)
+        mine = log_p[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
+        weights[row, : len(s.token_ids)] = torch.tensor(s.weights)
+        rows.append(torch.cat([mine.new_zeros(1), mine, mine.new_zeros(length - len(s.token_ids))]))
+    return torch.stack(rows) * (weights != 0), weights
+
+
+def one_row(model: Any, samples: list[Sample]) -> tuple[Any, Any]:
+    laid = batch.lay_out(model, samples, [list(range(len(samples)))])
+    return laid.logp(laid.logits(model)[0]), laid.weights
+
+
 def gradients(model: Any, logp: Any, samples: list[Sample]) -> list[Any]:
     found, weights = logp(model, samples)
     coefficients = torch.linspace(-1, 1, len(samples), dtype=found.dtype)[:, None]
@@ -60,16 +79,13 @@ MODEL = make()
 @settings(max_examples=30, deadline=None)
 def test_random_trees_have_the_gradients_of_the_flat_batch(seed: int, count: int) -> None:
     samples = branches(seed, count)
-    a, weights = tree._logp(MODEL, samples, [list(range(count))])
-    b, same = objectives.logp(MODEL, samples)
-    assert torch.equal(weights, same)
-    here = torch.tensor([[i < len(s.token_ids) for i in range(a.shape[1])] for s in samples])
-    torch.testing.assert_close(a[here], b[here], atol=1e-9, rtol=1e-9)
-    whole = lambda m, s: tree._logp(m, s, [list(range(count))])  # noqa: E731
-    for x, y in zip(
-        gradients(MODEL, whole, samples), gradients(MODEL, objectives.logp, samples), strict=True
-    ):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
+    expected, weights = flat(MODEL, samples)
+    for logp in (one_row, batch.logp):
+        found, same = logp(MODEL, samples)
+        assert torch.equal(weights, same.double())
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+        for x, y in zip(gradients(MODEL, logp, samples), gradients(MODEL, flat, samples), strict=True):
+            torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -80,30 +96,36 @@ def test_other_decoders_and_attention_too(kind: str, attention: str) -> None:
     model, samples = make(kind, attention), branches(5, 6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tree.takes_trees(model)
-    for x, y in zip(
-        gradients(model, tree.logp, samples), gradients(model, objectives.logp, samples), strict=True
-    ):
+        assert batch.takes_trees(model)
+    for x, y in zip(gradients(model, one_row, samples), gradients(model, flat, samples), strict=True):
         torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
-def test_rows_hold_what_is_shared_and_padding_disturbs_nothing() -> None:
+def test_several_trees_and_lone_texts_in_one_batch() -> None:
     samples = branches(1, 5) + branches(2, 4) + [Sample((39,), (0.0,))]
-    groups = tree.forest(samples)
+    groups = tree.forest([s.token_ids for s in samples], 16)
     assert sorted(i for g in groups for i in g) == list(range(10)) and 1 < len(groups) < 10
-    a, b = tree.logp(MODEL, samples)[0], objectives.logp(MODEL, samples)[0]
-    for row, s in enumerate(samples):
-        n = len(s.token_ids)
-        torch.testing.assert_close(a[row, :n], b[row, :n], atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(
+        batch.logp(MODEL, samples)[0], flat(MODEL, samples)[0], atol=1e-9, rtol=1e-9
+    )
+
+
+def test_texts_share_a_row_where_that_is_less_work() -> None:
+    """Two texts of 10 tokens, 4 of them shared, width 1: apart 2 * 10 (6 + 5) = 220, together 16 (6 + 16) = 352;
+    width 100: 2 * 10 (600 + 5) = 12100 against 16 (600 + 16) = 9856. At most 15 nodes: apart again."""
+    a, b = [1, 2, 3, 4, *range(10, 16)], [1, 2, 3, 4, *range(20, 26)]
+    assert tree.forest([a, b], 1) == [[0], [1]]
+    assert tree.forest([b, a], 100) == [[1, 0]]
+    assert tree.forest([a, b], 100, limit=15) == [[0], [1]]
 
 
 def test_a_tree_by_hand() -> None:
-    """1-2-3 and 1-2-4-5, and 1-2 itself: five nodes; 4 hangs on 2."""
-    built = tree.build([[1, 2, 3], [1, 2, 4, 5], [1, 2]])
+    """1-2-3 and 1-2-4-5, and 1-2 itself: five nodes; 4 hangs on 2. The order of the texts is kept."""
+    built = tree.build([[1, 2, 4, 5], [1, 2, 3], [1, 2]])
     assert built.token_ids == [1, 2, 3, 4, 5]
     assert built.parents == [-1, 0, 1, 1, 3] and built.depths == [0, 1, 2, 2, 3]
-    assert built.paths == [[0, 1, 2], [0, 1, 3, 4], [0, 1]]
-    seen = tree.visible([built], 6)[0].int().tolist()
+    assert built.paths == [[0, 1, 3, 4], [0, 1, 2], [0, 1]] and built.ends == [5, 5, 3, 5, 5]
+    seen = tree.visible(torch.tensor([[*built.ends, 6]]))[0].int().tolist()
     assert seen[2] == [1, 1, 1, 0, 0, 0] and seen[4] == [1, 1, 0, 1, 1, 0] and seen[5] == [0, 0, 0, 0, 0, 1]
 
 
@@ -116,19 +138,87 @@ def test_step_pairs_of_an_episode_cost_a_fraction_of_the_tokens() -> None:
         weights = (0.0,) * t + (1.0,) * 4
         pairs.append(Pair(Sample(tuple(win), weights), Sample(tuple(lose), weights)))
     samples = [p.win for p in pairs] + [p.lose for p in pairs]
-    groups = tree.forest(samples)
-    nodes = sum(len(tree.build([samples[i].token_ids for i in g]).token_ids) for g in groups)
-    assert nodes * 6 < sum(len(s.token_ids) for s in samples)
-    a = Preference(0.1, logp=tree.logp).loss(MODEL, [tuple(pairs)])[0]
-    b = Preference(0.1).loss(MODEL, [tuple(pairs)])[0]
+    ids = [s.token_ids for s in samples]
+    groups = tree.forest(ids, 16)
+    nodes = sum(len(tree.build([ids[i] for i in g]).token_ids) for g in groups)
+    assert nodes * 6 < sum(map(len, ids))
+    a, _ = Preference(0.1).loss(MODEL, [tuple(pairs)])
+    wins, loses = flat(MODEL, samples)[0].sum(-1).chunk(2)
+    b = -torch.nn.functional.logsigmoid(0.1 * (wins - loses)).mean()
     torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
+
+
+def test_a_policy_gradient_shares_what_its_texts_begin_with() -> None:
+    """The two terms taken apart, each text by itself, are those of the one pass over both."""
+    samples = branches(7, 6)
+    items = [
+        Played(s, tuple(-1.0 for _ in s.token_ids), 0.5 * i, d)
+        for i, (s, d) in enumerate(zip(samples[:3], samples[3:], strict=True))
+    ]
+    loss, _ = PolicyGradient(0.3, 2.0).loss(MODEL, items)
+    (logp, mask), (shown, weights) = flat(MODEL, samples[:3]), flat(MODEL, samples[3:])
+    ratio = (logp.detach() + 1).exp().clamp(0.7, 1.3)
+    rewards = torch.tensor([[0.0], [0.5], [1.0]])
+    gradient = -((ratio * logp * rewards * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
+    imitation = -(shown * weights).sum() / weights.sum()
+    torch.testing.assert_close(loss, gradient + 2 * imitation, atol=1e-6, rtol=1e-6)
+
+
+def test_values_of_a_tree_are_those_of_each_text() -> None:
+    headed = ppo.Headed(MODEL).double()
+    torch.nn.init.normal_(headed.head.weight)
+    samples = [Sample(s.token_ids, (0.0,) + (1.0,) * (len(s.token_ids) - 1)) for s in branches(4, 6)]
+    logp, values, mask, entropies = ppo.run(headed, samples)
+    numbers = ppo.judge(headed, samples)
+    for row, s in enumerate(samples):
+        n = len(s.token_ids)
+        alone = headed(torch.tensor([s.token_ids]))
+        torch.testing.assert_close(values[row, 1:n], alone.numbers[0, :-1])
+        torch.testing.assert_close(numbers[row], alone.numbers[0, -1])
+        log_p = alone.logits[0, :-1].log_softmax(-1)
+        torch.testing.assert_close(entropies[row, 1:n], -(log_p.exp() * log_p).sum(-1))
+        chosen = log_p.gather(-1, torch.tensor(s.token_ids)[1:, None])[:, 0]
+        torch.testing.assert_close(logp[row, 1:n], chosen)
+
+
+def test_logits_are_made_for_trained_tokens_alone() -> None:
+    samples, sizes = branches(6, 5), []
+    hook = MODEL.get_output_embeddings().register_forward_hook(lambda m, i, o: sizes.append(o.shape))
+    batch.logp(MODEL, samples)
+    hook.remove()
+    trained = {s.token_ids[: t + 1] for s in samples for t, w in enumerate(s.weights) if w and t}
+    assert sizes == [(1, len(trained), 40)]
+
+
+def test_scores_come_back_in_order_whatever_passes_they_took() -> None:
+    samples = branches(8, 7) + branches(9, 6)
+    expected, weights = flat(MODEL, samples)
+    for tokens in (1, 30, 16384):
+        found = objectives.token_scores(MODEL, samples, tokens)
+        for row, s in enumerate(samples):
+            assert found[row] == pytest.approx(expected[row, : len(s.token_ids)].tolist(), abs=1e-9)
+
+
+def test_a_tree_in_bfloat16_is_the_flat_batch_to_its_precision() -> None:
+    model, samples = make().float(), branches(2, 6)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = one_row(model, samples)[0]
+    torch.testing.assert_close(found.double(), flat(model, samples)[0].double(), atol=0.2, rtol=0.1)
+
+
+def test_an_adapted_model_takes_trees_too() -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.0, init_lora_weights=False)
+    model, samples = peft.get_peft_model(make(), config).double().eval(), branches(5, 6)
+    torch.testing.assert_close(one_row(model, samples)[0], flat(model, samples)[0], atol=1e-9, rtol=1e-9)
+    assert batch.takes_trees(model)
 
 
 def test_a_model_that_attends_to_a_window_falls_back_and_says_so() -> None:
     model = make("Mistral", sliding_window=4)
     with pytest.warns(UserWarning, match="mistral attends to a window"):
-        found = tree.logp(model, branches(3, 4))[0]
-    torch.testing.assert_close(found, objectives.logp(model, branches(3, 4))[0])
+        found = batch.logp(model, branches(3, 4))[0]
+    torch.testing.assert_close(found, flat(model, branches(3, 4))[0])
 
 
 def test_a_model_that_takes_no_mask_falls_back_and_says_so() -> None:
@@ -140,4 +230,5 @@ def test_a_model_that_takes_no_mask_falls_back_and_says_so() -> None:
     torch.manual_seed(0)
     model = transformers.MambaForCausalLM(transformers.MambaConfig(**small)).eval()
     with pytest.warns(UserWarning, match="mamba"):
-        tree.logp(model, branches(3, 4))
+        found = batch.logp(model, branches(3, 4))[0]
+    torch.testing.assert_close(found.double(), flat(model, branches(3, 4))[0].double(), atol=1e-5, rtol=1e-4)
