@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
-EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mysql
+EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mysql,plot,docs
 OUT ?= demo-out
 GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 
-.PHONY: install demo test test-all bench bench-alfworld bench-shop fuzz-alfworld lint lock clean
+.PHONY: install demo test test-all bench bench-alfworld bench-shop fuzz-alfworld docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -39,6 +39,12 @@ fuzz-alfworld: ## our ALFWorld engine against TextWorld's, in an environment of 
 	.venv-fuzz/bin/python -m pip install -q -e . "textworld[pddl]==1.7.*"
 	.venv-fuzz/bin/python tests/fuzz/fuzz_alfworld.py --games $(GAMES) --steps 50000
 
+docs: install ## the site, in site/; a broken link or a page without its facts fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: install ## the site at http://127.0.0.1:8000, made anew as pages change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -55,4 +61,4 @@ lock: ## resolve again: needs uv
 comma := ,
 
 clean:
-	rm -rf .venv build dist demo-out
+	rm -rf .venv build dist site demo-out

@@ -12,13 +12,16 @@ import msgspec
 from prosegym.baselines import reflexion
 from prosegym.baselines.endpoint import EndpointOptions
 from prosegym.baselines.lm import LanguageModel, ModelError
+from prosegym.baselines.notes import Scribe
 from prosegym.baselines.react import Config, ReAct
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import BUILT_IN, Agent, built_in
 
-AGENTS = (*BUILT_IN, "react", "reflexion")
+AGENTS = (*BUILT_IN, "house", "react", "reflexion")
 """Agents that have a name; a folder that a trainer wrote is one, too."""
+HOUSE = Path(__file__).parent / "models" / "household-1m"
+"""The agent `house`: a small model that comes with the package; `recipes/house` made it."""
 
 FILE = "agent.json"
 
@@ -43,6 +46,10 @@ class ModelOptions:
     """Answers written at the same time, at most."""
     cache_gb: float = 0.0
     """Most memory for what is kept between turns, in 2**30 bytes; 0 chooses by the device."""
+    static_shapes: bool | None = None
+    """Whether decoding steps have a few fixed shapes, recorded as CUDA graphs; by default on a GPU."""
+    four_bit: bool = False
+    """Whether the weights of linear layers are held in 4 bits; needs bitsandbytes."""
 
 
 Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config)
@@ -72,8 +79,13 @@ def save(
     base: str | None = None,
     env_ids: Sequence[str] = (),
 ) -> None:
-    """Write a trained agent, as `load` reads it: weights (or adapter), tokenizer, `agent.json`."""
+    """Write a trained agent, as `load` reads it: weights (or adapter), tokenizer, `agent.json`.
+
+    `base` is the model that an adapter is for; by default the one that the adapter itself names.
+    """
     folder = Path(folder)
+    if base is None and (adapters := getattr(model, "peft_config", None)):
+        base = next(iter(adapters.values())).base_model_name_or_path
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -94,6 +106,11 @@ def read(folder: str | Path) -> AgentFile:
         raise CorruptData(f"{path}: {error}") from error
 
 
+def shipped(name: str) -> str:
+    """The folder of the model that comes with the package, for its name; any other name as it is."""
+    return str(HOUSE) if name == "house" else name
+
+
 def load_model(
     model: str, options: ModelOptions | None = None, endpoint: EndpointOptions | None = None
 ) -> LanguageModel:
@@ -110,6 +127,7 @@ def load_model(
         return Endpoint(url, name or None, endpoint)
     from prosegym.baselines.local import LocalModel
 
+    model = shipped(model)
     if (Path(model) / FILE).is_file() and (base := read(model).base) is not None:
         options, model = replace(options, adapter=model), base
     return LocalModel.load(model, **asdict(options))
@@ -129,22 +147,24 @@ def load(
     """The agent of that name, or the one in that folder.
 
     Args:
-        name: null, random, expert, react, reflexion, or a folder that a trainer wrote.
+        name: null, random, expert, house, react, reflexion, or a folder that a trainer wrote.
         model: name, path or URL of the model that answers; a folder has its own.
-        config: form of the answers, decoding, history, sampling; a folder's own by default.
+        config: form of the answers, decoding, history, sampling; a trained folder's own by default.
         options: how a local model is loaded.
         endpoint: how a server is talked to.
         examples: expert episodes shown before a task, by task type.
         retries: Reflexion's trials, strategy, evaluator.
         settings: single settings by name, as the command line gives them: a field of `react.Config`,
             `ModelOptions`, `EndpointOptions` or `reflexion.Config` (one that several have is each one's),
-            or `reflector`, the model that writes Reflexion's notes (the acting one by default).
+            or `reflector`, the model that writes Reflexion's notes (the acting one by default), or
+            `rule` for notes written by rule.
 
     Raises:
         UnknownName: there is no such agent or setting.
         BadOption: it needs a model and none was given, or a setting has a bad value.
         ModelError: the model cannot be loaded.
     """
+    name, model = shipped(name), shipped(model) if model else None
     folder = (Path(name) / FILE).is_file()
     if not folder and name not in ("react", "reflexion"):
         if Path(name).is_dir():
@@ -155,7 +175,8 @@ def load(
             raise UnknownName("agent", name, AGENTS) from error
     if model is None and not folder:
         raise BadOption(f"agent {name} needs a model: `--model NAME_OR_PATH_OR_URL`")
-    about = read(name) if folder else None
+    trained = name if folder else model or ""
+    about = read(trained) if (Path(trained) / FILE).is_file() else None
     reflector = settings.pop("reflector", None)
     known = {
         f.name for kind in (Config, ModelOptions, EndpointOptions, reflexion.Config) for f in fields(kind)
@@ -171,6 +192,8 @@ def load(
     if name != "reflexion":
         return agent
     retries = _with(retries or reflexion.Config(), {k: v for k, v in settings.items() if k not in _ACTING})
+    if reflector == "rule":
+        return reflexion.Reflexion(agent, Scribe(answers, retries), retries)
     notes = answers if reflector is None else load_model(reflector, options, endpoint)
     return reflexion.Reflexion(agent, reflexion.ModelReflector(notes, retries), retries)
 

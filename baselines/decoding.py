@@ -44,6 +44,8 @@ class Writer:
         self.text = ""
         self.trie: Trie | None = None
         """Where in the allowed continuations it is; None where it is free."""
+        self.whole = False
+        """Whether nothing is left to be chosen: only log-probabilities of the last tokens are missing."""
         self._chat = chat
         self._end_ids = end_ids
         self._rng = random.Random(request.seed)
@@ -51,7 +53,17 @@ class Writer:
         # A stop string or marker of c characters lies in the last 4c + 4 tokens: each has a byte or more.
         self._window = 4 * max((len(s) for s in (*sampling.stop, self._marker)), default=0) + 4
         if request.allowed and not request.opens:
-            self.trie = Trie(self.continuations())
+            self._enter()
+
+    @property
+    def pending(self) -> list[int]:
+        """The last tokens, which could be no others, and whose log-probabilities are still to be computed."""
+        return self.token_ids[len(self.logprobs) :]
+
+    @property
+    def context(self) -> list[int]:
+        """Prompt and answer up to the first token whose log-probability is missing."""
+        return self.prompt + self.token_ids[: len(self.logprobs)]
 
     def continuations(self) -> list[list[int]]:
         """The token sequences that may follow what is written, one per allowed action."""
@@ -64,29 +76,36 @@ class Writer:
         return [chat.continuation(glue + a + request.closes, ends=True) for a in request.allowed]
 
     def beyond(self, count: int) -> list[int]:
-        """Prompt and answer so far, but for the first `count` tokens."""
+        """Prompt and answer so far, but for the first `count` tokens and for a last one that ends it."""
         read = len(self.prompt)
-        return self.token_ids[count - read :] if count >= read else self.prompt[count:] + self.token_ids
+        written = self.token_ids[:-1] if self.whole else self.token_ids
+        return written[count - read :] if count >= read else self.prompt[count:] + written
 
     def uniform(self) -> float:
         """The next draw of this answer's own generator."""
         return self._rng.random()
 
+    def settle(self, logprobs: Sequence[float]) -> None:
+        """Give the pending tokens their log-probabilities."""
+        self.logprobs += logprobs
+        if self.whole:
+            self._finish("end")
+
     def push(self, token: int, logprob: float) -> None:
-        """Add a token."""
+        """Add a token, and those that can only be the next ones."""
         self.token_ids.append(token)
         self.logprobs.append(logprob)
         if self.trie is not None:
             self.trie = self.trie.children[token]
             if not self.trie.children:
                 self._finish("end")
-                return
+            else:
+                self._follow()
         elif token in self._end_ids:
             self._finish("end")
-            return
         elif (self.sampling.stop or self._marker) and self._look():
-            return
-        if len(self.token_ids) >= self.sampling.max_tokens and self.trie is None:
+            pass
+        elif len(self.token_ids) >= self.sampling.max_tokens and self.trie is None:
             self._finish("length")
 
     def take(self, token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
@@ -97,7 +116,21 @@ class Writer:
 
     def overflow(self) -> None:
         """The context is full."""
+        del self.token_ids[len(self.logprobs) :]
         self._finish("context")
+
+    def _enter(self) -> None:
+        """Begin an action, which must be an allowed one."""
+        self.trie = Trie(self.continuations())
+        if self.sampling.choice == "token":
+            self._follow()
+
+    def _follow(self) -> None:
+        """Add the tokens that leave no choice."""
+        while self.trie is not None and len(self.trie.children) == 1:
+            token, self.trie = next(iter(self.trie.children.items()))
+            self.token_ids.append(token)
+            self.whole = not self.trie.children
 
     def _look(self) -> bool:
         """Look at the latest text for a stop string (returns True) or the marker that opens an action."""
@@ -113,7 +146,7 @@ class Writer:
                 self._finish("stop", text)
                 return True
         if self._marker and tail.rstrip().endswith(self._marker):
-            self.trie = Trie(self.continuations())
+            self._enter()
         return False
 
     def _finish(self, reason: StopReason, text: str | None = None) -> None:

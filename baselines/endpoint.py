@@ -6,6 +6,7 @@ comes from here can be evaluated and used as demonstrations, but not trained on 
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -40,14 +41,33 @@ class EndpointOptions:
     cache: str | None = None
     """Folder in which answers are kept: an equal request, with an equal seed, is answered from there."""
     prices: str | None = None
-    """Price file, dollars per million tokens: {"date": "", "models": {NAME: {"input": 0, "output": 0}}}."""
+    """Price file (see `Price`); without one the cost of every answer is not known."""
     constrain: bool = False
     """Whether the server can be held to a list of answers (vLLM's and SGLang's `guided_choice`)."""
 
 
+Dollars = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model's tokens cost. A price file is {"models": {NAME: PRICE, ...}}, in JSON."""
+
+    input: Dollars
+    """US dollars per million tokens read."""
+    output: Dollars
+    """US dollars per million tokens written."""
+    date: datetime.date
+    """When this was the price."""
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    """Where that was read: a page's address, a contract."""
+
+    def of(self, used: _Used) -> float:
+        """US dollars."""
+        return (used.prompt_tokens * self.input + used.completion_tokens * self.output) / 1e6
+
+
 class _Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    date: str
-    models: dict[str, dict[str, float]]
+    models: dict[str, Price]
 
 
 class _Said(msgspec.Struct):
@@ -112,7 +132,7 @@ class Endpoint:
         )
         self._url = url
         self.name = model or self._only_model()
-        self._prices = _read_prices(self.options.prices, self.name)
+        self._price = _read_price(self.options.prices, self.name)
         self._cache = Path(self.options.cache) if self.options.cache else None
         self._turn = threading.Lock()
         self._next = 0.0
@@ -132,13 +152,13 @@ class Endpoint:
         return names[0]
 
     def conditions(self) -> Mapping[str, Any]:
-        """Model, the client's version, price date; the server's address is left out, as it may be private."""
+        """Model, the client's version, price; the server's address is left out, as it may be private."""
         return {
             "model": self.name,
             "backend": "openai-compatible endpoint",
             "openai": self._openai.__version__,
             "constrained": self.options.constrain,
-            "prices": self._prices[2],
+            "price": None if self._price is None else msgspec.to_builtins(self._price),
         }
 
     def count_tokens(self, text: str) -> int:
@@ -189,9 +209,7 @@ class Endpoint:
                 if status == 400 and "context" in str(error).lower():
                     return Generation("", stop_reason="context")
                 if status < 500 and status not in _RETRIED:
-                    return Generation(
-                        "", stop_reason="error", error=f"the endpoint answered {status}: {reason}"
-                    )
+                    return self._failed(f"the endpoint answered {status}: {reason}")
                 pause = _seconds(error.response.headers.get("retry-after"))
                 failure = f"the endpoint answered {status}: {reason}"
             except self._openai.APITimeoutError:
@@ -202,7 +220,15 @@ class Endpoint:
                 time.sleep(pause if pause is not None else wait * (0.5 + jitter.random()))
                 wait = min(2 * wait, 60.0)
         tries = self.options.retries + 1
-        return Generation("", stop_reason="error", error=f"{failure} ({tries} tries)")
+        return self._failed(f"{failure} ({tries} tries)")
+
+    def _failed(self, why: str) -> Generation:
+        """No answer. Whether the tries were charged for is not known."""
+        return Generation("", stop_reason="error", error=why, cost=None)
+
+    def _cost(self, used: _Used | None) -> float | None:
+        """US dollars; None where the price is not known or the server does not count tokens."""
+        return None if self._price is None or used is None else self._price.of(used)
 
     def _arguments(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         arguments: dict[str, Any] = {
@@ -227,10 +253,8 @@ class Endpoint:
         choice, used = answer.choices[0], answer.usage or _Used()
         text, stopped = cut(choice.message.content or "", sampling.stop)
         read, written = used.prompt_tokens, used.completion_tokens
-        per_read, per_written, _ = self._prices
-        cost = (read * per_read + written * per_written) / 1e6
         reason: StopReason = "stop" if stopped else "length" if choice.finish_reason == "length" else "end"
-        return Generation(text, (), (), read, written, reason, None, cost)
+        return Generation(text, (), (), read, written, reason, None, self._cost(answer.usage))
 
     def _kept(self, arguments: Mapping[str, Any]) -> Path | None:
         if self._cache is None:
@@ -256,18 +280,17 @@ def _keep(path: Path, body: bytes) -> None:
     part.replace(path)
 
 
-def _read_prices(path: str | None, model: str) -> tuple[float, float, str | None]:
-    """Dollars per million tokens read and written, and the date of the prices."""
+def _read_price(path: str | None, model: str) -> Price | None:
+    """The model's price in that file; None without a file."""
     if path is None:
-        return 0.0, 0.0, None
+        return None
     try:
         prices = msgspec.json.decode(Path(path).read_bytes(), type=_Prices)
     except (OSError, msgspec.DecodeError) as error:
         raise ModelError(f"{path} is no price file: {_line(error)}") from error
     if model not in prices.models:
-        raise ModelError(f"{path} (of {prices.date}) has no price for {model!r}; add it")
-    price = prices.models[model]
-    return price.get("input", 0.0), price.get("output", 0.0), prices.date
+        raise ModelError(f"{path} has no price for {model!r}; add it, or leave the file out")
+    return prices.models[model]
 
 
 def _seconds(text: str | None) -> float | None:

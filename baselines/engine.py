@@ -3,18 +3,24 @@
 A cache has seats; an episode sits in one. A seat is a row of one preallocated buffer per layer,
 [seats, heads, cells, dimension], and holds the keys and values of the tokens in its cells 0, 1, 2, ... A
 turn looks for the longest beginning that its prompt shares with what its seat holds (or, for a new
-episode, with what any seat holds) and computes only the rest. Rows that do different numbers of tokens are
-padded on the left; padding is written to one spare cell at the end of each row that nothing reads.
+episode, with what any seat holds) and computes only the rest.
 
-Left out: attention kernels of our own. Rows are padded to the longest of their batch, in steps of
-`BUCKET` cells, so that shapes come again.
+Passes come in two forms. Row by row, on the CPU: the new tokens of all seats stand one after another, and
+attention goes seat by seat over just the cells that it holds. Padded, on a GPU and for models with an
+attention of their own: seats that do different numbers of tokens are padded on the left, padding is
+written to one spare cell at the end of each row that nothing reads, and as many cells are read of each as
+the longest has, in steps of `BUCKET`. Padded passes of one token a seat can have a few fixed shapes, which
+CUDA graphs replay without Python.
+
+Left out: attention kernels of our own.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +32,9 @@ log = logging.getLogger(__name__)
 
 BUCKET = 64
 """Lengths are rounded up to multiples of this."""
+
+STEP = 256
+"""Passes of a fixed shape read multiples of this many cells."""
 
 SHARED = 32
 """Fewest tokens for which another seat's beginning is copied rather than computed."""
@@ -73,8 +82,13 @@ class Engine(Protocol):
         """How many sequences of that length can be in use at once; at least 1."""
         ...
 
-    def feed(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
-        """Append tokens to each seat; logits after the last of each: [n, vocabulary]."""
+    def feed(
+        self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]], keep: Sequence[int] | None = None
+    ) -> Any:
+        """Append tokens to each seat; logits after the last of each: [n, vocabulary].
+
+        With `keep`, logits after the last `keep[i]` of each, seat after seat: [sum(keep), vocabulary].
+        """
         ...
 
     def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
@@ -105,11 +119,15 @@ class PlainEngine:
         """Nothing is held, so any number."""
         return sys.maxsize
 
-    def feed(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
-        """Logits after the last token of each seat."""
+    def feed(
+        self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]], keep: Sequence[int] | None = None
+    ) -> Any:
+        """Logits after the last tokens of each seat."""
+        keep = keep or [1] * len(seats)
         for seat, new in zip(seats, tokens, strict=True):
             seat.token_ids += new
-        return self._logits([seat.token_ids for seat in seats])
+        logits = self._logits([seat.token_ids for seat in seats], max(keep))
+        return torch.cat([row[len(row) - count :] for row, count in zip(logits, keep, strict=True)])
 
     def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
         """Logits after each node, each path by itself."""
@@ -118,7 +136,7 @@ class PlainEngine:
             paths: list[list[int]] = []
             for token, parent in zip(tree.tokens, tree.parents, strict=True):
                 paths.append([*(paths[parent] if parent >= 0 else seat.token_ids), token])
-            spread.append(torch.cat([self._logits([path]) for path in paths]))
+            spread.append(torch.cat([self._logits([path])[:, -1] for path in paths]))
         return spread
 
     def close(self, seat: Seat) -> None:
@@ -127,15 +145,28 @@ class PlainEngine:
     def forget(self) -> None:
         """Nothing is held."""
 
-    def _logits(self, rows: Sequence[Sequence[int]]) -> Any:
+    def _logits(self, rows: Sequence[Sequence[int]], keep: int = 1) -> Any:
         longest, device = max(len(row) for row in rows), self._model.device
         ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         output = self._model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep
         )
-        return output.logits[:, -1]
+        return output.logits
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """The new tokens of one seat in a pass that goes row by row."""
+
+    row: int
+    count: int
+    """New tokens."""
+    length: int
+    """Cells that the seat then holds."""
+    seen: dict[int | None, tuple[int, Any]]
+    """For each window: the first cell read, and what to add to scores ([1, 1, g * count, cells]) or None."""
 
 
 class _Plan:
@@ -149,11 +180,20 @@ class _Plan:
     """The rows read, where they are a range; else `rows` are read, by copy."""
     length: int
     """Cells read."""
+    stretches: Sequence[_Stretch]
+    """Of a pass that goes row by row; `rows` and `cells` then are each token's: [n] and [n, 1]."""
+    window: int | None
+    """Of the layer at work."""
 
     def begin(self, rows: Any, cells: Any, span: tuple[int, int] | None, length: int) -> None:
-        """Set out a pass."""
-        self.rows, self.cells, self.span, self.length = rows, cells, span, length
+        """Set out a padded pass."""
+        self.rows, self.cells, self.span, self.length, self.stretches = rows, cells, span, length, ()
         self._places: dict[tuple[int, int], Any] = {}
+
+    def begin_rows(self, rows: Any, cells: Any, stretches: Sequence[_Stretch]) -> None:
+        """Set out a pass that goes row by row."""
+        self.begin(rows, cells, None, 0)
+        self.stretches = stretches
 
     def places(self, heads: int, cells: int) -> Any:
         """Where new vectors go in a buffer [seats, heads, cells, d] seen as [seats * heads * cells, d]."""
@@ -163,12 +203,17 @@ class _Plan:
         return self._places[heads, cells]
 
 
+_PLAN: ContextVar[_Plan] = ContextVar("plan")
+"""Of the pass that is under way: for the attention function, which the model calls."""
+
+
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values, all seats'."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: _Plan, window: int | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._plan = plan
+        self._window = window
 
     def make(self, keys: Any, values: Any) -> None:
         """Use these buffers, [seats, heads, cells + 1, dimension]."""
@@ -181,10 +226,15 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Write the new keys and values, return all that the pass may read."""
         plan = self._plan
+        plan.window = self._window
         assert self.keys is not None and self.values is not None
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
             places = plan.places(buffer.shape[1], buffer.shape[2])
+            if plan.stretches:  # [1, heads, n, d] -> [n, heads, 1, d]
+                new = new.transpose(0, 2)
             buffer.view(-1, buffer.shape[3]).index_copy_(0, places, new.reshape(-1, new.shape[3]))
+        if plan.stretches:
+            return self.keys, self.values
         if plan.span is not None:
             begin, end = plan.span
             return self.keys[begin:end, :, : plan.length], self.values[begin:end, :, : plan.length]
@@ -207,7 +257,7 @@ class _Shapes(DynamicLayer):  # type: ignore[no-untyped-call]
         return super().update(key_states, value_states)
 
 
-def _packed_attention(
+def _attention(
     module: Any,
     query: Any,
     key: Any,
@@ -220,8 +270,12 @@ def _packed_attention(
     """Attention in which the query heads of one key head are stacked: keys and values are never repeated.
 
     query: [n, heads, t, d]; key, value: [n, key heads, length, d]; attention_mask: [n, 1, g * t, length], as
-    the engine makes it, g being query heads per key head. Returns [n, t, heads, d].
+    the engine makes it, g being query heads per key head. Returns [n, t, heads, d]. In a pass that goes row
+    by row n is 1, key and value are the whole buffers, and the plan says what each stretch of t reads.
     """
+    plan = _PLAN.get()
+    if plan.stretches:
+        return _row_by_row(plan, query, key, value, scaling), None
     n, heads, t, d = query.shape
     packed = query.reshape(n, key.shape[1], -1, d)
     out = torch.nn.functional.scaled_dot_product_attention(
@@ -230,17 +284,45 @@ def _packed_attention(
     return out.reshape(n, heads, t, value.shape[-1]).transpose(1, 2), None
 
 
+def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float | None) -> Any:
+    heads, d = keys.shape[1], query.shape[3]
+    counts = [stretch.count for stretch in plan.stretches]
+    found = []
+    parts = query.reshape(heads, -1, *query.shape[2:]).split(
+        counts, dim=2
+    )  # of each stretch [heads, g, t, d]
+    for stretch, part in zip(plan.stretches, parts, strict=True):
+        first, mask = stretch.seen[plan.window]
+        size = stretch.length - first
+        out = torch.nn.functional.scaled_dot_product_attention(
+            part.reshape(1, heads, -1, d),
+            keys.narrow(0, stretch.row, 1).narrow(2, first, size),
+            values.narrow(0, stretch.row, 1).narrow(2, first, size),
+            attn_mask=mask,
+            scale=scaling,
+        )
+        found.append(out.reshape(*part.shape[:3], -1).permute(2, 0, 1, 3))  # [t, heads, g, d]
+    return torch.cat(found).flatten(1, 2)[None]
+
+
 PACKED = "prosegym_packed"
 """Name under which transformers knows the engine's attention."""
 
-transformers.AttentionInterface.register(PACKED, _packed_attention)
+transformers.AttentionInterface.register(PACKED, _attention)
 
 
 class CachedEngine:
     """Keeps every seat's keys and values between turns, within a bound on memory."""
 
     def __init__(
-        self, model: Any, *, max_context: int, cache_bytes: int, pass_tokens: int = 0, max_seats: int = 1024
+        self,
+        model: Any,
+        *,
+        max_context: int,
+        cache_bytes: int,
+        pass_tokens: int = 0,
+        max_seats: int = 1024,
+        static: bool | None = None,
     ) -> None:
         """Find out the shapes of the model's keys and values; nothing is allocated yet.
 
@@ -250,12 +332,14 @@ class CachedEngine:
             cache_bytes: most memory for keys and values; one sequence is always allowed.
             pass_tokens: most tokens, padding included, of one forward pass; 0 chooses by the device.
             max_seats: most sequences held.
+            static: whether passes of one token a seat have a few fixed shapes, which on a GPU are recorded as
+                CUDA graphs; by default on a GPU.
         """
         self._model = model
         self._config = model.config.get_text_config()
         self._max_context = max_context
         self._max_seats = max_seats
-        self._pass_tokens = pass_tokens or (4096 if model.device.type == "cpu" else 32768)
+        self._pass_tokens = pass_tokens or (2048 if model.device.type == "cpu" else 32768)
         count = int(self._config.num_hidden_layers)
         probes = [_Shapes() for _ in range(count)]  # type: ignore[no-untyped-call]
         ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
@@ -264,7 +348,9 @@ class CachedEngine:
         self._dtype = probes[0].kind
         per_cell = sum(h * d + g * e for h, d, g, e in self._shapes) * self._dtype.itemsize
         self._max_cells: int = max(cache_bytes // int(per_cell), 1)
-        self._windows = _windows(self._config)
+        kinds = _kinds(self._config, count)
+        self._windows = dict(kinds)
+        """How far back each kind of layer looks; None for all the way."""
         own = self._config._attn_implementation
         self._attention = PACKED if own == "sdpa" else own
         key_heads = {shape[0] for shape in self._shapes} | {shape[2] for shape in self._shapes}
@@ -274,14 +360,29 @@ class CachedEngine:
         """Query heads whose masks are stacked."""
         if self._attention == PACKED:
             self._group = int(self._config.num_attention_heads) // key_heads.pop()
+        self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
+        self._static = model.device.type == "cuda" if static is None else static
+        self._steps: dict[tuple[int, int], _Step] = {}
+        self.pool: Any = None
+        """The memory that recorded steps share: one is replayed at a time, and what it gives is copied."""
         self._plan = _Plan()
-        self._layers = [_Layer(self._plan) for _ in range(count)]
+        self._layers = [_Layer(self._plan, window) for _, window in kinds]
         self._cache = Cache(layers=list(self._layers))
         self._seats: list[Seat] = []
         self._by_key: dict[Hashable, Seat] = {}
         self._rows = 0
         self._cells = 0
         self._clock = 0
+
+    @property
+    def device(self) -> Any:
+        """The model's."""
+        return self._model.device
+
+    @property
+    def spare(self) -> int:
+        """The cell of each row that nothing reads."""
+        return self._cells
 
     # Seats.
 
@@ -316,6 +417,8 @@ class CachedEngine:
     def forget(self) -> None:
         """Let go of everything held; no seat may be in use."""
         self._seats, self._by_key, self._rows, self._cells = [], {}, 0, 0
+        self._steps.clear()
+        self.pool = None
         for layer in self._layers:
             layer.keys = layer.values = None
 
@@ -370,10 +473,13 @@ class CachedEngine:
         if rows > self._rows:
             rows = min(_round(rows, 8), max(self._max_cells // wanted, rows), self._max_seats)
         kept_rows, kept_cells = min(self._rows, rows), min(self._cells, wanted)
+        self._steps.clear()
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
             for old, h, d in ((layer.keys, heads, size), (layer.values, value_heads, value_size)):
-                new = torch.zeros((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
+                # Padded passes read cells that were never written, under a mask: they must be finite.
+                make = torch.empty if self._row_by_row and not self._static else torch.zeros
+                new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
                 if old is not None:
                     new[:kept_rows, :, :kept_cells] = old[:kept_rows, :, :kept_cells]
                 made.append(new)
@@ -419,27 +525,138 @@ class CachedEngine:
 
     # Forward passes.
 
-    def feed(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
-        """Append tokens to each seat; logits after the last of each: [n, vocabulary]."""
+    def feed(
+        self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]], keep: Sequence[int] | None = None
+    ) -> Any:
+        """Append tokens to each seat; logits after the last `keep[i]` (by default 1) of each, in order."""
+        keep = keep or [1] * len(seats)
         self._reserve(max(len(s.token_ids) + len(new) for s, new in zip(seats, tokens, strict=True)))
-        if all(len(new) == 1 for new in tokens):
+        single = all(len(new) == 1 for new in tokens)
+        if single and self._static:
+            logits = self._step(seats, tokens)
+        elif self._row_by_row:
+            logits = self._feed_rows(seats, tokens, keep)
+        elif single:
             self._gather(seats)
-            return self._extend(seats, tokens)
+            logits = self._padded(seats, [len(seat.token_ids) for seat in seats], tokens)[:, -1]
+        else:
+            logits = self._feed_padded(seats, tokens, keep)
+        for seat, new in zip(seats, tokens, strict=True):
+            seat.token_ids += new
+        return logits
+
+    def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
+        """Logits after each node of a tree that goes on from a seat, which stays as it is."""
+        sizes = [len(tree.tokens) for tree in trees]
+        self._reserve(max(len(s.token_ids) + size for s, size in zip(seats, sizes, strict=True)))
+        found: list[Any] = [None] * len(seats)
+        for group in self._groups(sizes):
+            some, grown = [seats[i] for i in group], [trees[i] for i in group]
+            tokens = [tree.tokens for tree in grown]
+            bases = [len(seat.token_ids) for seat in some]
+            if self._row_by_row:
+                logits = self._rows_pass(some, bases, tokens, sum(map(len, tokens)), trees=grown)
+                parts = logits.split([len(new) for new in tokens])
+            else:
+                padded = self._padded(some, bases, tokens, max(map(len, tokens)), grown)
+                parts = [row[len(row) - len(new) :] for row, new in zip(padded, tokens, strict=True)]
+            for i, part in zip(group, parts, strict=True):
+                found[i] = part
+        return found
+
+    # Passes that go row by row.
+
+    def _feed_rows(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> Any:
+        logits = []
+        for portion in _portions([len(new) for new in tokens], self._pass_tokens):
+            kept: list[int] = []
+            at = 0
+            for i, begin, end in portion:
+                first = max(begin, len(tokens[i]) - keep[i])
+                kept += range(at + first - begin, at + end - begin)
+                at += end - begin
+            found = self._rows_pass(
+                [seats[i] for i, _, _ in portion],
+                [len(seats[i].token_ids) + begin for i, begin, _ in portion],
+                [tokens[i][begin:end] for i, begin, end in portion],
+                kept,
+            )
+            if kept:
+                logits.append(found)
+        return torch.cat(logits) if len(logits) > 1 else logits[0]
+
+    def _rows_pass(
+        self,
+        seats: Sequence[Seat],
+        bases: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        kept: Sequence[int] | int,
+        trees: Sequence[Tree] | None = None,
+    ) -> Any:
+        """One pass over the tokens of all seats, one after another; `bases` are the cells they begin at.
+
+        Returns logits after the tokens `kept`, counted through all seats, or after the last so many.
+        """
+        rows: list[int] = []
+        cells: list[int] = []
+        positions: list[int] = []
+        stretches = []
+        for i, (seat, base, new) in enumerate(zip(seats, bases, tokens, strict=True)):
+            tree = trees[i] if trees is not None else None
+            rows += [seat.row] * len(new)
+            cells += range(base, base + len(new))
+            positions += (base + depth for depth in tree.depths) if tree else range(base, base + len(new))
+            seen = {window: self._seen(base, len(new), window, tree) for window in self._windows.values()}
+            stretches.append(_Stretch(seat.row, len(new), base + len(new), seen))
+        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches)
+        idle = torch.zeros((1, 1, 1, 1))  # stands for a mask: else the model would make one
+        masks = dict.fromkeys(self._windows, idle) if len(self._windows) > 1 else idle
+        every = isinstance(kept, int) or len(kept) == len(rows)
+        ids, keep = torch.tensor([[token for new in tokens for token in new]]), torch.tensor(kept or [0])
+        return self._pass(ids, torch.tensor([positions]), masks, 0 if every else keep)[0]
+
+    def _seen(self, base: int, count: int, window: int | None, tree: Tree | None) -> tuple[int, Any]:
+        """The first cell that tokens in cells `base`, `base + 1`, ... look at, and the mask from there on."""
+        first = max(base - window + 1, 0) if window is not None else 0
+        if count == 1:
+            return first, None
+        ahead = torch.arange(count) if tree is None else torch.tensor(tree.depths)
+        places = torch.cat([torch.arange(first, base), base + ahead])
+        seen = places <= base + ahead[:, None]
+        if window is not None:
+            seen &= places > base + ahead[:, None] - window
+        if tree is not None:
+            seen[:, base - first :] &= _ancestry(tree)
+        return first, self._added(seen[None])[0][None]
+
+    # Padded passes.
+
+    def _feed_padded(
+        self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]], keep: Sequence[int]
+    ) -> Any:
         logits: list[Any] = [None] * len(seats)
         for group in self._groups([len(new) for new in tokens]):
-            step = max(self._pass_tokens // len(group), 1)
-            longest = max(len(tokens[i]) for i in group)
-            rest = [(i, list(tokens[i])) for i in group]
-            while longest > step:  # all but the last `step` tokens of each, a piece at a time
-                some = [(i, new[: len(new) - step][:step]) for i, new in rest if len(new) > step]
-                self._extend([seats[i] for i, _ in some], [new for _, new in some])
-                done = {i: len(new) for i, new in some}
-                rest = [(i, new[done.get(i, 0) :]) for i, new in rest]
-                longest = max(len(new) for _, new in rest)
-            last = self._extend([seats[i] for i, _ in rest], [new for _, new in rest])
-            for (i, _), row in zip(rest, last, strict=True):
-                logits[i] = row
-        return torch.stack(logits)
+            most = max(keep[i] for i in group)
+            step = max(self._pass_tokens // len(group), most)
+            done = dict.fromkeys(group, 0)
+            # All but the last `step` tokens of each, a piece at a time.
+            while some := [i for i in group if len(tokens[i]) - done[i] > step]:
+                ends = {i: min(done[i] + step, len(tokens[i]) - step) for i in some}
+                self._padded(
+                    [seats[i] for i in some],
+                    [len(seats[i].token_ids) + done[i] for i in some],
+                    [tokens[i][done[i] : ends[i]] for i in some],
+                )
+                done |= ends
+            last = self._padded(
+                [seats[i] for i in group],
+                [len(seats[i].token_ids) + done[i] for i in group],
+                [tokens[i][done[i] :] for i in group],
+                most,
+            )
+            for i, row in zip(group, last, strict=True):
+                logits[i] = row[len(row) - keep[i] :]
+        return torch.cat(logits)
 
     def _groups(self, counts: Sequence[int]) -> list[list[int]]:
         """Indices in groups of similar counts: padding at most doubles a group."""
@@ -453,77 +670,93 @@ class CachedEngine:
                 groups.append([i])
         return groups
 
-    def _extend(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
-        """One pass: append tokens to seats; logits after the last of each."""
+    def _padded(
+        self,
+        seats: Sequence[Seat],
+        bases: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        keep: int = 1,
+        trees: Sequence[Tree] | None = None,
+    ) -> Any:
+        """One pass over tokens of seats that begin at cells `bases`; every seat has as many columns.
+
+        Returns logits after the last `keep` columns: [n, keep, vocabulary].
+        """
         width = max(len(new) for new in tokens)
-        length = min(_round(max(len(s.token_ids) for s in seats) + width), self._cells)
+        length = min(_round(max(bases) + width), self._cells)
         rows = [seat.row for seat in seats]
         begin, end = min(rows), max(rows) + 1
         whole = end - begin < 2 * len(rows) and (width == 1 or end - begin == len(rows))
         count = end - begin if whole else len(rows)
         ids = [[0] * width for _ in range(count)]
         first = [-1] * count
-        """Cell of each row's first column; columns before cell len(seat) are padding."""
+        """Cell of each row's first column; columns before its base are padding."""
         start = [width] * count
         places = []
-        for at, (seat, new) in enumerate(zip(seats, tokens, strict=True)):
+        for at, (seat, base, new) in enumerate(zip(seats, bases, tokens, strict=True)):
             place = seat.row - begin if whole else at
             places.append(place)
             ids[place][width - len(new) :] = new
             start[place] = width - len(new)
-            first[place] = len(seat.token_ids) - start[place]
+            first[place] = base - start[place]
         device = self._model.device
         columns = torch.arange(width, device=device)
-        positions = torch.tensor(first, device=device)[:, None] + columns  # [n, t]
+        cells = torch.tensor(first, device=device)[:, None] + columns  # [n, t]
         real = columns >= torch.tensor(start, device=device)[:, None]
         self._plan.begin(
             torch.arange(begin, end, device=device) if whole else torch.tensor(rows, device=device),
-            torch.where(real, positions, self._cells),
+            torch.where(real, cells, self._cells),
             (begin, end) if whole else None,
             length,
         )
-        positions = positions.clamp(min=0)
-        logits = self._pass(torch.tensor(ids, device=device), positions, self._masks(positions, length))
+        positions = cells.clamp(min=0)
+        if trees is None:
+            masks = self._masks(positions, length)
+        else:
+            ahead = torch.zeros((count, width), dtype=torch.long)
+            seen = torch.zeros((count, width, length), dtype=torch.bool)
+            held = torch.arange(length).repeat(count, 1)
+            for place, base, tree in zip(places, bases, trees, strict=True):
+                size = len(tree.tokens)
+                ahead[place, width - size :] = base + torch.tensor(tree.depths)
+                seen[place, width - size :, :base] = True
+                seen[place, width - size :, base : base + size] = _ancestry(tree)
+                held[place, base : base + size] = ahead[place, width - size :]
+            positions = ahead.to(device)
+            masks = self._masks(positions, length, seen=seen.to(device), places=held[:, None].to(device))
+        logits = self._pass(torch.tensor(ids, device=device), positions, masks, keep)
+        return logits if places == list(range(count)) else logits[torch.tensor(places, device=device)]
+
+    # Passes of a fixed shape.
+
+    def _step(self, seats: Sequence[Seat], tokens: Sequence[Sequence[int]]) -> Any:
+        """One token a seat: rows 0, 1, ... up to a power of two, and a multiple of `STEP` cells."""
+        self._gather(seats)
+        rows = min(1 << max(seat.row for seat in seats).bit_length(), self._rows)
+        length = min(_round(max(len(s.token_ids) for s in seats) + 1, STEP), self._cells)
+        if (rows, length) not in self._steps:
+            self._steps[rows, length] = _Step(self, rows, length)
+        ids, cells = [0] * rows, [self._cells] * rows
         for seat, new in zip(seats, tokens, strict=True):
-            seat.token_ids += new
-        last = logits[:, -1]
-        return last if places == list(range(count)) else last[torch.tensor(places, device=device)]
+            ids[seat.row], cells[seat.row] = new[0], len(seat.token_ids)
+        logits = self._steps[rows, length](ids, cells)
+        return logits[torch.tensor([seat.row for seat in seats], device=logits.device)]
 
-    def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
-        """Logits after each node of a tree that goes on from a seat, which stays as it is."""
-        device = self._model.device
-        spread = []
-        for seat, tree in zip(seats, trees, strict=True):  # trees differ too much in size to be padded
-            base, size = len(seat.token_ids), len(tree.tokens)
-            self._reserve(base + size)
-            length = min(_round(base + size), self._cells)
-            depths = torch.tensor(tree.depths, device=device)
-            parents = tree.parents
-            ancestry = torch.zeros((size, size), dtype=torch.bool)
-            for i, parent in enumerate(parents):
-                if parent >= 0:
-                    ancestry[i] = ancestry[parent]
-                ancestry[i, i] = True
-            seen = torch.zeros((1, size, length), dtype=torch.bool, device=device)
-            seen[0, :, :base] = True
-            seen[0, :, base : base + size] = ancestry.to(device)
-            places = torch.arange(length, device=device)
-            places[base : base + size] = base + depths
-            self._plan.begin(
-                torch.tensor([seat.row], device=device),
-                torch.arange(base, base + size, device=device)[None],
-                (seat.row, seat.row + 1),
-                length,
-            )
-            positions = (base + depths)[None]
-            masks = self._masks(positions, length, seen=seen, places=places)
-            ids = torch.tensor([tree.tokens], device=device)
-            spread.append(self._pass(ids, positions, masks, every=True)[0])
-        return spread
+    def one_each(self, ids: Any, cells: Any, length: int) -> Any:
+        """One token for each of the first rows: ids and cells [n], the spare cell where a row has none.
 
-    def _pass(self, ids: Any, positions: Any, masks: Any, *, every: bool = False) -> Any:
+        Touches only tensors on the model's device, so that it can be recorded. Returns [n, vocabulary].
+        """
+        idle = cells == self._cells
+        positions = torch.where(idle, 0, cells)[:, None]
+        self._plan.begin(torch.arange(len(ids), device=ids.device), cells[:, None], (0, len(ids)), length)
+        return self._pass(ids[:, None], positions, self._masks(positions, length))[:, -1]
+
+    def _pass(self, ids: Any, positions: Any, masks: Any, keep: Any = 1) -> Any:
+        """One pass as planned; logits after the last `keep` columns (0: all), or after those it lists."""
         own = self._config._attn_implementation
         self._config._attn_implementation = self._attention
+        token = _PLAN.set(self._plan)
         try:
             output = self._model(
                 input_ids=ids,
@@ -531,9 +764,10 @@ class CachedEngine:
                 attention_mask=masks,
                 past_key_values=self._cache,
                 use_cache=True,
-                logits_to_keep=0 if every else 1,
+                logits_to_keep=keep,
             )
         finally:
+            _PLAN.reset(token)
             self._config._attn_implementation = own
         return output.logits
 
@@ -548,23 +782,90 @@ class CachedEngine:
         if seen is None:
             seen = places <= positions[:, :, None]
         masks = {}
-        low = torch.finfo(self._dtype).min
         for kind, window in self._windows.items():
             seeing = seen if window is None else seen & (places > positions[:, :, None] - window)
-            mask = torch.zeros(seeing.shape, dtype=self._dtype, device=seeing.device)
-            mask.masked_fill_(~seeing, low)
-            if self._group > 1:  # [n, t, length] -> [n, g * t, length]
-                mask = mask[:, None].expand(-1, self._group, -1, -1).flatten(1, 2)
-            masks[kind] = mask[:, None]
+            masks[kind] = self._added(seeing)
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
+    def _added(self, seen: Any) -> Any:
+        """What is added to scores: [n, t, length] -> [n, 1, g * t, length]."""
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
+        mask.masked_fill_(~seen, torch.finfo(self._dtype).min)
+        if self._group == 1:
+            return mask[:, None]
+        return mask[:, None].expand(-1, self._group, -1, -1).flatten(1, 2)[:, None]
 
-def _windows(config: Any) -> dict[str, int | None]:
-    """The kinds of layers, and how far back each looks; None for all the way."""
+
+class _Step:
+    """A pass of one token for each of the first `rows` rows, reading `length` cells: on a GPU, a graph."""
+
+    def __init__(self, engine: CachedEngine, rows: int, length: int) -> None:
+        self._ids: Any = torch.zeros(rows, dtype=torch.long, device=engine.device)
+        self._cells: Any = torch.full((rows,), engine.spare, dtype=torch.long, device=engine.device)
+        self._run: Callable[[], Any] = lambda: engine.one_each(self._ids, self._cells, length)
+        self._graph: Any = None
+        if self._ids.is_cuda:
+            self._record(engine)
+
+    def _record(self, engine: CachedEngine) -> None:
+        cuda: Any = torch.cuda  # its classes have no types
+        side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())
+        with cuda.stream(side):  # libraries set themselves up outside the recording
+            self._run()
+        cuda.current_stream().wait_stream(side)
+        graph = cuda.CUDAGraph()
+        try:
+            with cuda.graph(graph, pool=engine.pool):
+                self._logits = self._run()
+            self._graph, engine.pool = graph, graph.pool()
+        except RuntimeError as error:
+            log.warning("no CUDA graph for this model, each kernel is launched from Python: %s", error)
+
+    def __call__(self, ids: Sequence[int], cells: Sequence[int]) -> Any:
+        """Logits [rows, vocabulary]; they are overwritten by the next call."""
+        self._ids.copy_(torch.tensor(ids))
+        self._cells.copy_(torch.tensor(cells))
+        if self._graph is None:
+            return self._run()
+        self._graph.replay()
+        return self._logits
+
+
+def _kinds(config: Any, layers: int) -> list[tuple[str, int | None]]:
+    """The kind of each layer, and how far back it looks; None for all the way."""
     own = config.to_dict()
     window = own.get("sliding_window")
-    kinds = own.get("layer_types") or (["sliding_attention"] if window else ["full_attention"])
-    return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
+    kinds = own.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
+    return [(kind, window if kind == "sliding_attention" else None) for kind in kinds]
+
+
+def _ancestry(tree: Tree) -> Any:
+    """Which nodes each node looks at, itself among them: [nodes, nodes]."""
+    size = len(tree.tokens)
+    ancestry = torch.eye(size, dtype=torch.bool)
+    for i, parent in enumerate(tree.parents):
+        if parent >= 0:
+            ancestry[i] |= ancestry[parent]
+    return ancestry
+
+
+def _portions(counts: Sequence[int], most: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Sequences of so many tokens, in portions of at most `most`: (sequence, begin, end), in order."""
+    portion: list[tuple[int, int, int]] = []
+    room = most
+    for i, count in enumerate(counts):
+        begin = 0
+        while begin < count:
+            end = min(begin + room, count)
+            portion.append((i, begin, end))
+            room -= end - begin
+            begin = end
+            if not room:
+                yield portion
+                portion, room = [], most
+    if portion:
+        yield portion
 
 
 def _round(count: int, step: int = BUCKET) -> int:
@@ -583,13 +884,13 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 @torch.inference_mode()
-def make_engine(model: Any, *, max_context: int, cache_bytes: int) -> Engine:
+def make_engine(model: Any, *, max_context: int, cache_bytes: int, static: bool | None = None) -> Engine:
     """The cached engine where this model gives the same logits with it as without, else the plain one."""
     plain = PlainEngine(model)
     rows = [[(7 * i + j * j) % 50 + 1 for i in range(9 + 4 * j)] for j in range(3)]
     try:
-        engine = CachedEngine(model, max_context=max_context, cache_bytes=cache_bytes)
-        trial = CachedEngine(model, max_context=max_context, cache_bytes=1 << 30)
+        engine = CachedEngine(model, max_context=max_context, cache_bytes=cache_bytes, static=static)
+        trial = CachedEngine(model, max_context=max_context, cache_bytes=1 << 30, static=static)
         seats = []
         for row in rows:
             seat = trial.open(None, row)

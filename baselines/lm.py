@@ -77,8 +77,8 @@ class Generation:
     stop_reason: StopReason = "end"
     error: str | None = None
     """What went wrong, where `stop_reason` is "error"."""
-    cost: float = 0.0
-    """In US dollars, where a price is known."""
+    cost: float | None = 0.0
+    """In US dollars; None where it is not known."""
 
 
 class LanguageModel(Protocol):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ class LocalModel:
         max_context: int | None = None,
         max_batch: int = 64,
         cache_gb: float = 0.0,
+        static_shapes: bool | None = None,
     ) -> None:
         """Use a model that is already in memory.
 
@@ -43,6 +46,8 @@ class LocalModel:
             max_batch: answers written at the same time, at most.
             cache_gb: most memory, in 2**30 bytes, for what is kept between turns; 0 takes 2 on the CPU and
                 80 % of what is free on a GPU.
+            static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
+                by default on a GPU.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -52,6 +57,7 @@ class LocalModel:
         self.max_context: int = max_context or limit or 4096
         self.max_batch = max_batch
         self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
+        self.static_shapes = static_shapes
         self._engine: Engine | None = None
         self._prompts: dict[Hashable, Prompt] = {}
         self._stamp: Any = None
@@ -71,6 +77,8 @@ class LocalModel:
         max_context: int | None = None,
         max_batch: int = 64,
         cache_gb: float = 0.0,
+        static_shapes: bool | None = None,
+        four_bit: bool = False,
     ) -> LocalModel:
         """Load a model by name or path.
 
@@ -84,16 +92,19 @@ class LocalModel:
             max_context: longest context in tokens; by default what the model was made for.
             max_batch: answers written at the same time, at most.
             cache_gb: most memory for what is kept between turns; see the constructor.
+            static_shapes: whether decoding steps have a few fixed shapes; see the constructor.
+            four_bit: hold the weights of linear layers in 4 bits, as QLoRA does (see `four_bits`).
 
         Raises:
-            ModelError: there is no such model, or it has no tokenizer or chat template.
+            ModelError: there is no such model, it has no tokenizer or chat template, or bitsandbytes is
+                missing where 4 bits are asked for.
         """
         device = device or best_device()
         kind = "float32" if dtype == "auto" and device == "cpu" else dtype
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                name, revision=revision, dtype=kind
+                name, revision=revision, dtype=kind, **(four_bits(device) if four_bit else {})
             )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -102,18 +113,21 @@ class LocalModel:
             model = with_adapter(model, adapter)
         template = Path(chat_template).read_text(encoding="utf-8") if chat_template else None
         return cls(
-            model.to(device).eval(),
+            (model if four_bit else model.to(device)).eval(),
             tokenizer,
             name=name if adapter is None else f"{name}+{adapter}",
             chat=Chat(tokenizer, template),
             max_context=max_context,
             max_batch=max_batch,
             cache_gb=cache_gb,
+            static_shapes=static_shapes,
         )
 
     def conditions(self) -> Mapping[str, Any]:
         """Model, revision, data type, template digest, versions."""
+        quantized = getattr(self.model.config, "quantization_config", None)
         return {
+            **({} if quantized is None else {"quantization": quantized.to_dict()}),
             "model": self.name,
             "revision": getattr(self.model.config, "_commit_hash", None),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -148,9 +162,10 @@ class LocalModel:
     def score(self, requests: Sequence[Request]) -> list[list[float]]:
         """Log-probability of each allowed action as the whole answer, under the model itself.
 
-        The actions of a request are scored in one forward pass, what they share computed once.
+        The actions of all requests in a batch are scored in one forward pass, what those of a request share
+        computed once.
         """
-        writers = [self._writer(request, Sampling()) for request in requests]
+        writers = [self._writer(request, Sampling(choice="action")) for request in requests]
         with self._ready() as engine:
             return _Batch(engine, self.max_context, self.max_batch).score(writers)
 
@@ -170,7 +185,10 @@ class LocalModel:
         try:
             if self._engine is None:
                 self._engine = make_engine(
-                    self.model, max_context=self.max_context, cache_bytes=self.cache_bytes
+                    self.model,
+                    max_context=self.max_context,
+                    cache_bytes=self.cache_bytes,
+                    static=self.static_shapes,
                 )
             if self._stamp != (stamp := self._weights()):
                 self._engine.forget()
@@ -257,9 +275,10 @@ class _Batch:
         try:
             while waiting:
                 fresh = self._admit(waiting, [])
-                logits = self._feed(fresh)
-                for writer, row in zip(fresh, logits, strict=True):
-                    steps = self._continuations(writer, row)
+                if not fresh:
+                    continue
+                found = self._continuations(fresh, self._feed(fresh))
+                for writer, steps in zip(fresh, found, strict=True):
                     scores[writer] = [sum(step) for _, step in steps]
                     self._leave(writer)
         finally:
@@ -275,11 +294,11 @@ class _Batch:
         busy, longest = len(live), _longest(live)
         while waiting and busy + len(entering) < self._max_batch:
             writer = waiting.popleft()
-            context = writer.prompt + writer.token_ids
-            if len(context) >= self._max_context:
+            context = writer.context
+            if self._full(writer):
                 writer.overflow()
                 continue
-            longest = max(longest, len(context) + 1)
+            longest = max(longest, len(context) + len(writer.pending) + 1)
             if busy + len(entering) >= self._engine.room(longest):
                 later.append(writer)
                 break
@@ -302,30 +321,64 @@ class _Batch:
     def _leave(self, writer: Writer) -> None:
         self._engine.close(self._seats.pop(writer))
 
-    def _feed(self, writers: Sequence[Writer]) -> Any:
-        """Logits after all that each answer has so far."""
+    def _full(self, writer: Writer) -> bool:
+        """Whether the context has no room for what is still to be computed."""
+        return len(writer.prompt) + len(writer.token_ids) - writer.whole >= self._max_context
+
+    def _feed(self, writers: Sequence[Writer], keep: Sequence[int] | None = None) -> Any:
+        """Logits after all that each answer has so far, or after the last `keep` tokens of it."""
         seats = [self._seats[writer] for writer in writers]
         tokens = [w.beyond(len(s.token_ids)) for w, s in zip(writers, seats, strict=True)]
-        return self._engine.feed(seats, tokens)
+        return self._engine.feed(seats, tokens, keep)
+
+    def _settle(self, writers: Sequence[Writer]) -> Any:
+        """Compute log-probabilities of pending tokens; logits for the next token of each other answer."""
+        pending = [writer.pending for writer in writers]
+        if not any(pending):
+            return self._feed(writers)
+        logits = self._feed(writers, [len(p) + (not w.whole) for w, p in zip(writers, pending, strict=True)])
+        forced: list[tuple[int, int]] = []
+        following = []
+        at = 0
+        for writer, tokens in zip(writers, pending, strict=True):
+            forced += enumerate(tokens, start=at)
+            at += len(tokens)
+            if not writer.whole:
+                following.append(at)
+                at += 1
+        index = torch.tensor(forced, device=logits.device)
+        rows = torch.log_softmax(logits[index[:, 0]].float(), dim=-1)
+        values = rows.gather(1, index[:, 1:])[:, 0].tolist()
+        for writer, tokens in zip(writers, pending, strict=True):
+            if tokens:
+                writer.settle(values[: len(tokens)])
+                values = values[len(tokens) :]
+        return logits[torch.tensor(following, device=logits.device, dtype=torch.long)]
 
     def _advance(self, writers: Sequence[Writer]) -> list[Writer]:
-        """One token each, or a whole action where actions are chosen whole; returns the unfinished."""
+        """What cannot be otherwise and one token more each, or a whole action where those are chosen whole.
+
+        Returns the unfinished.
+        """
         if not writers:
             return []
-        logits = self._feed(writers)
-        by_token = [i for i, w in enumerate(writers) if w.trie is None or w.sampling.choice == "token"]
-        for i, writer in enumerate(writers):
-            if writer.trie is not None and writer.sampling.choice == "action":
-                options = self._continuations(writer, logits[i])
+        logits = self._settle(writers)
+        choosing = [writer for writer in writers if writer.reason is None]
+        at_once = [w.trie is not None and w.sampling.choice == "action" for w in choosing]
+        actions = [i for i, whole in enumerate(at_once) if whole]
+        if actions:
+            some = [choosing[i] for i in actions]
+            for writer, options in zip(some, self._continuations(some, logits[actions]), strict=True):
                 writer.take(*choose_whole(writer, options))
+        by_token = [i for i, whole in enumerate(at_once) if not whole]
         if by_token:
-            some = [writers[i] for i in by_token]
-            rows = logits if len(some) == len(writers) else logits[by_token]
+            some = [choosing[i] for i in by_token]
+            rows = logits if len(some) == len(choosing) else logits[by_token]
             for writer, token, logprob in zip(some, *choose(some, rows), strict=True):
                 writer.push(token, logprob)
         going = []
         for writer in writers:
-            if writer.reason is None and len(writer.prompt) + len(writer.token_ids) >= self._max_context:
+            if writer.reason is None and self._full(writer):
                 writer.overflow()
             if writer.reason is None:
                 going.append(writer)
@@ -333,36 +386,64 @@ class _Batch:
                 self._leave(writer)
         return going
 
-    def _continuations(self, writer: Writer, logits: Any) -> list[tuple[list[int], list[float]]]:
-        """Each allowed continuation and the log-probabilities of its tokens; `logits` are at its start."""
-        seat = self._seats[writer]
-        sequences = writer.continuations()
+    def _continuations(
+        self, writers: Sequence[Writer], logits: Any
+    ) -> list[list[tuple[list[int], list[float]]]]:
+        """Each writer's allowed continuations and the log-probabilities of their tokens.
+
+        `logits` are those at their start, [n, vocabulary]. The trees of all writers share a forward pass.
+        """
         first = torch.log_softmax(logits.float(), dim=-1)
-        found: list[tuple[list[int], list[float]]] = []
-        room = max(self._max_context - len(seat.token_ids), 1)
-        for part in _parts(sequences, room):
-            # Every token but a sequence's last is a node: the logits after it are those of the next.
-            nodes: dict[tuple[int, ...], int] = {}
-            tokens: list[int] = []
-            parents: list[int] = []
-            for sequence in part:
-                for end in range(1, len(sequence)):
-                    path = tuple(sequence[:end])
-                    if path not in nodes:
-                        nodes[path] = len(tokens)
-                        tokens.append(sequence[end - 1])
-                        parents.append(nodes[path[:-1]] if end > 1 else -1)
-            after = first[None]
-            if tokens:
-                spread = self._engine.spread([seat], [Tree(tokens, parents)])[0]
-                after = torch.cat([after, torch.log_softmax(spread.float(), dim=-1)])
-            where = [(nodes[tuple(s[:i])] + 1 if i else 0, s[i]) for s in part for i in range(len(s))]
-            index = torch.tensor(where, device=after.device)
-            values = after[index[:, 0], index[:, 1]].tolist()
-            for sequence in part:
-                found.append((sequence, values[: len(sequence)]))
-                values = values[len(sequence) :]
+        found: list[list[tuple[list[int], list[float]]]] = [[] for _ in writers]
+        parts = []
+        for writer in writers:
+            room = max(self._max_context - len(self._seats[writer].token_ids), 1)
+            parts.append([_Part.of(part) for part in _parts(writer.continuations(), room)])
+        for turn in range(max(map(len, parts))):
+            some = [(i, own[turn]) for i, own in enumerate(parts) if turn < len(own)]
+            growing = [(i, part.tree) for i, part in some if part.tree.tokens]
+            spread: dict[int, Any] = {}
+            if growing:
+                seats = [self._seats[writers[i]] for i, _ in growing]
+                logits_of = self._engine.spread(seats, [tree for _, tree in growing])
+                spread = {i: after for (i, _), after in zip(growing, logits_of, strict=True)}
+            for i, part in some:
+                after = first[i : i + 1]
+                if i in spread:
+                    after = torch.cat([after, torch.log_softmax(spread[i].float(), dim=-1)])
+                index = torch.tensor(part.where, device=after.device)
+                values = after[index[:, 0], index[:, 1]].tolist()
+                for sequence in part.sequences:
+                    found[i].append((sequence, values[: len(sequence)]))
+                    values = values[len(sequence) :]
         return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the allowed continuations of a prompt, as a tree."""
+
+    sequences: Sequence[list[int]]
+    tree: Tree
+    where: list[tuple[int, int]]
+    """For each token of each sequence: 1 + the node before it (0 for the prompt's end), and the token."""
+
+    @classmethod
+    def of(cls, sequences: Sequence[list[int]]) -> _Part:
+        # Every token but a sequence's last is a node: the logits after it are those of the next.
+        nodes: dict[tuple[int, ...], int] = {(): -1}
+        tokens: list[int] = []
+        parents: list[int] = []
+        where = []
+        for sequence in sequences:
+            for end, token in enumerate(sequence):
+                path = tuple(sequence[:end])
+                if path not in nodes:
+                    nodes[path] = len(tokens)
+                    tokens.append(path[-1])
+                    parents.append(nodes[path[:-1]])
+                where.append((nodes[path] + 1, token))
+        return cls(sequences, Tree(tokens, parents), where)
 
 
 def _longest(writers: Sequence[Writer]) -> int:
@@ -409,6 +490,25 @@ def with_adapter(model: Any, folder: str, name: str = "default") -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"cannot put the adapter {folder!r} on this model: {reason}") from error
+
+
+def four_bits(device: str) -> dict[str, Any]:
+    """How transformers is to load a model whose linear layers are in 4 bits: NormalFloat, quantized twice.
+
+    The setting of QLoRA (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+
+    Raises:
+        ModelError: bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("weights in 4 bits need bitsandbytes: pip install bitsandbytes")
+    config = transformers.BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _default_cache(device: Any) -> int:

@@ -47,8 +47,6 @@ class Practice:
     max_steps: int | None = None
     """Optimizer steps of each phase, at most: for a quick look."""
     accelerator: Accelerator = field(default_factory=lambda: Accelerator())
-    base: str | None = None
-    """Model that the trained adapter is for; None where all parameters are trained."""
 
     @cached_property
     def log(self) -> Log:
@@ -65,7 +63,12 @@ class Practice:
     def conversation(self, trajectory: Trajectory) -> list[Message]:
         """An episode as the conversation the agent has, or would have had."""
         return conversation(
-            trajectory, self.env.instruction, FORMATS[self.agent.format], memory=trajectory.memory
+            trajectory,
+            self.env.instruction,
+            FORMATS[self.agent.format],
+            memory=trajectory.memory,
+            brief=self.agent.brief,
+            remind=self.agent.remind,
         )
 
     def fit(
@@ -94,7 +97,6 @@ class Practice:
                 policy.tokenizer,
                 self.agent,
                 method=method,
-                base=self.base,
                 env_ids=[self.env_id],
             )
 

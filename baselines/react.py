@@ -22,6 +22,7 @@ from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Episode, Reply
 
 # The forms of an answer.
@@ -192,12 +193,17 @@ def opening(
     instruction: str, observation: str, fmt: Format, memory: Sequence[str] = (), ask: bool = True
 ) -> str:
     """The first message of a conversation."""
-    parts = [instruction]
+    parts = [instruction] if instruction else []
     if ask:
         parts.append(fmt.ask)
     if memory:
         parts.append(MEMORY.format(notes="\n".join(f"{i}. {m}" for i, m in enumerate(memory, start=1))))
     return "\n\n".join([*parts, observation])
+
+
+def reminded(observation: str, first: str) -> str:
+    """An observation with the last paragraph of the episode's first one, which names the task, behind it."""
+    return f"{observation}\n{first.strip().rpartition(chr(10) * 2)[2]}"
 
 
 def conversation(
@@ -207,6 +213,8 @@ def conversation(
     thoughts: Sequence[str] = (),
     *,
     memory: Sequence[str] = (),
+    brief: bool = False,
+    remind: bool = False,
 ) -> list[Message]:
     """An episode as the conversation that ReAct would have had: how experts' episodes become training data.
 
@@ -216,17 +224,19 @@ def conversation(
         fmt: the form of the answers.
         thoughts: one for each step, where there are any.
         memory: notes from earlier trials.
+        brief: as in `Config`.
+        remind: as in `Config`.
     """
-    if trajectory.messages:
-        return trajectory.messages
     steps = trajectory.steps
-    messages = []
-    for i, step in enumerate(steps):
-        said = opening(instruction, step.observation, fmt, memory) if i == 0 else step.observation
-        thought = thoughts[i] if thoughts else ""
-        messages.append(Message("user", said))
-        messages.append(Message("assistant", fmt.write(step.action, thought), trainable=True))
-    return messages
+
+    def heard(i: int) -> str:
+        if i == 0:
+            return opening("" if brief else instruction, steps[0].observation, fmt, memory, ask=not brief)
+        return reminded(steps[i].observation, steps[0].observation) if remind else steps[i].observation
+
+    said = thoughts or [""] * len(steps)
+    answers = [fmt.write(step.action, thought) for step, thought in zip(steps, said, strict=False)]
+    return convert.messages(trajectory, heard, answers)
 
 
 @dataclass(frozen=True)
@@ -241,6 +251,10 @@ class Config:
     """What the model sees of the episode: full, last:N turns, or budget:N tokens."""
     hints: bool = False
     """Whether each observation lists the admissible actions."""
+    brief: bool = False
+    """Leave out the instruction and what is said of the form: for a model that was trained so."""
+    remind: bool = False
+    """Repeat the last paragraph of the first observation, mostly the task, after each observation."""
     temperature: float = 0.0
     """0 takes the likeliest token; above, tokens are drawn."""
     top_p: float = 1.0
@@ -313,9 +327,9 @@ class ReAct:
         talk = _Talk()
         before = ""
         for i, example in enumerate(self._shown(episode)):
-            shown = conversation(example, "", self._format)
+            shown = conversation(example, "", self._format, remind=self.config.remind)
             first = example.steps[0].observation
-            told = opening(episode.instruction, first, self._format) if i == 0 else before + first
+            told = self._opening(episode.instruction, first) if i == 0 else before + first
             talk.messages.append(Message("user", told))
             talk.messages += [Message(m.role, m.content) for m in shown[1:]]
             before = f"{example.final_observation}\n\n{NEXT}"
@@ -324,10 +338,14 @@ class ReAct:
             notes = opening("", "", self._format, episode.memory, ask=False).strip() if episode.memory else ""
             first = before + (f"{notes}\n\n" if notes else "") + self._observation(episode)
         else:
-            first = opening(episode.instruction, self._observation(episode), self._format, episode.memory)
+            first = self._opening(episode.instruction, self._observation(episode), episode.memory)
         talk.messages.append(Message("user", first))
         episode.messages = list(talk.messages)
         episode.state = talk
+
+    def _opening(self, instruction: str, observation: str, memory: Sequence[str] = ()) -> str:
+        brief = self.config.brief
+        return opening("" if brief else instruction, observation, self._format, memory, ask=not brief)
 
     def _shown(self, episode: Episode) -> list[Trajectory]:
         """The examples for an episode; its own task is never among them."""
@@ -359,11 +377,14 @@ class ReAct:
         )
 
     def _observation(self, episode: Episode) -> str:
+        said = episode.observation
+        if self.config.remind and episode.steps:
+            said = reminded(said, episode.steps[0].observation)
         actions = episode.info["admissible_actions"] if self.config.hints else None
         if not actions:
-            return episode.observation
+            return said
         listed = HINTS.format(actions="\n".join(f"- {action}" for action in actions))
-        return f"{episode.observation}\n\n{listed}"
+        return f"{said}\n\n{listed}"
 
     def _reply(self, episode: Episode, answer: Generation) -> Reply:
         read, written, cost = answer.prompt_tokens, answer.completion_tokens, answer.cost

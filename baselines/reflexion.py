@@ -14,19 +14,19 @@ time: results belong to the retry track, with the number of trials on the label.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import gymnasium
-import msgspec
 
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
-from prosegym.envs.trajectory import Message, Trajectory, Turn
-from prosegym.evaluation.agents import Agent, Episode, Reply
+from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage
+from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 from prosegym.evaluation.rollout import Job, MakeEnv, rollout
 
 REFLECT = """Below is a try at a task that did not work out. Say in a few sentences what went wrong and what \
@@ -277,25 +277,28 @@ class Reflexion:
 
     # From trial to trial.
 
-    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[tuple[str, ...]]:
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[Memory]:
         """What each failed attempt, all its trials so far, carries into its next trial.
 
         Written from the last trial and the memory it was given alone, so an interrupted run goes on.
         """
         lasts = [max(trials, key=lambda t: t.trial) for trials in failures]
         memories: list[list[str]] = [[] for _ in lasts]
-        if self._noting:
-            memories = self._notes(lasts)
+        spent, seconds = [Usage()] * len(lasts), 0.0
+        if self._noting and lasts:
+            begun = time.perf_counter()
+            memories, spent = self._notes(lasts)
+            seconds = (time.perf_counter() - begun) / len(lasts)  # they are written together
         if self.config.strategy in ("last_trial", "both"):
             for memory, last in zip(memories, lasts, strict=True):
                 told = transcript(last, self.config.transcript_tokens, _words)
                 memory.append(LAST_TRY.format(transcript=told))
         if self.config.control == "other_task":
             memories = [*memories[1:], memories[0]] if len(memories) > 1 else [[] for _ in memories]
-        return [tuple(memory) for memory in memories]
+        return [Memory(tuple(m), used, seconds) for m, used in zip(memories, spent, strict=True)]
 
-    def _notes(self, lasts: Sequence[Trajectory]) -> list[list[str]]:
-        """The latest notes of each task, one on its last try among them."""
+    def _notes(self, lasts: Sequence[Trajectory]) -> tuple[list[list[str]], list[Usage]]:
+        """The latest notes of each task, one on its last try among them; and what each new one took."""
         assert self._reflector is not None
         begun = LAST_TRY.partition("{")[0]
         earlier = [[note for note in t.memory if not note.startswith(begun)] for t in lasts]
@@ -304,12 +307,14 @@ class Reflexion:
         failures = [
             Failure(self._instruction(t), t, tuple(notes)) for t, notes in zip(lasts, earlier, strict=True)
         ]
-        new = self._reflector.reflect(failures) if failures else []
+        new = self._reflector.reflect(failures)
         self.reflections += new
-        return [
-            [*notes, *([reflection.text] if reflection.text else [])][-self.config.memory :]
-            for notes, reflection in zip(earlier, new, strict=True)
+        notes = [
+            [*before, *([reflection.text] if reflection.text else [])][-self.config.memory :]
+            for before, reflection in zip(earlier, new, strict=True)
         ]
+        answers = [reflection.generation for reflection in new]
+        return notes, [Usage(a.prompt_tokens, a.completion_tokens, a.cost) for a in answers]
 
     def _instruction(self, trajectory: Trajectory) -> str:
         if trajectory.env_id not in self._instructions:
@@ -357,25 +362,10 @@ class Reflexion:
                 asked = open_ if self.config.control == "other_task" else absent
                 memories = dict(zip(asked, self.remember(list(asked.values())), strict=True))
             else:
-                memories = {key: () for key in absent}
-            spent = {(r.task_id, r.attempt): r.generation for r in self.reflections if r.trial == trial - 1}
-            jobs = [Job(task_id, attempt, trial, memories[task_id, attempt]) for task_id, attempt in absent]
+                memories = {key: Memory() for key in absent}
+            jobs = [Job.after(memories[key], *key, trial) for key in absent]
             for trajectory in rollout(
                 make_env, self, jobs, batch_size=batch_size, seed=seed, env_kwargs=env_kwargs
             ):
-                key = trajectory.task_id, trajectory.attempt
-                if key in spent:
-                    trajectory = _charged(trajectory, spent[key])
-                played[key].append(trajectory)
+                played[trajectory.task_id, trajectory.attempt].append(trajectory)
                 yield trajectory
-
-
-def _charged(trajectory: Trajectory, spent: Generation) -> Trajectory:
-    """The trajectory with the cost of the note that was written for it."""
-    usage = msgspec.structs.replace(
-        trajectory.usage,
-        prompt_tokens=trajectory.usage.prompt_tokens + spent.prompt_tokens,
-        completion_tokens=trajectory.usage.completion_tokens + spent.completion_tokens,
-        cost=trajectory.usage.cost + spent.cost,
-    )
-    return msgspec.structs.replace(trajectory, usage=usage)

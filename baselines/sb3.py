@@ -1,19 +1,22 @@
 """Stable-Baselines3 on text environments: PPO, DQN and MaskablePPO over the admissible actions, numbered.
 
 A bridge for people who have those tools, and a baseline without a language model. Text is hashed
-(`prosegym.envs.discrete`), so a policy knows words and not their order beyond pairs.
+(`prosegym.envs.discrete`), so a policy knows words and not their order beyond pairs. An action is scored by
+its own text against what is seen (DRRN, He et al. 2016, arXiv:1511.04636), not by its number alone.
 `pip install "prosegym[sb3]"`.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
+import numpy as np
 
 from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
@@ -38,33 +41,85 @@ class Config:
     action_size: int = 64
     """Lengths of the hashed vectors of the observation and of each action."""
     envs: int = 4
-    rollout_steps: int = 2048
+    rollout_steps: int = 512
     """Steps of each environment between updates, for the PPO variants."""
+    width: int = 128
+    """Of the network that embeds observations and actions."""
+    learning_rate: float = 3e-4
+    gamma: float = 0.95
+    entropy: float = 0.01
+    """Weight of the entropy bonus, for the PPO variants."""
+    record_every: int = 2000
+    """Steps between lines of `metrics.jsonl`."""
+    sample: bool = True
+    """Play by drawing from the policy, for the PPO variants; otherwise always its most probable action."""
     seed: int = 0
 
 
 def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwargs: Any) -> Path:
-    """Train on the train split and write the policy to `out`, for `prosegym evaluate --agent OUT`."""
-    from stable_baselines3.common.vec_env import DummyVecEnv
+    """Train on the train split and write the policy to `out`, for `prosegym evaluate --agent OUT`.
+
+    `out/metrics.jsonl` gets mean return, success and length of the last 100 episodes as training goes on.
+    """
+    algorithm = _algorithm(method)
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+    from prosegym.baselines.scoring import POLICIES, Scorer
 
     shape = {"slots": config.slots, "size": config.size, "action_size": config.action_size}
     made: list[Callable[[], gymnasium.Env[Any, Any]]] = [
         lambda: DiscreteActions(make_env(env_id, reward=config.reward, **env_kwargs), **shape)
         for _ in range(config.envs)
     ]
-    envs = DummyVecEnv(made)
+    envs = VecMonitor(DummyVecEnv(made), info_keywords=("success",))
     envs.seed(config.seed)
-    options = {} if method == "sb3-dqn" else {"n_steps": config.rollout_steps}
-    model = _algorithm(method)("MultiInputPolicy", envs, seed=config.seed, verbose=0, **options)
-    model.learn(config.steps, progress_bar=False)
-    envs.close()
+    options: dict[str, Any] = {
+        "learning_rate": config.learning_rate, "gamma": config.gamma, "seed": config.seed, "device": "cpu",
+        "policy_kwargs": {
+            "features_extractor_class": Scorer, "features_extractor_kwargs": {"width": config.width},
+        },
+    }  # fmt: skip
+    if method == "sb3-dqn":
+        options["policy_kwargs"]["net_arch"] = []
+        options |= {"buffer_size": min(20_000, config.steps), "target_update_interval": 1000}
+        options |= {"learning_starts": min(1000, config.steps // 10), "exploration_fraction": 0.3}
+        options |= {"train_freq": (1, "step")}
+    else:
+        options["policy_kwargs"]["net_arch"] = {"pi": [], "vf": [64]}
+        options |= {"n_steps": config.rollout_steps, "ent_coef": config.entropy}
+    model = algorithm(POLICIES[method], envs, verbose=0, **options)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    model.learn(config.steps, callback=_recorder(method, config.record_every, folder / "metrics.jsonl"))
+    envs.close()
     model.save(folder / "policy.zip")
-    (folder / FILE).write_text(
-        json.dumps({"method": method, "env_id": env_id, "config": asdict(config)}, indent=1)
-    )
+    facts = {"method": method, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config)}
+    (folder / FILE).write_text(json.dumps(facts, indent=1))
     return folder
+
+
+def _recorder(method: str, every: int, path: Path) -> Any:
+    """A callback that writes the means of the last 100 episodes, every so many steps."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Recorder(BaseCallback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written = 0
+
+        def _on_step(self) -> bool:
+            recent = self.model.ep_info_buffer
+            if recent and self.num_timesteps - self.written >= every:
+                self.written = self.num_timesteps
+                line: dict[str, Any] = {"phase": method, "step": self.num_timesteps}
+                for name, key in (("return", "r"), ("success", "success"), ("length", "l")):
+                    line[name] = sum(float(e[key]) for e in recent) / len(recent)
+                with open(path, "a") as file:
+                    file.write(json.dumps(line) + "\n")
+            return True
+
+    path.write_text("")
+    return Recorder()
 
 
 @dataclass(frozen=True)
@@ -72,7 +127,11 @@ class Options:
     """What `prosegym train sb3-...` takes beside the settings."""
 
     env: str
+    """Environment to train on."""
     out: Path
+    """Folder for the policy and its curves."""
+    env_kwargs: str = "{}"
+    """Arguments of the environment, as JSON."""
 
 
 def main(method: str, argv: Sequence[str]) -> int:
@@ -86,7 +145,8 @@ def main(method: str, argv: Sequence[str]) -> int:
         [("options", Annotated[Options, flat]), ("config", Annotated[Config, flat], field(default=Config()))],
     )
     command: Any = tyro.cli(command_type, args=list(argv), prog=f"prosegym train {method}")
-    folder = train(method, command.options.env, command.options.out, command.config)
+    options: Options = command.options
+    folder = train(method, options.env, options.out, command.config, **json.loads(options.env_kwargs))
     print(f"policy at {folder}; play it with `prosegym evaluate --agent {folder} --env ... --out RUN`")
     return 0
 
@@ -107,7 +167,10 @@ def _algorithm(method: str) -> Any:
 
 
 class NumberedPolicy:
-    """A trained policy as an agent of the harness: greedy over the numbered admissible actions."""
+    """A trained policy as an agent of the harness, over the numbered admissible actions.
+
+    What is drawn depends on the episode's seed and not on its batch mates.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Load what `train` wrote.
@@ -123,6 +186,7 @@ class NumberedPolicy:
         self.name = facts["method"]
         self._facts = facts
         self._shape = {key: facts["config"][key] for key in ("slots", "size", "action_size")}
+        self._sample = facts["config"]["sample"] and facts["method"] != "sb3-dqn"
         self._masked = facts["method"] == "sb3-maskable-ppo"
         self._model = _algorithm(facts["method"]).load(folder / "policy.zip", device="cpu")
 
@@ -131,16 +195,30 @@ class NumberedPolicy:
         return dict(self._facts)
 
     def begin(self, episode: Episode, env: TextEnv) -> None:
-        """Nothing to prepare."""
+        """A generator and the count of what was done, for this episode."""
+        episode.state = (np.random.default_rng(episode.seed), Counter[str]())
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:
-        """The policy's most probable action for each episode."""
+        """The policy's action for each episode."""
         replies = []
         for episode in episodes:
-            actions = episode.info["admissible_actions"] or []
-            view = features(episode.observation, actions, **self._shape)
-            masks = {"action_masks": view["action_mask"]} if self._masked else {}
-            number = int(self._model.predict(view, deterministic=True, **masks)[0])
-            action = actions[number] if number < min(len(actions), self._shape["slots"]) else ""
+            generator, done = episode.state
+            first = episode.steps[0].observation if episode.steps else episode.observation
+            actions = (episode.info["admissible_actions"] or [])[: self._shape["slots"]]
+            view = features(first, episode.observation, actions, done, **self._shape)
+            number = self._choose(view, generator)
+            action = actions[number] if number < len(actions) else ""
+            done[action] += 1
             replies.append(Reply(action, action))
         return replies
+
+    def _choose(self, view: dict[str, Any], generator: np.random.Generator) -> int:
+        import torch
+
+        masks = {"action_masks": view["action_mask"]} if self._masked else {}
+        if not self._sample:
+            return int(self._model.predict(view, deterministic=True, **masks)[0])
+        with torch.inference_mode():
+            seen, _ = self._model.policy.obs_to_tensor(view)
+            shares = self._model.policy.get_distribution(seen, **masks).distribution.probs[0].double().numpy()
+        return int(generator.choice(len(shares), p=shares / shares.sum()))

@@ -48,6 +48,14 @@ class Lora:
     dropout: float = 0.05
     targets: str = "all-linear"
     """Names of the layers that get one, separated by commas, or all-linear."""
+    four_bit: bool = False
+    """Hold the weights under the adapter in 4 bits (QLoRA); needs bitsandbytes."""
+
+    def __post_init__(self) -> None:
+        if self.four_bit and not self.rank:
+            raise BadOption(
+                "weights in 4 bits cannot be trained themselves; give an adapter (--lora.rank 16)"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ class Options:
     env: str
     """Environment to train on."""
     model: str
-    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m)."""
+    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m). The
+    folder of a trained agent goes on with what it holds, be it a model or an adapter."""
     out: Path
     """Folder for everything that is written; the same command goes on where it was interrupted."""
     preset: str = "auto"
@@ -163,7 +172,6 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         options.report,
         options.max_steps,
         accelerator(options, policy),
-        base_of(options),
     )
     report = audit(
         policy.chat, [practice.conversation(e) for e in experts[:50]]
@@ -242,23 +250,19 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
         path = str(folder)
-    policy = agents.load_model(path, agents.ModelOptions(device=options.device))
+    adapted = (Path(path) / agents.FILE).is_file() and agents.read(path).base is not None
+    # Weights that are trained themselves are float32: a step of 1e-6 is lost in bfloat16.
+    dtype = "auto" if options.lora.rank or adapted else "float32"
+    how = agents.ModelOptions(device=options.device, dtype=dtype, four_bit=options.lora.four_bit)
+    policy = agents.load_model(path, how)
     if not isinstance(policy, LocalModel):
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:
         add_adapter(policy, options.lora)
-    elif base_of(options):  # an adapter that goes on being trained
+    elif adapted:  # an adapter that goes on being trained
         for name, parameter in policy.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
     return policy
-
-
-def base_of(options: Options) -> str | None:
-    """Of the adapter that is trained, the model it is for; None where all parameters are trained."""
-    if options.lora.rank:
-        return options.model
-    is_agent = (Path(options.model) / agents.FILE).is_file()
-    return agents.read(options.model).base if is_agent else None
 
 
 def add_adapter(policy: LocalModel, lora: Lora) -> None:

@@ -2,7 +2,7 @@
 
 A method composes calls of `fit`; each is a phase with a folder of its own, holding one checkpoint. A phase
 that was interrupted goes on where its checkpoint is, bit for bit on a CPU; a finished one only loads its
-result. Left out: model parallelism (accelerate decides placement), evaluation, callbacks.
+result. Left out: model parallelism (accelerate decides placement), evaluation (but for a hook).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import random
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -186,6 +186,7 @@ def fit(
     phase: str = "train",
     accelerator: Accelerator | None = None,
     names: Sequence[str] = (),
+    each: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Minimise the objective over the items; the model's trainable parameters change in place.
 
@@ -199,6 +200,7 @@ def fit(
         phase: its name in the log and on the progress bar.
         accelerator: None makes one from the environment, as `accelerate launch` set it.
         names: of the items, for messages; their index otherwise.
+        each: called with the number of steps when a checkpoint is written, the last one too: validation.
 
     Returns:
         The last step's metrics, and `steps`.
@@ -283,6 +285,8 @@ def fit(
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             if step % config.save_every == 0 and step < steps:
                 _save(path, trained, optimizer, settings, step, accelerator)
+                if each is not None and accelerator.is_main_process:
+                    each(step)
     except KeyboardInterrupt:
         if whole:
             _save(path, trained, optimizer, settings, step, accelerator)
@@ -290,6 +294,10 @@ def fit(
     finally:
         bar.close()
     _save(path, trained, optimizer, settings, steps, accelerator)
+    if each is not None and done < steps and accelerator.is_main_process:
+        each(steps)
+    # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     model.eval()
     return {**metrics, "steps": steps}
 

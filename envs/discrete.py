@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import gymnasium
@@ -35,22 +38,54 @@ def hashed(text: str, size: int) -> Floats:
 
 
 def features(
-    observation: str, actions: Sequence[str], *, slots: int, size: int, action_size: int
+    first: str,
+    observation: str,
+    actions: Sequence[str],
+    done: Mapping[str, int],
+    *,
+    slots: int,
+    size: int,
+    action_size: int,
 ) -> dict[str, Any]:
-    """What a policy over numbers sees: the observation, each action in its slot, which slots are filled."""
+    """What a policy over numbers sees.
+
+    Args:
+        first: the episode's first observation, which says what is to be done.
+        observation: what is seen now.
+        actions: the admissible actions.
+        done: how often each action was done before in this episode.
+        slots: most actions that are shown.
+        size: length of an observation's vector.
+        action_size: length of an action's vector.
+
+    Returns:
+        `first` and `observation` (size,), `actions` (slots, action_size), `done` (slots,): log(1 + times),
+        `action_mask` (slots,): 1 where a slot is filled.
+    """
     table = np.zeros((slots, action_size), dtype=np.float32)
+    times = np.zeros(slots, dtype=np.float32)
     mask = np.zeros(slots, dtype=np.int8)
     for i, action in enumerate(actions[:slots]):
-        table[i] = hashed(action, action_size)
+        table[i] = _kept(action, action_size)
+        times[i] = math.log1p(done.get(action, 0))
         mask[i] = 1
-    return {"observation": hashed(observation, size), "actions": table, "action_mask": mask}
+    return {
+        "first": _kept(first, size).copy(),
+        "observation": hashed(observation, size),
+        "actions": table,
+        "done": times,
+        "action_mask": mask,
+    }
+
+
+_kept = lru_cache(maxsize=4096)(hashed)
 
 
 class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Action i is the i-th admissible action; an empty slot is the empty (invalid) action.
 
-    Observation: `observation` (size,), `actions` (slots, action_size), `action_mask` (slots,), 1 where a slot
-    is filled. Admissible actions beyond the last slot cannot be chosen; `info["hidden_actions"]` counts them.
+    Observations are those of `features`. Admissible actions beyond the last slot cannot be chosen;
+    `info["hidden_actions"]` counts them.
     `action_masks()` is what sb3-contrib's MaskablePPO asks for.
     """
 
@@ -71,11 +106,15 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
             )
         self._shape: dict[str, int] = {"slots": slots, "size": size, "action_size": action_size}
         self._actions: list[str] = []
+        self._first = ""
+        self._done: Counter[str] = Counter()
         self.action_space = spaces.Discrete(slots)
         self.observation_space = spaces.Dict(
             {
+                "first": spaces.Box(-1.0, 1.0, (size,), np.float32),
                 "observation": spaces.Box(-1.0, 1.0, (size,), np.float32),
                 "actions": spaces.Box(-1.0, 1.0, (slots, action_size), np.float32),
+                "done": spaces.Box(0.0, 32.0, (slots,), np.float32),
                 "action_mask": spaces.MultiBinary(slots),
             }
         )
@@ -85,12 +124,14 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
+        self._first, self._done = observation, Counter()
         return self._view(observation, info), info
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Do the admissible action of that number."""
         number = int(action)
         chosen = self._actions[number] if number < len(self._actions) else ""
+        self._done[chosen] += 1
         observation, reward, terminated, truncated, info = self.env.step(chosen)
         return self._view(observation, info), reward, terminated, truncated, info
 
@@ -104,4 +145,4 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
             raise BadOption("this environment lists no admissible actions, so they cannot be numbered")
         self._actions = listed[: self._shape["slots"]]
         info["hidden_actions"] = len(listed) - len(self._actions)
-        return features(observation, self._actions, **self._shape)
+        return features(self._first, observation, self._actions, self._done, **self._shape)

@@ -16,6 +16,8 @@ from prosegym.envs.core import Task, TextEnv, digest
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
 
 FOLDER = Path(__file__).parent / "panels"
+_NAMED = 20
+"""Most tasks that one error names."""
 
 
 class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,12 +111,19 @@ def tasks_of(panel: Panel, env: gymnasium.Env[str, str]) -> list[Task]:
     text_env = env.unwrapped
     assert isinstance(text_env, TextEnv)
     tasks = [text_env.task(task_id) for task_id in panel.task_ids]
-    differing = [
-        task.id for task, (_, sha256) in zip(tasks, panel.tasks, strict=True) if task.sha256 != sha256
-    ]
-    if differing:
-        raise ProsegymError(
-            f"{len(differing)} of {len(tasks)} tasks of {panel.name} differ from the panel's digests, "
-            f"first {differing[0]!r}; get the data again (`prosegym data get`) or install the pinned versions"
-        )
+    refuse(
+        panel,
+        [task.id for task, (_, sha256) in zip(tasks, panel.tasks, strict=True) if task.sha256 != sha256],
+    )
     return tasks
+
+
+def refuse(panel: Panel, differing: Sequence[str]) -> None:
+    """Raise ProsegymError, naming the tasks, where there are any whose content is not the panel's."""
+    if not differing:
+        return
+    named = ", ".join(map(repr, differing[:_NAMED])) + (", ..." if len(differing) > _NAMED else "")
+    raise ProsegymError(
+        f"{len(differing)} of {len(panel.tasks)} tasks of {panel.name} differ from the panel's digests: "
+        f"{named}; get the data again (`prosegym data get`) or install the pinned versions"
+    )

@@ -15,7 +15,10 @@ SCHEMA = 1
 """Version of the record; a change that older readers cannot take raises it."""
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+# gc=False below: the records hold no cycles, and a run keeps a million of them.
+
+
+class Message(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One message of a chat, in OpenAI's form."""
 
     role: Literal["system", "user", "assistant"]
@@ -28,7 +31,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Natural log-probability of each of `token_ids` when it was sampled, under the model itself."""
 
 
-class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Turn(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What the agent saw, said and did, and what came of it."""
 
     observation: str
@@ -51,16 +54,23 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether no action could be read in the response; such a turn is not counted as an invalid action."""
 
 
-class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What the episode's language models used."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: float = 0.0
-    """In US dollars, where a price is known."""
+    cost: float | None = 0.0
+    """In US dollars; None where what was used has a price that is not known."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together; the cost is not known where one of the two is not."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens, cost
+        )
 
 
-class Trajectory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One finished episode."""
 
     env_id: str

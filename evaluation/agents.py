@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from prosegym.envs.core import Expert, Task, TextEnv
 from prosegym.envs.errors import UnknownName
-from prosegym.envs.trajectory import Message, Turn
+from prosegym.envs.trajectory import Message, Turn, Usage
 
 
 @dataclass
@@ -46,13 +46,24 @@ class Reply:
     """What the environment is to do."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: float = 0.0
+    cost: float | None = 0.0
+    """In US dollars; None where it is not known."""
     stop: str | None = None
     """Set to a reason (such as "context overflow") to end the episode as truncated, the action not taken."""
     error: str | None = None
     """Set to end the episode as an error (an endpoint that stays away), the action not taken."""
     parse_failed: bool = False
     """Whether no action could be read in the response."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a failed attempt carries into its next trial."""
+
+    notes: tuple[str, ...] = ()
+    spent: Usage = Usage()
+    """What writing them took: it is part of the usage of the trial they are for."""
+    seconds: float = 0.0
 
 
 class Agent(Protocol):

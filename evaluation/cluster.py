@@ -17,8 +17,11 @@ from prosegym.envs.core import Task
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.rollout import Job, rollout
-from prosegym.evaluation.workers import LIMITS, Incident, Limits, error_row
+from prosegym.evaluation.rollout import Incident, Job, rollout
+from prosegym.evaluation.workers import LIMITS, Limits, error_row
+
+Key = tuple[str, int, int]
+"""What tells episodes of a run apart: task, attempt, trial."""
 
 
 class _Player:
@@ -32,19 +35,30 @@ class _Player:
         seed: int,
         env_kwargs: dict[str, Any],
         batch_size: int,
+        retries: int,
     ) -> None:
         ENVS.update(envs)
         register_envs()
         self._agent = make_agent()
         self._make_env, self._seed, self._env_kwargs = make_env, seed, env_kwargs
-        self._batch_size = batch_size
+        self._batch_size, self._retries = batch_size, retries
 
-    def play(self, jobs: list[Job]) -> list[bytes]:
+    def play(self, jobs: list[Job]) -> Iterator[bytes | Incident]:
+        """Episodes as they end, and engines that failed as they fail."""
+        incidents: list[Incident] = []
         played = rollout(
             self._make_env, self._agent, jobs,
             batch_size=self._batch_size, seed=self._seed, env_kwargs=self._env_kwargs,
+            retries=self._retries, report=incidents.append,
         )  # fmt: skip
-        return [records.encode(trajectory) for trajectory in played]
+        for trajectory in played:
+            yield from incidents
+            incidents.clear()
+            yield records.encode(trajectory)
+
+
+_PART = 4
+"""Batches given to an actor at once, so that a place that falls free is filled."""
 
 
 def rollout_on_ray(
@@ -65,9 +79,9 @@ def rollout_on_ray(
 ) -> Iterator[Trajectory]:
     """As `rollout`, in actors spread over a Ray cluster.
 
-    Ray places the actors, ships the agents and says when a node is gone; what this adds is that the jobs of
-    a lost actor are played again elsewhere (`limits.retries` times, then they are error rows) and that
-    nothing finished is lost.
+    Ray places the actors, ships the agents and says when a node is gone; what this adds is that the episodes
+    that a lost actor had begun are played again elsewhere (`limits.retries` times, then they are error rows).
+    What has ended is handed in at once, so nothing finished is lost.
 
     Args:
         make_env: makes one environment; shipped to the actors.
@@ -78,7 +92,7 @@ def rollout_on_ray(
         agent_name: for error rows.
         seed: the run's seed.
         env_kwargs: recorded in each trajectory.
-        batch_size: episodes that are live at once in each actor, and that are sent to it at once.
+        batch_size: episodes that are live at once in each actor.
         address: of the cluster; None starts one on this machine unless Ray is already connected.
         gpus_per_actor: share of a GPU each actor takes.
         limits: of retries; Ray sees to hung nodes.
@@ -100,38 +114,57 @@ def rollout_on_ray(
 
     def start() -> Any:
         options = remote.options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
-        return options.remote(dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size)
+        return options.remote(
+            dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size, limits.retries
+        )
 
-    def take() -> list[tuple[Job, int]]:
-        return [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-
-    busy: dict[Any, tuple[Any, list[tuple[Job, int]]]] = {}
+    busy: dict[Any, tuple[Any, dict[Key, tuple[Job, int]]]] = {}
     players: list[Any] = []
+
+    def give(player: Any) -> None:
+        share = min(_PART * batch_size, -(-len(waiting) // actors))
+        part = [waiting.popleft() for _ in range(min(len(waiting), max(share, batch_size)))]
+        if part:
+            episodes = player.play.options(num_returns="streaming").remote([job for job, _ in part])
+            busy[episodes] = (
+                player,
+                {(job.task_id, job.attempt, job.trial): (job, tries) for job, tries in part},
+            )
+
     try:
         for _ in range(max(1, min(actors, -(-len(waiting) // batch_size)))):
             players.append(start())
-            if part := take():
-                busy[players[-1].play.remote([job for job, _ in part])] = (players[-1], part)
+            give(players[-1])
         while busy:
-            (ready, *_), _ = ray.wait(list(busy), num_returns=1)
-            player, part = busy.pop(ready)
+            ready: Any = ray.wait(list(busy), num_returns=1)[0]
+            episodes = ready[0]
+            player, part = busy[episodes]
             try:
-                yield from (records.decode(line) for line in ray.get(ready))
+                answer: Any = ray.get(next(episodes))
+            except StopIteration:
+                del busy[episodes]
+                give(player)
             except ray.exceptions.RayActorError as error:
+                del busy[episodes]
                 players.remove(player)
-                player = start()
-                players.append(player)
+                players.append(start())
                 what = f"the Ray actor was lost ({type(error).__name__})"
-                for job, tries in part:
+                for job, tries in part.values():
                     report(Incident(job, what, tries < limits.retries))
                     if tries < limits.retries:
                         waiting.append((job, tries + 1))
                     else:
                         yield error_row(agent_name, task_of(job.task_id), job, seed, what, env_kwargs or {})
+                give(players[-1])
             except ray.exceptions.RayTaskError as error:
                 raise ProsegymError(f"a Ray actor failed: {error.cause!r}") from error
-            if part := take():
-                busy[player.play.remote([job for job, _ in part])] = (player, part)
+            else:
+                if isinstance(answer, Incident):
+                    report(answer)
+                    continue
+                trajectory = records.decode(answer)
+                del part[trajectory.key]
+                yield trajectory
     finally:
         for player in players:
             ray.kill(player)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from prosegym.envs.errors import ProsegymError
+from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.runs import Run
-from prosegym.evaluation.statistics import Estimate, mcnemar, paired_bootstrap
+from prosegym.evaluation.statistics import Estimate, mcnemar, normalised, paired_bootstrap
 
 
 class Comparison(NamedTuple):
@@ -41,17 +43,25 @@ def compare(a: Run, b: Run) -> Comparison:
     Raises:
         ProsegymError: they did not play the same panel, or one is not complete.
     """
-    if a.conditions.panel.sha256 != b.conditions.panel.sha256:
-        raise ProsegymError(
-            f"{a.folder} played {a.conditions.panel.name}, {b.folder} played {b.conditions.panel.name}: "
-            "a comparison needs the same panel"
-        )
-    for run in (a, b):
-        if not run.complete:
-            raise ProsegymError(
-                f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
-            )
-    left, right = _by_task(a), _by_task(b)
+    _same_panel(a, b)
+    return paired(outcomes(a.finished), outcomes(b.finished))
+
+
+Outcomes = Mapping[str, Sequence[tuple[float, float, float]]]
+"""For each task, (success, score, progress) of each attempt's last trial, in attempt order."""
+
+
+def outcomes(episodes: Iterable[Trajectory]) -> Outcomes:
+    """What came of each task, from the episodes of a run."""
+    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for (task_id, _), group in sorted(last_trials(episodes).items()):
+        last = group[-1]
+        found[task_id].append((float(last.success), last.score, last.progress))
+    return found
+
+
+def paired(left: Outcomes, right: Outcomes) -> Comparison:
+    """Compare what came of the same tasks in two runs, left minus right."""
     tasks = sorted(left)
     measured = [
         paired_bootstrap([[e[i] for e in left[t]] for t in tasks], [[e[i] for e in right[t]] for t in tasks])
@@ -62,10 +72,30 @@ def compare(a: Run, b: Run) -> Comparison:
     return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken))
 
 
-def _by_task(run: Run) -> dict[str, list[tuple[float, float, float]]]:
-    """For each task, (success, score, progress) of each attempt's last trial, in attempt order."""
-    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    for (task_id, _), group in sorted(last_trials(run.finished).items()):
-        last = group[-1]
-        found[task_id].append((float(last.success), last.score, last.progress))
-    return found
+def normalised_score(run: Run, floor: Run, ceiling: Run) -> float:
+    """The run's mean score between that of a floor (0: usually random) and a ceiling (1: usually the expert).
+
+    Raises:
+        ProsegymError: the panels differ, a run is not complete, or floor and ceiling score alike.
+    """
+    _same_panel(run, floor, ceiling)
+    score, low, high = (r.summary().score.value for r in (run, floor, ceiling))
+    if low == high:
+        raise ProsegymError(
+            f"{floor.folder} and {ceiling.folder} score alike ({low:.3f}): nothing lies between"
+        )
+    return normalised(score, low, high)
+
+
+def _same_panel(*runs: Run) -> None:
+    first = runs[0]
+    for run in runs:
+        if run.conditions.panel.sha256 != first.conditions.panel.sha256:
+            raise ProsegymError(
+                f"{first.folder} played {first.conditions.panel.name}, {run.folder} played "
+                f"{run.conditions.panel.name}: a comparison needs the same panel"
+            )
+        if not run.complete:
+            raise ProsegymError(
+                f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
+            )

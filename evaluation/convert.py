@@ -20,19 +20,30 @@ from prosegym.envs.trajectory import Message, Trajectory
 Row = dict[str, Any]
 
 
-def messages(trajectory: Trajectory) -> list[Message]:
+def messages(
+    trajectory: Trajectory,
+    heard: Callable[[int], str] | None = None,
+    responses: Sequence[str] | None = None,
+) -> list[Message]:
     """The episode as a conversation: the one it was played in or, where it has none, one made of its turns.
 
-    In the latter the first message is the environment's instruction and the first observation, then the
-    responses and the observations that answered them, by turns; the last message is the last response.
+    In the latter observations and responses take turns; the last message is the last response.
+
+    Args:
+        trajectory: any episode.
+        heard: what is read before the response of step i, from 0; by default the observation, the first one
+            behind the environment's instruction.
+        responses: one for each step; by default what the agent wrote.
     """
     if trajectory.messages:
         return trajectory.messages
-    instruction = env_class(trajectory.env_id).instruction
     made: list[Message] = []
-    for step in trajectory.steps:
-        shown = step.observation if made else f"{instruction}\n\n{step.observation}"
-        made += [Message("user", shown), Message("assistant", step.response, trainable=True)]
+    for i, step in enumerate(trajectory.steps):
+        shown = heard(i) if heard else step.observation
+        if i == 0 and heard is None:
+            shown = f"{env_class(trajectory.env_id).instruction}\n\n{shown}"
+        response = step.response if responses is None else responses[i]
+        made += [Message("user", shown), Message("assistant", response, trainable=True)]
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -13,16 +14,17 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs import ENVS, panels
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import Tasks, TextEnv
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
-from prosegym.evaluation.agents import Agent
+from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
-from prosegym.evaluation.workers import LIMITS, Limits, rollout_in_processes
+from prosegym.evaluation.statistics import wilson
+from prosegym.evaluation.workers import LIMITS, Limits, Processes
 
 
 @runtime_checkable
@@ -32,7 +34,7 @@ class Retrying(Protocol):
     trials: int
     """How many trials an attempt may have."""
 
-    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Sequence[str]]:
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Memory]:
         """What each failed attempt (all its trials so far) carries into its next trial."""
         ...
 
@@ -106,45 +108,85 @@ def evaluate(
         versions(),
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    try:
-        tasks = panels.tasks_of(panel, probe)
-        with Run.open(out, conditions) as run:
-            done = {t.key for t in run.finished}
-            todo = [t for t in tasks if any((t.id, a, 0) not in done for a in range(attempts))]
-            if todo:
-                text_env.prepare(todo)
-            bar = tqdm(
-                total=len(tasks) * attempts, initial=len(last_trials(run.finished)), unit="episode",
-                desc=f"{agent.name} {panel.name}", disable=not progress,
-            )  # fmt: skip
-            with bar:
-                for trial in range(trials):
-                    jobs = list(_jobs(run, agent, panel, attempts, trial))
-                    made = partial(make_env, panel.env_id, **kwargs)
-                    if ray_actors:
-                        played = rollout_on_ray(
-                            made, make_agent or (lambda: agent), jobs, actors=ray_actors,
-                            task_of=text_env.task, agent_name=agent.name, seed=seed, env_kwargs=kwargs,
-                            batch_size=batch_size, limits=limits, report=run.report,
-                        )  # fmt: skip
-                    elif workers:
-                        played = rollout_in_processes(
-                            made, agent, jobs, workers=workers, task_of=text_env.task, seed=seed,
-                            env_kwargs=kwargs, limits=limits, report=run.report,
-                        )  # fmt: skip
-                    else:
-                        played = rollout(
-                            made, agent, jobs, batch_size=batch_size, seed=seed, env_kwargs=kwargs
-                        )
-                    for trajectory in played:
-                        run.append(trajectory)
-                        bar.update(trajectory.trial == 0)
-                        won = sum(t.success for t in run.finished)
-                        bar.set_postfix_str(f"success {won}/{len(last_trials(run.finished))}", refresh=False)
-            run.save_summary()
-            return run
-    finally:
-        probe.close()
+    made = partial(make_env, panel.env_id, **kwargs)
+    with ExitStack() as stack:
+        stack.callback(probe.close)
+        processes = None
+        if workers and not ray_actors:
+            processes = stack.enter_context(
+                Processes(
+                    made,
+                    agent,
+                    workers=workers,
+                    task_of=text_env.task,
+                    seed=seed,
+                    env_kwargs=kwargs,
+                    limits=limits,
+                )
+            )
+            processes.check(panel)
+        else:
+            panels.tasks_of(panel, probe)
+        run = stack.enter_context(Run.open(out, conditions))
+        done = {t.key for t in run.finished}
+        todo = [t for t in panel.task_ids if any((t, a, 0) not in done for a in range(attempts))]
+        if todo:
+            text_env.prepare(Tasks(len(todo), lambda i: text_env.task(todo[i])))
+        live = stack.enter_context(_Live(run, disable=not progress))
+        for trial in range(trials):
+            jobs = list(_jobs(run, agent, panel, attempts, trial))
+            if ray_actors:
+                played = rollout_on_ray(
+                    made, make_agent or (lambda: agent), jobs, actors=ray_actors,
+                    task_of=text_env.task, agent_name=agent.name, seed=seed, env_kwargs=kwargs,
+                    batch_size=batch_size, limits=limits, report=run.report,
+                )  # fmt: skip
+            elif processes:
+                played = processes.play(jobs, run.report)
+            else:
+                played = rollout(
+                    made, agent, jobs, batch_size=batch_size, seed=seed, env_kwargs=kwargs,
+                    retries=limits.retries, report=run.report,
+                )  # fmt: skip
+            for trajectory in played:
+                run.append(trajectory)
+                live.add(trajectory)
+        run.save_summary()
+        return run
+
+
+class _Live:
+    """The bar: episodes played, and the share of them solved so far with an interval.
+
+    The interval is Wilson's, as if episodes were independent; the report's resamples tasks.
+    """
+
+    def __init__(self, run: Run, *, disable: bool) -> None:
+        c, groups = run.conditions, last_trials(run.finished)
+        self._played, self._won = len(groups), sum(group[-1].success for group in groups.values())
+        self._bar = tqdm(
+            total=c.panel.tasks * c.attempts, initial=self._played, unit="episode",
+            desc=f"{c.agent} {c.panel.name}", disable=disable,
+        )  # fmt: skip
+        self._show()
+
+    def __enter__(self) -> _Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, trajectory: Trajectory) -> None:
+        """Count a finished episode; a later trial of one that failed counts in its place."""
+        self._played += trajectory.trial == 0
+        self._won += trajectory.success
+        if not self._bar.disable:
+            self._show()
+            self._bar.update(trajectory.trial == 0)
+
+    def _show(self) -> None:
+        if self._played:
+            self._bar.set_postfix_str(f"success {wilson(self._won, self._played)}", refresh=False)
 
 
 def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> Iterator[Job]:
@@ -164,7 +206,7 @@ def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> It
     failed = [key for key in pending if key in groups and not groups[key][-1].success]
     memories = agent.remember([groups[key] for key in failed])
     for (task_id, attempt), memory in zip(failed, memories, strict=True):
-        yield Job(task_id, attempt, trial, tuple(memory))
+        yield Job.after(memory, task_id, attempt, trial)
 
 
 def conditions_json(run: Run) -> dict[str, Any]:

@@ -64,12 +64,14 @@ class Summary(msgspec.Struct, frozen=True):
     """Mean an episode, all trials together."""
     completion_tokens: float
     seconds: float
-    cost: float
-    """US dollars, whole run."""
-    cost_per_success: float
+    cost: float | None
+    """US dollars, whole run; None where a price is not known."""
+    cost_per_success: float | None
     types: list[TypeRow]
     step_histogram: dict[int, int]
     """Steps taken -> episodes."""
+    invalid_histogram: dict[int, int]
+    """Actions that the environment refused -> episodes."""
 
 
 def last_trials(trajectories: Iterable[Trajectory]) -> dict[tuple[str, int], list[Trajectory]]:
@@ -91,14 +93,15 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         by_task[episode.task_id].append(episode)
     clusters = list(by_task.values())
     turns = sum(len(t.steps) for t in trajectories)
-    invalid = sum(step.invalid and not step.parse_failed for t in trajectories for step in t.steps)
+    invalid = sum(map(_refused, trajectories))
     unread = sum(step.parse_failed for t in trajectories for step in t.steps)
     won = [len(e.steps) for e in episodes if e.success]
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= min(map(len, clusters), default=0)]
     retried = statistics.retries(
         {f"{task}\0{attempt}": [t.score for t in group] for (task, attempt), group in groups.items()}, trials
     )
-    cost = math.fsum(t.usage.cost for t in trajectories)
+    costs = [t.usage.cost for t in trajectories if t.usage.cost is not None]
+    cost = math.fsum(costs) if len(costs) == len(trajectories) else None
     return Summary(
         planned=tasks * attempts,
         played=len(episodes),
@@ -125,10 +128,20 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         completion_tokens=_per_episode([t.usage.completion_tokens for t in trajectories], len(episodes)),
         seconds=_per_episode([t.seconds for t in trajectories], len(episodes)),
         cost=cost,
-        cost_per_success=cost / len(won) if won else math.nan,
+        cost_per_success=None if cost is None else cost / len(won) if won else math.nan,
         types=[_type_row(name, clusters) for name in sorted({e.task_type for e in episodes})],
-        step_histogram=dict(sorted(Counter(len(e.steps) for e in episodes).items())),
+        step_histogram=_histogram([len(e.steps) for e in episodes]),
+        invalid_histogram=_histogram([_refused(e) for e in episodes]),
     )
+
+
+def _refused(trajectory: Trajectory) -> int:
+    """Actions that the environment refused; turns in which none could be read are not among them."""
+    return sum(step.invalid and not step.parse_failed for step in trajectory.steps)
+
+
+def _histogram(values: Sequence[int]) -> dict[int, int]:
+    return dict(sorted(Counter(values).items()))
 
 
 def _type_row(name: str, clusters: Sequence[Sequence[Trajectory]]) -> TypeRow:

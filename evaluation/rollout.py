@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +15,7 @@ import gymnasium
 from prosegym.envs.core import Task, TextEnv
 from prosegym.envs.errors import EngineError, ProsegymError
 from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
-from prosegym.evaluation.agents import Agent, Episode, Reply
+from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
 MakeEnv = Callable[[], gymnasium.Env[str, str]]
 
@@ -29,6 +30,24 @@ class Job:
     memory: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     """Actions to take before the agent's first turn (teacher forcing)."""
+    spent: Usage = Usage()
+    """What was used for this episode before it began, such as for its memory; counted with it."""
+    seconds: float = 0.0
+    """How long that took."""
+
+    @classmethod
+    def after(cls, memory: Memory, task_id: str, attempt: int, trial: int) -> Job:
+        """The next trial of an attempt that failed."""
+        return cls(task_id, attempt, trial, memory.notes, (), memory.spent, memory.seconds)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """An episode that had to be given up or tried again, and why."""
+
+    job: Job
+    what: str
+    retried: bool
 
 
 def episode_seed(seed: int, job: Job) -> int:
@@ -45,6 +64,8 @@ def rollout(
     batch_size: int = 64,
     seed: int = 0,
     env_kwargs: dict[str, Any] | None = None,
+    retries: int = 1,
+    report: Callable[[Incident], None] = lambda incident: None,
 ) -> Iterator[Trajectory]:
     """Play every job to its end; yields each trajectory as it finishes.
 
@@ -58,30 +79,46 @@ def rollout(
         batch_size: number of places.
         seed: the run's seed; see `episode_seed`.
         env_kwargs: recorded in each trajectory.
+        retries: how often an episode whose engine failed is played again; then it is an error row.
+        report: told of every such failure.
     """
     waiting = iter(jobs)
+    again: list[Job] = []
+    failures: Counter[Job] = Counter()
+
+    def settled(place: _Place, finished: Trajectory) -> bool:
+        """Whether the episode stands; otherwise it is played again."""
+        if not place.engine_failed:
+            return True
+        failures[place.job] += 1
+        retried = failures[place.job] <= retries
+        report(Incident(place.job, finished.error or "", retried))
+        if retried:
+            again.append(place.job)
+        return not retried
+
     places: list[_Place] = []
     live: list[_Place] = []
     try:
         while True:
-            while len(live) < batch_size and (job := next(waiting, None)) is not None:
+            while len(live) < batch_size and (job := again.pop() if again else next(waiting, None)):
                 idle = next((place for place in places if place not in live), None)
                 if idle is None:
                     idle = _Place(make_env())
                     places.append(idle)
                 if failed := idle.begin(job, agent, episode_seed(seed, job), env_kwargs or {}):
-                    yield failed
+                    if settled(idle, failed):
+                        yield failed
                 else:
                     live.append(idle)
             if not live:
                 return
-            replies = agent.respond([place.episode for place in live])
-            if len(replies) != len(live):
-                raise ProsegymError(f"agent {agent.name} gave {len(replies)} replies to {len(live)} episodes")
+            replies = _replies(agent, [place.episode for place in live])
             going = []
             for place, reply in zip(live, replies, strict=True):
                 if finished := place.advance(agent, reply):
-                    yield finished
+                    if settled(place, finished):
+                        yield finished
                 else:
                     going.append(place)
             live = going
@@ -90,10 +127,41 @@ def rollout(
             place.env.close()
 
 
+def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
+    """The agent's replies, one for each episode, with texts in them.
+
+    Raises:
+        ProsegymError: it raised something, or answered something else.
+    """
+    try:
+        replies = agent.respond(episodes)
+    except ProsegymError:
+        raise
+    except Exception as error:
+        raise ProsegymError(
+            f"agent {agent.name} raised {type(error).__name__}: {error}; what was finished is kept: "
+            "mend the agent and run the same command again"
+        ) from error
+    if not isinstance(replies, Sequence) or len(replies) != len(episodes):
+        given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
+        raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
+    for episode, reply in zip(episodes, replies, strict=True):
+        if not (
+            isinstance(reply, Reply) and isinstance(reply.action, str) and isinstance(reply.response, str)
+        ):
+            raise ProsegymError(
+                f"agent {agent.name} answered {repr(reply)[:80]} at step {len(episode.steps) + 1} of "
+                f"{episode.task.id}; it owes a Reply whose response and action are text"
+            )
+    return replies
+
+
 class _Place:
     """A place in the batch: an environment, and the episode it is playing."""
 
+    job: Job
     episode: Episode
+    engine_failed: bool
 
     def __init__(self, env: gymnasium.Env[str, str]) -> None:
         self.env = env
@@ -103,10 +171,11 @@ class _Place:
 
     def begin(self, job: Job, agent: Agent, seed: int, env_kwargs: dict[str, Any]) -> Trajectory | None:
         """Start the job's episode; a trajectory is returned only where it could not start."""
+        self.job, self.engine_failed = job, False
         self.started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        self.clock = time.perf_counter()
+        self.clock = time.perf_counter() - job.seconds
         self.env_kwargs = env_kwargs
-        self.cost = 0.0
+        self.used = job.spent
         text_env = self.text_env
         assert isinstance(text_env, TextEnv)
         task: Task = text_env.task(job.task_id)
@@ -119,6 +188,7 @@ class _Place:
         try:
             self.episode.observation, self.episode.info = self.env.reset(seed=seed % 2**31, options=options)
         except EngineError as error:
+            self.engine_failed = True
             return self.finish(agent, "error", str(error))
         agent.begin(self.episode, text_env)
         return None
@@ -126,7 +196,7 @@ class _Place:
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:
         """One turn; returns the trajectory when it was the last."""
         episode = self.episode
-        self.cost += reply.cost
+        self.used += Usage(reply.prompt_tokens, reply.completion_tokens, reply.cost)
         if reply.error is not None:
             return self.finish(agent, "error", reply.error)
         if reply.stop is not None:
@@ -135,6 +205,7 @@ class _Place:
         try:
             observation, reward, terminated, truncated, info = self.env.step(reply.action)
         except EngineError as error:
+            self.engine_failed = True
             return self.finish(agent, "error", str(error))
         episode.observation, episode.info = observation, info
         episode.steps.append(
@@ -159,11 +230,6 @@ class _Place:
     def finish(self, agent: Agent, ended: Any, error: str | None) -> Trajectory:
         """The record of the episode."""
         episode, failed = self.episode, ended == "error"
-        usage = Usage(
-            sum(step.prompt_tokens for step in episode.steps),
-            sum(step.completion_tokens for step in episode.steps),
-            self.cost,
-        )
         return Trajectory(
             env_id=episode.task.env_id,
             task_id=episode.task.id,
@@ -183,7 +249,7 @@ class _Place:
             success=not failed and bool(episode.info["success"]),
             ended=ended,
             error=error,
-            usage=usage,
+            usage=self.used,
             started=self.started,
             seconds=time.perf_counter() - self.clock,
             memory=list(episode.memory),

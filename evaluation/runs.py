@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from prosegym.envs import trajectory as records
 from prosegym.envs.errors import CorruptData, ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import Summary, last_trials, summarise
-from prosegym.evaluation.workers import Incident
+from prosegym.evaluation.rollout import Incident
 
 SCHEMA = 1
 
@@ -85,6 +86,7 @@ class Run:
         self.finished = finished
         self._lock = lock
         self._file: int | None = None
+        self._summary: Summary | None = None  # of the episodes so far, once it was asked for
 
     @classmethod
     def open(cls, folder: str | Path, conditions: Conditions) -> Run:
@@ -96,15 +98,14 @@ class Run:
             CorruptData: a line other than the last is damaged.
         """
         folder = Path(folder)
-        try:
+        with _files_of(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(folder)
-        except OSError as error:
-            raise ProsegymError(f"cannot write to run folder {folder}: {error.strerror}") from error
         try:
-            conditions = _settle(folder, conditions)
-            _drop_cut_line(folder / "episodes.jsonl")
-            return cls(folder, conditions, _episodes(folder), lock)
+            with _files_of(folder):
+                conditions = _settle(folder, conditions)
+                _drop_cut_line(folder / "episodes.jsonl")
+                return cls(folder, conditions, _episodes(folder), lock)
         except BaseException:
             os.close(lock)
             raise
@@ -121,7 +122,8 @@ class Run:
             raise ProsegymError(
                 f"{folder} is not a run folder (no run.json); make one with `prosegym evaluate`"
             )
-        return _conditions(path)
+        with _files_of(Path(folder)):
+            return _conditions(path)
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
@@ -131,7 +133,8 @@ class Run:
             ProsegymError: there is no run.
         """
         folder = Path(folder)
-        return cls(folder, cls.conditions_of(folder), _episodes(folder), None)
+        with _files_of(folder):
+            return cls(folder, cls.conditions_of(folder), _episodes(folder), None)
 
     def append(self, trajectory: Trajectory) -> None:
         """Keep a finished episode.
@@ -139,23 +142,21 @@ class Run:
         Raises:
             ProsegymError: it cannot be written; what was kept before stays whole.
         """
-        if self._file is None:
-            self._file = os.open(
-                self.folder / "episodes.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
-            )
-        line = records.encode(trajectory)
-        size = os.fstat(self._file).st_size
-        try:
-            written = os.write(self._file, line)
-            if written < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            os.ftruncate(self._file, size)
-            raise ProsegymError(
-                f"cannot write to {self.folder}: {error.strerror}; {len(self.finished)} episodes are kept, "
-                "make room and run the same command again"
-            ) from error
+        kept = f"{len(self.finished)} episodes are kept, make room and run the same command again"
+        with _files_of(self.folder, kept):
+            if self._file is None:
+                path = self.folder / "episodes.jsonl"
+                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            line = records.encode(trajectory)
+            size = os.fstat(self._file).st_size
+            try:
+                if os.write(self._file, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(self._file, size)
+                raise
         self.finished.append(trajectory)
+        self._summary = None
 
     def report(self, incident: Incident) -> None:
         """Note an episode that was given up or tried again because its engine or process failed."""
@@ -164,14 +165,15 @@ class Run:
             "task_id": job.task_id, "attempt": job.attempt, "trial": job.trial,
             "what": incident.what, "retried": incident.retried,
         }  # fmt: skip
-        with open(self.folder / "incidents.jsonl", "ab", buffering=0) as file:
+        path = self.folder / "incidents.jsonl"
+        with _files_of(self.folder), open(path, "ab", buffering=0) as file:
             file.write(msgspec.json.encode(line) + b"\n")
 
     @property
     def complete(self) -> bool:
         """Whether every planned episode has been played."""
-        summary = self.summary()
-        return summary.played >= summary.planned and not self._unfinished_retries()
+        planned = self.conditions.panel.tasks * self.conditions.attempts
+        return len(last_trials(self.finished)) >= planned and not self._unfinished_retries()
 
     def _unfinished_retries(self) -> bool:
         last = (group[-1] for group in last_trials(self.finished).values())
@@ -179,15 +181,20 @@ class Run:
 
     def summary(self) -> Summary:
         """The run's numbers so far."""
-        c = self.conditions
-        return summarise(self.finished, tasks=c.panel.tasks, attempts=c.attempts, trials=c.trials)
+        if self._summary is None:
+            c = self.conditions
+            self._summary = summarise(
+                self.finished, tasks=c.panel.tasks, attempts=c.attempts, trials=c.trials
+            )
+        return self._summary
 
     def save_summary(self) -> Summary:
         """Write `summary.json`; returns what it holds."""
         summary = self.summary()
         part = self.folder / "summary.json.part"
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
-        part.replace(self.folder / "summary.json")
+        with _files_of(self.folder):
+            part.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+            part.replace(self.folder / "summary.json")
         return summary
 
     def close(self) -> None:
@@ -204,6 +211,17 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def _files_of(
+    folder: Path, mend: str = "see to its rights and its disk, or choose another folder"
+) -> Iterator[None]:
+    """Says in one line what an operating system would not do with a run's files."""
+    try:
+        yield
+    except OSError as error:
+        raise ProsegymError(f"cannot use run folder {folder}: {error.strerror or error}; {mend}") from error
 
 
 def _settle(folder: Path, conditions: Conditions) -> Conditions:
@@ -298,6 +316,9 @@ def _episodes(folder: Path) -> list[Trajectory]:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break  # being written, or cut by a kill
-            trajectory = records.decode(line, f"{path}:{number}")
+            try:
+                trajectory = records.decode(line, f"{path}:{number}")
+            except CorruptData as error:
+                raise CorruptData(f"{error}; take that line out, and its episode is played again") from error
             found.setdefault(trajectory.key, trajectory)
     return list(found.values())

@@ -6,9 +6,9 @@ independent of each other. The generator is seeded, so that equal data give equa
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 SEED = 20_240_101
+_BLOCK = 1 << 22
+"""Draws that are held at once."""
 
 Floats = NDArray[np.float64]
 
@@ -32,17 +34,25 @@ class Estimate(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def _means(clusters: Sequence[Sequence[float]], weights: NDArray[np.int64]) -> Floats:
-    """Mean of all episodes when task i is drawn `weights[r, i]` times; shape (resamples,)."""
-    sums = np.array([math.fsum(c) for c in clusters])
-    sizes = np.array([len(c) for c in clusters], dtype=np.float64)
-    means: Floats = (weights @ sums) / (weights @ sizes)
-    return means
+def _resampled(tasks: Floats, resamples: int, seed: int) -> Floats:
+    """Column sums over n tasks drawn with replacement from the n rows, again and again; (resamples, columns).
+
+    Tasks with equal rows are drawn together, by how many of them there are: the same law with far fewer
+    numbers (success at one attempt has two kinds of task, however many tasks there are).
+    """
+    kinds, counts = np.unique(tasks, axis=0, return_counts=True)
+    generator = np.random.default_rng(seed)
+    sums = np.empty((resamples, tasks.shape[1]))
+    block = max(1, _BLOCK // len(kinds))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = generator.multinomial(len(tasks), counts / len(tasks), size=size)
+        sums[start : start + size] = drawn.astype(np.float64) @ kinds
+    return sums
 
 
-@functools.lru_cache(maxsize=1)  # a summary asks for the same draws again and again; they are the slow part
-def _weights(n: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+def _totals(clusters: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    return [(math.fsum(c), float(len(c))) for c in clusters]
 
 
 def clustered_bootstrap(
@@ -69,8 +79,8 @@ def clustered_bootstrap(
         return Estimate(math.nan, math.nan, math.nan, 0)
     n = len(clusters)
     value = math.fsum(v for c in clusters for v in c) / sum(len(c) for c in clusters)
-    means = _means(clusters, _weights(n, resamples, seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    sums = _resampled(np.array(_totals(clusters)), resamples, seed)
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high), n)
 
 
@@ -91,12 +101,30 @@ def paired_bootstrap(
         raise ValueError(f"{len(a)} tasks against {len(b)}: a paired comparison needs the same tasks")
     if not a:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    weights = _weights(len(a), resamples, seed)
-    differences = _means(a, weights) - _means(b, weights)
+    sums = _resampled(np.hstack([_totals(a), _totals(b)]), resamples, seed)
+    differences = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     flat_a, flat_b = [v for c in a for v in c], [v for c in b for v in c]
     value = math.fsum(flat_a) / len(flat_a) - math.fsum(flat_b) / len(flat_b)
     return Estimate(value, float(low), float(high), len(a))
+
+
+def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
+    """Share of successes among n independent trials, with Wilson's score interval; NaN where n is 0.
+
+    With z the normal quantile of (1 + level) / 2 and p = successes / n:
+    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
+    Quick enough for a progress bar; a report resamples tasks instead (`clustered_bootstrap`).
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if not n:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p = successes / n
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return Estimate(p, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale), n)
 
 
 def mcnemar(fixed: int, broken: int) -> float:

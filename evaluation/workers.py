@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import multiprocessing
+import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import gymnasium
+import msgspec
 
 from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
-from prosegym.envs.core import Task
+from prosegym.envs.core import Task, TextEnv
 from prosegym.envs.errors import ProsegymError
+from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.rollout import Job, episode_seed, rollout
+from prosegym.evaluation.rollout import Incident, Job, episode_seed, rollout
 
 
 @dataclass(frozen=True)
@@ -36,76 +39,118 @@ LIMITS = Limits()
 """The usual limits."""
 
 
-@dataclass(frozen=True)
-class Incident:
-    """An episode that had to be given up or tried again, and why."""
+class Processes:
+    """Worker processes that play one episode at a time each. Use as a context manager.
 
-    job: Job
-    what: str
-    retried: bool
-
-
-def rollout_in_processes(
-    make_env: Callable[[], gymnasium.Env[str, str]],
-    agent: Agent,
-    jobs: Iterable[Job],
-    *,
-    workers: int,
-    task_of: Callable[[str], Task],
-    seed: int = 0,
-    env_kwargs: dict[str, Any] | None = None,
-    limits: Limits = LIMITS,
-    report: Callable[[Incident], None] = lambda incident: None,
-) -> Iterator[Trajectory]:
-    """As `rollout`, one episode at a time in each of several processes.
-
-    Args:
-        make_env: makes one environment; picklable, called once in each process.
-        agent: picklable, and without a model: every process has its own copy.
-        jobs: what to play.
-        workers: number of processes.
-        task_of: the task of an id, for the row of an episode that could not be finished.
-        seed: the run's seed.
-        env_kwargs: recorded in each trajectory.
-        limits: a step or episode that takes longer, or a process that dies, is retried, then an error row.
-        report: told of every such incident.
+    They are started when there is work, and kept from one call to the next.
     """
-    waiting = deque(map(_Try, jobs))
-    pool = [
-        _Worker(make_env, agent, seed, env_kwargs or {}) for _ in range(max(1, min(workers, len(waiting))))
-    ]
-    try:
-        for worker in pool:
-            if waiting:
-                worker.give(waiting.popleft())
-        while busy := [worker for worker in pool if worker.job is not None]:
-            ready = set(wait([worker.pipe for worker in busy], timeout=0.2))
-            for worker in busy:
-                assert worker.job is not None
-                tried, failure = worker.job, None
-                if worker.pipe in ready:
-                    failure = worker.take()
-                    if isinstance(failure, Trajectory):
-                        yield failure
-                        failure = None
-                elif (failure := worker.overdue(limits)) is None:
-                    continue
-                if failure is not None:
-                    worker.restart()
-                    again = tried.tries < limits.retries
-                    report(Incident(tried.job, failure, again))
-                    if again:
-                        waiting.appendleft(_Try(tried.job, tried.tries + 1))
-                    else:
-                        yield error_row(
-                            agent.name, task_of(tried.job.task_id), tried.job, seed, failure, env_kwargs or {}
-                        )
-                worker.job = None
-                if waiting:
-                    worker.give(waiting.popleft())
-    finally:
-        for worker in pool:
+
+    def __init__(
+        self,
+        make_env: Callable[[], gymnasium.Env[str, str]],
+        agent: Agent,
+        *,
+        workers: int,
+        task_of: Callable[[str], Task],
+        seed: int = 0,
+        env_kwargs: dict[str, Any] | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            make_env: makes one environment; picklable, called once in each process.
+            agent: picklable, and without a model: every process has its own copy.
+            workers: most processes.
+            task_of: the task of an id, for the row of an episode that could not be finished.
+            seed: the run's seed.
+            env_kwargs: recorded in each trajectory.
+            limits: what takes longer is tried again, as is the episode of a process that dies; then it is an
+                error row.
+        """
+        self._made = (make_env, agent, seed, dict(env_kwargs or {}), limits.retries)
+        self._agent, self._seed, self._env_kwargs = agent.name, seed, dict(env_kwargs or {})
+        self._count, self._task_of, self._limits = workers, task_of, limits
+        self._pool: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        for worker in self._pool:
             worker.stop()
+
+    def _started(self, work: int) -> list[_Worker]:
+        while len(self._pool) < max(1, min(self._count, work)):
+            worker = _Worker(*self._made)
+            self._pool.append(worker)
+            self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+        return self._pool
+
+    def check(self, panel: Panel) -> None:
+        """Compare every task's content with the panel's digest, each process its share.
+
+        Raises:
+            ProsegymError: some differ, or a process could not say.
+        """
+        pool = self._started(len(panel.tasks))
+        differing: set[str] = set()
+        for i, worker in enumerate(pool):
+            worker.pipe.send(msgspec.structs.replace(panel, tasks=panel.tasks[i :: len(pool)]))
+        for worker in pool:
+            answer = worker.take() if worker.pipe.poll(self._limits.episode) else "no answer"
+            if not isinstance(answer, list):
+                raise ProsegymError(f"the tasks of {panel.name} could not be checked: {answer}")
+            differing |= set(answer)
+        refuse(panel, [task_id for task_id in panel.task_ids if task_id in differing])
+
+    def play(
+        self, jobs: Iterable[Job], report: Callable[[Incident], None] = lambda incident: None
+    ) -> Iterator[Trajectory]:
+        """As `rollout`, in these processes; `report` is told of every hang and death."""
+        waiting = deque(map(_Try, jobs))
+        pool = self._started(len(waiting))
+        looked = time.monotonic()
+        while True:
+            for worker in pool:
+                if waiting and (not worker.jobs or (len(worker.jobs) == 1 and len(waiting) >= len(pool))):
+                    share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
+                    worker.give([waiting.popleft() for _ in range(share)])
+            if not any(worker.jobs for worker in pool):
+                return
+            answers = [(key.data, key.data.take()) for key, _ in self._selector.select(_LOOK)]
+            if time.monotonic() - looked > _LOOK:
+                looked = time.monotonic()
+                silent = [w for w in pool if w.jobs and all(w is not answered for answered, _ in answers)]
+                answers += [(w, what) for w in silent if (what := w.overdue(self._limits))]
+            for worker, answer in answers:
+                if isinstance(answer, Incident):
+                    report(answer)
+                    continue
+                tried = worker.jobs.popleft()
+                if isinstance(answer, Trajectory):
+                    worker.clock = time.monotonic()
+                    yield answer
+                    continue
+                waiting.extendleft(reversed(worker.jobs))
+                self._selector.unregister(worker.pipe)
+                worker.restart()
+                self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+                again = tried.tries < self._limits.retries
+                report(Incident(tried.job, answer, again))
+                if again:
+                    waiting.appendleft(_Try(tried.job, tried.tries + 1))
+                else:
+                    task = self._task_of(tried.job.task_id)
+                    yield error_row(self._agent, task, tried.job, self._seed, answer, self._env_kwargs)
+
+
+_SHARE = 8
+"""Most jobs that are sent at once: a process has its next ones, and need not wait for this one."""
+_LOOK = 0.2
+"""Seconds between looks for processes that hang."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +165,11 @@ class _Worker:
     agent: Agent
     seed: int
     env_kwargs: dict[str, Any]
-    job: _Try | None = None
-    given: float = 0.0
+    retries: int
+    jobs: deque[_Try] = field(default_factory=deque)
+    """The one it plays, then those it plays next."""
+    clock: float = 0.0
+    """When it could begin with the first of them."""
     process: BaseProcess = field(init=False)
     pipe: Connection = field(init=False)
 
@@ -131,19 +179,32 @@ class _Worker:
         self.beat = context.Value("d", 0.0)
         self.process = context.Process(
             target=_work,
-            args=(theirs, self.beat, dict(ENVS), self.make_env, self.agent, self.seed, self.env_kwargs),
+            args=(
+                theirs,
+                self.beat,
+                dict(ENVS),
+                self.make_env,
+                self.agent,
+                self.seed,
+                self.env_kwargs,
+                self.retries,
+            ),
             daemon=True,
         )
         self.process.start()
         theirs.close()
 
-    def give(self, job: _Try) -> None:
-        self.job, self.given = job, time.monotonic()
-        self.beat.value = 0.0
-        self.pipe.send(job.job)
+    def give(self, jobs: list[_Try]) -> None:
+        if not self.jobs:
+            self.clock, self.beat.value = time.monotonic(), 0.0
+        self.jobs.extend(jobs)
+        try:
+            self.pipe.send([tried.job for tried in jobs])
+        except OSError:  # it is dead, which `take` will say
+            return
 
-    def take(self) -> Trajectory | str:
-        """The finished episode, or what went wrong."""
+    def take(self) -> Any:
+        """The finished episode, an engine's failure, the tasks that differ, or in words what went wrong."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -151,19 +212,20 @@ class _Worker:
             return f"the worker process died (exit code {self.process.exitcode})"
         if isinstance(answer, ProsegymError):
             raise answer
-        return records.decode(answer) if isinstance(answer, bytes) else str(answer)
+        return records.decode(answer) if isinstance(answer, bytes) else answer
 
     def overdue(self, limits: Limits) -> str | None:
         now = time.monotonic()
         last = self.beat.value
         if last and now - last > limits.step:
             return f"a step took over {limits.step:g} s"
-        if now - self.given > limits.episode:
+        if now - self.clock > limits.episode:
             return f"the episode took over {limits.episode:g} s"
         return None
 
     def restart(self) -> None:
         self.stop()
+        self.jobs.clear()
         self.__post_init__()
 
     def stop(self) -> None:
@@ -199,21 +261,31 @@ def _work(
     agent: Agent,
     seed: int,
     env_kwargs: dict[str, Any],
+    retries: int,
 ) -> None:
     ENVS.update(envs)
     register_envs()
 
-    def jobs() -> Iterator[Job]:
-        while True:
-            try:
-                yield pipe.recv()
-            except (EOFError, OSError, KeyboardInterrupt):
-                return
-
     try:
+        env = _Beating(make_env(), beat)
+        text_env = env.unwrapped
+        assert isinstance(text_env, TextEnv)
+
+        def jobs() -> Iterator[Job]:
+            while True:
+                try:
+                    work = pipe.recv()
+                except (EOFError, OSError):
+                    return
+                if isinstance(work, Panel):
+                    pipe.send([t for t, sha256 in work.tasks if text_env.task(t).sha256 != sha256])
+                else:
+                    yield from work
+
         played = rollout(
-            lambda: _Beating(make_env(), beat), agent, jobs(), batch_size=1, seed=seed, env_kwargs=env_kwargs
-        )
+            lambda: env, agent, jobs(), batch_size=1, seed=seed, env_kwargs=env_kwargs,
+            retries=retries, report=pipe.send,
+        )  # fmt: skip
         for trajectory in played:
             beat.value = 0.0
             pipe.send(records.encode(trajectory))

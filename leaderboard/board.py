@@ -5,6 +5,7 @@ SITE/s/<id>/index.html          a submission: card, numbers, per-type results, e
 SITE/s/<id>/<run>/<task>.html   every attempt and trial at one task, step by step
 SITE/s/<id>/data/               what was submitted
 SITE/m/<method>.html            a method: its rows on every board, its learning curves
+SITE/pairs/<panel>.html         a panel's rows two by two: differences, their intervals, McNemar's p
 SITE/latest.json                the tables for machines
 
 Every page works from the file system and loads nothing but style.css and app.js of the site.
@@ -21,11 +22,13 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs.errors import ProsegymError
-from prosegym.leaderboard import ledger, pages, tables
+from prosegym.evaluation.compare import Outcomes
+from prosegym.leaderboard import ledger, pages, pairs, tables
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import page
+from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks
-from prosegym.leaderboard.verify import verified
+from prosegym.leaderboard.verify import TIME_LIMIT, verified
 
 STATIC = Path(__file__).parent / "static"
 RULES = Path(__file__).parent / "RULES.md"
@@ -59,8 +62,9 @@ def build(
         raise ProsegymError(f"{out} holds something other than a site; choose another --out")
     history = ledger.check(submissions / "ledger.jsonl")
     entries, refused = _entries(submissions, history, workers, progress)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         part.mkdir(parents=True)
         for name in ("style.css", "noscript.css", "app.js"):
@@ -76,15 +80,24 @@ def build(
         (part / "ledger.html").write_bytes(
             pages.ledger(history, {entry.report.digest: entry for entry in entries})
         )
+        ran: dict[tuple[str, int], Outcomes] = {}
         for entry in tqdm(entries, desc="pages", unit="submission", disable=not progress):
-            pages.submission(part, entry, groups)
+            for number, came in enumerate(pages.submission(part, entry, groups)):
+                ran[entry.id, number] = came
+        (part / "pairs").mkdir()
+        for group in filter(pairs.compared, groups):
+            (part / "pairs" / f"{group.slug}.html").write_bytes(pairs.pairs(group, ran))
         (part / "latest.json").write_bytes(_latest(groups, history, refused))
-        shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            out.replace(old)
         part.replace(out)
     except OSError as error:
         raise ProsegymError(f"cannot write {out}: {error.strerror}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not out.exists():  # stopped between the two
+            old.replace(out)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
     return out / "index.html"
 
 
@@ -97,8 +110,9 @@ def _entries(
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
     folders = sorted(f for f in submissions.iterdir() if f.is_dir() and not f.name.startswith("."))
-    for folder in folders:
-        report = verified(folder, workers=workers, progress=progress)
+    with Pool(workers, TIME_LIMIT) as pool:
+        reports = [verified(folder, progress=progress, pool=pool) for folder in folders]
+    for folder, report in zip(folders, reports, strict=True):
         if not report.ok or report.card is None:
             refused.append((folder.name, report.problems[0]))
         elif report.digest in removed:
@@ -129,11 +143,8 @@ def _latest(
     panels = []
     for group in groups:
         rows = []
-        ranked = [r[2] for r in group.rows if r[0].card.track != "reference" and r[2].trials == 1]
-        retried = [r[2] for r in group.rows if r[0].card.track != "reference" and r[2].trials > 1]
-        places: dict[int, int] = {}
-        for rows_of in (ranked, retried):
-            places |= {id(row): place for row, place in zip(rows_of, ranks(rows_of), strict=True)}
+        places = ranks([r for r in group.rows if r[2].trials == 1])
+        places |= ranks([r for r in group.rows if r[2].trials > 1])
         for entry, number, row in group.rows:
             rows.append(
                 {

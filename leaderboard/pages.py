@@ -14,6 +14,7 @@ import msgspec
 
 from prosegym.envs import trajectory
 from prosegym.envs.trajectory import Trajectory, Turn
+from prosegym.evaluation.compare import Outcomes, outcomes
 from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import Child, Html, join, page, tag
@@ -27,16 +28,21 @@ MAX_ATTEMPTS = 16
 """Attempts at a task that its page shows."""
 
 
-def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
-    """Write all that the site has of a submission: its page, its episodes' pages, its data."""
+def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcomes]:
+    """Write all that the site has of a submission: its page, its episodes' pages, its data.
+
+    Returns:
+        For each run, what came of its tasks.
+    """
     folder = site / "s" / entry.id
     (folder / "data").mkdir(parents=True)
     for name in ("submission.json", *(f"episodes/{r.file}" for r in entry.results)):
         reader.copy(entry.folder / name, folder / "data" / Path(name).name)
-    runs = []
+    runs, ran = [], []
     for number, (result, row) in enumerate(zip(entry.results, entry.report.rows, strict=True)):
-        lists = _episodes(folder, entry, number, result)
+        lists, found = _episodes(folder, entry, number, result)
         runs.append(_run(number, result, row, lists, groups))
+        ran.append(found)
     card = entry.card
     facts: list[tuple[str, Child]] = [
         ("Track", card.track),
@@ -88,6 +94,7 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> None:
         tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
     ]
     (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
+    return ran
 
 
 def slug(method: str) -> str:
@@ -186,7 +193,7 @@ def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Gr
         ("Errors, counted as 0", str(n.errors)),
         ("Tokens an episode", f"{n.prompt_tokens:,.0f} in, {n.completion_tokens:,.0f} out"),
         ("Seconds an episode", f"{n.seconds:.2f}"),
-        ("Cost of the run", f"${n.cost:,.4f}"),
+        ("Cost of the run", "not known" if n.cost is None else f"${n.cost:,.4f}"),
         ("Seed", str(row.seed)),
     ]
     if row.trials > 1:
@@ -228,14 +235,16 @@ def _condition(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> Html:
-    """Write a page for each task; returns the list of them."""
+def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> tuple[Html, Outcomes]:
+    """Write a page for each task; returns the list of them, and what came of each."""
     (folder / str(number)).mkdir()
     episodes = (trajectory.decode(line) for line in reader.lines(entry.folder, result))
     tasks = reader.panel_of(result.panel).task_ids
     items = []
+    came: dict[str, Sequence[tuple[float, float, float]]] = {}
     for at, (task_id, group) in enumerate(itertools.groupby(episodes, key=lambda t: t.task_id)):
         trials = list(group)
+        came.update(outcomes(trials))
         last = {t.attempt: t for t in trials}
         shown = [t for t in trials if t.attempt < MAX_ATTEMPTS]
         (folder / str(number) / f"{at}.html").write_bytes(_viewer(entry, number, at, tasks, shown, len(last)))
@@ -258,7 +267,7 @@ def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> Html:
         for h in ("Task", "Type", "Solved", "Score", "Episodes", "Steps")
     ]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", items))
-    return tag("div", table, class_="scroll tall", tabindex=0, role="region", aria_label="Episodes")
+    return tag("div", table, class_="scroll tall", tabindex=0, role="region", aria_label="Episodes"), came
 
 
 def _viewer(

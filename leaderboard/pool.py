@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from prosegym.envs.errors import ProsegymError
-from prosegym.leaderboard.replayer import READY, Answer, Chunk, Context, receive, send
+from prosegym.leaderboard.replayer import READY, Answer, Chunk, Context, Player, receive, send
 
 START_LIMIT = 300.0
 """Seconds that a process may take to start, on however busy a machine."""
@@ -26,19 +27,24 @@ Lines = list[tuple[int, bytes]]
 class Pool:
     """Replaying processes, started when there is work and kept until `close`."""
 
-    def __init__(self, count: int, time_limit: float) -> None:
-        """At most `count` processes, each given `time_limit` seconds an episode."""
-        self._count = count
+    def __init__(self, count: int | None, time_limit: float) -> None:
+        """At most `count` processes (None: one a processor; 0: this one), `time_limit` seconds an episode."""
+        self._count = (os.cpu_count() or 1) if count is None else count
         self._limit = time_limit
         self._workers: list[_Worker] = []
         self._answers: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
 
     def replay(self, context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
         """An answer for every line, in the order in which they come about."""
+        if not self._count:
+            yield from _here(context, lines)
+            return
         try:
             yield from self._replay(context, _chunks(lines))
         finally:
-            for worker in [w for w in self._workers if w.owed]:  # the caller gave up, or was interrupted
+            # Those that still owe (the caller gave up, or was interrupted), and those that met something bad:
+            # the next submission is not replayed where it may have left something behind.
+            for worker in [w for w in self._workers if w.owed or w.soiled]:
                 self._drop(worker)
 
     def _replay(self, context: Context, chunks: Iterator[Lines]) -> Iterator[Answer]:
@@ -88,6 +94,7 @@ class Pool:
                 worker.ready = True
                 continue
             worker.owed.popleft()
+            worker.soiled = worker.soiled or answer.problem is not None
             yield answer
 
     def _lost(self, worker: _Worker, again: deque[Lines], why: str) -> Answer:
@@ -103,6 +110,12 @@ class Pool:
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.kill()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End every process."""
@@ -120,12 +133,17 @@ class _Worker:
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from prosegym.leaderboard.replayer import main; main()"
         )
+        # In a session of its own, so that a Ctrl-C in the terminal is the caller's alone to answer.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self.owed: deque[tuple[int, bytes]] = deque()
         self.since = 0.0
         self.ready = False
+        self.soiled = False
         threading.Thread(target=self._listen, args=(answers,), daemon=True).start()
 
     def _listen(self, answers: queue.Queue[tuple[_Worker, bytes | None]]) -> None:
@@ -163,6 +181,15 @@ class _Worker:
             self.process.stdin.close()
         except OSError:
             pass
+
+
+def _here(context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
+    player = Player(context)
+    try:
+        for index, line in lines:
+            yield player.answer(index, line)
+    finally:
+        player.close()
 
 
 def _chunks(lines: Iterable[tuple[int, bytes]]) -> Iterator[Lines]:

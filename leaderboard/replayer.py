@@ -107,7 +107,8 @@ class Player:
             raise Refused(f"{where}: started is not a time: {t.started[:40]!r}")
         tokens = [t.usage.prompt_tokens, t.usage.completion_tokens]
         tokens += [n for step in t.steps for n in (step.prompt_tokens, step.completion_tokens)]
-        if not (all(0 <= n <= 10**12 for n in tokens) and 0 <= t.usage.cost <= 1e9 and 0 <= t.seconds <= 1e9):
+        amounts = [t.usage.cost or 0.0, t.seconds]
+        if not (all(0 <= n <= 10**12 for n in tokens) and all(0 <= n <= 1e9 for n in amounts)):
             raise Refused(f"{where}: tokens, cost or seconds out of range")
         return t
 

@@ -1,6 +1,7 @@
 """What a pull request's check runs: verify the submissions that are new in a folder, and print a table.
 
 python -m prosegym.leaderboard.review BEFORE PROPOSED
+python -m prosegym.leaderboard.review --data BEFORE PROPOSED   the official data sets that this will need
 """
 
 from __future__ import annotations
@@ -25,10 +26,7 @@ def review(before: Path, proposed: Path, *, workers: int | None = None) -> tuple
     """
     lines: list[str] = []
     passed = True
-    folders = sorted(f for f in proposed.iterdir() if f.is_dir()) if proposed.is_dir() else []
-    for folder in folders:
-        if _digest(folder) is not None and _digest(folder) == _digest(before / folder.name):
-            continue
+    for folder in _new(before, proposed):
         try:
             report = verify(folder, workers=workers, progress=False)
         except ProsegymError as error:
@@ -43,6 +41,24 @@ def review(before: Path, proposed: Path, *, workers: int | None = None) -> tuple
         passed = passed and report.ok
         lines += _table(folder.name, report)
     return "\n".join(lines or ["No new submission."]) + "\n", passed
+
+
+def needs(before: Path, proposed: Path) -> list[str]:
+    """The official data sets of the environments that new submissions were played in."""
+    found: set[str] = set()
+    for folder in _new(before, proposed):
+        try:
+            submission, _ = reader.read(folder)
+        except ProsegymError:  # the review says what is wrong with it
+            continue
+        data = (reader.env_class(result.env_id).data for result in submission.results)
+        found |= {name for name in data if name is not None}
+    return sorted(found)
+
+
+def _new(before: Path, proposed: Path) -> list[Path]:
+    folders = sorted(f for f in proposed.iterdir() if f.is_dir()) if proposed.is_dir() else []
+    return [f for f in folders if (found := _digest(f)) is None or found != _digest(before / f.name)]
 
 
 def _digest(folder: Path) -> str | None:
@@ -71,7 +87,8 @@ def _table(name: str, report: Report) -> list[str]:
                 for row in report.rows
             ),
         ]
-        lines += ["", *(f"- For a person to look at: {_text(flag)}" for flag in report.flags)]
+        lines += ["", *(f"- Unranked: {where}: {lack}" for where, lack in report.unranked)]
+        lines += [*(f"- For a person to look at: {_text(flag)}" for flag in report.flags)]
         if lacking := reader.missing(report.card):
             lines += [f"- The card does not state: {', '.join(lacking)}"]
     return [*lines, ""]
@@ -88,10 +105,17 @@ def _text(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the review; 1 where something new was refused."""
+    """Print the review, and 1 where something new was refused; or, with --data, what it needs."""
+    arguments = list(arguments)
+    data = "--data" in arguments
+    if data:
+        arguments.remove("--data")
     if len(arguments) != 2:
-        print("usage: python -m prosegym.leaderboard.review BEFORE PROPOSED", file=sys.stderr)
+        print("usage: python -m prosegym.leaderboard.review [--data] BEFORE PROPOSED", file=sys.stderr)
         return 2
+    if data:
+        print("".join(f"{name}\n" for name in needs(Path(arguments[0]), Path(arguments[1]))), end="")
+        return 0
     text, passed = review(Path(arguments[0]), Path(arguments[1]))
     print(text, end="")
     return 0 if passed else 1

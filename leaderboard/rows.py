@@ -61,13 +61,16 @@ def primary(row: Row) -> Estimate:
     return row.numbers.score if row.env_id in GRADED else row.numbers.success
 
 
-def ranks(rows: Sequence[Row]) -> list[int]:
-    """1 + how many rows are better beyond doubt: their interval lies wholly above this row's.
+def ranks(rows: Sequence[tuple[Entry, int, Row]]) -> dict[int, int]:
+    """The rank of each row that has one, by the row's identity.
 
-    Rows whose intervals overlap can so share a rank; that is a tie, not a mistake.
+    1 + how many rows are better beyond doubt: their interval lies wholly above this row's. Rows whose
+    intervals overlap can so share a rank; that is a tie, not a mistake. References, and rows that lack what
+    the rules ask, have none and take no place.
     """
-    bounds = [primary(row) for row in rows]
-    return [1 + sum(other.low > mine.high for other in bounds) for mine in bounds]
+    ranked = [row for entry, _, row in rows if entry.card.track != "reference" and not row.below]
+    bounds = [(row, primary(row)) for row in ranked]
+    return {id(row): 1 + sum(other.low > mine.high for _, other in bounds) for row, mine in bounds}
 
 
 def estimate(e: Estimate) -> Html:

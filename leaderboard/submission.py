@@ -115,8 +115,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mean over episodes, as the agent counted them."""
     completion_tokens: float
     seconds: float
-    cost: float
-    """US dollars, whole run, as the agent counted them."""
+    cost: float | None
+    """US dollars, whole run, as the agent counted them; None where it did not know a price."""
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -261,7 +261,7 @@ def check_result(result: Result, where: str) -> None:
     for name in Claim.__struct_fields__:
         values = getattr(result.claim, name)
         for value in values if isinstance(values, Estimate) else (values,):
-            if not -1e15 < value < 1e15:
+            if value is not None and not -1e15 < value < 1e15:
                 raise Refused(f"{where}.claim.{name}: {value} is out of range")
 
 

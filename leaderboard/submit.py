@@ -16,8 +16,9 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import summarise
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.replayer import actions_digest
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
-from prosegym.leaderboard.verify import claim, contamination, is_reference
+from prosegym.leaderboard.verify import claim, contamination, is_reference, minimum, run_digest
 
 
 def submit(
@@ -78,6 +79,17 @@ def submit(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def below_minimum(folder: Path) -> list[str]:
+    """What the rules ask of the runs of a submission and these lack, as verification will say it."""
+    found, _ = reader.read(folder)
+    actions = [
+        run_digest(actions_digest(trajectory.decode(line)) for line in reader.lines(folder, result))
+        for result in found.results
+    ]
+    lacking = minimum(found.card, found.results, actions)
+    return [f"run {n}: {lack}" for n, lacks in enumerate(lacking, 1) for lack in lacks]
 
 
 def default_card(runs: Sequence[Run]) -> Card:

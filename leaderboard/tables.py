@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from prosegym.leaderboard.html import Child, Html, join, page, tag
 from prosegym.leaderboard.pages import methods_of, slug
+from prosegym.leaderboard.pairs import compared
 from prosegym.leaderboard.rows import (
     GRADED,
     Entry,
@@ -71,6 +72,7 @@ def _section(group: Group, hidden: bool) -> Html:
         tag("span", f"{group.tier} tier", class_=f"chip {group.tier}"),
         f" {many(row.tasks, 'task')} · ranked by {measure} · panel ",
         tag("code", row.panel_sha256[:12]),
+        [" · ", tag("a", "two by two", href=f"pairs/{group.slug}.html")] if compared(group) else None,
         tag("strong", " · part of a panel, not comparable with the whole") if "[:" in row.panel else None,
     ]
     return tag(
@@ -105,9 +107,8 @@ def _table(rows: Sequence[tuple[Entry, int, Row]], caption: str, *, retry: bool)
         ("cost", "Cost", "US dollars an episode, as the agent counted them"),
         ("parameters", "Params", "as declared"),
     ]
-    ranked = [r for r in rows if r[0].card.track != "reference"]
-    places = ranks([r[2] for r in ranked])
-    rank = {id(r[2]): place for r, place in zip(ranked, places, strict=True)}
+    rank = ranks(rows)
+    places = list(rank.values())
     tied = {place for place in places if places.count(place) > 1}
     head = tag(
         "tr",
@@ -136,6 +137,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         tag("span", "re-run", class_="chip re-run") if entry.report.rerun else None,
         tag("span", f"{row.trials} trials", class_="chip") if retry else None,
         tag("span", f"{row.attempts} attempts", class_="chip quiet") if row.attempts > 1 else None,
+        [tag("span", f"unranked: {lack}", class_="chip quiet") for lack in row.below],
         tag("span", "no action list", class_="chip quiet")
         if row.env_kwargs.get("admissible") is False
         else None,
@@ -144,7 +146,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
     if sum((other.panel, other.env_kwargs) == (row.panel, row.env_kwargs) for other in entry.report.rows) > 1:
         label.insert(3, tag("span", f"run {number + 1}, seed {row.seed}", class_="chip quiet"))
     tokens = n.prompt_tokens + n.completion_tokens
-    cost = n.cost / max(1, row.tasks * row.attempts)
+    cost = (n.cost or 0.0) / max(1, row.tasks * row.attempts)
     cells: list[tuple[str, float | str, Child]] = [
         ("rank", place or 10**9, f"{place}{'=' if place in tied else ''}" if place else "–"),
         ("agent", card.agent.casefold(), label),
@@ -175,7 +177,7 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
 
 def _plot(group: Group) -> Html | None:
     """Cost against the ranked number, where costs are known; otherwise tokens, where they are."""
-    by_cost = [(e, r, r.numbers.cost / max(1, r.tasks * r.attempts)) for e, _, r in group.rows]
+    by_cost = [(e, r, (r.numbers.cost or 0.0) / max(1, r.tasks * r.attempts)) for e, _, r in group.rows]
     by_tokens = [(e, r, r.numbers.prompt_tokens + r.numbers.completion_tokens) for e, _, r in group.rows]
     costs, unit = by_cost, "US dollars an episode"
     if sum(x > 0 for *_, x in costs) < 2:

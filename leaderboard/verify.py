@@ -36,7 +36,7 @@ from prosegym.evaluation.runs import versions
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
-from prosegym.leaderboard.replayer import Answer, Context, Player, actions_digest
+from prosegym.leaderboard.replayer import Context, actions_digest
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
 TIME_LIMIT = 120.0
@@ -74,6 +74,8 @@ class Row(msgspec.Struct, frozen=True):
     pass_hat: dict[str, float]
     actions_sha256: str
     """Of all actions of all episodes, in order: equal for a submission sent in twice."""
+    below: list[str] = []
+    """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -94,9 +96,19 @@ class Report(msgspec.Struct, frozen=True):
     episodes: int
     seconds: float
 
+    @property
+    def unranked(self) -> list[tuple[str, str]]:
+        """(run, what it lacks) of every run that the board shows without a rank."""
+        return [(f"run {n}", lack) for n, row in enumerate(self.rows, 1) for lack in row.below]
+
 
 def verify(
-    folder: str | Path, *, workers: int | None = None, progress: bool = True, time_limit: float = TIME_LIMIT
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    time_limit: float = TIME_LIMIT,
+    pool: Pool | None = None,
 ) -> Report:
     """Replay and recompute a submission.
 
@@ -106,6 +118,7 @@ def verify(
             hostile submission can then make wait).
         progress: whether to show a progress bar.
         time_limit: seconds that the replay of one episode may take.
+        pool: processes that replay, kept from one submission to the next; by default new ones.
 
     Returns:
         The report. Anything wrong with the submission is a problem in it, never an exception.
@@ -113,32 +126,36 @@ def verify(
     Raises:
         ProsegymError: this machine lacks something (data, an extra) or has other tasks than the panels.
     """
-    folder, start = Path(folder), time.perf_counter()
-    count = (os.cpu_count() or 1) if workers is None else workers
+    if pool is not None:
+        return _verify(Path(folder), pool, progress)
+    with Pool(workers, time_limit) as own:
+        return _verify(Path(folder), own, progress)
+
+
+def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
+    start = time.perf_counter()
     try:
         submission, digest = reader.read(folder)
         problems = [*contamination(submission.card, submission.results)]
     except Refused as error:
         return Report(str(folder), "", None, False, [str(error)], [], [], False, 0, 0.0)
     rows, flags, episodes, rerun = [], [], 0, submission.card.track == "reference"
-    pool = Pool(count, time_limit) if count else None
-    try:
-        for number, result in enumerate(submission.results):
-            run = _Run(submission, result, number)
-            run.play(folder, pool, progress)
-            problems += run.told()
-            episodes += len(run.episodes)
-            if not run.problems:
-                rows.append(run.row())
-                flags += run.flags()
-                if submission.card.track == "reference":
-                    again = run.rerun()
-                    problems += again
-                    rerun = rerun and not again
-    finally:
-        if pool is not None:
-            pool.close()
+    for number, result in enumerate(submission.results):
+        run = _Run(submission, result, number)
+        run.play(folder, pool, progress)
+        problems += run.told()
+        episodes += len(run.episodes)
+        if not run.problems:
+            rows.append(run.row())
+            flags += run.flags()
+            if submission.card.track == "reference":
+                again = run.rerun()
+                problems += again
+                rerun = rerun and not again
     ok = not problems
+    if ok:
+        lacking = minimum(submission.card, submission.results, [row.actions_sha256 for row in rows])
+        rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, rerun and ok, episodes,
         time.perf_counter() - start,
@@ -148,7 +165,9 @@ def verify(
     return report
 
 
-def verified(folder: str | Path, *, workers: int | None = None, progress: bool = True) -> Report:
+def verified(
+    folder: str | Path, *, workers: int | None = None, progress: bool = True, pool: Pool | None = None
+) -> Report:
     """The report on a submission, from this machine's own receipt where the very same files passed before."""
     folder = Path(folder)
     try:
@@ -159,7 +178,7 @@ def verified(folder: str | Path, *, workers: int | None = None, progress: bool =
             return msgspec.structs.replace(receipt, folder=str(folder))
     except (Refused, OSError, msgspec.DecodeError):
         pass
-    return verify(folder, workers=workers, progress=progress)
+    return verify(folder, workers=workers, progress=progress, pool=pool)
 
 
 def _receipt(digest: str) -> Path:
@@ -168,11 +187,14 @@ def _receipt(digest: str) -> Path:
 
 def _keep(report: Report) -> None:
     path = _receipt(report.digest)
+    part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_bytes(msgspec.json.encode(report))
-        part.replace(path)
+        try:
+            part.write_bytes(msgspec.json.encode(report))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError:  # a receipt saves time, no more
         pass
 
@@ -186,6 +208,35 @@ def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
                 yield f"trained on {len(shared)} of the tasks of {played} (card.training_panels: {name})"
 
 
+ATTEMPTS = 4
+"""Attempts at each task that a sampled agent needs to be ranked."""
+TRAINING_SEEDS = 3
+"""Runs on a panel, each of another training, that a trained agent needs to be ranked."""
+
+
+def minimum(card: Card, results: Sequence[Result], actions: Sequence[str]) -> list[list[str]]:
+    """For each run, what the rules ask of it and it lacks (RULES.md, "Attempts and seeds").
+
+    Args:
+        card: its track decides what is asked; nothing is of the reference track.
+        results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
+        actions: the digest of each run's actions; runs that act alike are one training seed.
+    """
+    boards = [msgspec.json.encode([r.panel, sorted(r.env_kwargs.items())]) for r in results]
+    found: list[list[str]] = [[] for _ in results]
+    if card.track == "reference":
+        return found
+    for lacks, result, board in zip(found, results, boards, strict=True):
+        c = result.conditions
+        sampled = c.get("deterministic") is not True and c.get("temperature") not in (0, 0.0)
+        if sampled and result.attempts < ATTEMPTS:
+            lacks.append(f"{result.attempts} of the {ATTEMPTS} attempts that a sampled agent needs")
+        seeds = len({a for a, other in zip(actions, boards, strict=True) if other == board})
+        if card.track == "trained" and seeds < TRAINING_SEEDS:
+            lacks.append(f"{seeds} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
+    return found
+
+
 def is_reference(agent: str) -> bool:
     """Whether an agent is one that needs no model and can be run again: null, random, expert."""
     return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
@@ -194,6 +245,13 @@ def is_reference(agent: str) -> bool:
 def claim(summary: Summary) -> Claim:
     """The part of a run's summary that a submission claims."""
     return Claim(**{name: getattr(summary, name) for name in Claim.__struct_fields__})
+
+
+def _equal(claimed: float | None, found: float | None) -> bool:
+    """Whether two numbers are the same but for rounding; one that is not known equals no number."""
+    if claimed is None or found is None:
+        return claimed is found
+    return math.isclose(claimed, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 @dataclass
@@ -217,7 +275,7 @@ class _Run:
     def where(self) -> str:
         return f"episodes/{self.result.file}"
 
-    def play(self, folder: Path, pool: Pool | None, progress: bool) -> None:
+    def play(self, folder: Path, pool: Pool, progress: bool) -> None:
         """Replay every line; afterwards `episodes` are all there, in order, or `problems` say why not."""
         result, panel = self.result, self.panel
         context = Context(
@@ -232,7 +290,7 @@ class _Run:
             self.problems.append(str(error))
             return
         lines = self._lines(folder)
-        answers = _here(context, lines) if pool is None else pool.replay(context, lines)
+        answers = pool.replay(context, lines)
         found = []
         with tqdm(total=result.episodes, unit="episode", desc=panel.name, disable=not progress) as bar:
             for answer in answers:
@@ -305,7 +363,7 @@ class _Run:
         for name in Claim.__struct_fields__:
             claimed, found = getattr(self.result.claim, name), getattr(computed, name)
             pairs = zip(claimed, found, strict=True) if isinstance(found, Estimate) else [(claimed, found)]
-            if not all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) for a, b in pairs):
+            if not all(_equal(a, b) for a, b in pairs):
                 yield f"results[{self.number}].claim.{name}: claimed {claimed}, the episodes give {found}"
 
     def told(self) -> list[str]:
@@ -343,7 +401,7 @@ class _Run:
             types=summary.types,
             pass_at=summary.pass_at,
             pass_hat=summary.pass_hat,
-            actions_sha256=hashlib.sha256("".join(self.actions).encode()).hexdigest(),
+            actions_sha256=run_digest(self.actions),
         )
 
     def flags(self) -> list[str]:
@@ -392,6 +450,11 @@ class _Run:
         return {(t.task_id, t.attempt): actions_digest(t) for t in played}
 
 
+def run_digest(actions: Iterable[str]) -> str:
+    """Digest of a run's actions, from those of its episodes in the panel's order."""
+    return hashlib.sha256("".join(actions).encode()).hexdigest()
+
+
 @functools.cache
 def _versions() -> dict[str, str]:
     return versions()
@@ -420,12 +483,3 @@ def _prepare(result: Result, panel: Panel) -> None:
         raise
     finally:
         env.close()
-
-
-def _here(context: Context, lines: Iterable[tuple[int, bytes]]) -> Iterator[Answer]:
-    player = Player(context)
-    try:
-        for index, line in lines:
-            yield player.answer(index, line)
-    finally:
-        player.close()

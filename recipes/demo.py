@@ -1,87 +1,30 @@
-"""The main job, on two CPU cores: games, expert episodes, SFT from scratch, one ETO iteration, a board.
+"""The main job, on two CPU cores: a house model plays, learns, fails, reflects and wins; then a board.
 
     python recipes/demo.py [OUT] [--quick]
 
-TextWorld's Cooking in one room: read the cookbook, take what the recipe names, cut and cook it as it says,
-prepare the meal, eat it. The test games' foods are in no training game. Every step but one is a `prosegym`
-command, printed before it runs; what is done is not done again, so after an interruption the same call goes
-on. The settings were chosen on training and validation games alone.
+Household: chores in generated rooms. The model comes with the package (`--agent house`; `recipes/house` made
+it), the test rooms are in no lesson of it. Every step but one is a `prosegym` command, printed before it runs; what
+is done is not done again, so after an interruption the same call goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import re
 import shlex
 import sys
 import time
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
-
-import msgspec
 
 from prosegym.cli import main as prosegym
 from prosegym.envs import trajectory as records
-from prosegym.envs.trajectory import Trajectory
 
-ENV = "prosegym/TextWorld-Cooking-v1"
-PANEL = "TextWorld-Cooking-v1/one-room"
-LEVELS = ("recipe1", "recipe1+take1", "recipe1+cook", "recipe1+cut")
-MAX_STEPS = 20
-"""Three times what the expert needs: who has not eaten by then has lost the thread."""
-LEARNT = 14
-"""Games of each level that SFT learns from; ETO explores the others, too: there it has something to learn."""
-COPIES = 6
-"""How often each game is written down again with another name for its food."""
-FORM = "--agent.format bare --agent.decoding trie --agent.max-tokens 24"
-SFT = (
-    "--observations 0.05 --optim.learning-rate 2e-3 --optim.epochs 4 --optim.batch-size 4 "
-    "--optim.warmup 0.05 --optim.floor 0.1 --optim.weight-decay 0.01"
-)
-ETO = (
-    "--cloned --iterations 1 --imitation 1 --beta 0.1 --optim.learning-rate 3e-5 --optim.epochs 1 "
-    "--optim.batch-size 4 --optim.tokens 8192 --extra-turns 5"
-)
-AGENTS = ("null", "random", "expert", "sft", "eto")
-
-_FOOD = re.compile(r"Ingredients:\n(.*)\n")
-_SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
-
-
-def renamed(trajectory: Trajectory, rng: random.Random) -> Trajectory:
-    """The same episode with an invented name for its food: the model must read the name, not know it."""
-    food = _FOOD.search("\n".join(step.observation for step in trajectory.steps))
-    assert food is not None, trajectory.task_id
-    words = ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) + rng.choice("nrst") for _ in range(2)]
-    name = " ".join(words[: rng.randint(1, 2)])
-    steps = [
-        msgspec.structs.replace(
-            s,
-            observation=s.observation.replace(food[1], name),
-            response=s.response.replace(food[1], name),
-            action=s.action.replace(food[1], name),
-        )
-        for s in trajectory.steps
-    ]
-    end = trajectory.final_observation.replace(food[1], name)
-    return msgspec.structs.replace(trajectory, steps=steps, final_observation=end)
-
-
-def write_lessons(source: Path, target: Path) -> None:
-    """Write the episodes of each level's first games, and `COPIES` renamed ones of each, to learn from.
-
-    The renamed ones are no record of any game.
-    """
-    rng = random.Random(0)
-    known: dict[str, list[Trajectory]] = {}
-    for episode in sorted(records.read(source), key=lambda t: t.task_id):
-        known.setdefault(episode.task_type, []).append(episode)
-    experts = [episode for level in known.values() for episode in level[:LEARNT]]
-    lessons = [*experts, *(renamed(e, rng) for e in experts for _ in range(COPIES))]
-    rng.shuffle(lessons)
-    print(f"{records.write(target, lessons)} episodes in {target}")
-
+ENV = "prosegym/Household-v1"
+PANEL = "Household-v1/test"
+TUNE = "--iterations 1 --optim.learning-rate 1e-4 --optim.epochs 1 --optim.batch-size 16"
+"""Chosen on games of the valid split."""
+RETRY = "--agent reflexion --model house --agent-arg trials=2 --agent-arg reflector=rule"
 
 Step = tuple[str, str | Callable[[], None], Path | None]
 """A line for the reader, the command (or what is called), and what says that it is done already."""
@@ -89,51 +32,66 @@ Step = tuple[str, str | Callable[[], None], Path | None]
 
 def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
     """All that is done, in order."""
-    expert, lessons = out / "expert.jsonl", out / "lessons.jsonl"
-    limit = f"--env-kwargs '{{\"max_steps\": {MAX_STEPS}}}'"
+    runs, expert = out / "runs", out / "expert.jsonl"
+    evaluate = f"evaluate --panel {PANEL} --tasks {tasks} --out {runs}"
     plan: list[Step] = [
-        (
-            f"{games} games of {level}, each played by an expert that knows only what it has seen",
-            f"collect --agent expert --env {ENV} --env-arg level={level} --episodes {games} --out {expert}",
-            None,
-        )
-        for level in LEVELS
+        (f"{name} on {tasks} rooms of the test split", f"{evaluate}/{name} --agent {name}", None)
+        for name in ("null", "random", "expert", "house")
     ]
     plan += [
         (
-            "lessons: the same games, and again with other names",
-            lambda: write_lessons(expert, lessons),
-            lessons,
-        ),
-        (
-            "a small model from random weights, trained on those lessons",
-            f"train sft --env {ENV} --model scratch:350k --vocabulary 700 --context 4096 --data {lessons} "
-            f"{limit} {FORM} {SFT} {more} --out {out}/sft",
+            f"{games} training rooms, played by an expert that knows only what it has seen",
+            f"collect --agent expert --env {ENV} --episodes {games} --out {expert}",
             None,
         ),
         (
-            "one ETO iteration: explore the training games, contrast with the expert, optimise",
-            f"train eto --env {ENV} --model {out}/sft --data {expert} "
-            f"{limit} {FORM} {ETO} {more} --out {out}/eto",
+            "one ETO iteration: explore those rooms, contrast with the expert, optimise",
+            f"train eto --env {ENV} --model house --data {expert} --cloned {TUNE} {more} --out {out}/eto",
             None,
         ),
+        ("what it learnt", f"{evaluate}/eto --agent {out}/eto", None),
+        ("is it better?", f"compare {runs}/house {runs}/eto", None),
+        (
+            "a second try where the first failed, with a note on what was seen in it",
+            f"{evaluate}/retry {RETRY}",
+            None,
+        ),
+        (
+            "the control: a second try with the note on another room",
+            f"{evaluate}/control {RETRY} --agent-arg control=other_task",
+            None,
+        ),
+        ("does the note help?", f"compare {runs}/control {runs}/retry", None),
+        ("a failed try, the note on it, and the next try", lambda: show_retry(runs / "retry"), None),
     ]
-    for name in AGENTS:
-        agent = out / name if name in ("sft", "eto") else name
-        command = f"evaluate --agent {agent} --panel {PANEL} --tasks {tasks} "
-        command += f"--env-arg max_steps={MAX_STEPS} --out {out}/runs/{name}"
-        plan.append((f"{name} on {tasks} test games", command, None))
-    plan += [
-        ("is SFT better than chance?", f"compare {out}/runs/random {out}/runs/sft", None),
-        ("is ETO better than SFT?", f"compare {out}/runs/sft {out}/runs/eto", None),
-    ]
-    for name in AGENTS:
+    for name in ("null", "random", "expert", "house", "eto", "retry", "control"):
         folder = out / "submissions" / name
-        trained = f"--trained-on {expert}" if name in ("sft", "eto") else ""
-        plan.append((f"submit {name}", f"submit {out}/runs/{name} {trained} --out {folder}", folder))
+        trained = f"--trained-on {expert}" if name == "eto" else ""
+        plan.append((f"submit {name}", f"submit {runs}/{name} {trained} --out {folder}", folder))
         plan.append((f"verify {name} by replay", f"verify {folder}", None))
     plan.append(("the board", f"board build --submissions {out}/submissions --out {out}/site", None))
     return plan
+
+
+def show_retry(run: Path) -> None:
+    """Print the shortest task that was solved at the second try: both tries side by side, and the note."""
+    tries = {t.key: t for t in records.read(run / "episodes.jsonl")}
+    won = [t for t in tries.values() if t.trial == 1 and t.success]
+    if not won:
+        print("no room was solved at the second try")
+        return
+    second = min(won, key=lambda t: (len(t.steps), t.task_id))
+    first = tries[second.task_id, second.attempt, 0]
+    print(first.steps[0].observation.rpartition("\n\n")[2])
+    print(f"The note: {second.memory[-1]}\n")
+    columns = zip_longest(first.actions, second.actions, fillvalue="")
+    print(f"{'first try':45}second try")
+    for line, (a, b) in enumerate(columns):
+        if line == 25:
+            print(f"... ({len(first.steps)} steps in all)")
+            break
+        print(f"{a:45}{b}".rstrip())
+    print(f"{'failed':45}solved")
 
 
 def main() -> int:
@@ -143,7 +101,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo-out"))
     parser.add_argument("--quick", action="store_true", help="a few games and steps: to see that it runs")
     args = parser.parse_args()
-    games, tasks, more = (2, 4, "--max-steps 4") if args.quick else (20, 40, "")
+    games, tasks, more = (8, 4, "--max-steps 2") if args.quick else (150, 60, "")
     plan = steps(args.out, games, tasks, more)
     began = time.monotonic()
     for number, (about, command, done) in enumerate(plan, start=1):

@@ -25,6 +25,7 @@ import transformers
 import prosegym  # noqa: F401  (registers the environments)
 from prosegym.baselines.lm import Request, Sampling
 from prosegym.baselines.local import LocalModel
+from prosegym.envs.core import digest
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.agents import RandomAdmissible
 from prosegym.evaluation.rollout import Job, rollout
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--vocabulary", type=int, default=32000)
     parser.add_argument("--bandwidth", type=float, default=4.8e12, help="bytes a second (H200: 4.8e12)")
+    parser.add_argument("--no-graphs", action="store_true", help="launch the kernels of decoding one by one")
     parser.add_argument("--no-peer", action="store_true", help="leave out transformers' continuous batching")
     args = parser.parse_args()
 
@@ -162,7 +164,9 @@ def main() -> None:
     kind = torch.bfloat16 if args.device == "cuda" else torch.float32
     with torch.device(args.device):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=kind).eval()
-    lm = LocalModel(model, tokenizer, name="random-7b", max_batch=args.episodes)
+    lm = LocalModel(
+        model, tokenizer, name="random-7b", max_batch=args.episodes, static_shapes=not args.no_graphs
+    )
     lm.end_ids = frozenset()  # every answer has the same length on both sides
     talks = [[first_message(instruction, t)] for t in told]
     ours(lm, [list(talk) for talk in talks[:2]], told[:2], argparse.Namespace(**{**vars(args), "turns": 1}))
@@ -174,6 +178,7 @@ def main() -> None:
         "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
         "parameters": sum(p.numel() for p in model.parameters()),
         "engine": type(lm._engine).__name__,
+        "answers_sha256": digest(*(m.content for talk in talks for m in talk if m.role == "assistant")),
         "ours": {"seconds": sum(mine), "tokens_per_second": written / sum(mine), "per_turn": mine},
         "decoding": {n: decoding_share(lm, n, args) for n in (256, 1024)},
         "torch": torch.__version__,

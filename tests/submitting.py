@@ -20,7 +20,7 @@ class Retrier:
     trials = 3
 
     def conditions(self) -> dict[str, Any]:
-        return {"trials": self.trials}
+        return {"trials": self.trials, "deterministic": True}
 
     def begin(self, episode: agents.Episode, env: Any) -> None:
         colour = episode.observation.removeprefix("The box is ").removesuffix(".")
@@ -31,8 +31,8 @@ class Retrier:
     def respond(self, episodes: Any) -> list[agents.Reply]:
         return [agents.Reply("think", e.state[len(e.steps)], 10, 2) for e in episodes]
 
-    def remember(self, failures: Any) -> list[list[str]]:
-        return [["take the key first"] * len(trials) for trials in failures]
+    def remember(self, failures: Any) -> list[agents.Memory]:
+        return [agents.Memory(("take the key first",) * len(trials)) for trials in failures]
 
 
 def play(agent: Any, out: Path, split: str = "test", **kwargs: Any) -> Run:

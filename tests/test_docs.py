@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import importlib.util
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from prosegym.cli import _parser
+from prosegym.envs import ENVS, panels
+from prosegym.envs.lookup import FACTS, env_class, facts
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "leaderboard" / "RULES.md"]
@@ -32,31 +39,110 @@ def commands() -> list[tuple[str, str]]:
         for block in blocks(page, ("", "sh", "bash", "console", "shell")):
             for line in block.replace("\\\n", " ").splitlines():
                 line = re.sub(r"^\$ ", "", line.strip())
-                if line.startswith("prosegym ") and not line.startswith("prosegym train"):
+                if re.match(r"prosegym |accelerate launch ", line):
                     found.append((title(page), line))
     return found
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_commands_are_spelled_as_the_command_line_takes_them(page: str, line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
-    if "..." in words:
+    words = shlex.split(line, comments=True)
+    words = words[words.index("prosegym") + 1 :]
+    if "..." in words or "METHOD" in words or "|" in words:
         pytest.skip("a sketch of a command")
-    words = [word for word in words if word not in ("|", "&&")]
     try:
-        _parser().parse_args(words)
+        if words[0] == "train":
+            check_training(words[1], words[2:])
+        else:
+            check_settings(_parser().parse_args(words))
     except SystemExit as stop:
         assert stop.code == 0, f"{page}: {line}"
+
+
+def check_training(method: str, words: list[str]) -> None:
+    """Parse the command as `prosegym train` does, without training."""
+    if method.startswith("sb3"):
+        pytest.skip("parsed by its own module")
+    train = pytest.importorskip("prosegym.baselines.train")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "run", lambda *_: None)
+        assert train.main(method, words) == 0
+
+
+def check_settings(args: argparse.Namespace) -> None:
+    """The agent's settings and the environment's arguments have names that there are."""
+    if getattr(args, "agent_arg", None):
+        agents = pytest.importorskip("prosegym.baselines.agents")
+        kinds = (agents.Config, agents.ModelOptions, agents.EndpointOptions, agents.reflexion.Config)
+        known = {field.name for kind in kinds for field in dataclasses.fields(kind)} | {"reflector"}
+        assert {pair.partition("=")[0] for pair in args.agent_arg} <= known
+    env_id = getattr(args, "env", None)
+    if getattr(args, "panel", None):
+        assert args.panel in panels.names()
+        env_id = "prosegym/" + args.panel.partition("/")[0]
+    if getattr(args, "env_arg", None):
+        known = {name for cls in env_class(env_id).__mro__ for name in signature(cls.__init__).parameters}
+        assert {pair.partition("=")[0] for pair in args.env_arg} <= known
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, ("python",))], ids=title)
 def test_python_runs(page: Path, tmp_path: Path, installed: Callable[[str], Path]) -> None:
     """All blocks of a page run as one script; a block that begins with `# not run` is passed over."""
     code = "\n".join(b for b in blocks(page, ("python",)) if not b.startswith("# not run"))
-    for _ in range(2):
+    for _ in range(4):  # a page may need several data sets
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         if wanted := re.search(r"DataMissing: .*`prosegym data get (\S+)`", done.stderr):
             installed(wanted[1])
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("env_id", [e for e in ENVS if "Lockbox" not in e])
+def test_an_environment_says_what_it_is(env_id: str) -> None:
+    assert list(facts(env_class(env_id))) == list(FACTS)
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name == "envs" and p.name != "index.md"], ids=title
+)
+def test_an_environments_page_says_how_fast_it_is(page: Path) -> None:
+    assert re.search(r"^(## |\*\*)Speed", page.read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning (a broken link, a page left out, a method without a page) fails."""
+    if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("mkdocstrings") is None:
+        pytest.skip('mkdocs is not installed (pip install "prosegym[docs]")')
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_sites_pages_show_what_the_code_says(site: Path) -> None:
+    household = (site / "envs" / "household.html").read_text()
+    for name, text in facts(env_class("prosegym/Household-v1")).items():
+        assert f"<strong>{name}</strong>" in household
+        assert text.partition(" ")[0].strip("`") in household
+    eto = (site / "methods" / "eto.html").read_text()
+    assert "L_DPO = - log sigma(beta log pi(e_w)/ref(e_w)" in eto and "<code>later_beta</code>" in eto
+    assert (
+        "episode_seed" not in household
+        and "Play every job to its end" in (site / "reference.html").read_text()
+    )
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe|source)[^>]* src=\"?([^\" >]+)", page.read_text())
+        loaded += re.findall(r"<link[^>]* rel=\"?(?:stylesheet|preconnect|icon)\"?[^>]*>", page.read_text())
+        assert not [url for url in loaded if "//" in url], page

@@ -26,7 +26,16 @@ INSTRUCTIONS: dict[Dialect, str] = {
 
 
 class HouseEnv(TextEnv):
-    """A chore in a household; a subclass says where the games come from."""
+    """A chore in a household; a subclass says where the games come from.
+
+    Observation: what the game answers, to the letter of its own engine. The first observation names the
+    receptacles of the room and the task.
+    Actions: `go to R`, `open R`, `close R`, `take O from R`, `move O to R`, `heat|cool|clean O with R`,
+    `use O`, `slice O with O`, `examine X`, `look`, `inventory`, `help`.
+    Reward: 1 when the chore is done, else 0.
+    Progress: the share of the chore's sub-goals (found, taken, heated, placed, ...) that hold.
+    Termination: when the chore is done; truncation after 50 steps, as in the papers.
+    """
 
     instruction = INSTRUCTIONS["move"]
     experts = {"search": False, "privileged": True}

@@ -18,17 +18,11 @@ from prosegym.envs.vector import VectorMaker
 class ALFWorld(HouseEnv):
     """ALFWorld's official text games (Shridhar et al., ICLR 2021), in which a household chore must be done.
 
-    Observation: what the game answers, to the letter of its own engine. The first observation names the
-    receptacles of the room and the task.
-    Actions: `go to R`, `open R`, `close R`, `take O from R`, `move O to R`, `heat|cool|clean O with R`,
-    `use O`, `slice O with O`, `examine X`, `look`, `inventory`, `help`.
-    Reward: 1 when the chore is done, else 0.
-    Termination: when the chore is done; truncation after 50 steps, as in the papers.
     Splits: train (3,553 games), valid_seen (140), valid_unseen (134, in rooms that train does not have),
     valid_train (200).
     Source: https://github.com/alfworld/alfworld; MIT. The games are compiled once; neither TextWorld nor
     a planner is needed to play them.
-    Differences from upstream: none in what is said, admitted and won. `dialect="put"` speaks as releases
+    Differences: none in what is said, admitted and won. `dialect="put"` speaks as releases
     before 0.4 did, with the same games. Unsolvable games are left out, as upstream does when it trains and
     evaluates; so are games that slice objects or carry receptacles, which upstream leaves out as well.
     """

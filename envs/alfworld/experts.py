@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -180,6 +181,44 @@ _CONTENTS = re.compile(r"(?:On the ([^.,]+), you see|The ([^.]+) is open\. In it
 _TREATED_BY = {verb: name.removesuffix("type") for name, verb in APPLIANCES.items()}
 
 
+@dataclass(frozen=True)
+class Chore:
+    """What the first observation says: the task and the room's receptacles."""
+
+    kind: str
+    """simple, clean, heat, cool, two or light."""
+    thing: str
+    """Kind of the object that is asked for."""
+    target: str
+    """Kind of receptacle, or lamp, that it goes to."""
+    receptacles: list[str]
+
+    @cached_property
+    def rates(self) -> dict[tuple[str, str], float]:
+        """Objects of a kind in a receptacle of a kind, on average, in such a room."""
+        return _rates(_room(self.receptacles))
+
+    def promise(self, r: str) -> float:
+        """How likely the object lies there, for the trouble of looking."""
+        kind = kind_of(r)
+        return self.rates.get((kind, self.thing), 0.0) / (1.0 + _often_closed(kind))
+
+
+def read_chore(observation: str) -> Chore | None:
+    """The chore that a first observation tells; None where it tells none."""
+    if intro := _INTRO.search(observation):
+        for kind, pattern in _TASKS:
+            if match := re.fullmatch(pattern, intro[2]):
+                return Chore(kind, match["o"], match["t"], _items(intro[1]))
+    return None
+
+
+def contents_shown(observation: str) -> tuple[str, list[str]] | None:
+    """The receptacle whose contents an answer shows, and what lies in it."""
+    seen = _CONTENTS.search(observation)
+    return (seen[1] or seen[2], _items(seen[3])) if seen else None
+
+
 class Searcher:
     """Does the task from what it was shown alone, as a player who knows households.
 
@@ -189,14 +228,20 @@ class Searcher:
 
     privileged = False
 
-    def __init__(self, dialect: Dialect = "move") -> None:
+    def __init__(self, dialect: Dialect = "move", known: Mapping[str, Sequence[str]] | None = None) -> None:
+        """A player of that dialect.
+
+        Args:
+            dialect: how commands are worded.
+            known: what lies in which receptacle, from an earlier try (`notes.contents`).
+        """
         self._dialect = dialect
         self._kind = ""
         self._here = ""
         self._held = ""
         self._treated = False
         self._last = ""
-        self._contents: dict[str, list[str]] = {}
+        self._contents = {r: list(things) for r, things in (known or {}).items()}
         """What lies in each receptacle that has been looked into."""
         self._closed: set[str] = set()
         self._refused: set[str] = set()
@@ -213,19 +258,19 @@ class Searcher:
         self._last = self._next() or ""
         return self._last or None
 
+    def did(self, action: str) -> None:
+        """Say that this was done in place of the action it chose: going, opening or looking."""
+        self._last = action
+
     # What it is told.
 
     def _read_task(self, observation: str) -> bool:
-        intro = _INTRO.search(observation)
-        if not intro:
+        chore = read_chore(observation)
+        if chore is None:
             return False
-        self._receptacles = _items(intro[1])
-        for kind, pattern in _TASKS:
-            if match := re.fullmatch(pattern, intro[2]):
-                self._kind, self._object, self._target = kind, match["o"], match["t"]
-                self._rates = _rates(_room(self._receptacles))
-                return True
-        return False
+        self._kind, self._object, self._target = chore.kind, chore.thing, chore.target
+        self._receptacles, self._rates = chore.receptacles, chore.rates
+        return True
 
     def _learn(self, observation: str) -> None:
         verb, _, rest = self._last.partition(" ")
@@ -247,10 +292,10 @@ class Searcher:
             self._treated = True
         if closed := _CLOSED.search(observation):
             self._closed.add(closed[1])
-        elif seen := _CONTENTS.search(observation):
-            name = seen[1] or seen[2]
+        elif seen := contents_shown(observation):
+            name, things = seen
             self._closed.discard(name)
-            self._contents[name] = _items(seen[3])
+            self._contents[name] = things
 
     # What it does.
 
@@ -293,17 +338,17 @@ class Searcher:
 
     def _of_kind(self, kind: str) -> list[str]:
         """Receptacles of a kind, that of the present place first."""
-        found = [r for r in self._receptacles if _kind(r) == kind]
+        found = [r for r in self._receptacles if kind_of(r) == kind]
         return sorted(found, key=lambda r: r != self._here)
 
     def _seen(self, kind: str) -> list[tuple[str, str]]:
         """(object, receptacle) for every object of a kind that has been seen."""
         return [
-            (thing, r) for r, things in self._contents.items() for thing in things if _kind(thing) == kind
+            (thing, r) for r, things in self._contents.items() for thing in things if kind_of(thing) == kind
         ]
 
     def _goal_objects(self, r: str) -> int:
-        return sum(_kind(thing) == self._object for thing in self._contents.get(r, ()))
+        return sum(kind_of(thing) == self._object for thing in self._contents.get(r, ()))
 
     def _best_target(self) -> str:
         """The target that holds one of two objects already, if there is one."""
@@ -313,7 +358,7 @@ class Searcher:
     def _trouble(self, r: str) -> tuple[int, int]:
         """Sorts targets: with one of two objects in it; then by how many actions it takes to use it."""
         actions = (r != self._here) + (
-            r in self._closed or (r not in self._contents and _often_closed(_kind(r)))
+            r in self._closed or (r not in self._contents and _often_closed(kind_of(r)))
         )
         return -(self._kind == "two" and self._goal_objects(r)), actions
 
@@ -329,7 +374,7 @@ class Searcher:
             wanted.append(self._target)
 
         def promise(r: str) -> float:
-            kind = _kind(r)
+            kind = kind_of(r)
             found = sum(self._rates.get((kind, thing), 0.0) for thing in wanted) + 1e-4
             if self._kind == "simple" and kind == self._target:
                 found = 1e-6  # it would be done already
@@ -351,7 +396,8 @@ def _items(text: str) -> list[str]:
     return [item.removeprefix("and ").removeprefix("a ") for item in text.split(", ")]
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """A name without its number."""
     return name.rpartition(" ")[0]
 
 
@@ -365,7 +411,7 @@ def figures() -> dict[str, Any]:
 
 def _room(receptacles: list[str]) -> str:
     """What sort of room has these receptacles."""
-    kinds = {_kind(r) for r in receptacles}
+    kinds = {kind_of(r) for r in receptacles}
     for sign, room in (("fridge", "kitchen"), ("toilet", "bathroom"), ("bed", "bedroom")):
         if sign in kinds:
             return room

@@ -80,12 +80,13 @@ class TextWorldExpress(TextEnv):
 
     Observation: the engine's answer; at first the task's description, an empty line, and the first view.
     Actions: those that the engine lists as valid in the present state, in its order; any other is invalid.
-    Reward: the engine's score, at the end; below 0 counts as 0. Progress is the score of the moment.
+    Reward: the engine's score, at the end; below 0 counts as 0.
+    Progress: the score of the moment.
     Termination: the game is won, or lost.
     Splits: train, dev, test: the package's folds, 1,000 seeds each. A task's digest covers the engine's
     files, the game, the parameters and the seed.
     Source: https://github.com/cognitiveailab/TextWorldExpress, release 1.1.0, Apache-2.0.
-    Differences from upstream: the task's description is part of the first observation. In Coin and TWC the
+    Differences: the task's description is part of the first observation. In Coin and TWC the
     engine draws the gold path unseeded, so it differs from machine to machine; the games do not.
     """
 
@@ -233,7 +234,7 @@ _HOUSE = "Actions: look around, inventory, move DIRECTION, open/close THING, tak
 
 
 class CookingWorld(TextWorldExpress):
-    """Cook a meal by a recipe. The rest is `TextWorldExpress`'s."""
+    """Cook a meal by a recipe."""
 
     env_id = "prosegym/TextWorldExpress-CookingWorld-v1"
     game = "cookingworld"
@@ -244,7 +245,7 @@ class CookingWorld(TextWorldExpress):
 
 
 class TWC(TextWorldExpress):
-    """Put misplaced things where they belong. The rest is `TextWorldExpress`'s."""
+    """Put misplaced things where they belong."""
 
     env_id = "prosegym/TextWorldExpress-TWC-v1"
     game = "twc"
@@ -252,7 +253,7 @@ class TWC(TextWorldExpress):
 
 
 class Coin(TextWorldExpress):
-    """Find a coin. The rest is `TextWorldExpress`'s."""
+    """Find a coin."""
 
     env_id = "prosegym/TextWorldExpress-Coin-v1"
     game = "coin"
@@ -260,7 +261,7 @@ class Coin(TextWorldExpress):
 
 
 class MapReader(TextWorldExpress):
-    """Fetch a coin with the help of a map. The rest is `TextWorldExpress`'s."""
+    """Fetch a coin with the help of a map."""
 
     env_id = "prosegym/TextWorldExpress-MapReader-v1"
     game = "mapreader"
@@ -271,7 +272,7 @@ class MapReader(TextWorldExpress):
 
 
 class Arithmetic(TextWorldExpress):
-    """Solve a written sum and act on the result. The rest is `TextWorldExpress`'s."""
+    """Solve a written sum and act on the result."""
 
     env_id = "prosegym/TextWorldExpress-Arithmetic-v1"
     game = "arithmetic"
@@ -282,7 +283,7 @@ class Arithmetic(TextWorldExpress):
 
 
 class Sorting(TextWorldExpress):
-    """Sort things by quantity, units included. The rest is `TextWorldExpress`'s."""
+    """Sort things by quantity, units included."""
 
     env_id = "prosegym/TextWorldExpress-Sorting-v1"
     game = "sorting"
@@ -290,7 +291,7 @@ class Sorting(TextWorldExpress):
 
 
 class SimonSays(TextWorldExpress):
-    """Do as told, step by step. The rest is `TextWorldExpress`'s."""
+    """Do as told, step by step."""
 
     env_id = "prosegym/TextWorldExpress-SimonSays-v1"
     game = "simonsays"
@@ -298,7 +299,7 @@ class SimonSays(TextWorldExpress):
 
 
 class PeckingOrder(TextWorldExpress):
-    """Follow instructions that change as they are followed. The rest is `TextWorldExpress`'s."""
+    """Follow instructions that change as they are followed."""
 
     env_id = "prosegym/TextWorldExpress-PeckingOrder-v1"
     game = "peckingorder"

@@ -30,15 +30,16 @@ class MiniShop(Shop):
     """A web shop like WebShop, of generated products: another benchmark, with the same pages and reward.
 
     Observation: the page, in the modes of WebShop: `text`, `text_rich` or `structured`.
-    Action: search[KEYWORDS] or click[TEXT]; anything else shows the same page again and counts as invalid.
+    Actions: search[KEYWORDS] or click[TEXT]; anything else shows the same page again and counts as invalid.
     Reward: at the purchase, WebShop's reward in [0, 1]: kind of product, attributes, options, price. Success
-        is a reward of 1. Progress is what buying the product looked at, with the options chosen, would earn.
+        is a reward of 1.
+    Progress: what buying the product looked at, with the options chosen, would earn.
     Termination: click[buy now]; truncation after 15 steps.
     Splits: train (100,000 tasks), valid (200), test (200); task i is a function of the split, i and the
         number of products; no product is asked for in two splits.
     Source: this project, Apache-2.0; needs no data. `products` makes the catalogue larger, up to WebShop's
         1,181,436; above 10,000 it is built once, and kept under PROSEGYM_HOME.
-    Known differences from WebShop: the products are not real and come in families of near-duplicates; nouns
+    Differences: the products are not real and come in families of near-duplicates; nouns
         of titles are found by the substitute tagger unless `tagger` says otherwise.
     """
 

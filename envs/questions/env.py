@@ -27,8 +27,9 @@ class Questions(TextEnv):
     Observation: first `Question: ...`; then what the action showed, in the words of the variant.
     Actions: search, look up (not in RetroAct), finish; their spelling is the variant's (`variants`).
     Reward: at the end, exact match or F1 of the answer (`metric`); 0 without an answer. Success is exact
-        match. Progress is the share of the supporting titles that were opened, and 1 at success.
-    Termination: with an answer. Truncation: after 7 (react), 6 (reflexion) or 5 (retroact) steps.
+        match.
+    Progress: the share of the supporting titles that were opened, and 1 at success.
+    Termination: with an answer; truncation after 7 (react), 6 (reflexion) or 5 (retroact) steps.
     """
 
     experts: ClassVar[Mapping[str, bool]] = {"oracle": True}
@@ -136,7 +137,11 @@ class Oracle:
 
 
 class OfficialQuestions(Questions):
-    """Questions of an official set, over the paragraphs that come with them or a larger corpus."""
+    """Questions of an official set, over the paragraphs that come with them or a larger corpus.
+
+    Differences: pages are the given introductory paragraphs, not today's Wikipedia as in ReAct's and
+    Reflexion's environments, unless `corpus="live"`; titles like the one asked for are ranked by BM25.
+    """
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
 
@@ -221,10 +226,9 @@ class OfficialQuestions(Questions):
 class HotpotQA(OfficialQuestions):
     """HotpotQA (Yang et al., EMNLP 2018): bridge and comparison questions over two Wikipedia paragraphs.
 
-    Splits: train and dev of the distractor setting, as installed; the official test set has no answers.
-    Source: hotpotqa.github.io. Licence: CC BY-SA 4.0. Observation, actions, reward, termination: `Questions`.
-    Differs from ReAct's, Reflexion's and RetroAct's environments: pages are the given introductory
-    paragraphs, not today's Wikipedia, unless `corpus="live"`; see docs/envs/questions.md.
+    Splits: train (90,447 questions) and dev (7,405) of the distractor setting, as installed; the official
+    test set has no answers.
+    Source: hotpotqa.github.io, CC BY-SA 4.0.
     """
 
     env_id = "prosegym/HotpotQA-v1"
@@ -235,10 +239,11 @@ class HotpotQA(OfficialQuestions):
 class TwoWikiMultihopQA(OfficialQuestions):
     """2WikiMultihopQA (Ho et al., COLING 2020): compositional, comparison, bridge-comparison, inference.
 
-    Splits: train and dev, as installed; the official test set has no answers. Aliases of answers count where
-    `id_aliases.json` was installed with the questions, as in the official script.
-    Source: github.com/Alab-NII/2wikimultihop. Licence: Apache-2.0. Observation, actions, reward, termination:
-    `Questions`. The authors evaluate reading; searching and its words are those of the variants.
+    Splits: train (167,454 questions) and dev (12,576), as installed; the official test set has no answers.
+    Aliases of answers count where `id_aliases.json` was installed with the questions, as in the official
+    script.
+    Source: github.com/Alab-NII/2wikimultihop, Apache-2.0.
+    Differences: the authors evaluate reading; searching and its words are those of the variants.
     """
 
     env_id = "prosegym/2WikiMultihopQA-v1"
@@ -249,10 +254,11 @@ class TwoWikiMultihopQA(OfficialQuestions):
 class MuSiQue(OfficialQuestions):
     """MuSiQue (Trivedi et al., TACL 2022): questions composed of two to four single-hop ones.
 
-    Splits: train and dev of MuSiQue-Ans, as installed (of MuSiQue-Full where only that is given: an
-    unanswerable question is answered with `noanswer`). Several paragraphs of a title are one page.
-    Source: github.com/StonyBrookNLP/musique. Licence: CC BY 4.0. Observation, actions, reward, termination:
-    `Questions`; F1 has no yes/no rule, as in MuSiQue's script.
+    Splits: train (19,938 questions) and dev (2,417) of MuSiQue-Ans, as installed (of MuSiQue-Full where only
+    that is given: an unanswerable question is answered with `noanswer`).
+    Source: github.com/StonyBrookNLP/musique, CC BY 4.0.
+    Differences: the authors evaluate reading; searching and its words are those of the variants. Several
+    paragraphs of a title are one page. F1 has no yes/no rule, as in MuSiQue's script.
     """
 
     env_id = "prosegym/MuSiQue-v1"

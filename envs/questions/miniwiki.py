@@ -375,12 +375,14 @@ class Searcher:
 class MiniWiki(Questions):
     """Generated multi-hop questions over a generated encyclopaedia.
 
-    Observation, actions, reward, termination: `Questions`, over the task's own ten pages; a question that
-    the pages do not answer is answered with `noanswer`. Truncation: after 10 steps in every variant.
+    Searches look among the task's own ten pages; a question that they do not answer is answered with
+    `noanswer`.
+
+    Termination: with an answer; truncation after 10 steps in every variant.
     Splits: train 100,000, valid 1,000 and test 1,000 tasks; task i is a pure function of (split, i). Types:
     bridge over 2, 3 and 4 pages, comparison, bridge_comparison, inference, unanswerable.
-    Experts: searcher (honest: reads the question and the pages shown), oracle (privileged).
-    Source: this package. Licence: Apache-2.0. Nothing upstream: names, pages and questions are invented.
+    Source: this package, Apache-2.0; names, pages and questions are invented.
+    Differences: it is none of the published question sets, and its scores are not comparable with theirs.
     """
 
     env_id = "prosegym/MiniWiki-v1"

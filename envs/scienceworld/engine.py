@@ -4,6 +4,9 @@ The engine keeps four things for the whole machine: the random generator, the co
 identifiers, the list of simplifications in force, and the paths that its gold agent has found. The first
 three are put back whenever another simulation has had its turn; the last is cleared before a gold path
 is made, which happens on a machine apart.
+
+The engine makes the things of all tasks whenever it loads one. Here those of the one task are made, with the
+identifiers and random numbers that they have there; what comes of it is the same.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 
 from prosegym.envs.errors import EngineError, ProsegymError
 from prosegym.envs.jvm import Engine, Machine, check_files
+from prosegym.envs.scienceworld.classfile import with_hash_code
 
 VERSION = "1.2.3"
 """The release of `scienceworld` whose tasks these are."""
@@ -46,8 +50,59 @@ GOLD_ENGINE = Engine("ScienceWorld's gold agent", jar, "1g")
 """A machine apart for gold paths: their search takes seconds and much memory."""
 
 
-_SCRAMBLE = 0x5DEECE66D
-"""What java.util.Random.setSeed combines its argument with, by exclusive or (its documentation says so)."""
+_MULTIPLIER, _INCREMENT, _MODULUS = 0x5DEECE66D, 0xB, 1 << 48
+"""The linear congruential generator of java.util.Random; `setSeed` combines its argument with the multiplier,
+by exclusive or (its documentation says both)."""
+
+MAKING = {
+    "change-the-state-of-matter-of": (0, 0),
+    "melt": (8, 90),
+    "boil": (16, 180),
+    "freeze": (24, 270),
+    "power-component": (32, 360),
+    "power-component-renewable-vs-nonrenewable-energy": (32, 390),
+    "test-conductivity": (32, 420),
+    "test-conductivity-of-unknown-substances": (32, 576),
+    "find-living-thing": (56, 696),
+    "find-non-living-thing": (216, 1986),
+    "find-plant": (376, 3276),
+    "find-animal": (536, 4566),
+    "grow-plant": (696, 5856),
+    "grow-fruit": (696, 6657),
+    "chemistry-mix": (696, 7458),
+    "chemistry-mix-paint-secondary-color": (696, 7770),
+    "chemistry-mix-paint-tertiary-color": (698, 7881),
+    "lifespan-longest-lived": (700, 7992),
+    "lifespan-shortest-lived": (700, 8037),
+    "lifespan-longest-lived-then-shortest-lived": (700, 8082),
+    "identify-life-stages-1": (700, 8127),
+    "identify-life-stages-2": (700, 8757),
+    "inclined-plane-friction-named-surfaces": (780, 11607),
+    "inclined-plane-friction-unnamed-surfaces": (780, 11757),
+    "inclined-plane-determine-angle": (780, 11817),
+    "mendelian-genetics-known-plant": (780, 11877),
+    "mendelian-genetics-unknown-plant": (920, 12237),
+    "use-thermometer": (2000, 12837),
+    "measure-melting-point-known-substance": (2720, 14010),
+    "measure-melting-point-unknown-substance": (2745, 14313),
+}
+"""Random numbers drawn and identifiers given before the engine makes a task's things, in its order of tasks;
+the same for every variation."""
+
+MADE = 17196
+"""Identifiers given when the things of all tasks have been made."""
+
+
+def random_state(seed: int, draws: int) -> int:
+    """State of a java.util.Random seeded with `seed` after `draws` steps of its generator."""
+    state, multiplier, increment = seed ^ _MULTIPLIER, _MULTIPLIER, _INCREMENT
+    while draws:
+        if draws & 1:
+            state = (state * multiplier + increment) % _MODULUS
+        increment = (multiplier + 1) * increment % _MODULUS
+        multiplier = multiplier * multiplier % _MODULUS
+        draws >>= 1
+    return state
 
 
 class Answer(NamedTuple):
@@ -63,7 +118,15 @@ class Turn:
     """Whose turn it is on one machine, and the machine's state that goes with it."""
 
     def __init__(self, jvm: Any) -> None:
-        """Find the machine's globals."""
+        """Find the machine's globals; to be done before the machine makes its first thing."""
+        _hash_by_identifier(jvm)
+        self.interface = jvm.scienceworld.runtime.pythonapi.PythonInterface
+        self.maker = jvm.scienceworld.tasks.TaskMaker1()
+        self._tasks = jvm.scienceworld.tasks.specifictasks
+        self._environments = _singleton(jvm.scienceworld.environments, "EnvironmentMaker$")
+        self._agent_interface = jvm.scienceworld.runtime.AgentInterface
+        self._history = jvm.scienceworld.goldagent.RunHistory
+        self._some = jvm.scala.Some
         self._random = _singleton(jvm.scala.util, "Random$").self()
         self._seed = jvm.java.lang.Class.forName("java.util.Random").getDeclaredField("seed")
         self._seed.setAccessible(True)
@@ -78,7 +141,7 @@ class Turn:
 
     def set_random_state(self, state: int) -> None:
         """Put the random generator into a state that `random_state` gave."""
-        self._random.setSeed(state ^ _SCRAMBLE)
+        self._random.setSeed(state ^ _MULTIPLIER)
 
     def take(self, simulation: Simulation | None) -> None:
         """Put the machine's state aside for its owner and bring that of `simulation` back."""
@@ -93,9 +156,46 @@ class Turn:
             if simulation.aside is not None:
                 state, count, labels = simulation.aside
                 self.set_random_state(state)
-                getattr(self.identifiers, "count_$eq")(count)
+                self._set_identifiers(count)
                 self.simplifier.parseSimplificationStr(labels)
             self.owner = weakref.ref(simulation)
+
+    def load(self, server: Any, task: str, variation: int, simplifications: str) -> None:
+        """What PythonInterface.load does, but that the things of the other tasks are not made anew."""
+        draws, identifiers = MAKING[task]
+        self.set_random_state(random_state(variation, draws))
+        self._set_identifiers(identifiers)
+        former = self.maker.getTask(task).get()
+        kind = getattr(self._tasks, former.getClass().getSimpleName())
+        self.maker.addTask(kind(former.mode()))
+        self._set_identifiers(MADE)
+        world = self._environments.mkKitchenEnvironment(variation)
+        universe, agent = world._1(), world._2()
+        made = self.maker.doTaskSetup(task, variation, universe, agent)
+        if made._1().isEmpty():
+            raise EngineError(f"ScienceWorld cannot load {task} {variation}: {made._2()}")
+        interface = self._agent_interface(universe, agent, made._1().get(), simplifications)
+        history = self._history(task, 0, variation, interface.getTaskDescription(), simplifications, "")
+        _assign(server, "agent", self._some(agent))
+        _assign(server, "agentInterface", self._some(interface))
+        _assign(server, "currentHistory", history)
+
+    def _set_identifiers(self, count: int) -> None:
+        _assign(self.identifiers, "count", count)
+
+
+def _assign(instance: Any, name: str, value: Any) -> None:
+    """Set a variable of a Scala object."""
+    getattr(instance, f"{name}_$eq")(value)
+
+
+def _hash_by_identifier(jvm: Any) -> None:
+    """Replace the class of all things, which must not be in use yet, by one that hashes as it compares."""
+    loader = jvm.java.lang.ClassLoader.getSystemClassLoader()
+    content = loader.getResourceAsStream("scienceworld/struct/EnvObject.class").readAllBytes()
+    neighbour = jvm.java.lang.Class.forName("scienceworld.struct.EnvObject$", False, loader)
+    handles = jvm.java.lang.invoke.MethodHandles
+    handles.privateLookupIn(neighbour, handles.lookup()).defineClass(with_hash_code(content, "uuid"))
 
 
 def _singleton(package: Any, name: str) -> Any:
@@ -118,7 +218,15 @@ class Simulation:
         """An empty one; `load` comes next."""
         self.machine = machine
         self.aside: tuple[int, int, str] | None = None
-        self._server = machine.call(lambda jvm: jvm.scienceworld.runtime.pythonapi.PythonInterface())
+
+        def do(jvm: Any) -> Any:
+            turn = _turn(machine, jvm)
+            turn.take(None)
+            server = turn.interface()
+            _assign(server, "taskMaker", turn.maker)
+            return server
+
+        self._server = machine.call(do)
 
     def load(self, task: str, variation: int, simplifications: str) -> tuple[str, Answer]:
         """Begin a task: its description, and the answer to the first look around.
@@ -131,8 +239,7 @@ class Simulation:
             turn = _turn(self.machine, jvm)
             turn.take(None)
             self.aside = None
-            if error := self._server.load(task, variation, simplifications, False):
-                raise EngineError(f"ScienceWorld cannot load {task} {variation}: {error}")
+            turn.load(self._server, task, variation, simplifications)
             turn.take(self)
             description = self._server.getTaskDescription()
             return description, self._step(FIRST_ACTION)
@@ -185,7 +292,7 @@ def gold_path(machine: Machine, task: str, variation: int, simplifications: str)
         turn = _turn(machine, jvm)
         turn.take(None)
         turn.paths.clear()
-        server = jvm.scienceworld.runtime.pythonapi.PythonInterface()
+        server = turn.interface()
         server.load(task, variation, simplifications, True)
         path = str(jvm.java.lang.String.join("\n", server.getGoldActionSequence()))
         if not path or path.startswith("ERROR"):

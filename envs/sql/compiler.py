@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
+from prosegym.envs.sql.parser import AGGREGATES as NAMES
 from prosegym.envs.sql.parser import (
+    COMPOSITE,
     Case,
     Cast,
     Col,
@@ -38,9 +40,7 @@ from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.schema import Table, fold, is_plain
 from prosegym.envs.sql.schema import stored as temporal
 
-AGGREGATES = frozenset(
-    "count sum avg min max group_concat std stddev variance any_value bit_or bit_and".split()
-)
+AGGREGATES = NAMES | {"any_value"}
 
 
 class T(NamedTuple):
@@ -71,6 +71,8 @@ class X(NamedTuple):
     column: str = ""
     key: str = ""
     """SQL for the text's folded form, where it is stored."""
+    summed: bool = False
+    """Whether it is a SUM: as a text, that of FLOAT(M,D) has no fixed digits (seen in the published episodes)."""
 
 
 @dataclass(eq=False)
@@ -151,20 +153,29 @@ def column_types(table: Table) -> dict[str, tuple[str, str, T]]:
     return found
 
 
-def walk(node: Any, stop: Callable[[Any], bool] = lambda _: False) -> Iterator[Any]:
+_FIELDS: dict[type, tuple[str, ...] | None] = {}
+
+
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """The fields of a kind of node; None of what is not a node."""
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
+    return _FIELDS[kind]
+
+
+def walk(node: Any, stop: Callable[[Any], bool] | None = None) -> Iterator[Any]:
     """Every node of a tree, the root first; what `stop` holds of is given but not entered."""
-    yield node
-    if stop(node):
-        return
-    if isinstance(node, tuple):
-        for child in node:
-            if isinstance(child, tuple) or is_dataclass(child):
-                yield from walk(child, stop)
-    elif is_dataclass(node):
-        for f in fields(node):
-            child = getattr(node, f.name)
-            if isinstance(child, tuple) or is_dataclass(child):
-                yield from walk(child, stop)
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        if stop is not None and stop(node):
+            continue
+        names = _fields(type(node))
+        children = node if isinstance(node, tuple) else [getattr(node, name) for name in names or ()]
+        for child in reversed(children):
+            if isinstance(child, tuple) or _fields(type(child)) is not None:
+                stack.append(child)
 
 
 def _is_query(node: Any) -> bool:
@@ -255,11 +266,11 @@ class _Compiler:
         if isinstance(node, tuple):
             for child in node:
                 self.check_tables(child, known)
-        elif is_dataclass(node):
-            for f in fields(node):
-                if f.name != "ctes":
-                    child = getattr(node, f.name)
-                    if isinstance(child, tuple) or is_dataclass(child):
+        else:
+            for name in _fields(type(node)) or ():
+                if name != "ctes":
+                    child = getattr(node, name)
+                    if isinstance(child, tuple) or _fields(type(child)) is not None:
                         self.check_tables(child, known)
 
     # Queries. `want` is rows (in order), table (rows with their position, for FROM), or set (any order).
@@ -509,7 +520,7 @@ class _Compiler:
                 )
             if not order or not wants_order or single or windowed or not position:
                 by = (
-                    [*keys, position]
+                    [*keys, *self.sorted_by_window(items, scope), position]
                     if position and wants_order and not single
                     else keys
                     if wants_order
@@ -529,7 +540,7 @@ class _Compiler:
                 if tree is self.outermost:
                     # The engine sorts: ties come out as filesort leaves them.
                     sorts = True
-                    sql = f"SELECT {names_sql}, _d FROM ({ranked}) ORDER BY _p"
+                    sql = f"SELECT {columns}, dense_rank() OVER (ORDER BY {', '.join(keys)}){body}{grouping} ORDER BY {position}"
                 elif tree.limit is not None and self.outward == entered:
                     s = self.fresh("s")
                     sql = (
@@ -553,6 +564,19 @@ class _Compiler:
         return (
             Compiled(self.numbered(result), names, types, single, group_names) if want == "table" else result
         )
+
+    def sorted_by_window(self, items: list[Item], scope: Scope) -> list[str]:
+        """The keys by which the last window sorts its rows, which is how they then come."""
+        found: list[str] = []
+        for node in walk(tuple(item.expr for item in items), _is_query):
+            if isinstance(node, Func) and node.over is not None and (node.over.partition or node.over.order):
+                found = self.window_keys(node.over, scope)[0] + self.window_keys(node.over, scope)[1]
+        return found
+
+    def window_keys(self, over: Window, scope: Scope) -> tuple[list[str], list[str]]:
+        """(PARTITION BY, ORDER BY) of a window."""
+        partition = [_sorted(self.scalar(e, scope)) for e in over.partition]
+        return partition, [_sorted(self.scalar(e, scope)) + (" DESC" if d else "") for e, d in over.order]
 
     def rollup(self, outputs: list[X], grouped: list[X], from_sql: str, where_sql: str, having: str) -> str:
         """GROUP BY ... WITH ROLLUP: one query per prefix of the group, sums after their parts."""
@@ -1071,9 +1095,8 @@ class _Compiler:
             return x
         if kind == "int":
             return X(f"CAST({x.sql} AS TEXT)", T("str"))
-        return X(
-            f"my_text({x.sql}, {quote(kind)}, {'NULL' if x.type.scale is None else x.type.scale})", T("str")
-        )
+        loose = x.type.scale is None or (x.summed and kind == "double")
+        return X(f"my_text({x.sql}, {quote(kind)}, {'NULL' if loose else x.type.scale})", T("str"))
 
     def compare(self, op: str, a: X, b: X) -> str:
         """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
@@ -1399,20 +1422,9 @@ class _Compiler:
         if scope.where not in ("field list", "order clause"):
             raise Fault(f"You cannot use the window function '{e.name}' in this context.'")
         args = [self.scalar(a, scope) for a in e.args if not isinstance(a, Star)]
-        parts = []
-        if over.partition:
-            parts.append(
-                "PARTITION BY "
-                + ", ".join(_sorted(x) for x in (self.scalar(p, scope) for p in over.partition))
-            )
-        if over.order:
-            parts.append(
-                "ORDER BY "
-                + ", ".join(
-                    _sorted(x) + (" DESC" if d else "")
-                    for x, d in ((self.scalar(o, scope), d) for o, d in over.order)
-                )
-            )
+        partition, order = self.window_keys(over, scope)
+        parts = ["PARTITION BY " + ", ".join(partition)] if partition else []
+        parts += ["ORDER BY " + ", ".join(order)] if order else []
         if over.frame:
             parts.append(over.frame)
         name = e.name
@@ -1478,11 +1490,12 @@ class _Compiler:
             return X(f"substr(group_concat({body.sql}, {quote(e.separator)}), 1, 1024)", STR)
         n = self.number(x)
         kind = _aggregate_type(name, n.type)
-        if name in ("std", "stddev", "variance"):
-            return X(f"my_{'variance' if name == 'variance' else 'stddev'}({n.sql})", DOUBLE)
-        if name in ("bit_or", "bit_and"):
+        if name.startswith(("std", "var")):
+            same = {"std": "stddev", "stddev_pop": "stddev", "var_pop": "variance"}
+            return X(f"my_{same.get(name, name)}({n.sql})", DOUBLE)
+        if name.startswith("bit_"):
             return X(f"my_{name}({n.sql})", INT)
-        return X(f"{name}({word}{n.sql})", kind)
+        return X(f"{name}({word}{n.sql})", kind, summed=name == "sum")
 
 
 class _RecursiveSource:
@@ -1577,10 +1590,11 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X(quote(self.db), T("str"), self.db)
     if e.name in ("date_add", "date_sub"):
         x = self.scalar(e.args[0], scope)
-        amount = self.number(self.scalar(e.args[1].value, scope))
-        sign = "-" if e.name == "date_sub" else ""
+        amount = self.scalar(e.args[1].value, scope)
         unit = e.args[1].unit
-        small = unit in ("hour", "minute", "second", "microsecond")
+        amount = self.text(amount) if unit in COMPOSITE else self.number(amount)
+        sign = -1 if e.name == "date_sub" else 1
+        small = unit.endswith(("hour", "minute", "second"))
         kind = (
             T("datetime")
             if x.type.kind == "datetime" or (x.type.kind == "date" and small)
@@ -1588,7 +1602,7 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
             if x.type.kind == "date"
             else T("str")
         )
-        return X(f"my_date_add({x.sql}, {sign}({amount.sql}), {quote(unit)})", kind)
+        return X(f"my_date_add({x.sql}, {amount.sql}, {quote(unit)}, {sign})", kind)
     known = FUNCTIONS.get(e.name)
     if known is None:
         raise Fault(f"FUNCTION {self.db}.{e.name} does not exist")

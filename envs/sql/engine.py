@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
+import random
 import sqlite3
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from prosegym.envs.sql import functions, writes
 from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query
+from prosegym.envs.sql.dictionary import SYSTEM, index_entries, information_schema
 from prosegym.envs.sql.parser import Explain, Fault, Other, Select, Show, SyntaxFault, Union, Use, parse
-from prosegym.envs.sql.schema import ORDINAL, Column, Key, Table, fold, order_key
+from prosegym.envs.sql.schema import Column, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
 
 STEPS = 20_000_000
@@ -32,6 +33,7 @@ STATEMENT = 1 << 20
 KEPT_ROWS = 1000
 """An answer of more rows is computed anew each time."""
 _TICK = 10_000
+UNLIMITED = 1 << 62
 
 Rows = list[tuple[Any, ...]]
 
@@ -56,6 +58,32 @@ class Answer:
         return [str(row) for row in self.rows or ()]
 
 
+class _Statement:
+    """What SQLite's callbacks share with the server about the statement that runs.
+
+    Python does not see what a connection's callbacks hold: were it the server, which holds the connection,
+    neither would ever be freed.
+    """
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+        """MySQL's refusal, found while it ran."""
+        self.budget = UNLIMITED
+        self.random = random.Random(0)
+
+    def fail(self, message: str) -> None:
+        self.fault = message
+
+    def tick(self) -> int:
+        """Called after every `_TICK` instructions: whether the statement has to stop."""
+        self.budget -= 1
+        return self.budget < 0
+
+
+def _variable(name: str) -> Any:
+    return VARIABLES.get(name.removeprefix("session.").removeprefix("global."))
+
+
 class Server:
     """Databases in one SQLite connection; statements change nothing."""
 
@@ -74,18 +102,14 @@ class Server:
         for db in uncounted:
             for table in self.dbs.get(db, {}).values():
                 table.counted = False
-        self.dbs["information_schema"] = _information_schema(dbs)
+        self.dbs["information_schema"] = {}
         types = {
             (db, name): column_types(table)
             for db, tables in self.dbs.items()
             for name, table in tables.items()
         }
         self.catalog = Catalog(self.dbs, types)
-        self.connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=512
-        )
-        self._fault: str | None = None
-        functions.install(self.connection, self._set_fault, self._variable)
+        self._open()
         for db, tables in self.dbs.items():
             for name, table in tables.items():
                 self._build(db, name, table)
@@ -93,6 +117,14 @@ class Server:
         self._guard()
         self._answers: OrderedDict[tuple[str, str, bool], Answer] = OrderedDict()
         self._cache = cache
+
+    def _open(self) -> None:
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=2048
+        )
+        self._statement = _Statement()
+        functions.install(self.connection, self._statement.fail, _variable, self._statement.random.random)
+        self.connection.set_progress_handler(self._statement.tick, _TICK)
 
     def _build(self, db: str, name: str, table: Table) -> None:
         kinds = {"int": "INTEGER", "double": "REAL", "float": "REAL", "dec": "REAL"}
@@ -104,7 +136,8 @@ class Server:
             if key.name != "PRIMARY":
                 columns.append(f'"_k{number}" INTEGER')
                 at = [names.index(c.lower()) for c in key.columns]
-                order = sorted(range(len(rows)), key=lambda r: [order_key(table.rows[r][i]) for i in at])  # noqa: B023
+                value_key = order_key if db != "information_schema" else _name_key
+                order = sorted(range(len(rows)), key=lambda r: [value_key(table.rows[r][i]) for i in at])  # noqa: B023
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
         for place, column in enumerate(table.columns):
@@ -146,13 +179,6 @@ class Server:
         if sys.version_info >= (3, 11):
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 27)
 
-    def _set_fault(self, message: str) -> None:
-        self._fault = message
-
-    def _variable(self, name: str) -> Any:
-        name = name.removeprefix("session.").removeprefix("global.")
-        return VARIABLES.get(name)
-
     def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
         """The answer to one statement in the database `db`; never raises for what the statement says.
 
@@ -175,7 +201,23 @@ class Server:
             self._answers.move_to_end(key)
         return answer
 
+    def _describe(self) -> None:
+        """Build INFORMATION_SCHEMA, which few statements ask."""
+        self.dbs["information_schema"].update(views := information_schema(self.dbs))
+        self.connection.set_authorizer(None)
+        self.connection.execute("PRAGMA query_only = 0")
+        try:
+            for name, view in views.items():
+                self.catalog.types["information_schema", name] = column_types(view)
+                self.connection.execute(f'DROP TABLE IF EXISTS "information_schema.{name}"')
+                self._build("information_schema", name, view)
+        finally:
+            self.connection.execute(f"PRAGMA query_only = {int(not self._writes)}")
+            self._guard()
+
     def _prepare(self, statement: str, db: str, strict: bool) -> Compiled | Answer:
+        if not self.dbs["information_schema"] and "information_schema" in f"{db} {statement}".lower():
+            self._describe()
         try:
             tree = parse(statement, lenient=not strict)
             if isinstance(tree, (Select, Union)):
@@ -205,15 +247,14 @@ class Server:
         """A copy of the same databases whose statements may write; this one does not change."""
         copy = Server.__new__(Server)
         copy.dbs = {db: {n: writes.copy_of(t) for n, t in tables.items()} for db, tables in self.dbs.items()}
+        copy.dbs["information_schema"] = {}
         copy.catalog = Catalog(copy.dbs, dict(self.catalog.types))
-        copy.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        copy._open()
         self.connection.set_authorizer(None)
         try:
             self.connection.backup(copy.connection)
         finally:
             self._guard()
-        copy._fault = None
-        functions.install(copy.connection, copy._set_fault, copy._variable)
         copy._guard()
         copy._answers = OrderedDict()
         copy._cache = 0
@@ -226,20 +267,21 @@ class Server:
         change = writes.parse_change(statement)
         if change is None:
             return None
-        self._fault = None
-        self._limit_steps()
+        self._statement.fault = None
+        self._statement.budget = STEPS // _TICK
         try:
             touched = writes.apply(change, self.catalog, self.connection, db)
         except sqlite3.Error as error:
-            if self._fault is not None:
-                return Answer(error=self._fault)
+            if self._statement.fault is not None:
+                return Answer(error=self._statement.fault)
             if "interrupted" in str(error):
                 return Answer(
                     error="Query execution was interrupted, maximum statement execution time exceeded"
                 )
             return Answer(error=f"{error}")
         finally:
-            self.connection.set_progress_handler(None, 0)
+            self._statement.budget = UNLIMITED
+        self.dbs["information_schema"].clear()
         self.connection.set_authorizer(None)
         try:
             for where, name in touched:
@@ -260,33 +302,28 @@ class Server:
             error="The MySQL server is running with the --read-only option so it cannot execute this statement"
         )
 
-    def _limit_steps(self) -> None:
-        """Let the next statement take `STEPS` instructions."""
-        budget = STEPS // _TICK
-
-        def tick() -> int:
-            nonlocal budget
-            budget -= 1
-            return budget < 0
-
-        self.connection.set_progress_handler(tick, _TICK)
-
     def _execute(self, compiled: Compiled) -> Answer:
-        self._fault = None
-        self._limit_steps()
+        self._statement.fault = None
+        self._statement.budget = STEPS // _TICK
+        texts = [i for i, t in enumerate(compiled.types) if t.kind in ("str", "bytes")]
         try:
+            if "my_rand" in compiled.sql:
+                self._statement.random.seed(0)
             cursor = self.connection.execute(compiled.sql)
-            raw: list[tuple[Any, ...]] = []
+            raw: Rows = []
             room = BYTES
             while chunk := cursor.fetchmany(2000):
                 raw.extend(chunk)
-                room -= sum(len(v) for row in chunk for v in row if isinstance(v, (str, bytes)))
+                for i in texts:
+                    room -= _characters([row[i] for row in chunk])
                 if len(raw) > ROWS or room < 0:
                     cursor.close()
                     return Answer(error="Query execution was interrupted, maximum result size exceeded")
+                if len(chunk) < 2000:
+                    break
         except sqlite3.OperationalError as error:
-            if self._fault is not None:
-                return Answer(error=self._fault)
+            if self._statement.fault is not None:
+                return Answer(error=self._statement.fault)
             if "interrupted" in str(error):
                 return Answer(
                     error="Query execution was interrupted, maximum statement execution time exceeded"
@@ -297,7 +334,7 @@ class Server:
         except (sqlite3.Error, OverflowError, MemoryError) as error:
             return Answer(error=f"{error}")
         finally:
-            self.connection.set_progress_handler(None, 0)
+            self._statement.budget = UNLIMITED
         if compiled.sorts:
             count, offset = compiled.limit
             order = filesort(
@@ -325,11 +362,13 @@ class Server:
         what = tree.what
         if what == "tables":
             where = (tree.db or db).lower()
-            if where not in self.dbs:
+            if where not in self.dbs and where not in SYSTEM:
                 raise Fault(f"Unknown database '{tree.db}'")
-            return [(n, "BASE TABLE") if tree.full else (n,) for n in sorted(self.dbs[where]) if kept(n)]
+            names = sorted(SYSTEM.get(where) or self.dbs[where], key=str.lower)
+            kind = {"information_schema": "SYSTEM VIEW", "sys": "VIEW"}.get(where, "BASE TABLE")
+            return [(n, kind) if tree.full else (n,) for n in names if kept(n)]
         if what == "databases":
-            return [(n,) for n in sorted({*self.dbs, "mysql", "performance_schema", "sys"}) if kept(n)]
+            return [(n,) for n in sorted({*self.dbs, *SYSTEM}) if kept(n)]
         if what == "columns":
             table = self._table(tree.name or "", tree.db, db)
             return [_described(table, c, tree.full) for c in table.columns if kept(c.name)]
@@ -390,10 +429,8 @@ def _indexes(table: Table) -> Rows:
     out: Rows = []
     names = [c.name.lower() for c in table.columns]
     for key in sorted(table.keys, key=lambda k: (k.name != "PRIMARY", not k.unique)):
-        at = [names.index(c.lower()) for c in key.columns]
-        for i, name in enumerate(key.columns, 1):
-            distinct = len({tuple(row[j] for j in at[:i]) for row in table.rows})
-            nullable = "YES" if table.columns[at[i - 1]].nullable else ""
+        for i, (name, distinct) in enumerate(zip(key.columns, index_entries(table, key), strict=True), 1):
+            nullable = "YES" if table.columns[names.index(name.lower())].nullable else ""
             out.append(
                 (
                     table.name,
@@ -424,111 +461,24 @@ def _explained(tree: Any) -> Rows:
     return [(1, "SIMPLE", name, None, "ALL", None, None, None, None, None, 100.0, None) for name in names]
 
 
-def _information_schema(dbs: dict[str, dict[str, Table]]) -> dict[str, Table]:
-    """INFORMATION_SCHEMA's views that describe the databases, in the order in which the server lists them."""
-    created = dt.datetime(2023, 5, 15, 5, 53, 44).isoformat(" ")
-
-    def made(name: str, columns: str, rows: Rows) -> Table:
-        kinds = {"i": "bigint unsigned", "d": "timestamp", "t": "varchar(64)", "b": "mediumtext"}
-        parts = [c.rsplit(":", 1) if ":" in c else (c, "t") for c in columns.split()]
-        return Table("information_schema", name, [Column(n, kinds[k]) for n, k in parts], rows=rows)
-
-    tables: Rows = []
-    columns: Rows = []
-    usage: Rows = []
-    constraints: Rows = []
-    statistics: Rows = []
-    for db, found in dbs.items():
-        for name, table in sorted(found.items()):
-            auto = re.search(r"AUTO_INCREMENT=(\d+)", table.options)
-            rows = len(table.rows) if table.counted else 0
-            size = 16384
-            tables.append(
-                ("def", db, name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, size // rows if rows else 0, size, 0,
-                 size * sum(key.name != "PRIMARY" for key in table.keys), 0, int(auto[1]) if auto else None, created, None, None,
-                 "utf8mb4_general_ci", None, "", "")
-            )  # fmt: skip
-            numbered = sorted(enumerate(table.columns, 1), key=lambda p: p[1].name.lower())
-            for i, c in numbered:
-                text = c.kind == "str"
-                width = (
-                    int(m[1]) if (m := re.search(r"\((\d+)", c.type)) and text else 65535 if text else None
-                )
-                octets = None if width is None else width if c.base == "text" else width * 4
-                precision = {"int": 10, "double": 22, "float": 12}.get(c.kind)
-                if c.kind in ("dec", "float") and (m := re.search(r"\((\d+)", c.type)):
-                    precision = int(m[1])
-                scale = 0 if c.kind == "int" else c.scale
-                columns.append(
-                    ("def", db, name, c.name, i, c.default, "YES" if c.nullable else "NO", c.base, width, octets,
-                     precision, scale, 0 if c.kind == "datetime" else None, "utf8mb4" if text else None,
-                     "utf8mb4_general_ci" if text else None, c.type, table.column_key(c.name), c.extra,
-                     "select,insert,update,references", "", "", None)
-                )  # fmt: skip
-            for key in table.keys:
-                kind = "PRIMARY KEY" if key.name == "PRIMARY" else "UNIQUE"
-                if key.unique:
-                    constraints.append(("def", db, key.name, db, name, kind, "YES"))
-                    usage.extend(
-                        ("def", db, key.name, "def", db, name, c, i, None, None, None, None)
-                        for i, c in enumerate(key.columns, 1)
-                    )
-                statistics.extend(
-                    (
-                        "def",
-                        db,
-                        name,
-                        int(not key.unique),
-                        db,
-                        key.name,
-                        i,
-                        c,
-                        "A",
-                        rows,
-                        None,
-                        None,
-                        "",
-                        "BTREE",
-                        "",
-                        "",
-                        "YES",
-                        None,
-                    )
-                    for i, c in enumerate(key.columns, 1)
-                )
-            for title, cs, other, others in table.foreign:
-                constraints.append(("def", db, title, db, name, "FOREIGN KEY", "YES"))
-                usage.extend(
-                    ("def", db, title, "def", db, name, c, i, i, db, other, o)
-                    for i, (c, o) in enumerate(zip(cs, others, strict=True), 1)
-                )
-    names = sorted([*dbs, "information_schema", "mysql", "performance_schema", "sys"])
-    schemata: Rows = [("def", n, "utf8mb4", "utf8mb4_general_ci", None, "NO") for n in names]
-    found_tables = {
-        table.name: table
-        for table in (
-            made("tables", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME TABLE_TYPE ENGINE VERSION:i ROW_FORMAT TABLE_ROWS:i AVG_ROW_LENGTH:i DATA_LENGTH:i MAX_DATA_LENGTH:i INDEX_LENGTH:i DATA_FREE:i AUTO_INCREMENT:i CREATE_TIME:d UPDATE_TIME:d CHECK_TIME:d TABLE_COLLATION CHECKSUM:i CREATE_OPTIONS TABLE_COMMENT", tables),
-            made("columns", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME COLUMN_NAME ORDINAL_POSITION:i COLUMN_DEFAULT:b IS_NULLABLE DATA_TYPE:b CHARACTER_MAXIMUM_LENGTH:i CHARACTER_OCTET_LENGTH:i NUMERIC_PRECISION:i NUMERIC_SCALE:i DATETIME_PRECISION:i CHARACTER_SET_NAME COLLATION_NAME COLUMN_TYPE:b COLUMN_KEY EXTRA PRIVILEGES COLUMN_COMMENT GENERATION_EXPRESSION:b SRS_ID:i", columns),
-            made("schemata", "CATALOG_NAME SCHEMA_NAME DEFAULT_CHARACTER_SET_NAME DEFAULT_COLLATION_NAME SQL_PATH DEFAULT_ENCRYPTION", schemata),
-            made("key_column_usage", "CONSTRAINT_CATALOG CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_CATALOG TABLE_SCHEMA TABLE_NAME COLUMN_NAME ORDINAL_POSITION:i POSITION_IN_UNIQUE_CONSTRAINT:i REFERENCED_TABLE_SCHEMA REFERENCED_TABLE_NAME REFERENCED_COLUMN_NAME", usage),
-            made("table_constraints", "CONSTRAINT_CATALOG CONSTRAINT_SCHEMA CONSTRAINT_NAME TABLE_SCHEMA TABLE_NAME CONSTRAINT_TYPE ENFORCED", constraints),
-            made("statistics", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME NON_UNIQUE:i INDEX_SCHEMA INDEX_NAME SEQ_IN_INDEX:i COLUMN_NAME COLLATION CARDINALITY:i SUB_PART:i PACKED NULLABLE INDEX_TYPE COMMENT INDEX_COMMENT IS_VISIBLE EXPRESSION", statistics),
-            made("views", "TABLE_CATALOG TABLE_SCHEMA TABLE_NAME VIEW_DEFINITION", []),
-        )
-    }  # fmt: skip
-    found_tables["columns"].keys.append(
-        Key(ORDINAL, ("TABLE_SCHEMA", "TABLE_NAME", "ORDINAL_POSITION"), False)
-    )
-    return found_tables
+def _name_key(value: Any) -> Any:
+    """INFORMATION_SCHEMA's names are ordered by their bytes, in lower case."""
+    return value.lower() if isinstance(value, str) else value
 
 
 # Values, as mysql.connector gives them.
 
 
+def _characters(values: list[Any]) -> int:
+    try:
+        return sum(map(len, filter(None, values)))
+    except TypeError:  # a function of texts gave a number
+        return sum(len(v) for v in values if isinstance(v, (str, bytes)))
+
+
 def convert(raw: Rows, types: tuple[T, ...]) -> Rows:
     """SQLite's rows with each value of the type that the MySQL client gives."""
-    makers = [_maker(t) for t in types]
-    used = [(i, m) for i, m in enumerate(makers) if m is not None]
+    used = _makers(types)
     width = len(types)
     if not used:
         return raw if not raw or len(raw[0]) == width else [row[:width] for row in raw]
@@ -540,6 +490,12 @@ def convert(raw: Rows, types: tuple[T, ...]) -> Rows:
                 values[i] = maker(values[i])
         out.append(tuple(values))
     return out
+
+
+@lru_cache(maxsize=4096)
+def _makers(types: tuple[T, ...]) -> list[tuple[int, Callable[[Any], Any]]]:
+    """The columns whose values change, and how."""
+    return [(i, maker) for i, t in enumerate(types) if (maker := _maker(t)) is not None]
 
 
 def _maker(kind: T) -> Callable[[Any], Any] | None:

@@ -26,11 +26,12 @@ class InterCodeSQL(SQLEnv):
         statement gives none, or `Error executing query: ...`.
     Actions: one MySQL statement (also as `execute[...]`); `submit` ends the episode, `skip` ends it with 0.
     Reward: IoU of the two multisets of rows times Kendall's tau of their common rows' order, clipped at 0
-        as `score` (`upstream_reward` keeps the sign); `progress` is the best score so far.
+        as `score` (`upstream_reward` keeps the sign).
+    Progress: the best score so far.
     Termination: at `submit` and `skip`; at reward 1 with `stop_at_success`; truncated after 10 steps.
     Splits: dev (1,034 tasks over 20 databases), the only one; hardness is the task type.
     Source: github.com/princeton-nlp/intercode, MIT; Spider CC BY-SA 4.0.
-    Known differences: SQLite in memory answers as MySQL 8.0 would (docs/envs/intercode_sql.md lists what
+    Differences: SQLite in memory answers as MySQL 8.0 would (docs/envs/intercode_sql.md lists what
         differs, with measured shares); each episode starts from the dump and statements that write are
         refused, where upstream's server keeps what agents do to it; gold queries that MySQL refuses are
         repaired (`gold="upstream"` leaves them).

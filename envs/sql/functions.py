@@ -7,10 +7,12 @@ import datetime as dt
 import math
 import re
 import sqlite3
+import zlib
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
+from prosegym.envs.sql.parser import COMPOSITE
 from prosegym.envs.sql.schema import fold, stored
 from prosegym.envs.sql.sorting import filesort
 
@@ -181,6 +183,18 @@ def _substring(compiler: _Compiler, args: list[X]) -> X:
     return X(f"my_substring({text.sql}, {rest})", STR)
 
 
+def _shifted(template: str) -> Builder:
+    """ADDTIME and SUBTIME: of the first argument's type."""
+
+    def build(compiler: _Compiler, args: list[X]) -> X:
+        from prosegym.envs.sql.compiler import STR, X
+
+        kind = args[0].type if args[0].type.kind in ("datetime", "time") else STR
+        return X(template.format(*(a.sql for a in args)), kind)
+
+    return build
+
+
 FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "concat": (1, 99, _concat),
     "concat_ws": (2, 99, _made("my_concat_ws({all})", "str", plain=False, texts=True)),
@@ -226,11 +240,26 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "format": (2, 3, _made("my_format({all})", "str", plain=False)),
     "hex": (1, 1, _made("my_hex({0})", "str")),
     "md5": (1, 1, _made("my_md5({0})", "str", texts=True)),
+    "sha": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
+    "sha1": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
+    "sha2": (2, 2, _made("my_sha({all})", "str")),
+    "unhex": (1, 1, _made("my_unhex({0})", "bytes", texts=True)),
+    "to_base64": (1, 1, _made("my_to_base64({0})", "str", texts=True)),
+    "from_base64": (1, 1, _made("my_from_base64({0})", "bytes", texts=True)),
+    "inet_aton": (1, 1, _made("my_inet_aton({0})", "int", texts=True)),
+    "inet_ntoa": (1, 1, _made("my_inet_ntoa({0})", "str", numbers=True)),
+    "bit_length": (1, 1, _made("8 * length(CAST({0} AS BLOB))", "int", texts=True)),
+    "quote": (1, 1, _made("my_quote({0})", "str", plain=False)),
+    "make_set": (2, 65, _made("my_make_set({all})", "str", plain=False)),
+    "charset": (1, 1, _made("'utf8mb4'", "str")),
+    "collation": (1, 1, _made("'utf8mb4_general_ci'", "str")),
+    "load_file": (1, 1, _made("NULL", "str")),
+    "regexp_instr": (2, 2, _made("my_regexp_instr({all})", "int", texts=True)),
     "soundex": (1, 1, _made("my_soundex({0})", "str", texts=True)),
     "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
     "regexp_like": (2, 3, _made("my_regexp({0}, {1})", "int", texts=True)),
     "regexp_replace": (3, 3, _made("my_regexp_replace({all})", "str", plain=False, texts=True)),
-    "regexp_substr": (2, 2, _made("my_regexp_substr({all})", "str", plain=False, texts=True)),
+    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False)),
     "round": (1, 2, _round),
     "truncate": (2, 2, _truncate),
     "floor": (1, 1, _whole("floor")),
@@ -247,10 +276,25 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "log": (1, 2, _made("my_log({all})", "double", numbers=True)),
     "log10": (1, 1, _made("my_log(10, {0})", "double", numbers=True)),
     "log2": (1, 1, _made("my_log(2, {0})", "double", numbers=True)),
+    "degrees": (1, 1, _made("my_degrees({0})", "double", numbers=True)),
+    "radians": (1, 1, _made("my_radians({0})", "double", numbers=True)),
+    **{
+        name: (1, 1, _made(f"my_{name}({{0}})", "double", numbers=True))
+        for name in ("sin", "cos", "tan", "cot", "asin", "acos")
+    },
+    "atan": (1, 2, _made("my_atan({all})", "double", numbers=True)),
+    "atan2": (1, 2, _made("my_atan({all})", "double", numbers=True)),
+    "crc32": (1, 1, _made("my_crc32({0})", "int", texts=True)),
+    "conv": (3, 3, _made("my_conv({all})", "str")),
+    "bin": (1, 1, _made("my_conv({0}, 10, 2)", "str")),
+    "oct": (1, 1, _made("my_conv({0}, 10, 8)", "str")),
+    "bit_count": (1, 1, _made("my_bit_count({0})", "int", numbers=True)),
     "pi": (0, 0, _made("3.141592653589793", "double", 6)),
     "rand": (0, 1, _made("my_rand()", "double")),
     "uuid": (0, 0, _made("'00000000-0000-0000-0000-000000000000'", "str")),
     "version": (0, 0, _made("'8.0.33'", "str")),
+    "session_user": (0, 0, _made("'admin@localhost'", "str")),
+    "system_user": (0, 0, _made("'admin@localhost'", "str")),
     "user": (0, 0, _made("'admin@localhost'", "str")),
     "current_user": (0, 0, _made("'admin@%'", "str")),
     "connection_id": (0, 0, _made("1", "int")),
@@ -286,12 +330,30 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "str_to_date": (2, 2, _str_to_date),
     "datediff": (2, 2, _made("my_datediff({all})", "int")),
     "timestampdiff": (3, 3, _made("my_timestampdiff({all})", "int")),
-    "timestampadd": (3, 3, _made("my_date_add({2}, {1}, {0})", "datetime")),
+    "timestampadd": (3, 3, _made("my_date_add({2}, {1}, {0}, 1)", "datetime")),
+    "extract": (2, 2, _made("my_extract({all})", "int")),
+    "addtime": (2, 2, _shifted("my_add_time({0}, {1}, 1)")),
+    "subtime": (2, 2, _shifted("my_add_time({0}, {1}, -1)")),
+    "timediff": (2, 2, _made("my_time_difference({all})", "time")),
+    "time_to_sec": (1, 1, _made("my_seconds({0})", "int")),
+    "sec_to_time": (1, 1, _made("my_clock({0})", "time", numbers=True)),
+    "maketime": (3, 3, _made("my_clock(3600 * {0} + 60 * {1} + {2})", "time", numbers=True)),
+    "period_add": (2, 2, _made("my_period_add({all})", "int", numbers=True)),
+    "period_diff": (2, 2, _made("my_period_difference({all})", "int", numbers=True)),
+    "from_days": (1, 1, _made("my_from_days({0})", "date", numbers=True)),
+    "to_seconds": (1, 1, _made("my_to_seconds({0})", "int")),
+    "yearweek": (1, 2, _made("my_year_week({all})", "int")),
+    "utc_time": (0, 1, _made("substr(my_now(), 12)", "time")),
+    "convert_tz": (3, 3, _made("my_convert_tz({all})", "datetime")),
     "last_day": (1, 1, _made("my_last_day({0})", "date")),
     "makedate": (2, 2, _made("my_makedate({all})", "date")),
     "to_days": (1, 1, _made("my_to_days({0})", "int")),
     "unix_timestamp": (0, 1, _made("my_unix_timestamp({all})", "int")),
-    "from_unixtime": (1, 2, _made("my_from_unixtime({all})", "datetime")),
+    "from_unixtime": (
+        1,
+        2,
+        lambda c, a: _made("my_from_unixtime({all})", "str" if a[1:] else "datetime")(c, a),
+    ),
 }
 """Name: fewest arguments, most, and how it is written."""
 
@@ -486,23 +548,186 @@ def _str_to_date_value(text: Any, pattern: Any, kind: str) -> str | None:
     return date if kind == "date" else f"{date} {when:%H:%M:%S}"
 
 
-def _date_add(value: Any, amount: Any, unit: str) -> str | None:
+def _parts(amount: Any, unit: str) -> list[tuple[str, int]]:
+    """An interval's amount by simple units: the numbers in its text, filled up from the smallest unit."""
+    names = COMPOSITE.get(unit, (unit,))
+    if unit not in COMPOSITE:
+        return [(unit, int(_number(amount)))]
+    sign = -1 if str(amount).lstrip().startswith("-") else 1
+    numbers = [sign * int(n) for n in re.findall(r"\d+", str(amount))][: len(names)]
+    return list(zip(names[len(names) - len(numbers) :], numbers, strict=True))
+
+
+def _date_add(value: Any, amount: Any, unit: str, sign: int) -> str | None:
+    import calendar
+
     when = moment(value)
     if when is None:
         return None
-    n = int(_number(amount))
-    if unit in ("month", "quarter", "year"):
-        months = when.year * 12 + when.month - 1 + n * {"month": 1, "quarter": 3, "year": 12}[unit]
-        year, month = divmod(months, 12)
-        import calendar
-
-        when = when.replace(
-            year=year, month=month + 1, day=min(when.day, calendar.monthrange(year, month + 1)[1])
-        )
-    else:
-        when += dt.timedelta(**{unit + "s": n})
-    long = " " in str(value) or unit in ("hour", "minute", "second", "microsecond")
+    for name, count in _parts(amount, unit):
+        n = sign * count
+        if name in ("month", "quarter", "year"):
+            months = when.year * 12 + when.month - 1 + n * {"month": 1, "quarter": 3, "year": 12}[name]
+            year, month = divmod(months, 12)
+            day = min(when.day, calendar.monthrange(year, month + 1)[1])
+            when = when.replace(year=year, month=month + 1, day=day)
+        else:
+            when += dt.timedelta(**{name + "s": n})
+    long = " " in str(value) or unit.endswith(("hour", "minute", "second"))
     return f"{when.year:04d}-{when:%m-%d %H:%M:%S}" if long else f"{when.year:04d}-{when:%m-%d}"
+
+
+def _extract(unit: str, value: Any) -> int | None:
+    """EXTRACT of a unit of several parts: their digits side by side, two for each but the first."""
+    found = 0
+    for name in COMPOSITE[unit]:
+        part = 0 if name == "microsecond" else _part(value, name)
+        if part is None:
+            return None
+        found = found * (1_000_000 if name == "microsecond" else 100) + part
+    return found
+
+
+def _seconds(value: Any) -> int | None:
+    """A time of day, or a length of time such as `-26:00:01` or `1 2:03:04`, in seconds."""
+    text = str(value).strip()
+    if match := re.fullmatch(r"(-?)(?:(\d+) )?(\d+):(\d+)(?::(\d+)(?:\.\d*)?)?", text):
+        days, hours, minutes, seconds = (int(match[i] or 0) for i in (2, 3, 4, 5))
+        return (-1 if match[1] else 1) * (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    when = moment(value)
+    return None if when is None else when.hour * 3600 + when.minute * 60 + when.second
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as a TIME, within its range."""
+    n = max(-3020399, min(3020399, round(seconds)))
+    return f"{'-' * (n < 0)}{abs(n) // 3600:02d}:{abs(n) // 60 % 60:02d}:{abs(n) % 60:02d}"
+
+
+def _add_time(value: Any, more: Any, sign: int) -> str | None:
+    seconds = _seconds(more)
+    if seconds is None:
+        return None
+    if "-" in str(value).strip()[1:]:
+        when = moment(value)
+        found = when + dt.timedelta(seconds=sign * seconds) if when else None
+        return f"{found.year:04d}-{found:%m-%d %H:%M:%S}" if found else None
+    start = _seconds(value)
+    return None if start is None else _clock(start + sign * seconds)
+
+
+def _time_difference(a: Any, b: Any) -> str | None:
+    dated = ["-" in str(v).strip()[1:] for v in (a, b)]
+    if dated[0] != dated[1]:
+        return None
+    if dated[0]:
+        x, y = moment(a), moment(b)
+        return None if x is None or y is None else _clock((x - y).total_seconds())
+    one, two = _seconds(a), _seconds(b)
+    return None if one is None or two is None else _clock(one - two)
+
+
+def _months(period: float) -> int:
+    """A period YYMM or YYYYMM as months since year 0."""
+    year, month = divmod(int(period), 100)
+    if year < 100:
+        year += 2000 if year < 70 else 1900
+    return year * 12 + month - 1
+
+
+def _period_add(period: float, months: float) -> int:
+    year, month = divmod(_months(period) + int(months), 12)
+    return year * 100 + month + 1
+
+
+def _year_week(value: Any, mode: int = 0) -> int | None:
+    when = moment(value)
+    if when is None:
+        return None
+    if mode in (1, 3):
+        year, week, _ = when.isocalendar()
+        return year * 100 + week
+    week = int(when.strftime("%U"))
+    if week == 0:  # the last week of the year before
+        when = dt.datetime(when.year - 1, 12, 31)
+        week = int(when.strftime("%U"))
+    return when.year * 100 + week
+
+
+def _convert_tz(value: Any, source: str, target: str) -> str | None:
+    when, offsets = moment(value), []
+    for zone in (source, target):
+        match = re.fullmatch(r"([+-])(\d{1,2}):(\d\d)", zone)
+        if match is None and zone.upper() not in ("UTC", "SYSTEM"):
+            return None
+        offsets.append(int(match[1] + "1") * (int(match[2]) * 60 + int(match[3])) if match else 0)
+    return f"{when + dt.timedelta(minutes=offsets[1] - offsets[0])}" if when else None
+
+
+def _conv(value: Any, source: Any, target: Any) -> str | None:
+    a, b = int(source), abs(int(target))
+    if not (2 <= abs(a) <= 36 and 2 <= b <= 36):
+        return None
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    match = re.match(rf"\s*(-?)([{digits[: abs(a)]}]+)", str(value), re.I)
+    number = int(match[2], abs(a)) if match else 0
+    if match and match[1]:
+        number = -number % (1 << 64)
+    out = ""
+    while number:
+        number, rest = divmod(number, b)
+        out = digits[rest].upper() + out
+    return out or "0"
+
+
+def _sha(text: Any, size: Any) -> str | None:
+    import hashlib
+
+    name = {0: "sha256", 1: "sha1", 224: "sha224", 256: "sha256", 384: "sha384", 512: "sha512"}.get(
+        int(_number(size))
+    )
+    return hashlib.new(name, str(text).encode(), usedforsecurity=False).hexdigest() if name else None
+
+
+def _regexp_substr(text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1) -> str | None:
+    found = [m[0] for m in re.finditer(str(pattern), str(text)[int(start) - 1 :], re.I)]
+    return found[int(occurrence) - 1] if len(found) >= int(occurrence) else None
+
+
+def _quote(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    escaped = re.sub(r"(['\\])", r"\\\1", str(value)).replace("\0", "\\0").replace("\x1a", "\\Z")
+    return f"'{escaped}'"
+
+
+def _base64(text: str) -> str:
+    import base64
+
+    whole = base64.b64encode(text.encode()).decode()
+    return "\n".join(whole[i : i + 76] for i in range(0, len(whole), 76))
+
+
+def _unbase64(text: str) -> bytes:
+    import base64
+
+    return base64.b64decode("".join(text.split()), validate=True)
+
+
+def _inet_aton(text: str) -> int | None:
+    parts = text.split(".")
+    if not 1 <= len(parts) <= 4 or not all(p.isdigit() and int(p) < 256 for p in parts):
+        return None
+    found = int(parts[-1])
+    for i, part in enumerate(parts[:-1]):
+        found += int(part) << 8 * (3 - i)
+    return found
+
+
+def _make_set(bits: Any, *texts: Any) -> str | None:
+    if bits is None:
+        return None
+    return ",".join(str(t) for i, t in enumerate(texts) if int(_number(bits)) >> i & 1 and t is not None)
 
 
 def _last_day(value: Any) -> str | None:
@@ -698,10 +923,55 @@ class _Deviation(_Variance):
     root = True
 
 
+class _SampleVariance(_Variance):
+    def finalize(self) -> float | None:
+        if self.n < 2:
+            return None
+        found = self.total / (self.n - 1)
+        return math.sqrt(found) if self.root else found
+
+
+class _SampleDeviation(_SampleVariance):
+    root = True
+
+
+class _Or:
+    start = 0
+
+    def __init__(self) -> None:
+        self.found = self.start
+
+    def join(self, value: int) -> int:
+        return self.found | value
+
+    def step(self, value: Any) -> None:
+        if value is not None:
+            self.found = self.join(int(value) % (1 << 64))
+
+    def finalize(self) -> int | float:
+        # SQLite's integers end at 2^63; all bits set is what BIT_AND gives of no rows.
+        return self.found if self.found < 1 << 63 else float(self.found)
+
+
+class _And(_Or):
+    start = (1 << 64) - 1
+
+    def join(self, value: int) -> int:
+        return self.found & value
+
+
+class _Xor(_Or):
+    def join(self, value: int) -> int:
+        return self.found ^ value
+
+
 def install(
-    connection: sqlite3.Connection, fault: Callable[[str], None], variable: Callable[[str], Any]
+    connection: sqlite3.Connection,
+    fault: Callable[[str], None],
+    variable: Callable[[str], Any],
+    rand: Callable[[], float],
 ) -> None:
-    """Give a connection the collation and every `my_` function."""
+    """Give a connection the collation and every `my_` function; `rand` is RAND()."""
     cache: dict[str, str] = {}
 
     def key(text: str) -> str:
@@ -742,26 +1012,70 @@ def install(
     connection.create_function("my_concat_ws", -1, _concat_ws, deterministic=True)
     connection.create_function("my_field", -1, _field, deterministic=True)
     connection.create_function("my_now", 0, lambda: f"{NOW:%Y-%m-%d %H:%M:%S}")
-    import random
-
-    connection.create_function("my_rand", 0, random.Random(0).random)
+    connection.create_function("my_rand", 0, rand)
     connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
     connection.create_aggregate("my_top", 5, _Top)  # type: ignore[arg-type]
     connection.create_function(
         "my_at", 2, lambda found, number: found.find(f",{number},") + 1, deterministic=True
     )
-    connection.create_aggregate("my_variance", 1, _Variance)  # type: ignore[arg-type]
-    connection.create_aggregate("my_stddev", 1, _Deviation)  # type: ignore[arg-type]
+    for name, aggregate in _AGGREGATES.items():
+        connection.create_aggregate(name, 1, aggregate)
+    connection.create_function("my_quote", 1, _quote, deterministic=True)
+    connection.create_function("my_make_set", -1, _make_set, deterministic=True)
     for name, function in _PYTHON.items():
         connection.create_function(name, -1, _safe(function), deterministic=True)
 
 
+_AGGREGATES: dict[str, Any] = {
+    "my_variance": _Variance,
+    "my_stddev": _Deviation,
+    "my_var_samp": _SampleVariance,
+    "my_stddev_samp": _SampleDeviation,
+    "my_bit_or": _Or,
+    "my_bit_and": _And,
+    "my_bit_xor": _Xor,
+}
+
 _PYTHON: dict[str, Callable[..., Any]] = {
+    "my_extract": _extract,
+    "my_add_time": _add_time,
+    "my_time_difference": _time_difference,
+    "my_seconds": _seconds,
+    "my_clock": _clock,
+    "my_period_add": _period_add,
+    "my_period_difference": lambda a, b: _months(a) - _months(b),
+    "my_from_days": lambda n: f"{dt.date.fromordinal(int(n) - 365):%Y-%m-%d}",
+    "my_to_seconds": lambda v: (
+        (when.toordinal() + 365) * 86400 + when.hour * 3600 + when.minute * 60 + when.second
+        if (when := moment(v))
+        else None
+    ),
+    "my_year_week": _year_week,
+    "my_convert_tz": _convert_tz,
+    "my_degrees": math.degrees,
+    "my_radians": math.radians,
+    "my_sin": math.sin,
+    "my_cos": math.cos,
+    "my_tan": math.tan,
+    "my_cot": lambda v: 1 / math.tan(v),
+    "my_asin": math.asin,
+    "my_acos": math.acos,
+    "my_atan": lambda a, b=1.0: math.atan2(a, b),
+    "my_crc32": lambda t: zlib.crc32(t.encode()),
+    "my_conv": _conv,
+    "my_bit_count": lambda n: bin(int(n) % (1 << 64)).count("1"),
+    "my_sha": _sha,
+    "my_unhex": lambda t: bytes.fromhex(t.zfill(len(t) + len(t) % 2)) if t.isalnum() or not t else None,
+    "my_to_base64": _base64,
+    "my_from_base64": _unbase64,
+    "my_inet_aton": _inet_aton,
+    "my_inet_ntoa": lambda n: ".".join(str(b) for b in int(n).to_bytes(4, "big")),
+    "my_regexp_instr": lambda t, p: m.start() + 1 if (m := re.search(p, t, re.I)) else 0,
     "my_number": _digits,
     "my_fold": lambda t: fold(str(t)),
     "my_regexp": _regexp,
     "my_regexp_replace": lambda t, p, r: re.sub(p, re.sub(r"\$(\d)", r"\\\1", r), t, flags=re.I),
-    "my_regexp_substr": lambda t, p: m[0] if (m := re.search(p, t, re.I)) else None,
+    "my_regexp_substr": _regexp_substr,
     "my_upper": lambda t: str(t).upper(),
     "my_lower": lambda t: str(t).lower(),
     "my_trim": lambda t, w=" ": _strip(str(t), str(w), True, True),

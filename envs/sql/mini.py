@@ -26,11 +26,12 @@ class MiniSQL(SQLEnv):
     Observation: the question; then each statement's rows as `str` of a list of tuples, or the server's error.
     Actions: one MySQL statement (also as `execute[...]`); `submit` ends the episode, `skip` ends it with 0.
     Reward: IoU of the two multisets of rows, times Kendall's tau where the question asks for an order.
+    Progress: the best score so far.
     Termination: at `submit` and `skip`; at reward 1 with `stop_at_success`; truncated after 10 steps.
     Splits: train (100,000), valid and test (1,000 each); the i-th task is a function of (split, i).
         Task types are Spider's four levels of hardness, in turn: easy, medium, hard, extra.
-    Source: this package; no data, no licence but its own.
-    Known differences from upstream: there is none; it is not InterCode, and its scores are not comparable.
+    Source: this package, Apache-2.0; needs no data.
+    Differences: it is not InterCode, and its scores are not comparable.
     """
 
     env_id = "prosegym/MiniSQL-v1"

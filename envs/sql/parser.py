@@ -8,7 +8,7 @@ The grammar follows the MySQL 8.0 manual, chapters 11 and 15. A statement that d
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, NoReturn
 
 # Words that cannot be a bare identifier (MySQL 8.0 manual, 11.3), lower case.
@@ -39,6 +39,10 @@ _RESERVED_FUNCTIONS = frozenset(
     row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
     grouping""".split()
 )
+AGGREGATES = frozenset(
+    """count sum avg min max group_concat bit_or bit_and bit_xor std stddev stddev_pop stddev_samp variance var_pop
+    var_samp""".split()
+)
 WINDOW_ONLY = frozenset(
     "row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value".split()
 )
@@ -50,6 +54,16 @@ _TIGHT = frozenset(
 )
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
+COMPOSITE = {
+    "year_month": ("year", "month"),
+    **{
+        f"{a}_{b}": tuple(parts[parts.index(a) : parts.index(b) + 1])
+        for parts in [["day", "hour", "minute", "second", "microsecond"]]
+        for i, a in enumerate(parts)
+        for b in parts[i + 1 :]
+    },
+}
+"""Units of several parts, the largest first (MySQL 8.0 manual, 11.5.3)."""
 
 
 class SyntaxFault(Exception):
@@ -180,11 +194,12 @@ class Star:
 
 @dataclass(frozen=True)
 class Window:
-    """An OVER clause."""
+    """An OVER clause; `base` is the window of the WINDOW clause that it names, lower case."""
 
     partition: tuple[Any, ...]
     order: tuple[tuple[Any, bool], ...]
     frame: str
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -645,6 +660,7 @@ class _Parser:
         source = where = having = None
         group: list[Any] = []
         rollup = False
+        windows: dict[str, Window] = {}
         if self.word("from"):
             source = None if self.word("dual") else self.tables()
             if self.word("where"):
@@ -660,7 +676,7 @@ class _Parser:
             if self.word("having"):
                 having = self.expr()
             if self.word("window"):
-                self.fail()
+                windows = self.windows()
         elif self.word("where"):
             where = self.expr()
             if self.word("having"):
@@ -672,9 +688,36 @@ class _Parser:
         elif self.word("lock"):
             for word in ("in", "share", "mode"):
                 self.need(word)
-        return Select(
-            tuple(items), source, where, tuple(group), rollup, having, order, limit, offset, distinct
-        )
+        items, order = _named(tuple(items), windows), _named(order, windows)
+        return Select(items, source, where, tuple(group), rollup, having, order, limit, offset, distinct)
+
+    def windows(self) -> dict[str, Window]:
+        """The WINDOW clause's windows, lower-case names."""
+        found: dict[str, Window] = {}
+        while True:
+            name = self.name().lower()
+            self.need("as")
+            self.need_op("(")
+            found[name] = _named(self.window(), found)
+            if not self.op(","):
+                return found
+
+    def window(self) -> Window:
+        """What stands between the parentheses of OVER or WINDOW."""
+        base = self.name().lower() if self.is_name() else None
+        partition: list[Any] = []
+        if self.word("partition"):
+            self.need("by")
+            partition.extend(self.list())
+        order = self.order()
+        start = self.token.start
+        if self.is_word("rows", "range"):
+            self.at += 1
+            while self.token.kind == "int" or self.is_word(*_FRAME):
+                self.at += 1
+        frame = self.text[start : self.token.start].strip()
+        self.need_op(")")
+        return Window(tuple(partition), order, frame, base)
 
     def item(self, first: bool) -> Item:
         start = self.token.start
@@ -987,10 +1030,7 @@ class _Parser:
 
     def interval(self) -> Interval:
         value = self.expr()
-        if self.token.kind == "word" and self.token.text.lower() in _UNITS:
-            self.at += 1
-            return Interval(value, self.tokens[self.at - 1].text.lower())
-        self.fail()
+        return Interval(value, self.need(*_UNITS, *COMPOSITE))
 
     def primary(self) -> Any:
         token = self.token
@@ -1166,11 +1206,11 @@ class _Parser:
             self.need_op(")")
             return Func("date_add" if "add" in name else "date_sub", (value, amount))
         if name == "extract":
-            unit = self.need(*_UNITS)
+            unit = self.need(*_UNITS, *COMPOSITE)
             self.need("from")
             value = self.expr()
             self.need_op(")")
-            return Func(unit, (value,))
+            return Func("extract", (Lit(unit, "str"), value)) if unit in COMPOSITE else Func(unit, (value,))
         if name == "trim":
             side = self.word("both", "leading", "trailing")
             what = None
@@ -1207,7 +1247,7 @@ class _Parser:
             return Func("substring", tuple(parts))
         distinct = False
         args: tuple[Any, ...] = ()
-        aggregate = name in ("count", "sum", "avg", "min", "max", "group_concat", "std", "stddev", "variance")
+        aggregate = name in AGGREGATES
         order: tuple[tuple[Any, bool], ...] = ()
         separator = ","
         if aggregate and self.word("distinct"):
@@ -1227,24 +1267,25 @@ class _Parser:
         self.need_op(")")
         over = None
         if self.word("over"):
-            self.need_op("(")
-            partition: list[Any] = []
-            if self.word("partition"):
-                self.need("by")
-                partition.extend(self.list())
-            window_order = self.order()
-            start = self.token.start
-            if self.is_word("rows", "range"):
-                self.at += 1
-                while self.token.kind == "int" or self.is_word(*_FRAME):
-                    self.at += 1
-            if not self.is_op(")"):
-                self.fail()
-            over = Window(tuple(partition), window_order, self.text[start : self.token.start].strip())
-            self.need_op(")")
+            over = self.window() if self.op("(") else Window((), (), "", self.name().lower())
         elif name in WINDOW_ONLY:
             self.fail()
         return Func(name, args, distinct, order, separator, over)
+
+
+def _named(tree: Any, windows: dict[str, Window]) -> Any:
+    """The tree with each named window replaced by what its name stands for, subqueries left alone."""
+    if isinstance(tree, Window) and tree.base is not None:
+        if tree.base not in windows:
+            raise Fault(f"Window name '{tree.base}' is not defined.")
+        base = windows[tree.base]
+        return Window(base.partition, tree.order or base.order, tree.frame or base.frame)
+    if isinstance(tree, tuple):
+        return tuple(_named(child, windows) for child in tree)
+    if isinstance(tree, (Item, Func, Op, In, Case, Cast)):
+        values = {f.name: getattr(tree, f.name) for f in fields(tree)}
+        return _replaced(tree, **{k: _named(v, windows) for k, v in values.items()})
+    return tree
 
 
 def _replaced(tree: Any, **changes: Any) -> Any:

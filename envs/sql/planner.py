@@ -188,6 +188,11 @@ def _single(
     if table is None:
         return f"{source.sql}._p"
     if table.db == "information_schema":
+        if table.name == "tables":
+            # By the names' index where a schema is given or only names are read; else as they were made.
+            names = {"table_catalog", "table_schema", "table_name"}
+            named = needed <= names or (0, "table_schema") in facts.constant
+            return _rank(source, table.keys[0]) if named else f"{source.sql}.rowid"
         if table.keys and (0, "table_schema") not in facts.constant and len(needed) < len(table.columns):
             return _rank(source, table.keys[0])
         return f"{source.sql}.rowid"

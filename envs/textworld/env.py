@@ -57,11 +57,12 @@ class TextWorld(TextEnv):
     as one, so a list entry is always valid): so `wait`, and walking into a wall, are invalid too. Commands of
     the interpreter (`undo`, `restart`, `save`, ...) and several commands in one action are refused unread.
     Reward: the engine's score over its maximum, at the end.
+    Progress: in Cooking the score; elsewhere the share of the way to the thing, in rooms.
     Termination: the game is won, or lost; a lost game keeps its score and is no success.
     Splits: train, valid, test; `games.SIZES` games per level of each; no seed and no content in two
     splits; the level is the task's type.
     Source: https://github.com/microsoft/TextWorld, MIT licence (its interpreter, Jericho, GPL-2.0-or-later).
-    Differences from upstream: the objective does not describe the way (`only_last_action`); the order of
+    Differences: the objective does not describe the way (`only_last_action`); the order of
     equivalent ways to lose is fixed.
     """
 
@@ -283,8 +284,7 @@ class CoinCollector(TextWorld):
     """Find the coin, which lies at the other end of a chain of rooms, and take it.
 
     Level n of TextWorld's `tw-coin_collector`: up to 100, n rooms in a chain; 101 to 200, a blind alley at
-    each of n - 100 rooms; 201 to 300, two (Yuan et al. 2018, arXiv:1806.11525). Everything else is as in
-    `TextWorld`.
+    each of n - 100 rooms; 201 to 300, two (Yuan et al. 2018, arXiv:1806.11525).
     """
 
     env_id = "prosegym/TextWorld-CoinCollector-v1"
@@ -301,7 +301,6 @@ class TreasureHunter(TextWorld):
 
     Level n of TextWorld's `tw-treasure_hunter` (after Parisotto & Salakhutdinov 2017, arXiv:1702.08360): up
     to 10, five rooms; up to 20, ten rooms with doors, containers and supporters; above, twenty rooms.
-    Everything else is as in `TextWorld`.
     """
 
     env_id = "prosegym/TextWorld-TreasureHunter-v1"
@@ -323,7 +322,7 @@ class Cooking(TextWorld):
     a skill), cooked (`cook`), cut (`cut`), carried few at a time (`drop`), and the number of rooms (`go`).
     One point for each ingredient held, each treatment, the meal made, and the meal eaten. Treating an
     ingredient wrongly, or eating it, loses the game. The foods and treatments of valid and test are partly
-    unseen in train, as upstream splits them. Everything else is as in `TextWorld`.
+    unseen in train, as upstream splits them.
     """
 
     env_id = "prosegym/TextWorld-Cooking-v1"

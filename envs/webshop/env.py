@@ -36,16 +36,16 @@ class WebShop(Shop):
     """WebShop (Yao et al. 2022): buy what an instruction asks for from a catalogue of real products.
 
     Observation: the page, as WebShop's modes `text` and `text_rich` show it, or as JSON (`structured`).
-    Action: search[KEYWORDS] or click[TEXT]; anything else shows the same page again and counts as invalid.
+    Actions: search[KEYWORDS] or click[TEXT]; anything else shows the same page again and counts as invalid.
     Reward: at the purchase, the published reward in [0, 1]: kind of product, attributes, options, price.
-        Success is a reward of 1. Progress is what buying the product looked at, with the options chosen,
-        would earn.
+        Success is a reward of 1.
+    Progress: what buying the product looked at, with the options chosen, would earn.
     Termination: click[buy now]; truncation after 15 steps, ReAct's limit (WebShop itself has none).
     Splits: test (goals 0-499), dev (500-1499), train (the rest), in WebShop's order. Tasks are
         CATALOGUE/GOALS/NUMBER: `catalogue="small"` (1,000 products; 6,910 synthetic goals by default, or 13
         human ones) and `catalogue="full"` (1.18 million products, human goals) are different benchmarks.
     Source: princeton-nlp/WebShop at 64fa2a5, MIT; the product texts are scraped and are not part of prosegym.
-    Known differences: prices in a range and price limits, which WebShop draws anew in every process, are
+    Differences: prices in a range and price limits, which WebShop draws anew in every process, are
         drawn once by a fixed rule (`frozen_price`, `frozen_limit`); `search[<r>]` is drawn from the goal; a
         search for which WebShop's server fails (`<a>`, `<c>` alone) is invalid; without spaCy's model the
         nouns of titles come from a substitute, which `conditions()` and a warning say.

@@ -42,6 +42,7 @@ async function start() {
   list();
 }
 
+const short = (number) => String(Number(number.toFixed(3)));
 const last = (cell) => cell[cell.length - 1];
 const won = (cell) => cell.length > 0 && last(cell).success;
 
@@ -82,11 +83,11 @@ async function open(task, tr) {
   for (const other of document.querySelectorAll("tr[aria-selected]")) other.removeAttribute("aria-selected");
   tr.setAttribute("aria-selected", "true");
   tr.focus();
-  const wantedRows = task.cells.flatMap((cell, r) => cell.map((row) => [r, row]));
-  const found = await Promise.all(wantedRows.map(async ([r, row]) =>
-    [r, await (await fetch(`episode.json?run=${r}&row=${row.number}`)).json()]));
-  const side = make("div", "side");
-  for (const [r, episode] of found) side.append(article(episode, runs[r]));
+  const read = async (row, r) => row && (await fetch(`episode.json?run=${r}&row=${row.number}`)).json();
+  const trials = Array.from({ length: Math.max(...task.cells.map((cell) => cell.length)) }, (_, t) => t);
+  const found = await Promise.all(trials.map((t) => Promise.all(task.cells.map((cell, r) => read(cell[t], r)))));
+  const side = make("div", runs.length > 1 ? "side pair" : "side");
+  for (const row of found) row.forEach((episode, r) => side.append(episode ? article(episode, runs[r]) : make("div")));
   $("episode").replaceChildren(make("h2", "", task.task_id), side);
   $("episode").scrollTop = 0;
 }
@@ -102,7 +103,7 @@ function article(episode, run) {
     made.append(make("pre", "", step.observation));
     if (step.response !== step.action) made.append(make("pre", "thought", step.response));
     made.append(make("pre", "act", `${i + 1} > ${step.action}`));
-    made.append(make("div", "facts", `reward ${step.reward}, score ${step.score}, progress ${step.progress}` +
+    made.append(make("div", "facts", `reward ${short(step.reward)}, score ${short(step.score)}, progress ${short(step.progress)}` +
       (step.invalid ? ", invalid" : "") + (step.parse_failed ? ", unreadable" : "")));
   });
   made.append(make("pre", "", episode.final_observation));

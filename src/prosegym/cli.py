@@ -46,6 +46,24 @@ def _guarded(command: Callable[[], int]) -> int:
         return 1
 
 
+def _stoppable(command: Command) -> Command:
+    """A command that writes nothing before its end: Ctrl-C and SIGTERM end it with one line and 130."""
+
+    def run(args: argparse.Namespace) -> int:
+        import signal
+
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return command(args)
+        except KeyboardInterrupt:
+            print("\nprosegym: stopped; nothing was written", file=sys.stderr)
+            return 130
+        finally:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+    return run
+
+
 def _parser() -> argparse.ArgumentParser:
     import prosegym
 
@@ -114,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = verb("compare", _compare, "compare two runs on the same panel, paired by task")
     compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
+    compare.add_argument("--floor", type=Path, metavar="RUN", help="with --ceiling: scores between the two")
+    compare.add_argument("--ceiling", type=Path, metavar="RUN", help="usually the expert's run")
 
     replay = verb("replay", _replay, "play a run's actions again and compare every observation")
     replay.add_argument("run", type=Path, metavar="RUN")
@@ -122,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     view.add_argument("--port", type=int, default=0, help="default: a free one")
     view.add_argument("--no-browser", action="store_true", help="print the address only")
+
+    plot = verb("plot", _plot, "draw runs and trainings: success, profile, cost, learning curves")
+    plot.add_argument("folders", nargs="+", type=Path, metavar="RUN")
+    plot.add_argument("--out", type=Path, required=True, metavar="DIR", help="PNG and SVG files are put here")
 
     submit = verb("submit", _submit, "make a submission folder from runs")
     submit.add_argument("runs", nargs="+", type=Path, metavar="RUN")
@@ -135,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
-    verify = verb("verify", _verify, "replay a submission and recompute every number")
+    verify = verb("verify", _stoppable(_verify), "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
@@ -143,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND"
     )
     build = board.add_parser("build", help="build the static site from the verified submissions")
-    build.set_defaults(command=_board_build)
+    build.set_defaults(command=_stoppable(_board_build))
     build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
@@ -168,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--env", required=True, metavar="ID")
     make.add_argument("--split", required=True)
     make.add_argument("--count", type=int)
+    make.add_argument("--name", default="", help="what the panel is called (default: the split)")
+    _env_arguments(make)
     make.add_argument("--about", default="first tasks of the split")
     make.add_argument("--out", type=Path, required=True, metavar="FOLDER")
 
@@ -195,7 +221,9 @@ def _env_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--agent", required=True, help="null, random, expert[:NAME], react, reflexion, or a trained DIR"
+        "--agent",
+        required=True,
+        help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR",
     )
     parser.add_argument("--model", help="a model's name, folder or endpoint URL, for react and reflexion")
     parser.add_argument(
@@ -306,6 +334,8 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s an episode"
     )
+    if summary.cost and summary.cost_per_success is not None:
+        print(f"cost ${summary.cost:.2f}, ${_number(summary.cost_per_success)} a solved episode")
     if summary.attempts > 1:
         shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]
         shares += [f"pass^{k} {_number(v)}" for k, v in summary.pass_hat.items()]
@@ -352,9 +382,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    import inspect
-
-    from prosegym.envs import panels
+    from prosegym.envs import lookup, panels
 
     env = _text_env(args.env)
     sizes = {}
@@ -367,7 +395,8 @@ def _info(args: argparse.Namespace) -> int:
     prefix = args.env.removeprefix("prosegym/") + "/"
     facts = {
         "id": args.env,
-        "about": inspect.cleandoc(type(env).__doc__ or ""),
+        "about": lookup.summary(type(env)),
+        "facts": lookup.facts(type(env)),
         "instruction": env.instruction,
         "splits": sizes,
         "experts": {name: "privileged" if flag else "honest" for name, flag in env.experts.items()},
@@ -379,7 +408,10 @@ def _info(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(facts)
         return 0
-    print(f"{args.env}\n\n{facts['about']}\n\nInstruction shown to agents:\n{env.instruction}\n")
+    print(f"{args.env}\n\n{facts['about']}\n")
+    for name, text in facts["facts"].items():
+        print(f"{name}: {text}")
+    print(f"\nInstruction shown to agents:\n{env.instruction}\n")
     for name in ("splits", "experts", "max_steps", "data", "extra", "panels"):
         print(f"{name}: {facts[name] or 'none'}")
     return 0
@@ -530,13 +562,17 @@ def _evaluate_suite(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from prosegym.evaluation.compare import compare
+    from prosegym.evaluation.compare import compare, normalised_score
     from prosegym.evaluation.runs import Run
 
+    if (args.floor is None) != (args.ceiling is None):
+        raise ProsegymError("--floor and --ceiling go together: usually the runs of `random` and `expert`")
     a, b = (Run.read(folder) for folder in args.runs)
     found = compare(a, b)
+    scale = [Run.read(folder) for folder in (args.floor, args.ceiling) if folder is not None]
+    normalised = [normalised_score(run, *scale) for run in (a, b)] if scale else None
     if args.json:
-        _print_json(found._asdict() | {"verdict": found.verdict})
+        _print_json(found._asdict() | {"verdict": found.verdict, "normalised": normalised})
         return 0
     print(f"A = {a.conditions.agent} ({a.folder}), B = {b.conditions.agent} ({b.folder})")
     print(f"panel {a.conditions.panel.name}")
@@ -546,6 +582,8 @@ def _compare(args: argparse.Namespace) -> int:
         rows.append((name, f"{e.value:+.3f}", f"[{e.low:+.3f}, {e.high:+.3f}]"))
     _table(rows)
     print(f"first attempts: fixed {found.fixed}, broken {found.broken}, exact McNemar p = {found.p:.3g}")
+    if normalised is not None:
+        print(f"score between floor (0) and ceiling (1): A {normalised[0]:.3f}, B {normalised[1]:.3f}")
     print(found.verdict)
     return 0
 
@@ -586,16 +624,30 @@ def _view(args: argparse.Namespace) -> int:
     return 0
 
 
+def _plot(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.plots import plot
+
+    files = [str(path) for path in plot(args.folders, args.out)]
+    if args.json:
+        _print_json({"files": files})
+    else:
+        print("\n".join(files))
+    return 0
+
+
 def _submit(args: argparse.Namespace) -> int:
     from prosegym.leaderboard import submission
-    from prosegym.leaderboard.submit import submit
+    from prosegym.leaderboard.submit import below_minimum, submit
 
     card = _card(args)
     folder = submit(args.runs, args.out, card, trained_on=args.trained_on, compress=args.xz)
     lacking = submission.missing(card)
+    unranked = below_minimum(folder)
     if args.json:
-        _print_json({"folder": str(folder), "missing": lacking})
+        _print_json({"folder": str(folder), "missing": lacking, "unranked": unranked})
         return 0
+    for line in unranked:
+        print(f"the board will show it without a rank: {line}")
     if lacking:
         print(f"the card says nothing of: {', '.join(lacking)} (add them in a --card file)")
     print(f"submission at {folder}; check it with `prosegym verify {folder}`")
@@ -635,6 +687,8 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"refused: {problem}")
         for flag in report.flags:
             print(f"look at: {flag}")
+        for run, lack in report.unranked:
+            print(f"unranked: {run}: {lack}")
         if report.ok:
             print(f"verified: {report.episodes} episodes replay, and every number is what they give")
     return 0 if report.ok else 1
@@ -689,7 +743,8 @@ def _panel_diff(args: argparse.Namespace) -> int:
 def _panel_make(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
-    panel = panels.make(_text_env(args.env), args.split, about=args.about, count=args.count)
+    env = _text_env(args.env, **_env_kwargs(args))
+    panel = panels.make(env, args.split, about=args.about, name=args.name, count=args.count)
     path = panels.save(panel, args.out)
     print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
     return 0

@@ -20,8 +20,11 @@ from prosegym.baselines.agents import load
 from prosegym.baselines.endpoint import Endpoint, EndpointOptions
 from prosegym.baselines.lm import ModelError, Request, Sampling
 from prosegym.baselines.react import Config, ReAct
+from prosegym.envs import panels
 from prosegym.envs.trajectory import Message
+from prosegym.evaluation.evaluate import evaluate
 from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.runs import Run
 
 pytest.importorskip("openai")
 
@@ -227,14 +230,39 @@ def test_answers_are_kept(server: Server, tmp_path: Path) -> None:
 
 
 def test_cost_comes_from_a_dated_file(server: Server, tmp_path: Path) -> None:
+    price = {"input": 2.0, "output": 8.0, "date": "2026-01-31", "source": "https://example.org/prices"}
     path = tmp_path / "prices.json"
-    path.write_text(json.dumps({"date": "2026-01-31", "models": {"tiny": {"input": 2.0, "output": 8.0}}}))
+    path.write_text(json.dumps({"models": {"tiny": price}}))
     model = Endpoint(server.url, "tiny", EndpointOptions(prices=str(path)))
     # 100 tokens read at 2 dollars and 10 written at 8 dollars a million: 0.0002 + 0.00008.
     assert model.generate([ASK], Sampling())[0].cost == pytest.approx(0.00028)
-    assert model.conditions()["prices"] == "2026-01-31"
-    with pytest.raises(ModelError, match="no price"):
+    assert model.conditions()["price"] == price
+    with pytest.raises(ModelError, match="no price for 'huge'; add it"):
         Endpoint(server.url, "huge", EndpointOptions(prices=str(path)))
+    for bad in ({**price, "date": "soon"}, {**price, "input": -1.0}, {**price, "source": ""}, {"input": 1.0}):
+        path.write_text(json.dumps({"models": {"tiny": bad}}))
+        with pytest.raises(ModelError, match="is no price file"):
+            Endpoint(server.url, "tiny", EndpointOptions(prices=str(path)))
+
+
+def test_a_cost_that_is_not_known_is_not_zero(server: Server, tmp_path: Path) -> None:
+    assert Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())[0].cost is None
+    path = tmp_path / "prices.json"
+    price = {"input": 2.0, "output": 8.0, "date": "2026-01-31", "source": "a contract"}
+    path.write_text(json.dumps({"models": {"tiny": price}}))
+    model = Endpoint(server.url, "tiny", EndpointOptions(prices=str(path), retries=0))
+    uncounted = {**completion("open box"), "usage": None}
+    server.faults = [lambda h: reply(h, uncounted)]
+    assert model.generate([ASK], Sampling())[0].cost is None
+    # A run in which one answer's cost is not known has no known cost.
+    server.faults = [lambda h: reply(h, uncounted)]
+    agent = ReAct(model, Config(format="bare"))
+    panel = panels.make(gymnasium.make("prosegym/Lockbox-v1").unwrapped, "train", about="all")
+    run = evaluate(agent, panel, tmp_path / "run", progress=False, batch_size=1)
+    costs = [t.usage.cost for t in run.finished]
+    assert costs.count(None) == 1 and all(cost is None or cost > 0 for cost in costs)
+    assert run.summary().cost is None and run.summary().cost_per_success is None
+    assert [t.usage.cost for t in Run.read(tmp_path / "run").finished] == costs
 
 
 def test_no_server() -> None:

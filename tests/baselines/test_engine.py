@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ import tiny_lm
 import torch
 import transformers
 
+from prosegym.baselines.agents import ModelOptions, load_model
 from prosegym.baselines.chat import Chat
-from prosegym.baselines.engine import CachedEngine, PlainEngine, common, make_engine
-from prosegym.baselines.lm import Generation, Request, Sampling
+from prosegym.baselines.engine import CachedEngine, PlainEngine, Seat, Tree, common, make_engine
+from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.local import LocalModel
+from prosegym.baselines.train import Lora, add_adapter
+from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Message
 
 WORDS = "red blue green teal box key take open the a you hold kitchen mug fridge 1 2 shut stays".split()
@@ -166,14 +170,15 @@ def test_memory_is_bounded_and_changes_nothing(cells: int) -> None:
 
 
 class Counted:
-    """Counts the tokens that a model computes."""
+    """Counts the tokens that a model computes, and in how many passes."""
 
     def __init__(self, model: Any) -> None:
-        self.tokens = 0
+        self.tokens = self.passes = 0
         model.register_forward_pre_hook(self.count, with_kwargs=True)
 
     def count(self, module: Any, args: Any, kwargs: Any) -> None:
         self.tokens += kwargs["input_ids"].numel()
+        self.passes += 1
 
 
 def test_a_turn_costs_its_new_tokens_only() -> None:
@@ -315,3 +320,135 @@ def test_adapters_share_the_weights() -> None:
     assert lm.generate([request], Sampling(max_tokens=8))[0].token_ids == changed.token_ids
     assert isinstance(lm._engine, CachedEngine)
     assert Chat(lm.tokenizer).end_id in lm.end_ids
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("form", ["as chosen", "padded", "fixed shapes"])
+def test_every_form_of_pass_gives_the_plain_engines_logits(name: str, form: str) -> None:
+    """Pieces smaller than a prompt, several tokens kept, seats between others, trees of unequal size."""
+    model = MODELS[name]()
+    rng = random.Random(0)
+    engine = CachedEngine(
+        model, max_context=400, cache_bytes=1 << 24, pass_tokens=50, static=form == "fixed shapes"
+    )
+    engine._row_by_row &= form == "as chosen"
+    plain = PlainEngine(model)
+    draw = lambda count: [rng.randrange(14, VOCABULARY) for _ in range(count)]  # noqa: E731
+    texts = [draw(count) for count in (70, 3, 41, 8, 120, 2)]
+    with torch.inference_mode():
+        seats = [engine.open(i, text) for i, text in enumerate(texts)]
+        others = [Seat(0) for _ in texts]
+        some: list[int] = list(range(len(texts)))
+        fed = texts
+        for turn in range(8):
+            keep = [min(rng.choice([1, 1, 3]), len(new)) for new in fed]
+            mine = engine.feed([held(seats[i]) for i in some], fed, keep)
+            theirs = plain.feed([others[i] for i in some], fed, keep)
+            assert torch.allclose(mine, theirs, atol=2e-3 * float(theirs.std()))
+            some = sorted(rng.sample(range(len(texts)), rng.randint(1, len(texts))))
+            fed = [draw(1 if turn % 3 else rng.randint(1, 9)) for _ in some]
+        trees = [
+            Tree(draw(n), [-1, *(rng.randrange(-1, i) for i in range(1, n))]) for n in (1, 9, 4, 30, 2, 7)
+        ]
+        for mine, theirs in zip(
+            engine.spread([held(seat) for seat in seats], trees), plain.spread(others, trees), strict=True
+        ):
+            assert torch.allclose(mine, theirs, atol=2e-3 * float(theirs.std()))
+        assert [held(seat).token_ids for seat in seats] == [seat.token_ids for seat in others]
+
+
+def held(seat: Seat | None) -> Seat:
+    assert seat is not None
+    return seat
+
+
+def test_actions_of_all_requests_are_scored_in_one_pass() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    requests = [Request([Message("user", w)], allowed=ACTIONS[i % 3 :], key=i) for i, w in enumerate(WORDS)]
+    alone = [lm.score([request])[0] for request in requests]
+    lm.forget()
+    counted = Counted(model)
+    together = lm.score(requests)
+    assert counted.passes == 2  # the prompts, and the trees of actions
+    for mine, other in zip(together, alone, strict=True):
+        assert mine == pytest.approx(other, abs=1e-4)
+    counted.passes = 0
+    lm.generate(requests, Sampling(choice="action"))
+    assert counted.passes <= 2
+
+
+def test_tokens_that_leave_no_choice_cost_no_pass_of_their_own() -> None:
+    model = MODELS["llama"]()
+    lm, plain = local(model), local(model, plain=True, max_batch=1)
+    allowed = ["take the blue key from the box", "open the red box"]
+    requests = [Request([Message("user", w)], allowed=allowed, opens="Action: ", key=w) for w in WORDS[:6]]
+    requests += [Request([Message("user", w)], allowed=[ACTIONS[0]]) for w in WORDS[:2]]
+    requests += [Request([Message("user", w)], allowed=allowed, key=("bare", w)) for w in WORDS[:6]]
+    lm.score(requests[6:7])  # the engine tries itself out
+    counted = Counted(model)
+    bare = lm.generate(requests[6:], Sampling())
+    assert counted.passes == 2  # the choice, and the log-probabilities of the rest
+    answers = [*lm.generate(requests[:6], Sampling(max_tokens=5)), *bare]
+    for request, answer in zip(requests, answers, strict=True):
+        expected = plain.generate([request], Sampling(max_tokens=5))[0]
+        assert answer.token_ids == expected.token_ids
+        assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+        prompt = lm.chat.prompt(request.messages).token_ids
+        with torch.no_grad():
+            ids = torch.tensor([prompt + list(answer.token_ids)])
+            fresh = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+        true = [fresh[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer.token_ids)]
+        assert answer.logprobs == pytest.approx(true, abs=1e-4)
+
+
+def test_an_action_that_does_not_fit_in_the_context_is_cut_before_it() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    request = Request([Message("user", "the box is red")], allowed=["take the red key from the box " * 3])
+    whole = lm.generate([request], Sampling())[0]
+    needed = whole.prompt_tokens + whole.completion_tokens - 1
+    for room in range(whole.prompt_tokens + 1, needed + 3):
+        answer = local(model, max_context=room).generate([request], Sampling())[0]
+        assert answer.prompt_tokens + answer.completion_tokens <= room + 1
+        assert len(answer.token_ids) == len(answer.logprobs)
+        assert answer.stop_reason == ("end" if room > needed else "context")
+
+
+def test_weights_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter trains over them; the engine's logits are the quantized model's own."""
+    made = tiny_lm.llama(VOCABULARY, hidden=64)
+    made.save_pretrained(tmp_path)
+    tiny_lm.tokenizer().save_pretrained(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        load_model(str(tmp_path), ModelOptions(device="cpu", four_bit=True))
+    monkeypatch.undo()
+    pytest.importorskip("bitsandbytes")
+    lm = load_model(str(tmp_path), ModelOptions(device="cpu", four_bit=True))
+    assert isinstance(lm, LocalModel)
+    weights = lm.model.model.layers[0].self_attn.q_proj.weight
+    assert weights.dtype == torch.uint8 and weights.numel() == 64 * 64 // 2
+    assert lm.conditions()["quantization"]["bnb_4bit_quant_type"] == "nf4"
+    request = Request([Message("user", "the box is red")], key=1)
+    answer = lm.generate([request], Sampling(max_tokens=8))[0]
+    assert isinstance(lm._engine, CachedEngine)
+    plain = LocalModel(lm.model, tiny_lm.tokenizer())
+    plain._engine = PlainEngine(lm.model)
+    assert answer.token_ids == plain.generate([request], Sampling(max_tokens=8))[0].token_ids
+    add_adapter(lm, Lora(rank=2, four_bit=True))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    optimizer = torch.optim.AdamW((p for p in lm.model.parameters() if p.requires_grad), lr=0.05)
+    before = lm.model(input_ids=ids, labels=ids).loss
+    for _ in range(5):
+        lm.model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert lm.model(input_ids=ids, labels=ids).loss < before
+    with lm.reference():
+        assert lm.generate([request], Sampling(max_tokens=8))[0].token_ids == answer.token_ids
+
+
+def test_four_bits_are_for_adapters() -> None:
+    with pytest.raises(BadOption, match="--lora.rank"):
+        Lora(four_bit=True)

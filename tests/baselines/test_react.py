@@ -132,6 +132,19 @@ def test_experts_become_the_same_conversation() -> None:
     assert thoughts[1].content == "Thought: I see red.\nAction: take red key"
 
 
+def test_a_brief_agent_is_reminded_of_its_task() -> None:
+    (expert,) = experts("train/red")
+    config = Config(format="bare", brief=True, remind=True)
+    instruction = make().unwrapped.instruction
+    taught = conversation(expert, instruction, FORMATS["bare"], memory=["a"], brief=True, remind=True)
+    agent = ReAct(Scripted(lambda r: expert.actions[len(r.messages) // 2]), config)
+    (played,) = play(agent, memory=("a",))
+    assert taught == played.messages
+    assert instruction not in taught[0].content and "1. a" in taught[0].content
+    task = expert.steps[0].observation.rpartition("\n\n")[2]
+    assert taught[0].content.endswith(task) and taught[2].content == f"You hold the red key.\n{task}"
+
+
 def turns(count: int) -> list[Message]:
     talk = [Message("user", "rules 0")]
     for i in range(1, count):
@@ -248,7 +261,9 @@ def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
             writer.push(token, 0.0)
         assert writer.trie is not None
         while writer.reason is None and writer.trie is not None:
-            writer.push(next(iter(writer.trie.children)), 0.0)
+            writer.settle([0.0] * len(writer.pending))
+            if writer.reason is None:
+                writer.push(next(iter(writer.trie.children)), 0.0)
         assert writer.text == f"hm\n{fmt.opens}open box{fmt.closes}"
         assert parse(writer.text, fmt) == "open box"
 

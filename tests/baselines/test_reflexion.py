@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import pytest
 
-from prosegym.baselines.lm import Request, Scripted
+from prosegym.baselines.lm import Generation, Request, Scripted
 from prosegym.baselines.react import Config as ReActConfig
 from prosegym.baselines.react import ReAct
 from prosegym.baselines.reflexion import Config, ModelReflector, Reflexion, passed, stuck, transcript
+from prosegym.envs import panels
 from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Trajectory
+from prosegym.evaluation.evaluate import evaluate
 
 TASKS = ["train/red", "train/blue", "train/green"]
 
@@ -173,3 +178,43 @@ def test_needs_a_reflector() -> None:
         Reflexion(ReAct(Scripted(lambda r: "")), None, Config())
     with pytest.raises(BadOption):
         Config(trials=0)
+
+
+class Priced(Scripted):
+    """Every note costs a dollar, or one does not know, and takes a while."""
+
+    def __init__(self, answer: Any, cost: float | None = 1.0) -> None:
+        super().__init__(answer)
+        self.cost = cost
+
+    def generate(self, requests: Any, sampling: Any) -> list[Generation]:
+        time.sleep(0.05 * len(requests))
+        return [replace(answer, cost=self.cost) for answer in super().generate(requests, sampling)]
+
+
+def test_what_notes_cost_is_in_the_usage_of_a_run(tmp_path: Path) -> None:
+    config = Config(trials=2)
+    panel = panels.make(gymnasium.make("prosegym/Lockbox-v1").unwrapped, "train", about="all")
+
+    def reflexion(note: Scripted) -> Reflexion:
+        agent = ReAct(Scripted(lambda request: "open box"), ReActConfig(format="bare"))
+        return Reflexion(agent, ModelReflector(note, config), config)
+
+    runner = reflexion(Priced(reflect))
+    run = evaluate(runner, panel, tmp_path / "run", progress=False)
+    assert len(run.finished) == 2 * len(panel.tasks) and len(runner.reflections) == len(panel.tasks)
+    notes = {r.task_id: r.generation for r in runner.reflections}
+    for t in run.finished:
+        own = [sum(s.prompt_tokens for s in t.steps), sum(s.completion_tokens for s in t.steps)]
+        note = notes[t.task_id]
+        extra = [note.prompt_tokens, note.completion_tokens] if t.trial else [0, 0]
+        assert [t.usage.prompt_tokens, t.usage.completion_tokens] == [
+            a + b for a, b in zip(own, extra, strict=True)
+        ]
+        assert t.usage.cost == t.trial
+        assert not t.trial or t.seconds >= 0.05
+    assert run.summary().cost == len(panel.tasks)
+    solved = list(reflexion(Priced(reflect)).solve(make, TASKS))
+    assert [t.usage.cost for t in solved] == [0.0] * 3 + [1.0] * 3
+    unknown = reflexion(Priced(reflect, None))
+    assert evaluate(unknown, panel, tmp_path / "unknown", progress=False).summary().cost is None

@@ -91,6 +91,33 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
         )
 
 
+def test_an_adapter_names_its_base_for_both_roles_and_a_model_from_scratch(tmp_path: Path) -> None:
+    lora = ["--lora.rank", "4", "--model", "scratch:tiny", "--max-steps", "1", "--trials", "2"]
+    train.main("retroact", [*QUICK, *lora, "--out", str(tmp_path)])
+    for folder in (tmp_path, tmp_path / "reflector"):
+        assert agents.read(folder).base == str(tmp_path / "scratch")
+        solved(folder)
+
+
+def test_weights_that_are_trained_themselves_are_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW moves a weight by about the learning rate; 0.02 and 0.02 + 1e-6 are one number in bfloat16."""
+    asked = []
+
+    def refuse(path: str, options: agents.ModelOptions) -> None:
+        asked.append(options.dtype)
+        raise ModelError("not loaded")
+
+    monkeypatch.setattr(agents, "load_model", refuse)
+    for lora in ([], ["--lora.rank", "4"]):
+        with pytest.raises(ModelError):
+            train.main(
+                "sft", [*QUICK, *lora, "--model", "some-model", "--out", str(tmp_path / str(len(lora)))]
+            )
+    assert asked == ["float32", "auto"]
+
+
 def test_audit_shows_the_trained_text_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

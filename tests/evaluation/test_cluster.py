@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from prosegym.envs import panels
 from prosegym.evaluation import agents
 from prosegym.evaluation.cluster import rollout_on_ray
-from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job, rollout
 
 pytestmark = pytest.mark.slow
@@ -61,3 +62,17 @@ def test_same_episodes_and_a_killed_node_loses_none(cluster: Any) -> None:
             cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
             cluster.add_node(num_cpus=1)
     assert plain(played) == here
+    # Lost are the episodes that were under way or waiting on that node; what it had handed in is not played again.
+    assert incidents and all(i.retried for i in incidents)
+    before = {(t.task_id, t.attempt) for t in played[:8]}
+    assert not before & {(i.job.task_id, i.job.attempt) for i in incidents}
+
+
+def test_evaluate_on_ray_shows_its_progress(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env: Any = make_env(ENV).unwrapped
+    panel = panels.make(env, "train", about="all")
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", ray_actors=2, batch_size=2)
+    shown = capsys.readouterr().err.split("\r")[-1]
+    assert run.complete and "100%" in shown and "success 1.000 [0.676, 1.000]" in shown

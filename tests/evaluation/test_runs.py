@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from prosegym.envs.errors import CorruptData, EngineError, ProsegymError, Unknow
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation import agents
-from prosegym.evaluation.compare import compare
+from prosegym.evaluation.compare import compare, normalised_score
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.runs import Run
@@ -47,6 +48,28 @@ def test_expert_and_floors(panel: Panel, tmp_path: Path) -> None:
     assert null.success.value == null.score.value == 0.0 and null.invalid_rate == 1.0
     assert null.truncated_rate == 1.0 and chance.invalid_rate == 0.0
     assert {row.task_type for row in expert.types} == {"warm", "cold"}
+
+
+def test_histograms_and_cost_by_hand(panel: Panel, tmp_path: Path) -> None:
+    """Of 8 tasks one is solved at once, one after two refused actions, six never (6 refused steps).
+
+    Each turn costs half a dollar: 2 + 4 + 6 * 6 turns, 21 dollars, 10.5 for each of the two that were solved.
+    """
+
+    class Priced(agents.Scripted):
+        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+            return [agents.Reply(r.response, r.action, 3, 1, 0.5) for r in super().respond(episodes)]
+
+    take = "take red key", "take blue key"
+    scripts = dict.fromkeys(panel.task_ids, ["look"]) | {
+        "train/red": [take[0], "open box"],
+        "train/blue": ["sing", take[1], "sing", "open box"],
+    }
+    summary = evaluate(Priced(scripts), panel, tmp_path / "p", progress=False).summary()
+    assert summary.success.value == 2 / 8 and summary.step_histogram == {2: 1, 4: 1, 6: 6}
+    assert summary.invalid_histogram == {0: 1, 2: 1, 6: 6}
+    assert (summary.cost, summary.cost_per_success) == (21.0, 10.5)
+    assert (summary.prompt_tokens, summary.completion_tokens) == (3 * 42 / 8, 42 / 8)
 
 
 def test_every_episode_replays(panel: Panel, tmp_path: Path) -> None:
@@ -128,7 +151,7 @@ def test_a_damaged_line_is_named(panel: Panel, tmp_path: Path) -> None:
     path = tmp_path / "r" / "episodes.jsonl"
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], b'{"schema": 1}', *lines[2:]]))
-    with pytest.raises(CorruptData, match=r"episodes\.jsonl:2: .*missing"):
+    with pytest.raises(CorruptData, match=r"episodes\.jsonl:2: .*missing.*; take that line out"):
         Run.read(tmp_path / "r")
 
 
@@ -163,31 +186,45 @@ def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: py
     assert evaluate(agents.Null(), panel, tmp_path / "r", progress=False).complete
 
 
-def test_an_engine_error_is_a_row_and_scores_nothing(
+def incidents(folder: Path) -> list[tuple[str, str, bool]]:
+    lines = (folder / "incidents.jsonl").read_bytes().splitlines()
+    return [(i["task_id"], i["what"], i["retried"]) for i in map(msgspec.json.decode, lines)]
+
+
+def test_an_engine_error_costs_one_retry_then_is_a_row_and_scores_nothing(
     panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lockbox
 
-    play = lockbox.Lockbox._play
+    play, broken = lockbox.Lockbox._play, []
 
     def breaks(self: Any, action: str) -> Any:
-        if self.colour == "blue" and self._steps == 1:
+        if self._steps == 1 and (self.colour == "blue" or (self.colour == "teal" and "teal" not in broken)):
+            broken.append(self.colour)
             raise EngineError("the engine is gone")
         return play(self, action)
 
     monkeypatch.setattr(lockbox.Lockbox, "_play", breaks)
-    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", batch_size=1, progress=False)
     summary = run.summary()
-    assert summary.errors == 1 and summary.success.value == 7 / 8 and summary.played == 8
+    assert run.complete and summary.errors == 1 and summary.success.value == 7 / 8 and summary.played == 8
     (row,) = [t for t in run.finished if t.ended == "error"]
     assert row.error == "the engine is gone" and row.score == 0.0 and len(row.steps) == 1
+    assert row.task_id == "train/blue" and broken.count("blue") == 2
+    noted = [(task, retried) for task, _, retried in sorted(incidents(tmp_path / "r"))]
+    assert noted == [("train/blue", False), ("train/blue", True), ("train/teal", True)]
 
 
-def test_panel_of_other_content_is_refused(panel: Panel, tmp_path: Path) -> None:
-    tasks = [(panel.tasks[0][0], "0" * 64), *panel.tasks[1:]]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_panel_of_other_content_is_refused_and_the_tasks_named(
+    panel: Panel, tmp_path: Path, workers: int
+) -> None:
+    tasks = [(t, "0" * 64 if t in ("train/red", "train/plum") else sha256) for t, sha256 in panel.tasks]
     other = msgspec.structs.replace(panel, tasks=tasks)
-    with pytest.raises(ProsegymError, match="1 of 8 tasks .* first 'train/red'"):
-        evaluate(agents.Null(), other, tmp_path / "r", progress=False)
+    named = ", ".join(repr(t) for t in panel.task_ids if t in ("train/red", "train/plum"))
+    with pytest.raises(ProsegymError, match=f"2 of 8 tasks .* digests: {named};"):
+        evaluate(agents.Null(), other, tmp_path / "r", workers=workers, progress=False)
+    assert not (tmp_path / "r").exists()
 
 
 def test_panel_files(panel: Panel, tmp_path: Path) -> None:
@@ -228,8 +265,22 @@ class Learner:
             replies.append(agents.Reply(action, action))
         return replies
 
-    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[list[str]]:
-        return [["read the label"] * len(trials) for trials in failures]
+    def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[agents.Memory]:
+        return [agents.Memory(("read the label",) * len(trials)) for trials in failures]
+
+
+def test_the_bar_shows_running_success_with_its_interval(
+    panel: Panel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wilson by hand: 8 of 8 solved, z = 1.96: low = (1 + z2/16 - z2/16) / (1 + z2/8) = 8 / (8 + 3.8415) = 0.676."""
+    for workers in (0, 2):
+        evaluate(agents.ExpertAgent(), panel, tmp_path / f"e{workers}", workers=workers)
+        shown = capsys.readouterr().err.split("\r")[-1]
+        assert "expert Lockbox-v1/train: 100%" in shown and "success 1.000 [0.676, 1.000]" in shown
+    evaluate(Learner(), panel, tmp_path / "l")  # 8 failures, then 8 trials of which 7 succeed, then the last
+    assert "8/8" in (shown := capsys.readouterr().err.split("\r")[-1]) and "success 1.000" in shown
+    evaluate(Learner(), panel, tmp_path / "l")  # gone on with: nothing left to play
+    assert "8/8" in (shown := capsys.readouterr().err.split("\r")[-1]) and "success 1.000" in shown
 
 
 def test_retries_play_failed_tasks_only_and_are_reported_apart(panel: Panel, tmp_path: Path) -> None:
@@ -254,17 +305,112 @@ def test_compare(panel: Panel, tmp_path: Path) -> None:
     assert (better.fixed, better.broken) == (8, 0) and better.p == pytest.approx(2 / 2**8)
     assert compare(null, expert).verdict == "B is better in success"
     assert compare(expert, oracle).verdict == "not distinguishable"
+    # Of 8 tasks the expert scores 8, null 0, and one that knows 6 scripts 6: 0.75 of the way.
+    scripts = {t: [f"take {t.split('/')[1]} key", "open box"] for t in panel.task_ids[:6]}
+    six = evaluate(agents.Scripted(scripts), panel, tmp_path / "s", progress=False)
+    assert normalised_score(six, null, expert) == pytest.approx(0.75)
+    assert (normalised_score(null, null, expert), normalised_score(expert, null, expert)) == (0.0, 1.0)
+    with pytest.raises(ProsegymError, match="score alike"):
+        normalised_score(six, expert, oracle)
     head = evaluate(agents.Null(), panel.head(3), tmp_path / "h", progress=False)
     with pytest.raises(ProsegymError, match="same panel"):
         compare(head, null)
 
 
-def test_bad_agents(panel: Panel, tmp_path: Path) -> None:
-    class Short(agents.Null):
-        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
-            return []
+class Bad(agents.Null):
+    """Answers what it is told to from the second turn on; raises where that is an exception."""
 
-    with pytest.raises(ProsegymError, match="0 replies to 8"):
-        evaluate(Short(), panel, tmp_path / "r", progress=False)
+    def __init__(self, answer: Any, one: bool = True) -> None:
+        self.name, self.answer, self.one = "bad", answer, one
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> Any:
+        if not all(e.steps for e in episodes):
+            return super().respond(episodes)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return [self.answer for _ in episodes] if self.one else self.answer
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (Bad(ZeroDivisionError("division by zero")), "agent bad raised ZeroDivisionError: division by zero"),
+        (Bad(None, one=False), "agent bad gave NoneType to"),
+        (Bad([], one=False), "agent bad gave 0 replies to"),
+        (Bad(None), "agent bad answered None at step 2 of train/"),
+        (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
+        (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
+        (Bad(agents.Reply(b"", "")), "agent bad answered Reply.response=b''"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_agent_that_raises_or_answers_no_text_stops_the_run_in_one_line(
+    panel: Panel, tmp_path: Path, agent: Bad, said: str, workers: int
+) -> None:
+    with pytest.raises(ProsegymError, match=said) as raised:
+        evaluate(agent, panel, tmp_path / "r", workers=workers, progress=False)
+    assert "\n" not in str(raised.value)
+    assert Run.read(tmp_path / "r").finished == []
+
+
+def test_unknown_agent() -> None:
     with pytest.raises(UnknownName, match="nearest: null"):
         agents.built_in("nul1")
+
+
+def test_a_clock_that_goes_backwards(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock falls by an hour at every look: episodes, their durations and the resume do not mind."""
+    from prosegym.evaluation import rollout
+
+    class Falling(datetime.datetime):
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            cls.looks += 1
+            return datetime.datetime(2030, 1, 1, tzinfo=tz) - datetime.timedelta(hours=cls.looks)
+
+    monkeypatch.setattr(rollout, "datetime", Falling)
+    monkeypatch.setattr(time, "time", lambda: -float(Falling.looks))
+    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", batch_size=1, progress=False)
+    started = [t.started for t in run.finished]
+    assert started == sorted(started, reverse=True) and Falling.looks == 8
+    assert all(0 <= t.seconds < 10 for t in run.finished)
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    again = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False)
+    assert again.complete and strip(again.finished) == strip(run.finished)
+
+
+def test_a_run_folder_without_rights(panel: Panel, tmp_path: Path) -> None:
+    """As another user where this one may do everything; the folder is readable by its owner alone."""
+    run = evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ProsegymError, match="cannot use run folder .*file/r: "):
+        Run.open(tmp_path / "file" / "r", run.conditions)
+    (tmp_path / "locked").mkdir()
+    files = [tmp_path / "locked", tmp_path / "r" / "episodes.jsonl", tmp_path / "r" / ".lock"]
+    for file in files:
+        file.chmod(0o500 if file.is_dir() else 0o400)
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        return
+    failed = 1
+    try:
+        if os.geteuid() == 0:
+            for folder in (tmp_path, *tmp_path.parents[:-1]):
+                folder.chmod(folder.stat().st_mode | 0o011) if folder.owner() == "root" else None
+            os.setgid(65534)
+            os.setuid(65534)
+        for use in (
+            lambda: Run.open(tmp_path / "locked" / "r", run.conditions),
+            lambda: Run.open(tmp_path / "r", run.conditions),
+        ):
+            with pytest.raises(
+                ProsegymError, match="cannot use run folder .*: Permission denied; see to its rights"
+            ):
+                use()
+        failed = 0
+    finally:
+        os._exit(failed)

@@ -44,6 +44,30 @@ def test_paired_bootstrap_is_scipys_on_differences() -> None:
         s.paired_bootstrap([[1.0]], [])
 
 
+def test_alike_tasks_are_drawn_together_by_the_same_law() -> None:
+    """Against the draw of one number a task: 60 tasks of uneven attempts, 20,000 resamples of each."""
+    rng = np.random.default_rng(4)
+    clusters = [list(rng.integers(0, 2, size=rng.integers(1, 4)).astype(float)) for _ in range(60)]
+    ours = s.clustered_bootstrap(clusters, resamples=20_000)
+    drawn = rng.integers(0, 60, size=(20_000, 60))
+    sums, sizes = np.array([sum(c) for c in clusters]), np.array([len(c) for c in clusters])
+    low, high = np.quantile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), [0.025, 0.975])
+    assert (ours.low, ours.high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
+    assert s.clustered_bootstrap(clusters[::-1]) == s.clustered_bootstrap(clusters)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
+    won, n = counts
+    theirs = scipy.stats.binomtest(won, n).proportion_ci(method="wilson")
+    ours = s.wilson(won, n)
+    assert ours == (won / n, pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9), n)
+
+
+def test_wilson_of_nothing() -> None:
+    assert math.isnan(s.wilson(0, 0).value)
+
+
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_is_scipys_binomial_test(fixed: int, broken: int) -> None:
     expected = scipy.stats.binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,94 @@ def test_a_line_under_way_is_passed_over(tmp_path: Path, server: Server) -> None
     path.write_bytes(path.read_bytes() + b'{"task_id": "tra')
     assert len(Index(tmp_path / "null").rows) == 8
     assert msgspec.json.decode(Index(tmp_path / "null").episode(7))["agent"] == "null"
+
+
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+
+
+class Thinker(agents.ExpertAgent):
+    """Fails at the first trial, then does as the expert; writes a thought, an action and markup."""
+
+    trials = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "thinker"
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        replies = []
+        for episode, reply in zip(episodes, super().respond(episodes), strict=True):
+            action = reply.action if episode.trial else "sing"
+            replies.append(agents.Reply(f"Thought: {EVIL}\nAction: {action}", action))
+        return replies
+
+    def remember(self, failures: Sequence[Sequence[records.Trajectory]]) -> list[agents.Memory]:
+        return [agents.Memory(("singing opens no box",)) for _ in failures]
+
+
+@pytest.fixture
+def page(tmp_path: Path, server: Server) -> Iterator[Any]:
+    """The page of a retrying agent beside the null agent, in a real browser; nothing may go wrong in its console."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here (apt-get install chromium)")
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.make(env, "train", about="all")
+    evaluate(Thinker(), panel, tmp_path / "thinker", progress=False)
+    server.runs = [Index(tmp_path / "thinker"), Index(tmp_path / "null")]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.goto(server.url)
+        page.wait_for_selector("#rows tr")
+        yield page
+        assert wrong == []
+        browser.close()
+
+
+@pytest.mark.slow
+def test_filters_in_a_browser(page: Any) -> None:
+    rows = page.locator("#rows tr")
+    assert rows.count() == 8 and page.inner_text("#count") == "8 of 8"
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    warm = sum(task.task_type == "warm" for task in env.tasks("train"))
+    for find, show, kind, left in (
+        ("re", "", "", 2), ("", "won", "", 8), ("", "lost", "", 8), ("", "error", "", 0), ("", "differ", "", 8),
+        ("", "", "warm", warm), ("red", "won", "cold", 1), ("nothing", "", "", 0),
+    ):  # fmt: skip
+        page.fill("#find", find)
+        page.select_option("#show", show)
+        page.select_option("#type", kind)
+        assert rows.count() == left, (find, show, kind, page.inner_text("#rows"))
+
+
+@pytest.mark.slow
+def test_an_episode_in_a_browser(page: Any) -> None:
+    """Two trials of one run with what was remembered between them, beside the other run's only trial."""
+    page.keyboard.press("Escape")
+    page.locator("#rows tr").first.focus()
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#episode article")
+    titles = page.locator("#episode article h2").all_inner_texts()
+    assert titles == [
+        "thinker, attempt 0, trial 0",
+        "null, attempt 0, trial 0",
+        "thinker, attempt 0, trial 1",
+    ]
+    first, other, second = (page.locator("#episode article").nth(i).inner_text() for i in range(3))
+    assert "not solved, score 0.00" in first and "1 > sing" in first and "invalid" in first
+    assert f"Thought: {EVIL}" in first and page.title() == "prosegym run"
+    assert (
+        "solved, score 1.00" in second
+        and "remembers: singing opens no box" in second
+        and "reward 1" in second
+    )
+    assert "remembers" not in first + other
+    left, right = (page.locator("#episode article").nth(i).bounding_box() for i in (0, 1))
+    assert left["y"] == right["y"] and left["x"] < right["x"]

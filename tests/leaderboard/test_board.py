@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html.parser
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import lockbox
 import msgspec
 import pytest
 from submitting import play
@@ -86,11 +89,12 @@ def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> 
     rows = {row["agent"]: row for row in panel["rows"]}
     assert set(rows) == {"null", "random", "expert", "Retrier", EVIL}
     assert rows["expert"]["badge"] == "re-run" and rows["Retrier"]["badge"] == "replayed"
-    assert rows["expert"]["rank"] is None and rows[EVIL]["rank"] == 1 and rows["Retrier"]["rank"] == 1
+    assert rows["expert"]["rank"] is None and rows["Retrier"]["rank"] == 1
+    assert rows[EVIL]["rank"] is None and "1 of the 3 training seeds" in rows[EVIL]["row"]["below"][1]
     assert rows["expert"]["row"]["numbers"]["success"] == [1.0, 1.0, 1.0, 4]
     (refused,) = found["refused"]
     assert refused["folder"] == "broken" and "submission.json" in refused["reason"]
-    assert len(pages(site)) == 3 + 1 + 5 + 5 * 4
+    assert len(pages(site)) == 3 + 1 + 1 + 5 + 5 * 4
     data = site / rows["random"]["page"].split("/index")[0] / "data"
     assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
     assert not list(tmp_path.glob("site.part"))
@@ -235,8 +239,19 @@ def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
         e = Estimate((low + high) / 2, low, high, 9)
         return msgspec.structs.replace(row, numbers=msgspec.structs.replace(row.numbers, success=e, score=e))
 
+    entry: Any = SimpleNamespace(card=Card(agent="A", track="zero-shot"))
+    floor: Any = SimpleNamespace(card=Card(agent="null", track="reference"))
     rows = [at(0.8, 0.9), at(0.7, 0.85), at(0.5, 0.75), at(0.1, 0.2)]
-    assert ranks(rows) == [1, 1, 2, 4]  # the third overlaps the second, and lies below the first alone
+    few = msgspec.structs.replace(at(0.95, 1.0), below=["1 of the 4 attempts"])
+    places = ranks([(entry, 0, row) for row in [few, *rows]] + [(floor, 0, at(0.9, 1.0))])
+    assert [places.get(id(row)) for row in [few, *rows]] == [
+        None,
+        1,
+        1,
+        2,
+        4,
+    ]  # the third overlaps the second
+    assert len(places) == 4
 
 
 def test_a_method_has_a_page_with_its_curves(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -267,3 +282,50 @@ def test_rules_become_a_page() -> None:
         "<h1>A &lt;b&gt;</h1><p>one <code>x&lt;y</code> two <strong>z</strong></p><ul><li>a   b</li><li>c</li></ul>"
         "<ol><li>d</li></ol><pre>code &lt;i&gt;</pre>"
     )
+
+
+def test_rows_below_the_minimum_say_so_and_have_no_rank(tmp_path: Path) -> None:
+    class Fixed(agents.RandomAdmissible):
+        name = "fixed"
+
+        def conditions(self) -> dict[str, Any]:
+            return {"temperature": 0.0}
+
+    for seed in (1, 2, 3):
+        play(Fixed(), tmp_path / f"f{seed}", seed=seed)
+    play(agents.RandomAdmissible(), tmp_path / "few", attempts=3)
+    play(agents.RandomAdmissible(), tmp_path / "four", attempts=4)
+    card = Card(agent="A", track="zero-shot")
+    submit([tmp_path / "few"], tmp_path / "s" / "few", card)
+    submit([tmp_path / "four"], tmp_path / "s" / "four", card)
+    trained = Card(agent="B", track="trained")
+    submit([tmp_path / f"f{n}" for n in (1, 2)], tmp_path / "s" / "two", trained)
+    submit([tmp_path / f"f{n}" for n in (1, 2, 3)], tmp_path / "t" / "three", trained)
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    found = {(r["agent"], r["row"]["attempts"]): r for r in latest(site)["panels"][0]["rows"]}
+    assert found["A", 4]["rank"] == 1 and found["A", 4]["row"]["below"] == []
+    assert found["A", 3]["rank"] is None and found["B", 1]["rank"] is None
+    page = (site / "index.html").read_text()
+    assert "unranked: 3 of the 4 attempts that a sampled agent needs" in page
+    assert "unranked: 2 of the 3 training seeds that a trained agent needs" in page
+    third = board.build(tmp_path / "t", tmp_path / "site", workers=0, progress=False).parent
+    assert [r["rank"] for r in latest(third)["panels"][0]["rows"]] == [1, 1, 1]
+
+
+def test_rows_are_compared_two_by_two(tmp_path: Path) -> None:
+    """Four tasks: the expert solves all, the other the first two."""
+    first = {f"test/{c}": [f"take {c} key", "open box"] for c in lockbox.COLOURS["test"][:2]}
+    play(agents.ExpertAgent(), tmp_path / "all")
+    play(agents.Scripted(first), tmp_path / "half")
+    play(agents.Null(), tmp_path / "train", split="train")
+    for name in ("all", "half", "train"):
+        submit([tmp_path / name], tmp_path / "s" / name, Card(agent=name, track="zero-shot"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    assert [p.name for p in (site / "pairs").iterdir()] == ["Lockbox-v1-test.html"]
+    text = (site / "pairs" / "Lockbox-v1-test.html").read_text()
+    # 2 of 4 tasks differ, all one way: +50 points, and p = 2 * (1/2)^2 = 0.5.
+    assert re.findall(r"<td[^>]*>(.*?)</td>", text) == [
+        "–", "≈ +50.0<small>[+0.0, +100.0]</small><small>p 0.5</small>",
+        "≈ -50.0<small>[-100.0, +0.0]</small><small>p 0.5</small>", "–",
+    ]  # fmt: skip
+    assert '<a href="pairs/Lockbox-v1-test.html">two by two</a>' in (site / "index.html").read_text()

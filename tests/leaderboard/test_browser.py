@@ -136,6 +136,18 @@ def test_open_a_submission_and_step_through_an_episode(site: Path, tab: Any) -> 
     assert tab.locator(".step.now").get_attribute("id") == "a0t2s1"
 
 
+def test_rows_two_by_two(site: Path, tab: Any) -> None:
+    tab.goto((site / "index.html").as_uri())
+    tab.get_by_role("link", name="two by two").first.click()
+    assert tab.locator("h1").inner_text() == "Two by two: Lockbox-v1/test"
+    table = tab.locator("table.pairs")
+    assert table.locator("tbody tr").count() == 4 and EVIL in table.inner_text()
+    first = table.locator("tbody tr").first
+    assert "expert" in first.inner_text() and first.locator("td.won").count() >= 2
+    first.get_by_role("link", name="expert").click()
+    assert tab.locator("h1").inner_text() == "expert"
+
+
 def test_hostile_texts_are_shown_and_never_run(site: Path, tab: Any) -> None:
     base = address(site, EVIL)
     for where in ("/index.html", "/0/0.html", "/0/3.html"):
@@ -182,7 +194,7 @@ def test_contrast_and_the_theme_button(site: Path, tab: Any, theme: str) -> None
     tab.emulate_media(color_scheme="light" if theme == "dark" else "dark")
     for where in (
         (site / "index.html").as_uri(), address(site, "Retrier", "/index.html"), address(site, EVIL, "/0/0.html"),
-        (site / "rules.html").as_uri(),
+        (site / "rules.html").as_uri(), (site / "pairs" / "Lockbox-v1-test.html").as_uri(),
     ):  # fmt: skip
         tab.goto(where)
         if tab.evaluate("document.documentElement.dataset.theme ?? ''") != theme:
@@ -197,6 +209,7 @@ def test_no_page_is_wider_than_the_screen(site: Path, tab: Any, width: int) -> N
     for where in (
         (site / "index.html").as_uri(), address(site, EVIL, "/index.html"), address(site, EVIL, "/0/0.html"),
         address(site, "Retrier", "/0/0.html"), (site / "rules.html").as_uri(), (site / "ledger.html").as_uri(),
+        (site / "pairs" / "Lockbox-v1-test.html").as_uri(),
     ):  # fmt: skip
         tab.goto(where)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, where

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import lockbox
 import pytest
 
+from prosegym.envs import panels
+from prosegym.evaluation import agents
+from prosegym.evaluation.evaluate import evaluate
 from prosegym.leaderboard import review
 from prosegym.leaderboard.submission import Card
 from prosegym.leaderboard.submit import submit
@@ -45,11 +54,109 @@ def test_a_change_to_what_was_there_is_new_and_refused(
     assert review.main([]) == 2
 
 
-def test_the_workflow_runs_what_is_tested_here() -> None:
-    workflow = (Path(__file__).parents[2] / ".github/workflows/submission.yml").read_text()
-    assert "python -m prosegym.leaderboard.review submissions proposed/submissions" in workflow
-    assert (
-        "pull_request_target" not in workflow
-        and "contents: read" in workflow
-        and "secrets" not in workflow.split("on:")[1]
+def test_the_data_that_new_submissions_need(
+    folders: tuple[Path, Path],
+    runs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folders[1] / "broken").mkdir()
+    submit([runs["random"]], folders[1] / "mine", Card(agent="A", track="zero-shot"))
+    assert review.needs(*folders) == []
+    monkeypatch.setattr(lockbox.Lockbox, "data", "intercode_sql")
+    assert review.main(["--data", *map(str, folders)]) == 0
+    assert capsys.readouterr().out == "intercode_sql\n"
+    assert review.needs(folders[1], folders[1]) == []  # nothing is new
+
+
+# The workflows, step by step, as a runner would: the commands of the files themselves.
+
+WORKFLOWS = Path(__file__).parents[2] / ".github" / "workflows"
+
+
+def steps(name: str) -> tuple[Any, list[Any]]:
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((WORKFLOWS / name).read_text())
+    (job,) = workflow["jobs"].values()
+    return workflow, job["steps"]
+
+
+def run(
+    step: Any, folder: Path, values: dict[str, str], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a step's script as GitHub does (bash -e), its expressions filled in."""
+    script = re.sub(r"\$\{\{ (.*?) \}\}", lambda m: values[m[1]], step["run"])
+    return subprocess.run(
+        ["bash", "-e", "-c", script], cwd=folder, env=os.environ | environment, text=True, capture_output=True
     )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The base branch's submissions, and beside them a pull request's with one more."""
+    monkeypatch.setattr(panels, "FOLDER", Path(panels.__file__).parent / "panels")
+    panel = panels.load("MiniSQL-v1/test").head(2)
+    evaluate(agents.Null(), panel, tmp_path / "null", progress=False)
+    evaluate(agents.ExpertAgent(), panel, tmp_path / "gold", progress=False)
+    folder = tmp_path / "checkout"
+    submit([tmp_path / "null"], folder / "submissions" / "null")
+    shutil.copytree(folder / "submissions", folder / "proposed" / "submissions")
+    submit([tmp_path / "gold"], folder / "proposed" / "submissions" / "gold")
+    return folder
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_the_check_s_steps(checkout: Path, tmp_path: Path, honest: bool) -> None:
+    workflow, found = steps("submission.yml")
+    # A stranger's pull request: no secrets, no right to write, code from the base branch only.
+    assert workflow["permissions"] == {"contents": "read"} and workflow[True] == {
+        "pull_request": {"paths": ["submissions/**"]}
+    }
+    assert "secrets" not in (WORKFLOWS / "submission.yml").read_text().split("on:")[1]
+    assert found[0]["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
+    install, data, check = (step for step in found if "run" in step)
+    extras = re.fullmatch(r'python -m pip install "\.\[([a-z,]+)\]"', install["run"])
+    project = (WORKFLOWS.parents[1] / "pyproject.toml").read_text()
+    assert extras and all(f"\n{extra} = [" in project for extra in extras[1].split(","))
+    if not honest:
+        path = checkout / "proposed/submissions/gold/episodes/0.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'"score":1.0', b'"score":0.5', 1))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "bin" / "prosegym").write_text("#!/bin/sh\necho $* >&2; exit 3\n")
+    (tmp_path / "bin" / "prosegym").chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "PROSEGYM_HOME": str(tmp_path / "home"),
+    }  # fmt: skip
+    got = run(data, checkout, {}, **environment)
+    assert got.returncode == 0 and got.stderr == ""  # a generated panel needs none
+    done = run(check, checkout, {"github.event.pull_request.number": "7"}, **environment)
+    assert (done.returncode == 0) == honest, done.stderr
+    table = (checkout / "review" / "table.md").read_text()
+    assert table == (tmp_path / "summary.md").read_text()
+    assert table.startswith("### gold: re-run" if honest else "### gold: refused") and "null" not in table
+    assert (checkout / "review" / "number").read_text() == "7\n"
+    assert found[-1]["with"]["path"] == "review" and found[-1]["if"] == "always()"
+
+
+@pytest.mark.parametrize(("number", "head", "posted"), [("7\n", "abc", True), ("8; id\n", "other", False)])
+def test_the_comment_s_steps(tmp_path: Path, number: str, head: str, posted: bool) -> None:
+    workflow, (download, comment) = steps("submission-comment.yml")
+    assert workflow["permissions"] == {"actions": "read", "pull-requests": "write"}
+    assert workflow[True]["workflow_run"]["workflows"] == [steps("submission.yml")[0]["name"]]
+    assert download["with"]["name"] == steps("submission.yml")[1][-1]["with"]["name"]
+    (tmp_path / "number").write_text(number)
+    (tmp_path / "table.md").write_text("x" * 70_000)
+    (tmp_path / "gh").write_text(f'#!/bin/sh\necho "$@" >> log\n[ "$2" = comment ] || echo {head}\n')
+    (tmp_path / "gh").chmod(0o755)
+    values = {"github.token": "t", "github.repository": "a/b", "github.event.workflow_run.head_sha": "abc"}
+    environment = {
+        k: re.sub(r"\$\{\{ (.*?) \}\}", lambda m: values[m[1]], v) for k, v in comment["env"].items()
+    }
+    done = run(comment, tmp_path, values, **environment, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (done.returncode == 0) == posted
+    log = (tmp_path / "log").read_text().splitlines()
+    assert log[0].startswith(f"pr view {number[0]} --repo a/b")
+    assert log[1:] == ["pr comment 7 --repo a/b --body-file comment.md"] * posted
+    assert (tmp_path / "comment.md").stat().st_size == 60_000

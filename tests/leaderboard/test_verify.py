@@ -17,9 +17,9 @@ from prosegym.envs.errors import EngineError, ProsegymError
 from prosegym.evaluation import agents
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import verify as verifier
-from prosegym.leaderboard.submission import SETTINGS, Card, Refused, arguments, check_env, env_class
-from prosegym.leaderboard.submit import submit
-from prosegym.leaderboard.verify import Report, verify
+from prosegym.leaderboard.submission import SETTINGS, Card, Refused, arguments, check_env, env_class, read
+from prosegym.leaderboard.submit import below_minimum, submit
+from prosegym.leaderboard.verify import Report, minimum, verify
 
 Json = dict[str, Any]
 Tamper = Callable[..., Path]
@@ -419,6 +419,28 @@ def test_a_manifest_of_another_form_is_refused(honest: Path, old: bytes, new: by
 
 def test_markup_in_a_name_is_text(tamper: Tamper) -> None:
     assert check(tamper(manifest=card(agent="<img src=x onerror=alert(1)>"))).ok
+
+
+# The rules' minimum.
+
+
+def test_the_minimum_of_attempts_and_seeds_is_looked_at(runs: dict[str, Path], tmp_path: Path) -> None:
+    two = "2 of the 4 attempts that a sampled agent needs"
+    one = "1 of the 3 training seeds that a trained agent needs"
+    folder = submit([runs["random"]], tmp_path / "a", Card(agent="A", track="trained"))
+    report = check(folder)
+    assert report.ok and report.unranked == [("run 1", two), ("run 1", one)]
+    assert below_minimum(folder) == [f"run 1: {two}", f"run 1: {one}"]
+    # Runs that act alike are one seed, whatever they say of themselves.
+    thrice = submit([runs["random"]] * 3, tmp_path / "b", Card(agent="A", track="trained"))
+    assert [lack for _, lack in check(thrice).unranked] == [two, one] * 3
+    # Nothing is asked of the reference track; a stranger's "deterministic" is taken at its word, not at others.
+    assert check(submit([runs["null"]], tmp_path / "c")).unranked == []
+    retry = submit([runs["retry"]], tmp_path / "d", Card(agent="R", track="retry"))
+    assert check(retry).unranked == [] and below_minimum(retry) == []
+    for said, lacks in (({"deterministic": 1}, 1), ({"temperature": 0}, 0), ({"temperature": "0"}, 1), ({"temperature": 0.7}, 1)):  # fmt: skip
+        result = msgspec.structs.replace(read(retry)[0].results[0], conditions=said)
+        assert [len(x) for x in minimum(Card(agent="R", track="retry"), [result], ["x"])] == [lacks], said
 
 
 # What the expert would have done.

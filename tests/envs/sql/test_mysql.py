@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
+import weakref
 from decimal import Decimal as D
 from typing import Any
 
@@ -117,6 +119,34 @@ def error(server: Server, statement: str) -> str:
         ("SELECT STR_TO_DATE('May 1, 2013', '%M %d, %Y'), STR_TO_DATE('x', '%Y')", [(dt.date(2013, 5, 1), None)]),
         ("SELECT DATE_ADD('2020-01-31', INTERVAL 1 MONTH), sold + INTERVAL 1 DAY FROM items WHERE code = 'B1'", [("2020-02-29", dt.date(2020, 5, 7))]),
         ("SELECT TIMESTAMPDIFF(YEAR, '2000-05-01', '2020-04-30'), EXTRACT(YEAR FROM '2001-02-03')", [(19, 2001)]),
+        # The manual's own examples (MySQL 8.0, chapter 14).
+        ("SELECT ADDTIME('2007-12-31 23:59:59', '1 1:1:1'), SUBTIME('10:00:00', '01:00:00')", [("2008-01-02 01:01:00", "09:00:00")]),
+        ("SELECT TIMEDIFF('2008-12-31 23:59:59', '2008-12-30 01:01:01')", [(dt.timedelta(hours=46, minutes=58, seconds=58),)]),
+        ("SELECT PERIOD_ADD(200801, 2), PERIOD_DIFF(200802, 200703), YEARWEEK('1987-01-01')", [(200803, 11, 198652)]),
+        ("SELECT FROM_DAYS(730669), TO_DAYS('2007-10-07'), TO_SECONDS('2009-11-29')", [(dt.date(2000, 7, 3), 733321, 63426672000)]),
+        ("SELECT TIME_TO_SEC('22:23:00'), SEC_TO_TIME(2378), MAKETIME(12, 15, 30)",
+         [(80580, dt.timedelta(minutes=39, seconds=38), dt.timedelta(hours=12, minutes=15, seconds=30))]),
+        ("SELECT CONVERT_TZ('2004-01-01 12:00:00', '+00:00', '+10:00'), FROM_UNIXTIME(1447430881, '%Y %D %M')",
+         [(dt.datetime(2004, 1, 1, 22), "2015 13th November")]),
+        ("SELECT EXTRACT(YEAR_MONTH FROM '2019-07-02 01:02:03'), EXTRACT(DAY_MINUTE FROM '2019-07-02 01:02:03')", [(201907, 20102)]),
+        ("SELECT DATE_ADD('2100-12-31 23:59:59', INTERVAL '1:1' MINUTE_SECOND), DATE_SUB('2025-01-01 00:00:00', INTERVAL '1 1:1:1' DAY_SECOND)",
+         [("2101-01-01 00:01:00", "2024-12-30 22:58:59")]),
+        ("SELECT DATE_ADD('1900-01-01 00:00:00', INTERVAL '-1 10' DAY_HOUR)", [("1899-12-30 14:00:00",)]),
+        ("SELECT CRC32('MySQL'), CONV('a', 16, 2), CONV(-17, 10, -18), BIN(12), OCT(12), BIT_COUNT(29), BIT_LENGTH('text')",
+         [(3259397556, "1010", "2D3FGB0B9CG4BD1H", "1100", "14", 4, 32)]),
+        ("SELECT SHA1('abc'), UNHEX('4D7953514C'), TO_BASE64('abc'), FROM_BASE64('YWJj'), QUOTE('Don''t!')",
+         [("a9993e364706816aba3e25717850c26c9cd0d89d", b"MySQL", "YWJj", b"abc", "'Don\\'t!'")]),
+        ("SELECT INET_ATON('10.0.5.9'), INET_NTOA(167773449), MAKE_SET(1 | 4, 'hello', 'nice', 'world')", [(167773449, "10.0.5.9", "hello,world")]),
+        ("SELECT REGEXP_SUBSTR('abc def ghi', '[a-z]+', 1, 3), REGEXP_INSTR('dog cat dog', 'cat')", [("ghi", 5)]),
+        ("SELECT DEGREES(PI()), RADIANS(90), ATAN(-2, 2), COS(PI()), COT(12)", [(180.0, 1.5707963267948966, -0.7853981633974483, -1.0, -1.5726734063976893)]),
+        # 1, 1, 3, 3: mean 2, squared deviations 4 in all.
+        ("SELECT VAR_POP(kind_id), VAR_SAMP(kind_id), STDDEV_POP(kind_id), BIT_OR(kind_id), BIT_AND(kind_id), BIT_XOR(kind_id) FROM items",
+         [(1.0, 4 / 3, 1.0, 3, 1, 0)]),
+        # Windows: named ones, and rows that come as the last window sorted them.
+        ("SELECT code, ROW_NUMBER() OVER w, LAG(code) OVER w FROM items WINDOW w AS (ORDER BY size DESC, code)",
+         [("D1", 1, None), ("A1", 2, "D1"), ("B1", 3, "A1"), ("C1", 4, "B1")]),
+        ("SELECT code, SUM(size) OVER (w ORDER BY code) FROM items WINDOW w AS (PARTITION BY kind_id)",
+         [("B1", 0.5), ("C1", 0.5), ("A1", 1.5), ("D1", 3.5)]),
         ("SELECT GROUP_CONCAT(code ORDER BY code DESC SEPARATOR '|') FROM items", [("D1|C1|B1|A1",)]),
         ("SELECT CASE kind_id WHEN 1 THEN 'one' ELSE 'more' END FROM items WHERE code = 'A1'", [("more",)]),
         ("SELECT FLOOR(2.7), CEIL(2.1), ABS(-3), MOD(7, 4), POW(2, 3), SIGN(-2)", [(2, 3, 3, 3, 8.0, -1)]),
@@ -154,6 +184,19 @@ def error(server: Server, statement: str) -> str:
         ("SHOW COLUMNS FROM items LIKE 'c%'", [("code", b"char(3)", "NO", "PRI", b"", "")]),
         ("SELECT column_name FROM information_schema.columns WHERE table_name = 'kinds'", [("id",), ("Title",)]),
         ("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()", [("items",), ("kinds",)]),
+        ("SELECT table_name FROM information_schema.tables WHERE table_schema IN ('shop', 'other')", [("pairs",), ("items",), ("kinds",)]),
+        ("SELECT table_name, data_length, index_length FROM information_schema.tables WHERE table_name = 'items'", [("items", 16384, 16384)]),
+        ("SELECT table_name, table_type FROM INFORMATION_SCHEMA.TABLES WHERE table_schema = 'information_schema' AND table_name LIKE 'COLL%'",
+         [("COLLATION_CHARACTER_SET_APPLICABILITY", "SYSTEM VIEW"), ("COLLATIONS", "SYSTEM VIEW")]),
+        ("SELECT constraint_name, unique_constraint_name, table_name, referenced_table_name FROM information_schema.referential_constraints",
+         [("kind_key", "PRIMARY", "items", "kinds")]),
+        ("SELECT column_name, referenced_table_name, referenced_column_name FROM information_schema.key_column_usage WHERE table_name = 'items'",
+         [("code", None, None), ("kind_id", "kinds", "id")]),
+        ("SELECT constraint_name, constraint_type FROM information_schema.table_constraints WHERE table_schema = 'shop' AND table_name = 'items'",
+         [("PRIMARY", "PRIMARY KEY"), ("kind_key", "FOREIGN KEY")]),
+        ("SELECT index_name, column_name, cardinality, nullable FROM information_schema.statistics WHERE table_name = 'items'",
+         [("PRIMARY", "code", 4, ""), ("kind_key", "kind_id", 2, "YES")]),
+        ("SHOW TABLES FROM information_schema LIKE 'schemata%'", [("SCHEMATA",), ("SCHEMATA_EXTENSIONS",)]),
         ("USE other", None),
         ("SET NAMES utf8", None),
     ],
@@ -308,3 +351,21 @@ def test_filesort_is_stable_where_mysql_is() -> None:
     assert order != sorted(range(60), key=middle.__getitem__)
     # A bounded queue keeps the right keys.
     assert [big[i] for i in filesort(big, 5)] == [0] * 5
+
+
+def test_a_server_is_freed_with_its_last_reference() -> None:
+    """SQLite's callbacks must not hold it: each episode that writes, and each generated task, has one of its own."""
+    server = Server(read_dump(DUMP))
+    copy = server.writable()
+    assert copy.run("CREATE TABLE mine (a int)", "shop").error is None
+    assert server.run("SELECT @@version, RAND() < 1", "shop").rows == [("8.0.33", 1)]
+    gone = [weakref.ref(server), weakref.ref(copy)]
+    del server, copy
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+
+
+def test_a_statement_s_answer_does_not_depend_on_those_before(server: Server) -> None:
+    fresh = Server(read_dump(DUMP)).run("SELECT RAND(), RAND()", "shop").rows
+    server.run("SELECT RAND() FROM items", "shop")
+    assert server.run("SELECT RAND(), RAND()", "shop").rows == fresh

@@ -1,0 +1,95 @@
+"""What the site's pages take from the code, so that the two cannot disagree.
+
+A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
+knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from prosegym.envs import ENVS, panels  # noqa: E402
+from prosegym.envs.lookup import env_class, facts, summary, tier  # noqa: E402
+
+LOG = logging.getLogger("mkdocs.prosegym")
+TEXTS = ROOT / "baselines"
+"""Methods are read as text: the site is built without torch."""
+
+
+def environments(env_ids: Sequence[str]) -> str:
+    """The facts of a page's environments, in Markdown; those with the same facts share a table."""
+    tables: dict[str, list[str]] = {}
+    for env_id in env_ids:
+        cls = env_class(env_id)
+        needs = [f'`pip install "prosegym[{cls.extra}]"`'] if cls.extra else []
+        needs += [f"`prosegym data get {cls.data}`"] if cls.data else []
+        experts = [f"`{name}` ({'privileged' if flag else 'honest'})" for name, flag in cls.experts.items()]
+        name = env_id.removeprefix("prosegym/") + "/"
+        own = [f"`{panel.removeprefix(name)}`" for panel in panels.names() if panel.startswith(name)]
+        rows = [
+            ("Tasks", {"official": "a published benchmark's", "generated": "generated"}[tier(env_id)]),
+            ("Needs", ", ".join(needs) or "nothing"),
+            *facts(cls).items(),
+            ("Experts", ", ".join(experts)),
+            ("Panels", ", ".join(own)),
+        ]
+        shown = table(("", ""), [(f"**{what}**", text) for what, text in rows])
+        tables.setdefault(shown, []).append(f"`{env_id}`: {summary(cls)}")
+    return "\n\n".join("\n\n".join([*names, shown]) for shown, names in tables.items())
+
+
+def method(name: str) -> str:
+    """A method's algorithm box, which is the head of its file, and its settings, in Markdown."""
+    head = ast.get_docstring(ast.parse((TEXTS / f"{name}.py").read_text()))
+    config = griffe.GriffeLoader(search_paths=[TEXTS]).load(name)["Config"]
+    rows = [
+        (f"`{field}`", f"`{a.annotation}`", f"`{a.value}`", a.docstring.value if a.docstring else "")
+        for field, a in config.attributes.items()
+        if a.annotation and a.value
+    ]
+    settings = table(("setting", "type", "default", "meaning, source"), rows)
+    return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *([_cell(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """One line, in which a bar outside of code is no border."""
+    return re.sub(r"`[^`]*`|\|", lambda m: "\\|" if m[0] == "|" else m[0], " ".join(text.split()))
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put what a page's head asks for below its title."""
+    asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
+    asked += [method(name) for name in page.meta.get("methods", ())]
+    title, _, rest = markdown.lstrip().partition("\n")
+    return "\n\n".join([title, *asked, rest])
+
+
+def on_env(env: Any, files: Any, **_: Any) -> Any:
+    """Warn of an environment or a method that has no page (`--strict` then fails)."""
+    heads = [file.page.meta for file in files.documentation_pages()]
+    methods = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse((TEXTS / "train.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "METHODS"
+    )
+    for kind, names in (("envs", ENVS), ("methods", methods)):
+        for name in set(names) - {name for head in heads for name in head.get(kind, ())}:
+            LOG.warning("%s is on no page (a page's head would say `%s: [%s]`)", name, kind, name)
+    return env

@@ -1,0 +1,81 @@
+"""The pages that compare a panel's rows two by two, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prosegym.evaluation.compare import Outcomes, paired
+from prosegym.leaderboard.html import Child, Html, page, tag
+from prosegym.leaderboard.rows import GRADED, Entry, Group
+from prosegym.leaderboard.verify import Row
+
+MOST = 20
+"""Rows of a table that are compared with each other, the best ones."""
+
+Ran = Mapping[tuple[str, int], Outcomes]
+"""What came of each task, by submission and number of the run."""
+
+
+def compared(group: Group) -> bool:
+    """Whether a panel has two rows to compare."""
+    return any(len(rows) > 1 for _, rows in _tables(group))
+
+
+def pairs(group: Group, ran: Ran) -> bytes:
+    """The page of one panel: every row against every other, the difference and how sure it is."""
+    measure = "mean score" if group.row.env_id in GRADED else "success rate"
+    about = (
+        f"The row's {measure} minus the column's, in points, on the same tasks; its 95 % interval "
+        "(bootstrap over tasks, both runs drawn together); and McNemar's exact p over the tasks that the "
+        "first attempt of only one of the two solves. ▲ better, ▼ worse: the interval leaves out 0. "
+        "≈ not distinguishable. "
+        "Nothing is corrected for the number of pairs: of twenty that do not differ, one will seem to."
+    )
+    body: list[Child] = [
+        tag("h1", "Two by two: ", tag("a", group.title, href=f"../index.html#panel={group.slug}")),
+        tag("p", about, class_="about"),
+    ]
+    for caption, rows in _tables(group):
+        if len(rows) > 1:
+            body += [tag("h2", caption), _matrix(group, caption, rows[:MOST], ran)]
+            if len(rows) > MOST:
+                body.append(tag("p", f"The best {MOST} of {len(rows)} rows.", class_="about"))
+    return page(f"Two by two: {group.title}", body, root="../")
+
+
+def _tables(group: Group) -> list[tuple[str, list[tuple[Entry, int, Row]]]]:
+    return [
+        ("One trial a task", [r for r in group.rows if r[2].trials == 1]),
+        ("Retry with feedback, last trials", [r for r in group.rows if r[2].trials > 1]),
+    ]
+
+
+def _matrix(group: Group, caption: str, rows: Sequence[tuple[Entry, int, Row]], ran: Ran) -> Html:
+    graded = group.row.env_id in GRADED
+    cells: dict[tuple[int, int], Html] = {}
+    for i, (one, number, _) in enumerate(rows):
+        for j, (other, another, _) in enumerate(rows[:i]):
+            found = paired(ran[one.id, number], ran[other.id, another])
+            e = found.score if graded else found.success
+            p = f"p {found.p:.2g}"
+            cells[i, j] = _cell(e.value, e.low, e.high, p)
+            cells[j, i] = _cell(-e.value, -e.high, -e.low, p)
+    head = [tag("th", "", scope="col"), *(tag("th", n, scope="col") for n in range(1, len(rows) + 1))]
+    body = []
+    for i, (entry, number, row) in enumerate(rows):
+        name = tag("a", entry.card.agent, href=f"../s/{entry.id}/index.html#run-{number}")
+        several = len(entry.report.rows) > 1
+        seed = tag("small", f" run {number + 1}, seed {row.seed}") if several else None
+        line = [cells.get((i, j), tag("td", "–")) for j in range(len(rows))]
+        body.append(tag("tr", tag("th", f"{i + 1} ", name, seed, scope="row"), line))
+    table = tag(
+        "table", tag("caption", caption), tag("thead", tag("tr", head)), tag("tbody", body), class_="pairs"
+    )
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def _cell(value: float, low: float, high: float, p: str) -> Html:
+    sign, kind = ("▲", "won") if low > 0 else ("▼", "lost") if high < 0 else ("≈", None)
+    points = [f"{round(100 * v, 1) + 0.0:+.1f}" for v in (value, low, high)]  # + 0.0 makes -0.0 a plain zero
+    interval = tag("small", f"[{points[1]}, {points[2]}]")
+    return tag("td", f"{sign} {points[0]}", interval, tag("small", p), class_=kind)
