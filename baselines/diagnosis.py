@@ -108,8 +108,8 @@ def endings(phase: str, played: Sequence[Trajectory], temperature: float) -> dic
     """How a phase's episodes ended; warns where several sampled tries at each task never differ.
 
     Returns:
-        `episodes`, `score` (mean), `errors`, `context` (broken off because the context was full), and, where a
-        task was tried several times, `different`: the share of tries with actions of their own.
+        `episodes`, `score` (mean), `errors`, `context` (broken off because the context was full), and, where
+        a task was tried several times, `different`: the share of tries with actions of their own.
     """
     tries: dict[str, set[tuple[str, ...]]] = {}
     for t in played:
