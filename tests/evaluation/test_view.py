@@ -95,8 +95,8 @@ class Thinker(agents.ExpertAgent):
             replies.append(agents.Reply(f"Thought: {EVIL}\nAction: {action}", action))
         return replies
 
-    def remember(self, failures: Sequence[Sequence[records.Trajectory]]) -> list[list[str]]:
-        return [["singing opens no box"] for _ in failures]
+    def remember(self, failures: Sequence[Sequence[records.Trajectory]]) -> list[agents.Memory]:
+        return [agents.Memory(("singing opens no box",)) for _ in failures]
 
 
 @pytest.fixture
