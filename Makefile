@@ -61,4 +61,4 @@ lock: ## resolve again: needs uv
 comma := ,
 
 clean:
-	rm -rf .venv build dist demo-out
+	rm -rf .venv build dist site demo-out

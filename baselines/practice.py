@@ -47,8 +47,6 @@ class Practice:
     max_steps: int | None = None
     """Optimizer steps of each phase, at most: for a quick look."""
     accelerator: Accelerator = field(default_factory=lambda: Accelerator())
-    base: str | None = None
-    """Model that the trained adapter is for; None where all parameters are trained."""
 
     @cached_property
     def log(self) -> Log:
@@ -99,7 +97,6 @@ class Practice:
                 policy.tokenizer,
                 self.agent,
                 method=method,
-                base=self.base,
                 env_ids=[self.env_id],
             )
 

@@ -71,7 +71,7 @@ class Options:
     """Folder for everything that is written; the same command goes on where it was interrupted."""
     preset: str = "auto"
     """Settings that the method's paper has for one environment: alfworld, webshop, ...; auto takes those of
-    `--env` where there are any, none takes the defaults. What is given on the command line comes before it."""
+    `--env` where there are any, none the defaults. What is given on the command line comes before it."""
     data: Path | None = None
     """Expert episodes (JSON Lines); without it they are collected from the environment's expert."""
     expert: str = "expert"
@@ -172,7 +172,6 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         options.report,
         options.max_steps,
         accelerator(options, policy),
-        base_of(options),
     )
     report = audit(
         policy.chat, [practice.conversation(e) for e in experts[:50]]
@@ -251,27 +250,19 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
         path = str(folder)
-    base = base_of(options)
+    adapted = (Path(path) / agents.FILE).is_file() and agents.read(path).base is not None
     # Weights that are trained themselves are float32: a step of 1e-6 is lost in bfloat16.
-    dtype = "auto" if base else "float32"
+    dtype = "auto" if options.lora.rank or adapted else "float32"
     how = agents.ModelOptions(device=options.device, dtype=dtype, four_bit=options.lora.four_bit)
     policy = agents.load_model(path, how)
     if not isinstance(policy, LocalModel):
         raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
     if options.lora.rank:
         add_adapter(policy, options.lora)
-    elif base:  # an adapter that goes on being trained
+    elif adapted:  # an adapter that goes on being trained
         for name, parameter in policy.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
     return policy
-
-
-def base_of(options: Options) -> str | None:
-    """Of the adapter that is trained, the model it is for; None where all parameters are trained."""
-    if options.lora.rank:
-        return options.model
-    is_agent = (Path(options.model) / agents.FILE).is_file()
-    return agents.read(options.model).base if is_agent else None
 
 
 def add_adapter(policy: LocalModel, lora: Lora) -> None:

@@ -1,7 +1,7 @@
 """What the site's pages take from the code, so that the two cannot disagree.
 
-A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code knows of that is
-put below the page's title: an environment's facts, a method's algorithm box and settings.
+A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
+knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def environments(env_ids: Sequence[str]) -> str:
 
 
 def method(name: str) -> str:
-    """A method's algorithm box (the head of its file: prose, and equations as code) and settings, in Markdown."""
+    """A method's algorithm box, which is the head of its file, and its settings, in Markdown."""
     head = ast.get_docstring(ast.parse((TEXTS / f"{name}.py").read_text()))
     config = griffe.GriffeLoader(search_paths=[TEXTS]).load(name)["Config"]
     rows = [

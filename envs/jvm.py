@@ -33,6 +33,9 @@ CALL_TIMEOUT = 120.0
 
 OPTIONS = (
     "-XX:+UseSerialGC",
+    # Start small and collect young objects often: simulations are small, and what they throw away is much.
+    "-Xms16m",
+    "-XX:MaxNewSize=32m",
     # Scala's hash collections order objects by identity hash, which differs from load to load; with one
     # hash for all objects the order is that of insertion.
     "-XX:+UnlockExperimentalVMOptions",
@@ -42,6 +45,10 @@ OPTIONS = (
     "-Duser.language=en",
     "-Duser.country=US",
     "-XX:+ExitOnOutOfMemoryError",
+    # The port is the first thing to come from its standard output; no warning may come before it.
+    "-XX:+DisplayVMOutputToStderr",
+    "-Xlog:disable",
+    "-Xlog:all=warning:stderr",
     "-XX:-UsePerfData",
     # The state of java.util.Random is saved and restored by the engines' owners.
     "--add-opens=java.base/java.util=ALL-UNNAMED",

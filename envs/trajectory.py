@@ -15,7 +15,10 @@ SCHEMA = 1
 """Version of the record; a change that older readers cannot take raises it."""
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+# gc=False below: the records hold no cycles, and a run keeps a million of them.
+
+
+class Message(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One message of a chat, in OpenAI's form."""
 
     role: Literal["system", "user", "assistant"]
@@ -67,7 +70,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
         )
 
 
-class Trajectory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One finished episode."""
 
     env_id: str

@@ -2,7 +2,7 @@
 
 success    success of every agent on every panel, with its 95 % interval
 profile    performance profile: the share of tasks whose mean score is above a threshold
-cost       success against what an episode costs: US dollars, else tokens, else seconds
+cost       success against what an episode costs: dollars where all prices are known, else tokens or seconds
 learning   what a training wrote in `metrics.jsonl`, and success by trial of agents that retry
 """
 
@@ -217,11 +217,11 @@ def _cost(runs: Sequence[Played]) -> Any:
     def seconds(s: Summary) -> float:
         return s.seconds
 
-    unit, cost = next(
-        (unit, cost)
-        for unit, cost in (("US dollars", dollars), ("tokens", tokens), ("seconds", seconds))
-        if unit == "seconds" or any(cost(run.summary) > 0 for run in runs)
-    )
+    unit, cost = "seconds", seconds
+    if any(tokens(run.summary) for run in runs):
+        unit, cost = "tokens", tokens
+    if any(run.summary.cost for run in runs) and all(run.summary.cost is not None for run in runs):
+        unit, cost = "US dollars", dollars
     panels = list(dict.fromkeys(run.panel for run in runs))
     figure, axes = _figure(4.0 if len(panels) > 1 else 6.5, 3.4, len(panels))
     for axis, panel in zip(axes, panels, strict=True):

@@ -103,7 +103,9 @@ def test_an_environment_says_what_it_is(env_id: str) -> None:
     assert list(facts(env_class(env_id))) == list(FACTS)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "envs" and p.name != "index.md"], ids=title)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name == "envs" and p.name != "index.md"], ids=title
+)
 def test_an_environments_page_says_how_fast_it_is(page: Path) -> None:
     assert re.search(r"^(## |\*\*)Speed", page.read_text(), re.MULTILINE)
 
@@ -133,7 +135,10 @@ def test_the_sites_pages_show_what_the_code_says(site: Path) -> None:
         assert text.partition(" ")[0].strip("`") in household
     eto = (site / "methods" / "eto.html").read_text()
     assert "L_DPO = - log sigma(beta log pi(e_w)/ref(e_w)" in eto and "<code>later_beta</code>" in eto
-    assert "episode_seed" not in household and "Play every job to its end" in (site / "reference.html").read_text()
+    assert (
+        "episode_seed" not in household
+        and "Play every job to its end" in (site / "reference.html").read_text()
+    )
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:

@@ -1,89 +1,89 @@
-"""ALFWorld and Household: where I have been, what lay there, which places and closed things are left."""
+"""ALFWorld and Household: what was seen where, what was looked through in vain, where to look next.
+
+The order in which a plan looks into places is that of the searching expert, who knows households; all else is
+what the try showed.
+"""
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from prosegym.baselines.notes.episode import listed, told, turns, written
+from prosegym.baselines.notes.episode import told, turns
+from prosegym.envs.alfworld.experts import Chore, contents_shown, kind_of, read_chore
 from prosegym.envs.trajectory import Trajectory
 
-_NAMED = re.compile(r"\ban? ([a-z]+ \d+)")
+PLANNED = 3
+"""Places named in a plan, at most."""
+NAMED = 8
+"""Places named in a list, at most."""
 
 
 class Facts(NamedTuple):
     """What the episode shows."""
 
-    task: str
-    been: list[str]
-    left: list[str]
-    """Places in sight at the beginning where I never went."""
-    shut: list[str]
-    """Places I found closed and never opened."""
-    things: dict[str, str]
-    """What the task names, as seen: a thing, and where it was seen last."""
-    held: list[str]
-    """Of those, what I took."""
+    chore: Chore
+    goods: list[tuple[str, str]]
+    """Things of the kind that is asked for, and where each lay."""
+    lamps: list[tuple[str, str]]
+    """Things of the target's kind, and where each lay."""
     vain: list[str]
-    """Actions after which nothing happened."""
+    """Receptacles that were seen and hold no such thing."""
+    left: list[str]
+    """Receptacles whose contents were not seen, the most promising first."""
 
 
-def read(trajectory: Trajectory) -> Facts:
-    """The episode, searched for places, and for things of the kinds that the task names."""
-    first = told(trajectory)
-    task = (re.search(r"Your task is to: (.*?)\.?\s*$", first, re.M) or ["", ""])[1]
-    been, opened, seen, held, vain = [], set[str](), dict[str, str](), [], []
-    closed: list[str] = []
-    here = ""
+def contents(trajectory: Trajectory) -> dict[str, list[str]]:
+    """What lay in each receptacle when the episode first showed it, what the agent had put there apart."""
+    found: dict[str, list[str]] = {}
+    carried: set[str] = set()
     for action, answer in turns(trajectory):
-        if arrived := re.match(r"You arrive at ([a-z]+ \d+)", answer):
-            here = arrived[1]
-            been.append(here)
-        if found := re.match(r"You open the ([a-z]+ \d+)", answer):
-            opened.add(found[1])
-        closed += re.findall(r"The ([a-z]+ \d+) is closed", answer)
-        if taken := re.match(r"You pick up the ([a-z]+ \d+)", answer):
-            held.append(taken[1])
-        elif arrived or found:
-            seen |= {thing: here for thing in _NAMED.findall(answer.partition("you see")[2])}
-        if answer.startswith("Nothing happens") and action:
-            vain.append(action)
-    kinds = set(re.findall(r"[a-z]+", task.lower()))
-    things = {thing: place for thing, place in seen.items() if thing.split()[0] in kinds}
-    sight = _NAMED.findall(first.partition("you see")[2].partition("Your task")[0])
+        if action.startswith("take ") and answer != "Nothing happens.":
+            carried.add(action.removeprefix("take ").partition(" from ")[0])
+        if shown := contents_shown(answer):
+            found.setdefault(shown[0], [thing for thing in shown[1] if thing not in carried])
+    return found
+
+
+def read(trajectory: Trajectory) -> Facts | None:
+    """The facts; None where the episode does not begin as a chore does."""
+    chore = read_chore(told(trajectory))
+    if chore is None:
+        return None
+    seen = contents(trajectory)
+    where = [(thing, place) for place, things in seen.items() for thing in things]
+    goods = [(thing, place) for thing, place in where if kind_of(thing) == chore.thing]
     return Facts(
-        task,
-        list(dict.fromkeys(been)),
-        [place for place in sight if place not in been],
-        [place for place in dict.fromkeys(closed) if place not in opened],
-        things,
-        [thing for thing in dict.fromkeys(held) if thing.split()[0] in kinds],
-        list(dict.fromkeys(vain)),
+        chore,
+        goods,
+        [(thing, place) for thing, place in where if kind_of(thing) == chore.target],
+        [place for place in seen if all(place != r for _, r in goods)],
+        sorted((r for r in chore.receptacles if r not in seen), key=chore.promise, reverse=True),
     )
 
 
 def note(trajectory: Trajectory) -> str:
-    """The facts in words, and where to go next."""
-    f = read(trajectory)
-    shown = [f"{thing} at {place}" for thing, place in f.things.items()]
-    goods = [(thing, place) for thing, place in f.things.items() if thing not in f.held and place != thing]
-    if f.held:
-        plan = f"take {f.held[0]} again and go on from there until this is done: {f.task}."
-    elif goods:
-        plan = f"go to {goods[0][1]}, take {goods[0][0]} and do the rest of this: {f.task}."
-    elif f.shut or f.left:
-        steps = [f"open {listed(f.shut)}"] * bool(f.shut) + [f"go to {listed(f.left)}"] * bool(f.left)
-        plan = f"{', then '.join(steps)}, and look for what the task names: {f.task}."
-    else:
-        plan = f"go through the places again, slowly, for this: {f.task}."
-    return written(
-        [
-            f"I have been to {listed(f.been)}." if f.been else "I went nowhere.",
-            f"I have not been to {listed(f.left)}." if f.left else "",
-            f"I left closed: {listed(f.shut)}." if f.shut else "",
-            f"For the task I saw {listed(shown)}." if shown else "I saw nothing that the task names.",
-            f"I took {listed(f.held)}." if f.held else "",
-            f"Nothing happened when I tried: {listed(f.vain)}." if f.vain else "",
-        ],
-        plan,
-    )
+    """The facts in words, and what to do next."""
+    facts = read(trajectory)
+    if facts is None:
+        return ""
+    chore, goods, lamps, vain, left = facts
+    needed = 2 if chore.kind == "two" else 1
+    parts = [f"I saw {thing} in {place}." for thing, place in [*goods[:PLANNED], *lamps[:1]]]
+    plan = [f"take {thing} from {place}" for thing, place in goods[:needed]]
+    if len(goods) < needed:
+        if vain:
+            parts.append(f"There was no {'other ' * bool(goods)}{chore.thing} in {_listed(vain)}.")
+        if left:
+            parts.append(f"I did not look in {_listed(left)}.")
+        look = f"look in {_listed(left[:PLANNED])}" if left else "look everywhere again"
+        plan.append(f"{look} for a {chore.thing}")
+    if chore.kind in ("clean", "heat", "cool"):
+        plan.append(f"{chore.kind} it")
+    plan.append(f"use the {chore.target}" if chore.kind == "light" else f"bring it to the {chore.target}")
+    return " ".join([*parts, f"Plan: {', '.join(plan)}."])
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) > NAMED:
+        names = [*names[:NAMED], f"{len(names) - NAMED} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

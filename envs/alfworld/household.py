@@ -23,13 +23,14 @@ SIZES = {"train": 100_000, "valid": 1_000, "test": 1_000}
 class Household(HouseEnv):
     """Chores in generated households: ALFWorld's six task types and its rules, in rooms of our own.
 
-    Which furniture stands in a room and what lies where follows counts over ALFWorld's train games; the rooms themselves,
-    and most pairs of an object and where it goes, are new. Three levels take turns: small (less furniture,
-    nothing hidden behind doors), standard, and large (more of it, and more hidden).
+    Which furniture stands in a room and what lies where follows counts over ALFWorld's train games; the rooms
+    themselves, and most pairs of an object and where it goes, are new. Three levels take turns: small (less
+    furniture, nothing hidden behind doors), standard, and large (more of it, and more hidden).
+
     Splits: train (100,000 games), valid (1,000), test (1,000), drawn alike from different seeds.
     Source: generated; the rules and the wording are ALFWorld's (https://github.com/alfworld/alfworld, MIT).
-    Differences: it is not ALFWorld: no object lies in two receptacles at once, nothing is inside another object,
-    and each object is at its receptacle's place. A score here says nothing of a score there.
+    Differences: it is not ALFWorld, and a score here says nothing of a score there. No object lies in two
+    receptacles at once, nothing is inside another object, and each object is at its receptacle's place.
     """
 
     env_id = "prosegym/Household-v1"

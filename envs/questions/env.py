@@ -26,7 +26,8 @@ class Questions(TextEnv):
 
     Observation: first `Question: ...`; then what the action showed, in the words of the variant.
     Actions: search, look up (not in RetroAct), finish; their spelling is the variant's (`variants`).
-    Reward: at the end, exact match or F1 of the answer (`metric`); 0 without an answer. Success is exact match.
+    Reward: at the end, exact match or F1 of the answer (`metric`); 0 without an answer. Success is exact
+        match.
     Progress: the share of the supporting titles that were opened, and 1 at success.
     Termination: with an answer; truncation after 7 (react), 6 (reflexion) or 5 (retroact) steps.
     """

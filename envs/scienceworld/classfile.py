@@ -10,7 +10,12 @@ from __future__ import annotations
 import struct
 
 _UTF8, _METHOD, _NAME_AND_TYPE = 1, 10, 12
-_SIZES = {3: 5, 4: 5, 5: 9, 6: 9, 7: 3, 8: 3, 9: 5, 10: 5, 11: 5, 12: 5, 15: 4, 16: 3, 17: 5, 18: 5, 19: 3, 20: 3}
+_SIZES = {
+    **dict.fromkeys((7, 8, 16, 19, 20), 3),
+    15: 4,
+    **dict.fromkeys((3, 4, 9, 10, 11, 12, 17, 18), 5),
+    **dict.fromkeys((5, 6), 9),
+}
 """Bytes of a constant, its tag included, by tag; those of 5 and 6 (long and double) take two numbers."""
 
 
@@ -54,14 +59,13 @@ def with_hash_code(content: bytes, getter: str) -> bytes:
     methods = after_members(interfaces + 2 + 2 * u2(interfaces))
     end = after_members(methods)
 
+    def counted(count: int) -> bytes:
+        return struct.pack(">H", count)
+
     new_words = b"".join(struct.pack(">BH", _UTF8, len(word)) + word for word in (b"hashCode", b"()I"))
     body = struct.pack(">BBHBB", 0x2A, 0xB6, method, 0x88, 0xAC)  # aload_0, invokevirtual, l2i, ireturn
     code = struct.pack(">HHI", 2, 1, len(body)) + body + struct.pack(">HH", 0, 0)
     hash_code = struct.pack(">HHHHHI", 1, numbers, numbers + 1, 1, words[b"Code"], len(code)) + code
-    return b"".join(
-        (
-            content[:8], struct.pack(">H", numbers + 2), content[10:constants], new_words,
-            content[constants:methods], struct.pack(">H", u2(methods) + 1), content[methods + 2 : end], hash_code,
-            content[end:],
-        )
-    )  # fmt: skip
+    pool = counted(numbers + 2) + content[10:constants] + new_words
+    members = counted(u2(methods) + 1) + content[methods + 2 : end] + hash_code
+    return content[:8] + pool + content[constants:methods] + members + content[end:]

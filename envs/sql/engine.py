@@ -58,6 +58,32 @@ class Answer:
         return [str(row) for row in self.rows or ()]
 
 
+class _Statement:
+    """What SQLite's callbacks share with the server about the statement that runs.
+
+    Python does not see what a connection's callbacks hold: were it the server, which holds the connection,
+    neither would ever be freed.
+    """
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+        """MySQL's refusal, found while it ran."""
+        self.budget = UNLIMITED
+        self.random = random.Random(0)
+
+    def fail(self, message: str) -> None:
+        self.fault = message
+
+    def tick(self) -> int:
+        """Called after every `_TICK` instructions: whether the statement has to stop."""
+        self.budget -= 1
+        return self.budget < 0
+
+
+def _variable(name: str) -> Any:
+    return VARIABLES.get(name.removeprefix("session.").removeprefix("global."))
+
+
 class Server:
     """Databases in one SQLite connection; statements change nothing."""
 
@@ -96,11 +122,9 @@ class Server:
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=2048
         )
-        self._fault: str | None = None
-        self._budget = UNLIMITED
-        self._random = random.Random(0)
-        functions.install(self.connection, self._set_fault, self._variable, self._random.random)
-        self.connection.set_progress_handler(self._tick, _TICK)
+        self._statement = _Statement()
+        functions.install(self.connection, self._statement.fail, _variable, self._statement.random.random)
+        self.connection.set_progress_handler(self._statement.tick, _TICK)
 
     def _build(self, db: str, name: str, table: Table) -> None:
         kinds = {"int": "INTEGER", "double": "REAL", "float": "REAL", "dec": "REAL"}
@@ -154,13 +178,6 @@ class Server:
         self.connection.set_authorizer(authorize)
         if sys.version_info >= (3, 11):
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 27)
-
-    def _set_fault(self, message: str) -> None:
-        self._fault = message
-
-    def _variable(self, name: str) -> Any:
-        name = name.removeprefix("session.").removeprefix("global.")
-        return VARIABLES.get(name)
 
     def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
         """The answer to one statement in the database `db`; never raises for what the statement says.
@@ -250,20 +267,20 @@ class Server:
         change = writes.parse_change(statement)
         if change is None:
             return None
-        self._fault = None
-        self._budget = STEPS // _TICK
+        self._statement.fault = None
+        self._statement.budget = STEPS // _TICK
         try:
             touched = writes.apply(change, self.catalog, self.connection, db)
         except sqlite3.Error as error:
-            if self._fault is not None:
-                return Answer(error=self._fault)
+            if self._statement.fault is not None:
+                return Answer(error=self._statement.fault)
             if "interrupted" in str(error):
                 return Answer(
                     error="Query execution was interrupted, maximum statement execution time exceeded"
                 )
             return Answer(error=f"{error}")
         finally:
-            self._budget = UNLIMITED
+            self._statement.budget = UNLIMITED
         self.dbs["information_schema"].clear()
         self.connection.set_authorizer(None)
         try:
@@ -285,18 +302,13 @@ class Server:
             error="The MySQL server is running with the --read-only option so it cannot execute this statement"
         )
 
-    def _tick(self) -> int:
-        """Called after every `_TICK` instructions: whether the statement has to stop."""
-        self._budget -= 1
-        return self._budget < 0
-
     def _execute(self, compiled: Compiled) -> Answer:
-        self._fault = None
-        self._budget = STEPS // _TICK
+        self._statement.fault = None
+        self._statement.budget = STEPS // _TICK
         texts = [i for i, t in enumerate(compiled.types) if t.kind in ("str", "bytes")]
         try:
             if "my_rand" in compiled.sql:
-                self._random.seed(0)
+                self._statement.random.seed(0)
             cursor = self.connection.execute(compiled.sql)
             raw: Rows = []
             room = BYTES
@@ -310,8 +322,8 @@ class Server:
                 if len(chunk) < 2000:
                     break
         except sqlite3.OperationalError as error:
-            if self._fault is not None:
-                return Answer(error=self._fault)
+            if self._statement.fault is not None:
+                return Answer(error=self._statement.fault)
             if "interrupted" in str(error):
                 return Answer(
                     error="Query execution was interrupted, maximum statement execution time exceeded"
@@ -322,7 +334,7 @@ class Server:
         except (sqlite3.Error, OverflowError, MemoryError) as error:
             return Answer(error=f"{error}")
         finally:
-            self._budget = UNLIMITED
+            self._statement.budget = UNLIMITED
         if compiled.sorts:
             count, offset = compiled.limit
             order = filesort(

@@ -221,7 +221,9 @@ def _env_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--agent", required=True, help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR"
+        "--agent",
+        required=True,
+        help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR",
     )
     parser.add_argument("--model", help="a model's name, folder or endpoint URL, for react and reflexion")
     parser.add_argument(
@@ -334,7 +336,7 @@ def _print_summary(run: Run, summary: Summary) -> None:
     )
     if summary.cost is None:
         print("cost not known: a price is missing")
-    elif summary.cost:
+    elif summary.cost and summary.cost_per_success is not None:
         print(f"cost ${summary.cost:.2f}, ${_number(summary.cost_per_success)} a solved episode")
     if summary.attempts > 1:
         shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]

@@ -199,6 +199,15 @@ def test_java_that_does_not_start(
         make().reset(seed=1)
 
 
+def test_a_warning_of_java_s_is_not_taken_for_its_port(
+    engine: jvm.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROSEGYM_JAVA_HEAP", "24m")  # less than young objects alone may take by default
+    env = make()
+    env.reset(seed=1)
+    env.close()
+
+
 def test_missing_and_other_engine_files(tmp_path: Path) -> None:
     jar = tmp_path / "engine.jar"
     with pytest.raises(ProsegymError, match="cannot read the engine.*install --force-reinstall thing==1"):

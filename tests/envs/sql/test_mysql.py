@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
+import weakref
 from decimal import Decimal as D
 from typing import Any
 
@@ -349,3 +351,21 @@ def test_filesort_is_stable_where_mysql_is() -> None:
     assert order != sorted(range(60), key=middle.__getitem__)
     # A bounded queue keeps the right keys.
     assert [big[i] for i in filesort(big, 5)] == [0] * 5
+
+
+def test_a_server_is_freed_with_its_last_reference() -> None:
+    """SQLite's callbacks must not hold it: each episode that writes, and each generated task, has one of its own."""
+    server = Server(read_dump(DUMP))
+    copy = server.writable()
+    assert copy.run("CREATE TABLE mine (a int)", "shop").error is None
+    assert server.run("SELECT @@version, RAND() < 1", "shop").rows == [("8.0.33", 1)]
+    gone = [weakref.ref(server), weakref.ref(copy)]
+    del server, copy
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+
+
+def test_a_statement_s_answer_does_not_depend_on_those_before(server: Server) -> None:
+    fresh = Server(read_dump(DUMP)).run("SELECT RAND(), RAND()", "shop").rows
+    server.run("SELECT RAND() FROM items", "shop")
+    assert server.run("SELECT RAND(), RAND()", "shop").rows == fresh
