@@ -128,8 +128,10 @@ def lay_out(
         inputs["position_ids"] = positions.to(first.device)
         inputs["attention_mask"] = _mask(ends.to(first.device), first.dtype)
     # Otherwise every row is one sequence with its padding behind it, where causal attention never looks.
-    there = lambda x: x.to(first.device)  # noqa: E731
-    return Batch(inputs, there(weights), there(parents), there(row), there(node), (there(rows), there(nodes)))
+    weights, parents, row, node, rows, nodes = (
+        x.to(first.device) for x in (weights, parents, row, node, rows, nodes)
+    )
+    return Batch(inputs, weights, parents, row, node, (rows, nodes))
 
 
 def _mask(ends: Tensor, dtype: torch.dtype) -> Tensor:

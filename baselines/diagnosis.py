@@ -36,22 +36,22 @@ SIGNS = (
         "entropy",
         ("entropy",),
         lambda entropy: bool(entropy < 0.02),
-        "the answers' entropy is {:.3f} nats a token: the policy hardly varies any more; raise the entropy bonus "
-        "or the KL penalty, or lower the learning rate",
+        "the answers' entropy is {:.3f} nats a token: the policy hardly varies any more; raise the entropy "
+        "bonus or the KL penalty, or lower the learning rate",
     ),
     Sign(
         "clip_share",
         ("clip_share",),
         lambda share: bool(share > 0.4),
-        "{:.0%} of the ratios are clipped: the policy has left the one that sampled; lower the learning rate or "
-        "the epochs",
+        "{:.0%} of the ratios are clipped: the policy has left the one that sampled; lower the learning rate "
+        "or the epochs",
     ),
     Sign(
         "saturated_pairs",
         ("accuracy", "win_gain"),
         lambda accuracy, gain: bool(accuracy > 0.98 and gain < -1),
-        "{:.0%} of the pairs are won while the winners lose {:.1f} nats: the model leaves the experts' language; "
-        "raise beta or --imitation, or lower the learning rate or the epochs",
+        "{:.0%} of the pairs are won while the winners gain {:.1f} nats: the model leaves the experts' "
+        "language; raise beta or --imitation, or lower the learning rate or the epochs",
     ),
 )
 
@@ -88,7 +88,7 @@ def say(text: str) -> None:
 
 
 def spread(phase: str, rewards: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation of rewards; warns where there is none: then there is nothing to learn from."""
+    """Mean, standard deviation and range of rewards; warns where they are all the same."""
     mean = sum(rewards) / len(rewards)
     std = (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5
     if len(rewards) > 1 and std < 1e-6:
@@ -108,8 +108,8 @@ def endings(phase: str, played: Sequence[Trajectory], temperature: float) -> dic
     """How a phase's episodes ended; warns where several sampled tries at each task never differ.
 
     Returns:
-        `episodes`, `score` (mean), `errors`, `context` (broken off because the context was full), and, where a
-        task was tried several times, `different`: the share of tries with actions of their own.
+        `episodes`, `score` (mean), `errors`, `context` (broken off because the context was full), and, where
+        a task was tried several times, `different`: the share of tries with actions of their own.
     """
     tries: dict[str, set[tuple[str, ...]]] = {}
     for t in played:
@@ -122,6 +122,10 @@ def endings(phase: str, played: Sequence[Trajectory], temperature: float) -> dic
     }
     if len(played) > len(tries):
         found["different"] = sum(map(len, tries.values())) / len(played)
-        if temperature > 0 and len(played) >= WINDOW and len(played) > sum(map(len, tries.values())) == len(tries):
+        if (
+            temperature > 0
+            and len(played) >= WINDOW
+            and len(played) > sum(map(len, tries.values())) == len(tries)
+        ):
             say(f"{phase}: all tries at a task are the same, though they are sampled at {temperature:g}")
     return found

@@ -29,6 +29,7 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
+
 @dataclass(frozen=True)
 class Config:
     """Paper section 4.1 and run_eto.sh."""
@@ -94,7 +95,7 @@ def versus_expert(
 ) -> list[list[Contrast]]:
     """D_p: whichever of expert and agent scored more wins; equal scores teach nothing."""
     best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
-    pairs = []
+    pairs: list[list[Contrast]] = []
     for tried in explored:
         lose, win = sorted((tried, best[tried.task_id]), key=lambda t: t.score)
         rejected = practice.conversation(lose)

@@ -137,7 +137,7 @@ def pair(
     practice: Practice,
     config: Config,
 ) -> dict[str, list[Contrast]]:
-    """Of each task D_t, whole episodes that their scores tell apart, and D_s, suffixes that step rewards do."""
+    """Of each task D_t, whole episodes that scores tell apart, and D_s, suffixes that step rewards do."""
     found: dict[str, list[Contrast]] = {}
     for (task, t), episode in tried.items():
         gap = best[task].score - episode.score

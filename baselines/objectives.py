@@ -181,7 +181,10 @@ def token_scores(
 def score(model: nn.Module, samples: Sequence[Sample], tokens: int | None = None) -> list[float]:
     """log pi of each sample's trained tokens, summed, without gradients: what a frozen reference gives."""
     found = token_scores(model, samples, tokens)
-    return [sum(w * p for w, p in zip(s.weights, logp, strict=True)) for s, logp in zip(samples, found, strict=True)]
+    return [
+        sum(w * p for w, p in zip(s.weights, logp, strict=True))
+        for s, logp in zip(samples, found, strict=True)
+    ]
 
 
 def against(model: nn.Module, bundles: Sequence[Bundle], tokens: int | None = None) -> list[Bundle]:

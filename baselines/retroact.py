@@ -103,7 +103,12 @@ def teach(
 
 
 def play(
-    policy: LocalModel, reflector: LocalModel, tasks: Sequence[str], practice: Practice, config: Config, i: int
+    policy: LocalModel,
+    reflector: LocalModel,
+    tasks: Sequence[str],
+    practice: Practice,
+    config: Config,
+    i: int,
 ) -> tuple[list[Trajectory], list[Reflection]]:
     """Reflexion's trials on the training tasks, sampled."""
     loop = reflexion.Config(trials=config.trials, temperature=config.temperature)

@@ -30,6 +30,7 @@ from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 
+
 @dataclass(frozen=True)
 class Config:
     """Chosen here after ETO's settings: the paper's could not be read."""

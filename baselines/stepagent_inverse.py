@@ -96,6 +96,8 @@ def reward(
 ) -> list[float]:
     """r_i = - log D(s_i, a_i^theta)."""
     logits = torch.tensor(judgements(discriminator, agent))
-    rewards = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest).tolist()
+    rewards = (
+        losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest).tolist()
+    )
     practice.tell("reward", i, spread(f"cycle {i}", rewards))
     return [float(r) for r in rewards]

@@ -36,7 +36,7 @@ def build(sequences: Sequence[Sequence[int]]) -> Tree:
     tree = Tree([], [], [], [], [[] for _ in sequences])
     before: Sequence[int] = ()
     path: list[int] = []
-    for i in sorted(range(len(sequences)), key=lambda i: sequences[i]):
+    for i in sorted(range(len(sequences)), key=lambda i: list(sequences[i])):
         sequence = sequences[i]
         shared = common(before, sequence)  # in dictionary order no earlier sequence shares more
         new = range(len(tree.token_ids), len(tree.token_ids) + len(sequence) - shared)
@@ -71,7 +71,7 @@ def forest(sequences: Sequence[Sequence[int]], width: int, limit: int | None = N
     groups: list[list[int]] = []
     before: Sequence[int] = ()
     nodes, work = 0, 0.0  # of the last group
-    for i in sorted(range(len(sequences)), key=lambda i: sequences[i]):
+    for i in sorted(range(len(sequences)), key=lambda i: list(sequences[i])):
         sequence = sequences[i]
         alone = len(sequence) * (6 * width + len(sequence) / 2)
         grown = nodes + len(sequence) - common(before, sequence)

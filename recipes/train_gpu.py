@@ -8,8 +8,8 @@ command is given again: the rate of a large matrix product; SFT, trajectory pair
 the same by TRL's trainers (same model, adapter, data, batch sizes, bfloat16, gradient checkpointing in both;
 lengths grouped). Reported: tokens (trajectories) a second, ratios, peak memory, and for SFT the share of the
 matrix rate. Its FLOPs a token are 4 P for P weights (forward 2 P, backward 2 P: frozen weights need no
-gradient of their own; what checkpointing computes twice is not counted), and 6 n d L for causal attention over
-n tokens in L layers of width d.
+gradient of their own; what checkpointing computes twice is not counted), and 6 n d L for causal attention
+over n tokens in L layers of width d.
 `--device cpu --hidden 64 --layers 2 --vocabulary 600 --tasks 4 --steps 2` tries the script on any machine.
 """
 
@@ -77,14 +77,14 @@ class Bench:
         return policy
 
     def texts(self) -> list[Any]:
-        """Every episode, its first token another one: nothing is shared, so that every FLOP is a token's own."""
+        """Every episode, its first token another one: nothing is shared, so every FLOP is a token's own."""
         rng = random.Random(0)
         found = sft.samples(self.policy, [*self.expert, *self.tried])
         first = lambda: rng.randrange(4, self.args.vocabulary)  # noqa: E731
         return [s._replace(token_ids=(first(), *s.token_ids[1:])) for s in found]
 
     def pairs(self, level: str) -> list[Any]:
-        """Bundles: each expert episode against the random one, or its action at each state against another."""
+        """Each expert episode against the random one, or its action at each state against another."""
         rng, bundles = random.Random(0), []
         one = lambda talk: sft.samples(self.policy, [talk])[0]  # noqa: E731
         for talk, tried in zip(self.expert, self.tried, strict=True):
@@ -169,8 +169,8 @@ def trl_config(bench: Bench, name: str, **more: Any) -> Any:
 
     gpu = bench.device.type == "cuda"
     return getattr(trl, name)(
-        output_dir=tempfile.mkdtemp(), report_to="none", use_cpu=not gpu, bf16=gpu, fp16=False, max_length=None,
-        gradient_checkpointing=gpu, logging_strategy="no", save_strategy="no", disable_tqdm=True,
+        output_dir=tempfile.mkdtemp(), report_to="none", use_cpu=not gpu, bf16=gpu, fp16=False,
+        max_length=None, gradient_checkpointing=gpu, logging_strategy="no", save_strategy="no", disable_tqdm=True,
         learning_rate=RATE, lr_scheduler_type="constant", max_steps=bench.args.steps,
         per_device_train_batch_size=bench.args.micro,
         gradient_accumulation_steps=max(1, bench.args.batch // bench.args.micro),
@@ -201,8 +201,10 @@ def trl_pairs(bench: Bench, level: str) -> dict[str, float]:
     for p in (p for bundle in bundles for p in bundle):
         n = next(i for i, w in enumerate(p.win.weights) if w)
         win, lose = list(p.win.token_ids), list(p.lose.token_ids)
-        rows.append({"prompt_ids": win[:n], "chosen_ids": win[n:], "rejected_ids": lose[n:], "length": len(win) + len(lose),
-                     "ref_chosen_logps": 0.0, "ref_rejected_logps": 0.0})  # fmt: skip
+        rows.append({
+            "prompt_ids": win[:n], "chosen_ids": win[n:], "rejected_ids": lose[n:],
+            "length": len(win) + len(lose), "ref_chosen_logps": 0.0, "ref_rejected_logps": 0.0,
+        })  # fmt: skip
     trainer = trl.DPOTrainer(
         model=bench.policy.model,
         args=trl_config(

@@ -1,4 +1,4 @@
-"""What every reader of a failed episode uses: its turns, lists of names, and what it says where nothing is known."""
+"""What every reader of a failed episode uses, and the note on one that none is for."""
 
 from __future__ import annotations
 

@@ -44,14 +44,21 @@ def read(trajectory: Trajectory) -> Facts:
             ways[here] = _WAYS.findall(answer[room.end() :])
         if "Ingredients:" in answer and "Directions:" in answer:
             asked, _, how = answer.partition("Ingredients:")[2].partition("Directions:")
-            ingredients, directions = ([x.strip() for x in part.splitlines() if x.strip()] for part in (asked, how))
+            ingredients, directions = (
+                [x.strip() for x in part.splitlines() if x.strip()] for part in (asked, how)
+            )
         if action and "You lost" not in answer:
             done.append(_direction(action))
         elif action:
             lost = action
     return Facts(
         list(ways),
-        [(room, way) for room, found in ways.items() for way in dict.fromkeys(found) if (room, way) not in gone],
+        [
+            (room, way)
+            for room, found in ways.items()
+            for way in dict.fromkeys(found)
+            if (room, way) not in gone
+        ],
         ingredients,
         [d for d in directions if d.replace(" the ", " ") not in done],
         [d for d in directions if d.replace(" the ", " ") in done],
@@ -73,7 +80,8 @@ def note(trajectory: Trajectory) -> str:
     f, no = read(trajectory), refused(trajectory)
     exits = [f"{way} of {room}" for room, way in f.exits]
     if f.directions:
-        plan = f"gather {listed(f.ingredients)}, and then one after the other, nothing else: {'; '.join(f.directions)}; eat meal."
+        how = "; ".join(f.directions)
+        plan = f"gather {listed(f.ingredients)}, and then one after the other, nothing else: {how}; eat meal."
     elif "cookbook" in told(trajectory) and not f.ingredients:
         plan = "read the cookbook in the kitchen before anything else."
     elif exits:

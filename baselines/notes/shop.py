@@ -33,7 +33,8 @@ def read(trajectory: Trajectory) -> Facts:
     """The episode, as pages of fields."""
     instruction = told(trajectory).partition("Instruction:")[2].partition(" [SEP] Search")[0]
     limit = _LIMIT.search(instruction)
-    searched, opened, wanted, chosen, bought = [], [], [], [], ""
+    searched, opened, wanted, bought = [], [], [], ""
+    chosen: list[str] = []
     prices: dict[str, float] = {}
     for action, answer in turns(trajectory):
         kind, _, argument = action.rstrip("]").partition("[")
@@ -74,12 +75,13 @@ def note(trajectory: Trajectory) -> str:
     f = read(trajectory)
     dear = f.limit is not None and f.prices.get(f.bought, 0) >= f.limit
     missed = [option for option in f.wanted if option not in f.chosen]
-    fitting = [p for p, price in f.prices.items() if p not in f.opened and (f.limit is None or price < f.limit)]
+    fitting = [p for p in f.prices if p not in f.opened and (f.limit is None or f.prices[p] < f.limit)]
+    others = [p for p in f.prices if p not in f.opened]
     choose = f", choose {listed(f.wanted)}" if f.wanted else ""
     if f.bought and missed and not dear:
         plan = f"open {f.bought} again, choose {listed(missed)} before buying, and buy it."
     elif fitting:
-        plan = f"open {listed(fitting)}, compare them with the instruction{choose}, and buy the one that fits best."
+        plan = f"open {listed(fitting)}, compare them with the instruction{choose}, and buy what fits best."
     elif not f.searched:
         plan = "search for the words of the instruction first."
     else:
@@ -88,11 +90,11 @@ def note(trajectory: Trajectory) -> str:
         [
             f"I searched for: {listed(f.searched)}." if f.searched else "I searched for nothing.",
             f"I opened {listed(f.opened)}." if f.opened else "I opened no product.",
-            f"The results showed these, too, and I did not open them: {listed(p for p in f.prices if p not in f.opened)}."
-            if len(f.prices) > len(f.opened)
-            else "",
+            f"The results showed these, too, and I did not open them: {listed(others)}." if others else "",
             f"I bought {f.bought}." if f.bought else "I bought nothing.",
-            f"It was not below the price limit of {f.limit:g}." if f.bought and dear and f.limit is not None else "",
+            f"It was not below the price limit of {f.limit:g}."
+            if f.bought and dear and f.limit is not None
+            else "",
             f"I did not choose {listed(missed)}." if f.opened and missed else "",
         ],
         plan,

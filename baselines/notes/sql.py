@@ -1,4 +1,4 @@
-"""Questions to a database: which tables I know of and described, which statements failed, what I submitted."""
+"""Questions to a database: which tables I know of and described, what failed, what I submitted."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def read(trajectory: Trajectory) -> Facts:
         elif statement:
             last = statement
             used += re.findall(r"(?:from|join) `?(\w+)", statement, re.I)
-    unique = lambda names: list(dict.fromkeys(names))  # noqa: E731
-    return Facts(unique(tables), unique(described), unique(used), unique(errors), last, submitted)
+    tables, described, used, errors = (list(dict.fromkeys(x)) for x in (tables, described, used, errors))
+    return Facts(tables, described, used, errors, last, submitted)
 
 
 def note(trajectory: Trajectory) -> str:
@@ -57,7 +57,9 @@ def note(trajectory: Trajectory) -> str:
     steps.append("then submit")
     return written(
         [
-            f"There are the tables {listed(f.tables)}." if f.tables else "I did not ask which tables there are.",
+            f"There are the tables {listed(f.tables)}."
+            if f.tables
+            else "I did not ask which tables there are.",
             f"I described {listed(f.described)}." if f.described else "I described no table.",
             f"I did not look into {listed(left)}." if left else "",
             f"The server refused: {'; '.join(f.errors[:3])}." if f.errors else "",

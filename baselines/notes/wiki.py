@@ -30,7 +30,9 @@ class Facts(NamedTuple):
 def read(trajectory: Trajectory) -> Facts:
     """The episode, as searches and the names that came up."""
     question = told(trajectory).partition("Question: ")[2].strip()
-    opened, absent, looked, answers = [], [], [], []
+    opened: list[str] = []
+    absent: list[str] = []
+    looked, answers = [], []
     names = _NAME.findall(question.partition(" ")[2])
     for action, answer in turns(trajectory):
         kind, _, argument = action.rstrip("]").partition("[")
@@ -45,7 +47,12 @@ def read(trajectory: Trajectory) -> Facts:
     asked = {title.lower() for title in [*opened, *absent]}
     left = [n for n in dict.fromkeys(names) if n.lower() not in asked and n not in _PLAIN]
     return Facts(
-        question, list(dict.fromkeys(opened)), list(dict.fromkeys(absent)), list(dict.fromkeys(looked)), left, answers
+        question,
+        list(dict.fromkeys(opened)),
+        list(dict.fromkeys(absent)),
+        list(dict.fromkeys(looked)),
+        left,
+        answers,
     )
 
 
@@ -53,7 +60,10 @@ def note(trajectory: Trajectory) -> str:
     """The facts in words, and what to search next."""
     f = read(trajectory)
     if f.left:
-        plan = f"search {listed(f.left)}, read on with lookup where a page's first sentences are not enough, then answer."
+        plan = (
+            f"search {listed(f.left)}, read on with lookup where a page's first sentences are not enough, "
+            "then answer."
+        )
     else:
         plan = "open the pages again and look up the words of the question on them before I answer."
     return written(

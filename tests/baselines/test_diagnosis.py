@@ -22,7 +22,7 @@ from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
     [
         ({"entropy": 0.01}, "entropy is 0.010 nats"),
         ({"clip_share": 0.5}, "50% of the ratios are clipped"),
-        ({"accuracy": 1.0, "win_gain": -3.0}, "100% of the pairs are won while the winners lose -3.0 nats"),
+        ({"accuracy": 1.0, "win_gain": -3.0}, "100% of the pairs are won while the winners gain -3.0 nats"),
     ],
 )
 def test_a_sign_is_said_once_after_it_lasted(metrics: dict[str, float], message: str) -> None:
@@ -39,7 +39,12 @@ def test_a_sign_is_said_once_after_it_lasted(metrics: dict[str, float], message:
 
 @pytest.mark.parametrize(
     "metrics",
-    [{"entropy": 1.5}, {"clip_share": 0.1}, {"accuracy": 1.0, "win_gain": 0.5}, {"accuracy": 0.8, "win_gain": -3.0}],
+    [
+        {"entropy": 1.5},
+        {"clip_share": 0.1},
+        {"accuracy": 1.0, "win_gain": 0.5},
+        {"accuracy": 0.8, "win_gain": -3.0},
+    ],
 )
 def test_a_healthy_training_is_left_alone(metrics: dict[str, float]) -> None:
     watch = Watch("p")

@@ -382,7 +382,9 @@ def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
             asked.append(request["messages"][0]["content"])
             said = {"role": "assistant", "content": "take the key of its colour first"}
             choice = {"index": 0, "finish_reason": "stop", "message": said}
-            self.say({"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]})
+            self.say(
+                {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
+            )
 
         def say(self, body: object) -> None:
             data = json.dumps(body).encode()
@@ -652,7 +654,13 @@ def test_the_pairs_of_a_task_are_one_item_and_a_batch_counts_pairs(
     policy, place = load(scratch), practice(tmp_path)
     a, b = (place.conversation(e) for e in experts[:2])
     contrast.prefer(
-        policy, policy.model, [[(a, b)] * 4, [(b, a)] * 4], Preference(0.1), place, Optim(1e-4, batch_size=4), "p"
+        policy,
+        policy.model,
+        [[(a, b)] * 4, [(b, a)] * 4],
+        Preference(0.1),
+        place,
+        Optim(1e-4, batch_size=4),
+        "p",
     )
     assert [m["pairs"] for m in curve(tmp_path, "p")] == [4, 4]
     pairs = [Pair(sft.sample(policy, a), sft.sample(policy, b))] * 4  # type: ignore[arg-type]

@@ -22,10 +22,14 @@ from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 COUNT = 8
 
 
-def failed(env_id: str, agent: Agent | None = None, tasks: Sequence[str] = (), **kwargs: object) -> list[Trajectory]:
+def failed(
+    env_id: str, agent: Agent | None = None, tasks: Sequence[str] = (), **kwargs: object
+) -> list[Trajectory]:
     known = make_env(env_id, **kwargs).unwrapped.tasks("train")  # type: ignore[attr-defined]
     chosen = tasks or [known[i * len(known) // COUNT].id for i in range(COUNT)]
-    played = rollout(lambda: make_env(env_id, **kwargs), agent or RandomAdmissible(), [Job(t) for t in chosen])
+    played = rollout(
+        lambda: make_env(env_id, **kwargs), agent or RandomAdmissible(), [Job(t) for t in chosen]
+    )
     found = [t for t in played if not t.success]
     assert len(found) > 2
     return found
@@ -92,7 +96,9 @@ def test_household_plans_with_what_it_saw() -> None:
     """Task 5 of train: two pillows lie on armchair 1; the bed is the goal."""
     task = make_env("prosegym/Household-v1").unwrapped.tasks("train")[5].id  # type: ignore[attr-defined]
     acts = ["go to armchair 1", "take pillow 2 from armchair 1", "take bed 1 from armchair 1"]
-    (t,) = rollout(lambda: make_env("prosegym/Household-v1", max_steps=3), Scripted({task: acts}), [Job(task)])
+    (t,) = rollout(
+        lambda: make_env("prosegym/Household-v1", max_steps=3), Scripted({task: acts}), [Job(task)]
+    )
     assert notes.note(t) == (
         "I saw pillow 2 in armchair 1. I saw pillow 1 in armchair 1. "
         "Plan: take pillow 2 from armchair 1, bring it to the bed."
@@ -153,7 +159,9 @@ def test_a_recipe_is_followed_where_it_was_left() -> None:
     text = "Ingredients:\n  egg\n\nDirections:\n  dice the egg\n  fry the egg\n  prepare meal\n"
     assert rooms._direction("cook egg with stove") == "fry egg"
     assert rooms._direction("dice red apple with knife") == "dice red apple"
-    (t,) = rollout(lambda: make_env("prosegym/Lockbox-v1"), Scripted({"train/red": ["a"] * 3}), [Job("train/red")])
+    (t,) = rollout(
+        lambda: make_env("prosegym/Lockbox-v1"), Scripted({"train/red": ["a"] * 3}), [Job("train/red")]
+    )
     acts, told = ["examine cookbook", "dice egg with knife", "prepare meal"], ["-= Kitchen =-", text, "Ok."]
     steps = [
         msgspec.structs.replace(s, action=a, observation=o)
@@ -171,7 +179,10 @@ def test_shop() -> None:
         every, instruction = answers(t), t.steps[0].observation
         assert [f"search[{x}]" for x in f.searched] == [a for a in t.actions if a.startswith("search[")]
         for product, price in f.prices.items():
-            assert any(product in o and (f"${price:,.2f}" in o or f"${price}" in o) for o in every), (product, price)
+            assert any(product in o and (f"${price:,.2f}" in o or f"${price}" in o) for o in every), (
+                product,
+                price,
+            )
         for product in f.opened:
             assert f"click[{product.lower()}]" in t.actions
         for option in [*f.wanted, *f.chosen]:
@@ -242,7 +253,9 @@ def test_sql() -> None:
 def test_environments_without_a_reader_have_the_general_one() -> None:
     """The key is red, the box blue; the box stays shut, "sing" is refused."""
     actions = ["take red key", "open box", "sing", "sing", "open box", "open box"]
-    (t,) = rollout(lambda: make_env("prosegym/Lockbox-v1"), Scripted({"train/blue": actions}), [Job("train/blue")])
+    (t,) = rollout(
+        lambda: make_env("prosegym/Lockbox-v1"), Scripted({"train/blue": actions}), [Job("train/blue")]
+    )
     said = notes.note(t)
     assert said == episode.note(t)
     assert "These were refused: sing." in said and "more than once: open box" in said

@@ -105,9 +105,7 @@ def test_several_trees_and_lone_texts_in_one_batch() -> None:
     samples = branches(1, 5) + branches(2, 4) + [Sample((39,), (0.0,))]
     groups = tree.forest([s.token_ids for s in samples], 16)
     assert sorted(i for g in groups for i in g) == list(range(10)) and 1 < len(groups) < 10
-    torch.testing.assert_close(
-        batch.logp(MODEL, samples)[0], flat(MODEL, samples)[0], atol=1e-9, rtol=1e-9
-    )
+    torch.testing.assert_close(batch.logp(MODEL, samples)[0], flat(MODEL, samples)[0], atol=1e-9, rtol=1e-9)
 
 
 def test_texts_share_a_row_where_that_is_less_work() -> None:

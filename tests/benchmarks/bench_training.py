@@ -31,7 +31,8 @@ from prosegym.evaluation.agents import Agent, ExpertAgent, RandomAdmissible
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
-ENV, TASKS, TURNS = "prosegym/Household-v1", 24, 30
+ENV, TASKS, TURNS = "prosegym/Household-v1", 16, 30
+pytestmark = pytest.mark.timeout(7200)
 RATE, BETA = 1e-5, 0.1
 
 
@@ -115,8 +116,14 @@ def dpo_trainer(data: Data, bundles: list[Bundle], micro: int, size: int, folder
     return trl.DPOTrainer(
         model=data.policy.model,
         args=common(
-            "DPOConfig", folder, micro, size, beta=BETA, precompute_ref_log_probs=True,
-            train_sampling_strategy="group_by_length", length_column_name="length",
+            "DPOConfig",
+            folder,
+            micro,
+            size,
+            beta=BETA,
+            precompute_ref_log_probs=True,
+            train_sampling_strategy="group_by_length",
+            length_column_name="length",
             remove_unused_columns=False,
         ),  # fmt: skip
         train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
