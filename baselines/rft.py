@@ -29,6 +29,8 @@ class Config:
     """The cloning is ETO's; the sampling is chosen here (neither paper prints one for these environments)."""
 
     cloning: sft.Config = sft.Config()
+    cloned: bool = False
+    """The model has been cloned already: leave out step 1."""
     samples: int = 4
     """Episodes of each training task."""
     temperature: float = 1.0
@@ -37,7 +39,8 @@ class Config:
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """The three steps; the policy changes in place."""
     base = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
-    sft.train(policy, experts, practice, config.cloning)
+    if not config.cloned:
+        sft.train(policy, experts, practice, config.cloning)
     kept = accepted(experts, sample(policy, experts, practice, config))
     with torch.no_grad():
         for name, parameter in policy.model.named_parameters():

@@ -65,8 +65,9 @@ class Options:
     env: str
     """Environment to train on."""
     model: str
-    """Name or path of a model, or scratch[:SIZE] for a small one with random weights (350k, 1m, 6m). The
-    folder of a trained agent goes on with what it holds, be it a model or an adapter."""
+    """Name or path of a model; house, which comes with the package; or scratch[:SIZE] for a small one with
+    random weights (350k, 1m, 6m). A trained agent's folder goes on with what it holds, be it a model or an
+    adapter."""
     out: Path
     """Folder for everything that is written; the same command goes on where it was interrupted."""
     preset: str = "auto"
@@ -104,7 +105,8 @@ class Options:
     evaluate_split: str = "valid"
     lora: Lora = Lora()
     agent: react.Config = react.Config()
-    """Form of the answers, decoding and history; recorded in agent.json."""
+    """Form of the answers, decoding and history; recorded in agent.json. Where none of it is given, a trained
+    agent keeps its own."""
 
 
 def main(method: str, argv: Sequence[str]) -> int:
@@ -159,6 +161,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         ProsegymError: the folder holds another training, the data is another environment's, or the method
             has nothing to learn from.
     """
+    options = replace(options, agent=form(options))
     settle(method, options, config)
     experts = expert_episodes(options)
     policy = load(options, experts)
@@ -200,6 +203,14 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     return policy
 
 
+def form(options: Options) -> react.Config:
+    """How the agent answers: as asked or, where nothing was, as the agent whose training goes on."""
+    folder = Path(agents.shipped(options.model))
+    if options.agent == react.Config() and (folder / agents.FILE).is_file():
+        return agents.read(folder).config
+    return options.agent
+
+
 def settle(method: str, options: Options, config: Any) -> None:
     """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference."""
     path = options.out / "training.json"
@@ -239,7 +250,7 @@ def expert_episodes(options: Options) -> list[Trajectory]:
 def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
     """The model to be trained: by name or path, a trained agent's folder, or made from scratch."""
     name, _, size = options.model.partition(":")
-    path = options.model
+    path = agents.shipped(options.model)
     if name == "scratch":
         folder = options.out / "scratch"
         if not (folder / "tokenizer.json").exists():

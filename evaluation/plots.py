@@ -202,10 +202,14 @@ def _profile(runs: Sequence[Played]) -> Any:
 
 
 def _cost(runs: Sequence[Played]) -> Any:
-    """An axis for each panel, in it a mark for each agent; further left is cheaper."""
+    """An axis for each panel, in it a mark for each agent; further left is cheaper.
+
+    In dollars where those of every run are known.
+    """
+    known = all(run.summary.cost is not None for run in runs)
 
     def dollars(s: Summary) -> float:
-        return (s.cost or 0.0) / s.played
+        return s.cost / s.played if known and s.cost is not None else 0.0
 
     def tokens(s: Summary) -> float:
         return s.prompt_tokens + s.completion_tokens

@@ -3,8 +3,8 @@
     python recipes/demo.py [OUT] [--quick]
 
 Household: chores in generated rooms. The model comes with the package (`--agent house`; `recipes/house` made
-it), the test rooms are in no lesson of it. Every step but one is a `prosegym` command, printed before it runs; what
-is done is not done again, so after an interruption the same call goes on.
+it), the test rooms are in no lesson of it. Every step but one is a `prosegym` command, printed before it
+runs; what is done is not done again, so after an interruption the same call goes on.
 """
 
 from __future__ import annotations

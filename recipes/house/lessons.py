@@ -19,9 +19,9 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from prosegym.baselines.chat import Chat
+from prosegym.baselines.notes.household import contents, note
 from prosegym.baselines.react import FORMATS, Config, opening, reminded
 from prosegym.envs.alfworld.experts import Searcher
-from prosegym.baselines.notes.household import contents, note
 from prosegym.envs.core import TextEnv
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.agents import Episode, Reply

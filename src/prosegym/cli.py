@@ -334,7 +334,9 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s an episode"
     )
-    if summary.cost and summary.cost_per_success is not None:
+    if summary.cost is None:
+        print("cost not known: a price is missing")
+    elif summary.cost and summary.cost_per_success is not None:
         print(f"cost ${summary.cost:.2f}, ${_number(summary.cost_per_success)} a solved episode")
     if summary.attempts > 1:
         shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from prosegym.cli import main
@@ -93,6 +94,10 @@ def test_what_is_drawn_is_what_was_measured(runs: dict[str, Path]) -> None:
     (cost,) = plots._cost(played).axes
     assert cost.get_xlabel().startswith("US dollars")
     assert cost.containers[2].lines[0].get_xdata().tolist() == [played[2].summary.cost / 8]
+    # Where one agent's cost is not known, none is drawn as if it were free.
+    free = played[0]._replace(summary=msgspec.structs.replace(played[0].summary, cost=None))
+    (cost,) = plots._cost([free, *played[1:]]).axes
+    assert cost.get_xlabel().startswith("tokens")
 
 
 def test_phases_follow_one_another_and_runs_of_one_agent_are_told_apart(
