@@ -117,9 +117,8 @@ def matrix_rate(bench: Bench) -> dict[str, float]:
     n = 8192 if bench.device.type == "cuda" else 512
     kind = torch.bfloat16 if bench.device.type == "cuda" else torch.float32
     a, b = (torch.randn(n, n, device=bench.device, dtype=kind) for _ in range(2))
-    for _ in range(3):
-        a @ b
     count = 30
+    bench.clock(lambda: a @ b)  # to warm up
     found = bench.clock(lambda: [a @ b for _ in range(count)])
     return {"flops": 2 * n**3 * count / found["seconds"]}
 
@@ -265,17 +264,17 @@ def main() -> None:
     if result["arguments"] != asked:
         raise SystemExit(f"{args.out} holds other settings ({result['arguments']}); use another --out")
     todo = [part for part in args.parts if part not in result]
-    if todo:
-        bench = Bench(args)
-        result["parameters"] = sum(p.numel() for p in bench.policy.model.parameters())
-        result["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
-        if bench.device.type == "cuda":
-            result["device"] = torch.cuda.get_device_name()
+    bench = Bench(args) if todo else None
     for part in todo:
+        assert bench is not None
         if part.startswith("trl_"):  # TRL changes the model it is given: a new one each time
             del bench.policy
             gc.collect()
             bench.policy = bench.model()
+        result["parameters"] = sum(p.numel() for p in bench.policy.model.parameters())
+        result["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
+        if bench.device.type == "cuda":
+            result["device"] = torch.cuda.get_device_name()
         result[part] = PARTS[part](bench)
         result["summary"] = summary(result)
         args.out.write_text(json.dumps(result, indent=1))
