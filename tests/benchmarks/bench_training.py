@@ -31,7 +31,7 @@ from prosegym.evaluation.agents import Agent, ExpertAgent, RandomAdmissible
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
-ENV, TASKS, TURNS = "prosegym/Household-v1", 16, 30
+ENV, TASKS, TURNS = "prosegym/Household-v1", 24, 30
 pytestmark = pytest.mark.timeout(7200)
 RATE, BETA = 1e-5, 0.1
 
