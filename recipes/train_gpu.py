@@ -170,7 +170,8 @@ def trl_config(bench: Bench, name: str, **more: Any) -> Any:
     gpu = bench.device.type == "cuda"
     return getattr(trl, name)(
         output_dir=tempfile.mkdtemp(), report_to="none", use_cpu=not gpu, bf16=gpu, fp16=False,
-        max_length=None, gradient_checkpointing=gpu, logging_strategy="no", save_strategy="no", disable_tqdm=True,
+        max_length=None, gradient_checkpointing=gpu, logging_strategy="no", save_strategy="no",
+        disable_tqdm=True,
         learning_rate=RATE, lr_scheduler_type="constant", max_steps=bench.args.steps,
         per_device_train_batch_size=bench.args.micro,
         gradient_accumulation_steps=max(1, bench.args.batch // bench.args.micro),
