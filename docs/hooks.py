@@ -1,12 +1,14 @@
 """What the site's pages take from the code, so that the two cannot disagree.
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
-knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
+knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings,
+the numbers of a file of results.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import re
 import sys
@@ -62,6 +64,30 @@ def method(name: str) -> str:
     return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
 
 
+def results(name: str) -> str:
+    """What `recipes/results/NAME.json` holds, a table for each panel, in Markdown."""
+    rows = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["rows"]
+    shown = []
+    for panel in dict.fromkeys(row["panel"] for row in rows):
+        own = [row for row in rows if row["panel"] == panel]
+        cells = [
+            (
+                f"`{row['name']}`",
+                _estimate(row["success"]),
+                ", ".join(f"{x:.3f}" for x in row["trials"]) if len(row["trials"]) > 1 else "",
+                *(_estimate(row[key]) if key in row else "" for key in ("minus_base", "minus_control")),
+            )
+            for row in own
+        ]
+        head = ("agent", "success", "within 1, 2, ... trials", "minus base", "minus its control")
+        shown.append(f"**{panel}**, {own[0]['tasks']} tasks\n\n{table(head, cells)}")
+    return "\n\n".join(shown)
+
+
+def _estimate(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *([_cell(text) for text in row] for row in rows)]
@@ -77,6 +103,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put what a page's head asks for below its title."""
     asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
     asked += [method(name) for name in page.meta.get("methods", ())]
+    asked += [results(name) for name in page.meta.get("results", ())]
     title, _, rest = markdown.lstrip().partition("\n")
     return "\n\n".join([title, *asked, rest])
 

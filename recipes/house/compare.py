@@ -44,7 +44,7 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(8, 2, 1, 4, ("sft", "eto")),
-    "cpu": Scale(300, 40, 3, 200, ("sft", "rft", "eto", "stepagent")),
+    "cpu": Scale(200, 25, 3, 140, ("sft", "eto", "rft")),
     "gpu": Scale(2000, 200, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse", "ipr")),
 }
 OPTIM = "learning-rate 1e-4 {0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05"
@@ -80,8 +80,8 @@ def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
         for name, settings in RETRIES.items():
             agent = "--agent reflexion --agent-arg trials=4 --agent-arg reflector=rule"
             yield f"{evaluate}/{name} {agent} --model {model} {settings}"
-    for method in scale.methods:
-        for seed in range(scale.seeds):
+    for seed in range(scale.seeds):
+        for method in scale.methods:
             folder = out / f"{method}-{seed}"
             yield (
                 f"train {method} --env {ENV} --model {model} --data {expert} {METHODS[method]} "
@@ -114,10 +114,10 @@ def results(out: Path, done: list[str]) -> list[dict[str, Any]]:
             row["minus_base"] = asdict_of(compare(run, Run.read(folder.parent / "base")).success)
         method, _, seed = folder.name.rpartition("-")
         if seed.isdigit() and method != "sft" and (folder.parent / f"sft-{seed}").exists():
-            row["minus_sft"] = asdict_of(compare(run, Run.read(folder.parent / f"sft-{seed}")).success)
+            row["minus_control"] = asdict_of(compare(run, Run.read(folder.parent / f"sft-{seed}")).success)
         if folder.name == "retry":
             other = Run.read(folder.parent / "retry-other-task")
-            row["minus_other_task"] = asdict_of(compare(run, other).success)
+            row["minus_control"] = asdict_of(compare(run, other).success)
         rows.append(row)
     return rows
 
