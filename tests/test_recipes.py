@@ -1,0 +1,76 @@
+"""The recipes: lessons are what the agent will meet, and every published number names a command that is one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from prosegym.baselines.lm import Scripted  # noqa: E402
+from prosegym.baselines.react import ReAct  # noqa: E402
+from prosegym.cli import _parser  # noqa: E402
+from prosegym.evaluation.evaluate import make_env  # noqa: E402
+from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+RESULTS = sorted((RECIPES / "results").glob("*.json"))
+HOUSEHOLD = "prosegym/Household-v1"
+
+
+def test_lessons_are_the_conversations_that_the_agent_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import lessons
+
+    talks = lessons.play(lessons.Source(HOUSEHOLD, 30), 0)
+    retries = [talk for talk in talks if "You have tried this task before" in talk[0].content]
+    slips = [m for talk in talks for m in talk if m.role == "assistant" and not m.trainable]
+    assert len(talks) >= 28 and 3 < len(retries) < 20 and slips
+    assert all("Plan: " in talk[0].content for talk in retries)
+
+    env = make_env(HOUSEHOLD, split="train")
+    tasks = env.unwrapped.tasks("train")  # type: ignore[attr-defined]
+    starts = {env.reset(options={"task_id": t.id})[0]: t.id for t in tasks[:30]}
+    for talk in [retries[0], next(t for t in talks if t not in retries)]:
+        first = talk[0].content
+        task = next(task for start, task in starts.items() if first.endswith(start))
+        notes = first.partition("What you noted then:\n")[2].partition("\n\n")[0].splitlines()
+        memory = tuple(line.partition(". ")[2] for line in notes)
+        model = Scripted(lambda request, talk=talk: talk[len(request.messages)].content)  # type: ignore[misc]
+        agent = ReAct(model, lessons.AGENT)
+        (played,) = rollout(lambda: make_env(HOUSEHOLD), agent, [Job(task, memory=memory)])
+        assert played.success
+        assert [(m.role, m.content) for m in played.messages] == [(m.role, m.content) for m in talk]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_every_published_number_names_its_command(path: Path) -> None:
+    rows = json.loads(path.read_text())["rows"]
+    assert rows
+    for row in rows:
+        words = shlex.split(row["command"])
+        args = _parser().parse_args(words[1:])
+        assert words[0] == "prosegym" and args.panel == row["panel"]
+        assert 0 <= row["success"]["low"] <= row["success"]["value"] <= row["success"]["high"] <= 1
+
+
+@pytest.mark.slow
+def test_a_house_model_is_made_and_compared(tmp_path: Path) -> None:
+    def run(*words: str) -> None:
+        subprocess.run([sys.executable, *words], check=True, timeout=1800)
+
+    house = RECIPES / "house"
+    run(str(house / "pretrain.py"), str(tmp_path / "house"), "--scale", "tiny", "--workers", "1")
+    run(str(house / "pretrain.py"), str(tmp_path / "house"), "--scale", "tiny", "--workers", "1")  # goes on
+    model = tmp_path / "house" / "model"
+    assert (model / "model.safetensors").stat().st_size < 16 << 20
+    assert len((tmp_path / "house" / "validation.jsonl").read_text().splitlines()) == 2
+    run(str(house / "compare.py"), str(tmp_path / "compare"), "--model", str(model), "--scale", "tiny")
+    rows = json.loads((tmp_path / "compare" / "results.json").read_text())["rows"]
+    assert {"base", "retry", "retry-other-task", "sft-0", "eto-0"} <= {row["name"] for row in rows}
