@@ -44,23 +44,23 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(8, 2, 1, 4, ("sft", "eto")),
-    "cpu": Scale(200, 25, 3, 140, ("sft", "eto", "rft")),
+    "cpu": Scale(200, 25, 3, 200, ("sft", "eto", "rft", "stepagent")),
     "gpu": Scale(2000, 200, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse", "ipr")),
 }
-OPTIM = "learning-rate 1e-4 {0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05"
-PAIRS = f"--cloned --optim.{OPTIM.format('--optim.')}"
+OPTIM = "{0}learning-rate {1} {0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05"
+PAIRS = f"--cloned {OPTIM.format('--optim.', '3e-5')}"
 METHODS = {
-    "sft": f"--optim.{OPTIM.format('--optim.')}",
-    "rft": f"--cloned --cloning.optim.{OPTIM.format('--cloning.optim.')}",
+    "sft": OPTIM.format("--optim.", "1e-4"),
+    "rft": f"--cloned {OPTIM.format('--cloning.optim.', '1e-4')}",
     "eto": f"{PAIRS} --iterations 1 --imitation 1",
     "stepagent": f"{PAIRS} --cycles 1 --imitation 1",
     "stepagent_inverse": f"{PAIRS} --cycles 1",
     "ipr": f"{PAIRS} --iterations 1",
 }
 RETRIES = {
-    "retry": "",
-    "retry-other-task": "--agent-arg control=other_task",
     "retry-no-memory": "--agent-arg strategy=base --agent-arg temperature=1.0",
+    "retry-other-task": "--agent-arg control=other_task",
+    "retry": "",
 }
 
 

@@ -28,7 +28,7 @@ from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
-AGENT = Config(format="bare", decoding="trie", max_tokens=24, brief=True, remind=True)
+AGENT = Config(format="bare", decoding="score", max_tokens=24, brief=True, remind=True)
 """The form in which the lessons are written and the models play."""
 SLIPS = 0.15
 """How often an expert that slips does so; every other one never does."""
