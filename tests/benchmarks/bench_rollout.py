@@ -1,18 +1,20 @@
 """Actions per second of the rollout engine, against `generate` of transformers on the same model and turns.
 
-    pytest tests/benchmarks/bench_rollout.py --benchmark-group-by=group
+    pytest tests/benchmarks/bench_rollout.py -o python_files="bench_*.py" -s
 
-A house model of the size 1m with random weights plays conversations of Household: the instruction and a room
-(some 290 tokens), then 30 turns of what games played at random beforehand answered (some 23 tokens), with a
-tokenizer learnt from those games; and the same model with one key head for its four query heads. Every answer
-has the same number of tokens: 6 (an action alone) or 24 (a thought and an action). Sequential rows play 3 of
-the 64 episodes; what is compared is actions per second of CPU time (`extra_info`), one thread.
+Agents play 64 episodes of Household at a time, of at most 30 turns, and every request that they make of their
+model is written down; both sides then answer these requests: the engine as they came, `generate` one after
+another, for one game in four. Answers end where the model ends them and must be the same tokens on both
+sides. The model is the one that comes with the package, writing actions as free text (some 6 tokens) or token
+by token among the admissible ones; and one of its shape with random weights, which writes 6 tokens of no
+meaning. What is compared is actions per second of CPU time, one thread.
 """
 
 from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -21,116 +23,125 @@ import torch
 import transformers
 
 import prosegym  # noqa: F401  (registers the environments)
-from prosegym.baselines import house
-from prosegym.baselines.lm import Request, Sampling
+from prosegym.baselines import agents
+from prosegym.baselines.decoding import Trie
+from prosegym.baselines.lm import Generation, Request, Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.envs.trajectory import Message, Trajectory
-from prosegym.evaluation.agents import RandomAdmissible
+from prosegym.baselines.react import ReAct
 from prosegym.evaluation.rollout import Job, rollout
 
-EPISODES, SEQUENTIAL, TURNS = 64, 3, 30
+GAMES, EPISODES, TURNS, EVERY = 128, 64, 30, 4
 ENV = "prosegym/Household-v1"
+ROWS = [("house", "free"), ("house", "trie"), ("random weights", "free")]
+
+
+class Recorder:
+    """A model that keeps what it is asked and what it answers."""
+
+    def __init__(self, lm: LocalModel) -> None:
+        self.lm, self.name = lm, lm.name
+        self.batches: list[Sequence[Request]] = []
+        self.answers: list[tuple[Request, Generation]] = []
+        self.sampling = Sampling()
+
+    def conditions(self) -> Mapping[str, Any]:
+        return self.lm.conditions()
+
+    def count_tokens(self, text: str) -> int:
+        return self.lm.count_tokens(text)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        found = self.lm.generate(requests, sampling)
+        self.batches.append(requests)
+        self.answers += zip(requests, found, strict=True)
+        self.sampling = sampling
+        return found
 
 
 @functools.cache
-def instruction() -> str:
-    env: Any = gymnasium.make(ENV).unwrapped
-    said: str = env.instruction
-    return said
-
-
-@functools.cache
-def games() -> list[Trajectory]:
-    """Games of 30 turns, played at random."""
-    env: Any = gymnasium.make(ENV).unwrapped
-    jobs = [Job(task.id) for task in env.tasks("train")[: 2 * EPISODES]]
-    played = rollout(lambda: gymnasium.make(ENV, max_steps=TURNS), RandomAdmissible(), jobs)
-    return [game for game in played if len(game.steps) == TURNS][:EPISODES]
-
-
-@pytest.fixture(scope="module", params=["1m", "1m, one key head"])
-def lm(request: pytest.FixtureRequest) -> LocalModel:
+def recorded(model: str, decoding: str) -> Recorder:
+    """The games, played once."""
     torch.set_num_threads(1)
-    pieces = house.tokenizer([instruction(), *house.texts(games())])
-    model = house.model("1m", pieces)
-    if request.param != "1m":
+    lm: Any = agents.load_model("house", agents.ModelOptions(device="cpu"))
+    config: Any = agents.read(agents.HOUSE).config
+    settings = {"decoding": decoding}
+    if model != "house":
         torch.manual_seed(0)
-        model = type(model)(type(model.config)(**{**model.config.to_dict(), "num_key_value_heads": 1}))
-    lm = LocalModel(model.eval(), pieces, name=request.param)
-    lm.end_ids = frozenset()  # every answer has the same length on both sides
-    lm.model.generation_config.eos_token_id = None
-    return lm
+        lm = LocalModel(type(lm.model)(lm.model.config).eval(), lm.tokenizer, name=model)
+        settings["max_tokens"] = 6
+    recorder = Recorder(lm)
+    agent = ReAct(recorder, agents._with(config, settings))
+    env: Any = gymnasium.make(ENV).unwrapped
+    jobs = [Job(task.id) for task in env.tasks("valid")[:GAMES]]
+    games = list(rollout(lambda: gymnasium.make(ENV, max_steps=TURNS), agent, jobs, batch_size=EPISODES))
+    tokens = sum(len(answer.token_ids) for _, answer in recorder.answers) / len(recorder.answers)
+    read = sum(answer.prompt_tokens for _, answer in recorder.answers) / len(recorder.answers)
+    print(
+        f"\n{model}, {decoding}: {sum(game.success for game in games)} of {len(games)} games solved, "
+        f"{len(recorder.answers)} answers of {tokens:.1f} tokens to prompts of {read:.0f}"
+    )
+    return recorder
 
 
-def told(episode: int, turn: int) -> Message:
-    """What the game says before a turn, counted from 0."""
-    game = games()[episode]
-    if turn == 0:
-        return Message("user", f"{instruction()}\n\n{game.steps[0].observation}")
-    return Message("user", game.steps[turn].observation if turn < TURNS else game.final_observation)
-
-
-def ours(lm: LocalModel, episodes: int, tokens: int) -> int:
-    lm.forget()
-    talks = [[told(i, 0)] for i in range(episodes)]
-    for turn in range(1, TURNS + 1):
-        requests = [Request(talk, key=i) for i, talk in enumerate(talks)]
-        for i, answer in enumerate(lm.generate(requests, Sampling(max_tokens=tokens))):
-            talks[i].append(Message("assistant", answer.text, True, list(answer.token_ids)))
-            talks[i].append(told(i, turn))
-    return episodes * TURNS
+def ours(games: Recorder) -> int:
+    games.lm.forget()
+    answers = [games.lm.generate(batch, games.sampling) for batch in games.batches]
+    assert [a.token_ids for batch in answers for a in batch] == [a.token_ids for _, a in games.answers]
+    return len(games.answers)
 
 
 @torch.inference_mode()
-def theirs(lm: LocalModel, episodes: int, tokens: int, *, reuse: bool) -> int:
-    for i in range(episodes):
-        talk = [told(i, 0)]
+def theirs(games: Recorder, *, reuse: bool) -> int:
+    lm, count = games.lm, 0
+    keys = list(dict.fromkeys(request.key for request, _ in games.answers))[::EVERY]
+    for key in keys:
         cache: Any = transformers.DynamicCache(config=lm.model.config) if reuse else None
-        for turn in range(1, TURNS + 1):
-            prompt = torch.tensor([lm.chat.prompt(talk).token_ids])
+        for request, answer in games.answers:
+            if request.key != key:
+                continue
+            prompt = torch.tensor([lm.chat.prompt(request.messages).token_ids])
             out = lm.model.generate(
-                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens,
-                past_key_values=cache, pad_token_id=0,
+                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, pad_token_id=0,
+                max_new_tokens=games.sampling.max_tokens, past_key_values=cache,
+                prefix_allowed_tokens_fn=among(lm, request, prompt.shape[1]) if request.allowed else None,
             )  # fmt: skip
-            token_ids = out[0, prompt.shape[1] :].tolist()
-            text = lm.tokenizer.decode(token_ids, skip_special_tokens=True)
-            talk.append(Message("assistant", text, True, token_ids))
-            talk.append(told(i, turn))
-    return episodes * TURNS
+            assert out[0, prompt.shape[1] :].tolist() == list(answer.token_ids)
+            count += 1
+    return count
+
+
+def among(lm: LocalModel, request: Request, start: int) -> Callable[[int, Any], list[int]]:
+    """The tokens that may come next, as `generate` asks for them."""
+    trie = Trie(lm.chat.answer(action + request.closes) for action in request.allowed or ())
+
+    def allowed(row: int, ids: Any) -> list[int]:
+        node = trie
+        for token in ids[start:].tolist():
+            node = node.children[token]
+        return list(node.children)
+
+    return allowed
 
 
 RATES: dict[tuple[str, str, str], float] = {}
 
 
 @pytest.mark.parametrize("how", ["generate", "generate, cache kept", "ours"])
-@pytest.mark.parametrize("answer, tokens", [("action", 6), ("thought and action", 24)])
+@pytest.mark.parametrize("model, decoding", ROWS)
 @pytest.mark.benchmark(group="rollout")
-def test_rollout(benchmark: Any, lm: LocalModel, how: str, answer: str, tokens: int) -> None:
+def test_rollout(benchmark: Any, model: str, decoding: str, how: str) -> None:
+    games = recorded(model, decoding)
+
     def play() -> float:
         begun = time.process_time()
-        if how == "ours":
-            actions = ours(lm, EPISODES, tokens)
-        else:
-            actions = theirs(lm, SEQUENTIAL, tokens, reuse=how.endswith("kept"))
+        actions = ours(games) if how == "ours" else theirs(games, reuse=how.endswith("kept"))
         return actions / (time.process_time() - begun)
 
     rate = benchmark.pedantic(play, rounds=1)
     benchmark.extra_info["actions_per_cpu_second"] = round(rate, 1)
-    RATES[lm.name, answer, how] = rate
-    print(f"\n{lm.name}, {answer}, {how}: {rate:.1f} actions per CPU second")
+    RATES[model, decoding, how] = rate
+    print(f"\n{model}, {decoding}, {how}: {rate:.1f} actions per CPU second")
     if how == "ours":
         for other in ("generate", "generate, cache kept"):
-            if (peer := RATES.get((lm.name, answer, other))) is not None:
-                print(f"{lm.name}, {answer}, ours against {other}: {rate / peer:.1f} times")
-
-
-def test_the_same_tokens(lm: LocalModel) -> None:
-    """The comparison is of equals: both write the same answers."""
-    talk = [told(0, 0)]
-    mine = lm.generate([Request(talk)], Sampling(max_tokens=8))[0]
-    prompt = torch.tensor([lm.chat.prompt(talk).token_ids])
-    out = lm.model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=8,
-        pad_token_id=0,
-    )  # fmt: skip
-    assert list(mine.token_ids) == out[0, prompt.shape[1] :].tolist()
+            if (peer := RATES.get((model, decoding, other))) is not None:
+                print(f"{model}, {decoding}, ours against {other}: {rate / peer:.1f} times")
