@@ -48,6 +48,8 @@ class ModelOptions:
     """Most memory for what is kept between turns, in 2**30 bytes; 0 chooses by the device."""
     static_shapes: bool | None = None
     """Whether decoding steps have a few fixed shapes, recorded as CUDA graphs; by default on a GPU."""
+    draft: bool | None = None
+    """Whether tokens are guessed and computed ahead, which changes no answer; by default on the CPU."""
     four_bit: bool = False
     """Whether the weights of linear layers are held in 4 bits; needs bitsandbytes."""
 

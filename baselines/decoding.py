@@ -47,7 +47,7 @@ class Writer:
         self.whole = False
         """Whether nothing is left to be chosen: only log-probabilities of the last tokens are missing."""
         self._chat = chat
-        self._end_ids = end_ids
+        self.end_ids = end_ids
         self._rng = random.Random(request.seed)
         self._marker = request.opens.rstrip() if request.allowed else ""
         # A stop string or marker of c characters lies in the last 4c + 4 tokens: each has a byte or more.
@@ -59,6 +59,11 @@ class Writer:
     def pending(self) -> list[int]:
         """The last tokens, which could be no others, and whose log-probabilities are still to be computed."""
         return self.token_ids[len(self.logprobs) :]
+
+    @property
+    def by_action(self) -> bool:
+        """Whether a whole action is to be chosen next."""
+        return self.trie is not None and self.sampling.choice == "action"
 
     @property
     def context(self) -> list[int]:
@@ -86,9 +91,9 @@ class Writer:
         return self._rng.random()
 
     def settle(self, logprobs: Sequence[float]) -> None:
-        """Give the pending tokens their log-probabilities."""
+        """Give the first pending tokens their log-probabilities."""
         self.logprobs += logprobs
-        if self.whole:
+        if self.whole and not self.pending:
             self._finish("end")
 
     def push(self, token: int, logprob: float) -> None:
@@ -101,7 +106,7 @@ class Writer:
                 self._finish("end")
             else:
                 self._follow()
-        elif token in self._end_ids:
+        elif token in self.end_ids:
             self._finish("end")
         elif (self.sampling.stop or self._marker) and self._look():
             pass
@@ -152,7 +157,7 @@ class Writer:
     def _finish(self, reason: StopReason, text: str | None = None) -> None:
         self.reason = reason
         written = self.token_ids
-        if reason == "end" and written and written[-1] in self._end_ids:
+        if reason == "end" and written and written[-1] in self.end_ids:
             written = written[:-1]
         self.text = self._decode(written) if text is None else text
 

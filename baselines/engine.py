@@ -470,9 +470,11 @@ class CachedEngine:
         rows = max(len(self._seats), 1)
         if rows <= self._rows and wanted <= self._cells:
             return
-        if rows > self._rows:
-            rows = min(_round(rows, 8), max(self._max_cells // wanted, rows), self._max_seats)
-        kept_rows, kept_cells = min(self._rows, rows), min(self._cells, wanted)
+        # Rows double, as cells do: each growth copies what is held.
+        rows = self._rows if rows <= self._rows else max(_round(rows, 8), 2 * self._rows)
+        rows = min(rows, max(self._max_cells // wanted, len(self._seats), 1), self._max_seats)
+        kept_rows = min(self._rows, rows)
+        held = max((len(seat.token_ids) for seat in self._seats), default=0)
         self._steps.clear()
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
@@ -481,7 +483,7 @@ class CachedEngine:
                 make = torch.empty if self._row_by_row and not self._static else torch.zeros
                 new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
                 if old is not None:
-                    new[:kept_rows, :, :kept_cells] = old[:kept_rows, :, :kept_cells]
+                    new[:kept_rows, :, :held] = old[:kept_rows, :, :held]
                 made.append(new)
             layer.make(*made)
         self._rows, self._cells = rows, wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import transformers
 
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
+from prosegym.baselines.draft import MOST, Drafter
 from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.envs.errors import UnknownName
@@ -34,6 +36,7 @@ class LocalModel:
         max_batch: int = 64,
         cache_gb: float = 0.0,
         static_shapes: bool | None = None,
+        draft: bool | None = None,
     ) -> None:
         """Use a model that is already in memory.
 
@@ -48,6 +51,8 @@ class LocalModel:
                 80 % of what is free on a GPU.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
+            draft: whether tokens are guessed and computed ahead (`baselines/draft.py`); by default on the CPU,
+                where it saves passes; it changes no answer.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -58,6 +63,8 @@ class LocalModel:
         self.max_batch = max_batch
         self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
         self.static_shapes = static_shapes
+        self.draft = model.device.type == "cpu" if draft is None else draft
+        self.drafter = Drafter()
         self._engine: Engine | None = None
         self._prompts: dict[Hashable, Prompt] = {}
         self._stamp: Any = None
@@ -78,6 +85,7 @@ class LocalModel:
         max_batch: int = 64,
         cache_gb: float = 0.0,
         static_shapes: bool | None = None,
+        draft: bool | None = None,
         four_bit: bool = False,
     ) -> LocalModel:
         """Load a model by name or path.
@@ -93,6 +101,7 @@ class LocalModel:
             max_batch: answers written at the same time, at most.
             cache_gb: most memory for what is kept between turns; see the constructor.
             static_shapes: whether decoding steps have a few fixed shapes; see the constructor.
+            draft: whether tokens are guessed and computed ahead; see the constructor.
             four_bit: hold the weights of linear layers in 4 bits, as QLoRA does (see `four_bits`).
 
         Raises:
@@ -121,6 +130,7 @@ class LocalModel:
             max_batch=max_batch,
             cache_gb=cache_gb,
             static_shapes=static_shapes,
+            draft=draft,
         )
 
     def conditions(self) -> Mapping[str, Any]:
@@ -143,10 +153,11 @@ class LocalModel:
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def forget(self) -> None:
-        """Let go of the keys and values of all episodes, and their memory.
+        """Let go of the keys and values of all episodes, their memory, and what guesses are made from.
 
-        Done of itself where weights or adapters are seen to have changed.
+        Keys and values go of themselves where weights or adapters are seen to have changed.
         """
+        self.drafter = Drafter()
         if self._engine is not None:
             self._engine.forget()
 
@@ -155,7 +166,8 @@ class LocalModel:
         """One answer per request, in order."""
         writers = [self._writer(request, sampling) for request in requests]
         with self._ready() as engine:
-            _Batch(engine, self.max_context, self.max_batch).write(writers)
+            drafter = self.drafter if self.draft else None
+            _Batch(engine, self.max_context, self.max_batch, drafter).write(writers)
         return [writer.generation() for writer in writers]
 
     @torch.inference_mode()
@@ -242,13 +254,42 @@ class LocalModel:
         return isinstance(self.model, peft.PeftModel)
 
 
+@dataclass
+class _Run:
+    """One answer in a pass that also computes the tokens that stand, or are guessed to stand, ahead."""
+
+    writer: Writer
+    start: int
+    """How many tokens of the answer have their log-probabilities before the pass."""
+    pending: int
+    ahead: list[int]
+    """The tokens after those, computed too: so many pending ones, then guesses."""
+    row: int
+    """Of the logits for the first of them; the others' follow."""
+
+    @property
+    def right(self) -> int:
+        """How many of the tokens ahead the answer has."""
+        return common(self.ahead, self.writer.token_ids[self.start :])
+
+    @property
+    def known(self) -> range:
+        """The rows of logits that are those of the answer's next tokens without log-probability."""
+        done = len(self.writer.logprobs) - self.start
+        return range(self.row + done, self.row + self.right + 1)
+
+
 class _Batch:
     """Answers that are written together: finished ones leave, waiting ones enter."""
 
-    def __init__(self, engine: Engine, max_context: int, max_batch: int) -> None:
+    def __init__(
+        self, engine: Engine, max_context: int, max_batch: int, drafter: Drafter | None = None
+    ) -> None:
         self._engine = engine
         self._max_context = max_context
         self._max_batch = max_batch
+        self._drafter = drafter
+        self._most = 0 if drafter is None else MOST
         self._seats: dict[Writer, Seat] = {}
 
     def write(self, writers: Sequence[Writer]) -> None:
@@ -259,7 +300,7 @@ class _Batch:
             while waiting or live:
                 while fresh := self._admit(waiting, live):
                     live += self._advance(fresh)
-                while len(live) > 1 and len(live) > self._engine.room(_longest(live)):
+                while len(live) > 1 and len(live) > self._engine.room(_longest(live) + self._most):
                     late = live.pop()  # memory is short: it goes on when others have finished
                     self._leave(late)
                     waiting.appendleft(late)
@@ -277,7 +318,7 @@ class _Batch:
                 fresh = self._admit(waiting, [])
                 if not fresh:
                     continue
-                found = self._continuations(fresh, self._feed(fresh))
+                found = self._continuations(fresh, self._run(fresh)[0])
                 for writer, steps in zip(fresh, found, strict=True):
                     scores[writer] = [sum(step) for _, step in steps]
                     self._leave(writer)
@@ -299,7 +340,7 @@ class _Batch:
                 writer.overflow()
                 continue
             longest = max(longest, len(context) + len(writer.pending) + 1)
-            if busy + len(entering) >= self._engine.room(longest):
+            if busy + len(entering) >= self._engine.room(longest + self._most):
                 later.append(writer)
                 break
             seat = self._engine.open(writer.request.key, context)
@@ -325,66 +366,87 @@ class _Batch:
         """Whether the context has no room for what is still to be computed."""
         return len(writer.prompt) + len(writer.token_ids) - writer.whole >= self._max_context
 
-    def _feed(self, writers: Sequence[Writer], keep: Sequence[int] | None = None) -> Any:
-        """Logits after all that each answer has so far, or after the last `keep` tokens of it."""
-        seats = [self._seats[writer] for writer in writers]
-        tokens = [w.beyond(len(s.token_ids)) for w, s in zip(writers, seats, strict=True)]
-        return self._engine.feed(seats, tokens, keep)
-
-    def _settle(self, writers: Sequence[Writer]) -> Any:
-        """Compute log-probabilities of pending tokens; logits for the next token of each other answer."""
-        pending = [writer.pending for writer in writers]
-        if not any(pending):
-            return self._feed(writers)
-        logits = self._feed(writers, [len(p) + (not w.whole) for w, p in zip(writers, pending, strict=True)])
-        forced: list[tuple[int, int]] = []
-        following = []
-        at = 0
-        for writer, tokens in zip(writers, pending, strict=True):
-            forced += enumerate(tokens, start=at)
-            at += len(tokens)
-            if not writer.whole:
-                following.append(at)
-                at += 1
-        index = torch.tensor(forced, device=logits.device)
-        rows = torch.log_softmax(logits[index[:, 0]].float(), dim=-1)
-        values = rows.gather(1, index[:, 1:])[:, 0].tolist()
-        for writer, tokens in zip(writers, pending, strict=True):
-            if tokens:
-                writer.settle(values[: len(tokens)])
-                values = values[len(tokens) :]
-        return logits[torch.tensor(following, device=logits.device, dtype=torch.long)]
-
     def _advance(self, writers: Sequence[Writer]) -> list[Writer]:
-        """What cannot be otherwise and one token more each, or a whole action where those are chosen whole.
+        """One pass: what cannot be otherwise, as much as was guessed right and one token more each, or a
+        whole action where those are chosen whole.
 
         Returns the unfinished.
         """
         if not writers:
             return []
-        logits = self._settle(writers)
-        choosing = [writer for writer in writers if writer.reason is None]
-        at_once = [w.trie is not None and w.sampling.choice == "action" for w in choosing]
-        actions = [i for i, whole in enumerate(at_once) if whole]
+        logits, runs = self._run(writers)
+        going = runs
+        while going:
+            self._settle(going, logits)
+            going = [r for r in going if r.writer.reason is None and r.known and not r.writer.by_action]
+            self._choose(going, logits)
+        for run in runs:  # guesses that were wrong
+            del self._seats[run.writer].token_ids[len(run.writer.prompt) + run.start + run.right :]
+            if self._drafter is not None:
+                self._drafter.right += max(run.right - run.pending, 0)
+        actions = [r for r in runs if r.writer.reason is None and r.known and r.writer.by_action]
         if actions:
-            some = [choosing[i] for i in actions]
-            for writer, options in zip(some, self._continuations(some, logits[actions]), strict=True):
+            some = [run.writer for run in actions]
+            found = self._continuations(some, logits[[run.known[0] for run in actions]])
+            for writer, options in zip(some, found, strict=True):
                 writer.take(*choose_whole(writer, options))
-        by_token = [i for i, whole in enumerate(at_once) if not whole]
-        if by_token:
-            some = [choosing[i] for i in by_token]
-            rows = logits if len(some) == len(choosing) else logits[by_token]
-            for writer, token, logprob in zip(some, *choose(some, rows), strict=True):
-                writer.push(token, logprob)
-        going = []
         for writer in writers:
+            if writer.reason is not None:
+                self._leave(writer)
+                if self._drafter is not None:
+                    self._drafter.learn(writer)
+        return [writer for writer in writers if writer.reason is None]
+
+    def _run(self, writers: Sequence[Writer]) -> tuple[Any, list[_Run]]:
+        """Compute all that each answer has so far, and what is guessed to follow."""
+        seats, fed, keep, runs = [], [], [], []
+        row = 0
+        for writer in writers:
+            seat, guess = self._seats[writer], self._guess(writer)
+            seats.append(seat)
+            fed.append(writer.beyond(len(seat.token_ids)) + guess)
+            pending = writer.pending
+            runs.append(_Run(writer, len(writer.logprobs), len(pending), pending + guess, row))
+            keep.append(len(pending) + len(guess) + (not writer.whole))
+            row += keep[-1]
+        return self._engine.feed(seats, fed, keep), runs
+
+    def _guess(self, writer: Writer) -> list[int]:
+        if self._drafter is None or writer.whole or writer.by_action:
+            return []
+        # The last token that there is room for is chosen, and not computed.
+        most = min(self._most, self._max_context - len(writer.prompt) - len(writer.token_ids) - 1)
+        if writer.trie is None:
+            most = min(most, writer.sampling.max_tokens - len(writer.token_ids) - 1)
+        return self._drafter.guess(writer, most)
+
+    def _settle(self, runs: Sequence[_Run], logits: Any) -> None:
+        """Give pending tokens the log-probabilities that are known."""
+        counts = [min(len(run.writer.pending), len(run.known)) for run in runs]
+        if not any(counts):
+            return
+        pairs = [
+            pair
+            for run, count in zip(runs, counts, strict=True)
+            for pair in zip(run.known[:count], run.writer.pending, strict=False)
+        ]
+        index = torch.tensor(pairs, device=logits.device)
+        rows = torch.log_softmax(logits[index[:, 0]].float(), dim=-1)
+        values = iter(rows.gather(1, index[:, 1:])[:, 0].tolist())
+        for run, count in zip(runs, counts, strict=True):
+            if count:
+                run.writer.settle(list(itertools.islice(values, count)))
+
+    def _choose(self, runs: Sequence[_Run], logits: Any) -> None:
+        """The next token of each."""
+        if not runs:
+            return
+        writers = [run.writer for run in runs]
+        tokens, logprobs = choose(writers, logits[[run.known[0] for run in runs]])
+        for writer, token, logprob in zip(writers, tokens, logprobs, strict=True):
+            writer.push(token, logprob)
             if writer.reason is None and self._full(writer):
                 writer.overflow()
-            if writer.reason is None:
-                going.append(writer)
-            else:
-                self._leave(writer)
-        return going
 
     def _continuations(
         self, writers: Sequence[Writer], logits: Any
