@@ -6,7 +6,8 @@ An answer depends on its own logits and its own seed alone: each writer draws fr
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,13 +19,22 @@ from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut
 class Trie:
     """Token sequences by their common beginnings."""
 
-    def __init__(self, sequences: Iterable[Sequence[int]] = ()) -> None:
-        """A trie of the sequences; none may be a beginning of another (each ends in an end token)."""
-        self.children: dict[int, Trie] = {}
-        for sequence in sequences:
-            node = self
-            for token in sequence:
-                node = node.children.setdefault(token, Trie())
+    def __init__(self, sequences: Sequence[Sequence[int]] = (), depth: int = 0) -> None:
+        """A trie of the sequences from their token `depth` on, where they part for the first time.
+
+        None may be a beginning of another (each ends in an end token).
+        """
+        self._sequences = sequences
+        self._depth = depth
+
+    @cached_property
+    def children(self) -> dict[int, Trie]:
+        """What follows each possible next token: made when it is asked for, so one path is all that is."""
+        following: dict[int, list[Sequence[int]]] = {}
+        for sequence in self._sequences:
+            if len(sequence) > self._depth:
+                following.setdefault(sequence[self._depth], []).append(sequence)
+        return {token: Trie(some, self._depth + 1) for token, some in following.items()}
 
 
 class Writer:

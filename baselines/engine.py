@@ -17,6 +17,7 @@ Left out: attention kernels of our own.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -158,11 +159,13 @@ class PlainEngine:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """The new tokens of one seat in a pass that goes row by row."""
+    """The new tokens of one seat in a pass that goes row by row, as a layer attends from them."""
 
     row: int
+    idle: int
+    """New tokens that the layer does not attend from: in the last one, those whose logits nobody wants."""
     count: int
-    """New tokens."""
+    """New tokens that it attends from, after those."""
     length: int
     """Cells that the seat then holds."""
     seen: dict[int | None, tuple[int, Any]]
@@ -182,7 +185,10 @@ class _Plan:
     """Cells read."""
     stretches: Sequence[_Stretch]
     """Of a pass that goes row by row; `rows` and `cells` then are each token's: [n] and [n, 1]."""
+    ends: Sequence[_Stretch]
+    """The same in the last layer."""
     window: int | None
+    last: bool
     """Of the layer at work."""
 
     def begin(self, rows: Any, cells: Any, span: tuple[int, int] | None, length: int) -> None:
@@ -190,10 +196,12 @@ class _Plan:
         self.rows, self.cells, self.span, self.length, self.stretches = rows, cells, span, length, ()
         self._places: dict[tuple[int, int], Any] = {}
 
-    def begin_rows(self, rows: Any, cells: Any, stretches: Sequence[_Stretch]) -> None:
+    def begin_rows(
+        self, rows: Any, cells: Any, stretches: Sequence[_Stretch], ends: Sequence[_Stretch]
+    ) -> None:
         """Set out a pass that goes row by row."""
         self.begin(rows, cells, None, 0)
-        self.stretches = stretches
+        self.stretches, self.ends = stretches, ends
 
     def places(self, heads: int, cells: int) -> Any:
         """Where new vectors go in a buffer [seats, heads, cells, d] seen as [seats * heads * cells, d]."""
@@ -210,10 +218,11 @@ _PLAN: ContextVar[_Plan] = ContextVar("plan")
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values, all seats'."""
 
-    def __init__(self, plan: _Plan, window: int | None) -> None:
+    def __init__(self, plan: _Plan, window: int | None, last: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._plan = plan
         self._window = window
+        self._last = last
 
     def make(self, keys: Any, values: Any) -> None:
         """Use these buffers, [seats, heads, cells + 1, dimension]."""
@@ -226,7 +235,7 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Write the new keys and values, return all that the pass may read."""
         plan = self._plan
-        plan.window = self._window
+        plan.window, plan.last = self._window, self._last
         assert self.keys is not None and self.values is not None
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
             places = plan.places(buffer.shape[1], buffer.shape[2])
@@ -286,23 +295,24 @@ def _attention(
 
 def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float | None) -> Any:
     heads, d = keys.shape[1], query.shape[3]
-    counts = [stretch.count for stretch in plan.stretches]
-    found = []
-    parts = query.reshape(heads, -1, *query.shape[2:]).split(
-        counts, dim=2
-    )  # of each stretch [heads, g, t, d]
-    for stretch, part in zip(plan.stretches, parts, strict=True):
+    query = query.reshape(heads, -1, *query.shape[2:])  # [heads, g, n, d]
+    out = query.new_zeros(query.shape[2], *query.shape[:2], values.shape[3])  # [n, heads, g, d]
+    at = 0
+    for stretch in plan.ends if plan.last else plan.stretches:
+        begin = at + stretch.idle
+        at = begin + stretch.count
+        if begin == at:
+            continue
         first, mask = stretch.seen[plan.window]
-        size = stretch.length - first
-        out = torch.nn.functional.scaled_dot_product_attention(
-            part.reshape(1, heads, -1, d),
-            keys.narrow(0, stretch.row, 1).narrow(2, first, size),
-            values.narrow(0, stretch.row, 1).narrow(2, first, size),
+        found = torch.nn.functional.scaled_dot_product_attention(
+            query[:, :, begin:at].reshape(1, heads, -1, d),
+            keys[stretch.row : stretch.row + 1, :, first : stretch.length],
+            values[stretch.row : stretch.row + 1, :, first : stretch.length],
             attn_mask=mask,
             scale=scaling,
         )
-        found.append(out.reshape(*part.shape[:3], -1).permute(2, 0, 1, 3))  # [t, heads, g, d]
-    return torch.cat(found).flatten(1, 2)[None]
+        out[begin:at] = found.view(heads, -1, stretch.count, values.shape[3]).permute(2, 0, 1, 3)
+    return out.flatten(1, 2)[None]
 
 
 PACKED = "prosegym_packed"
@@ -339,7 +349,7 @@ class CachedEngine:
         self._config = model.config.get_text_config()
         self._max_context = max_context
         self._max_seats = max_seats
-        self._pass_tokens = pass_tokens or (2048 if model.device.type == "cpu" else 32768)
+        self._pass_tokens = pass_tokens or (512 if model.device.type == "cpu" else 32768)
         count = int(self._config.num_hidden_layers)
         probes = [_Shapes() for _ in range(count)]  # type: ignore[no-untyped-call]
         ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
@@ -362,11 +372,13 @@ class CachedEngine:
             self._group = int(self._config.num_attention_heads) // key_heads.pop()
         self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
         self._static = model.device.type == "cuda" if static is None else static
+        self._lazy = self._row_by_row and not self._static
+        """Whether cells that were never written to take no memory."""
         self._steps: dict[tuple[int, int], _Step] = {}
         self.pool: Any = None
         """The memory that recorded steps share: one is replayed at a time, and what it gives is copied."""
         self._plan = _Plan()
-        self._layers = [_Layer(self._plan, window) for _, window in kinds]
+        self._layers = [_Layer(self._plan, window, i == count - 1) for i, (_, window) in enumerate(kinds)]
         self._cache = Cache(layers=list(self._layers))
         self._seats: list[Seat] = []
         self._by_key: dict[Hashable, Seat] = {}
@@ -463,6 +475,8 @@ class CachedEngine:
         """
         wanted = self._cells
         if cells > self._cells:
+            if self._lazy:
+                cells = max(cells, min(self._max_cells // self._max_seats, self._max_context))
             wanted = max(self._capacity(cells), self._capacity(min(2 * self._cells, self._max_cells)))
             if wanted * len(self._seats) > self._max_cells:
                 wanted = self._capacity(cells)
@@ -470,17 +484,21 @@ class CachedEngine:
         rows = max(len(self._seats), 1)
         if rows <= self._rows and wanted <= self._cells:
             return
-        # Rows double, as cells do: each growth copies what is held.
-        rows = self._rows if rows <= self._rows else max(_round(rows, 8), 2 * self._rows)
-        rows = min(rows, max(self._max_cells // wanted, len(self._seats), 1), self._max_seats)
-        kept_rows = min(self._rows, rows)
+        most = min(max(self._max_cells // wanted, rows), self._max_seats)
+        if self._lazy:
+            rows = most
+        elif rows > self._rows:
+            rows = min(max(_round(rows, 8), 2 * self._rows), most)  # each growth copies what is held
+        else:
+            rows = min(self._rows, most)
+        kept_rows = min(self._rows, len(self._seats))
         held = max((len(seat.token_ids) for seat in self._seats), default=0)
         self._steps.clear()
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
             for old, h, d in ((layer.keys, heads, size), (layer.values, value_heads, value_size)):
                 # Padded passes read cells that were never written, under a mask: they must be finite.
-                make = torch.empty if self._row_by_row and not self._static else torch.zeros
+                make = torch.empty if self._lazy else torch.zeros
                 new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
                 if old is not None:
                     new[:kept_rows, :, :held] = old[:kept_rows, :, :held]
@@ -557,7 +575,7 @@ class CachedEngine:
             tokens = [tree.tokens for tree in grown]
             bases = [len(seat.token_ids) for seat in some]
             if self._row_by_row:
-                logits = self._rows_pass(some, bases, tokens, sum(map(len, tokens)), trees=grown)
+                logits = self._rows_pass(some, bases, tokens, range(sum(map(len, tokens))), trees=grown)
                 parts = logits.split([len(new) for new in tokens])
             else:
                 padded = self._padded(some, bases, tokens, max(map(len, tokens)), grown)
@@ -592,36 +610,44 @@ class CachedEngine:
         seats: Sequence[Seat],
         bases: Sequence[int],
         tokens: Sequence[Sequence[int]],
-        kept: Sequence[int] | int,
+        kept: Sequence[int],
         trees: Sequence[Tree] | None = None,
     ) -> Any:
         """One pass over the tokens of all seats, one after another; `bases` are the cells they begin at.
 
-        Returns logits after the tokens `kept`, counted through all seats, or after the last so many.
+        Returns logits after the tokens `kept`, counted through all seats, in order; with trees, all are kept.
         """
         rows: list[int] = []
         cells: list[int] = []
         positions: list[int] = []
-        stretches = []
+        stretches, ends = [], []
         for i, (seat, base, new) in enumerate(zip(seats, bases, tokens, strict=True)):
             tree = trees[i] if trees is not None else None
+            stretches.append(self._stretch(seat, base, len(new), 0, tree))
+            first = bisect.bisect_left(kept, len(rows))  # of its tokens among those kept
+            idle = min(kept[first] - len(rows), len(new)) if first < len(kept) else len(new)
+            ends.append(self._stretch(seat, base, len(new), idle, tree) if idle else stretches[-1])
             rows += [seat.row] * len(new)
             cells += range(base, base + len(new))
             positions += (base + depth for depth in tree.depths) if tree else range(base, base + len(new))
-            seen = {window: self._seen(base, len(new), window, tree) for window in self._windows.values()}
-            stretches.append(_Stretch(seat.row, len(new), base + len(new), seen))
-        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches)
-        idle = torch.zeros((1, 1, 1, 1))  # stands for a mask: else the model would make one
-        masks = dict.fromkeys(self._windows, idle) if len(self._windows) > 1 else idle
-        every = isinstance(kept, int) or len(kept) == len(rows)
+        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches, ends)
+        none = torch.zeros((1, 1, 1, 1))  # stands for a mask: else the model would make one
+        masks = dict.fromkeys(self._windows, none) if len(self._windows) > 1 else none
         ids, keep = torch.tensor([[token for new in tokens for token in new]]), torch.tensor(kept or [0])
-        return self._pass(ids, torch.tensor([positions]), masks, 0 if every else keep)[0]
+        return self._pass(ids, torch.tensor([positions]), masks, 0 if len(kept) == len(rows) else keep)[0]
+
+    def _stretch(self, seat: Seat, base: int, count: int, idle: int, tree: Tree | None) -> _Stretch:
+        seen = {w: self._seen(base + idle, count - idle, w, tree) for w in self._windows.values()}
+        return _Stretch(seat.row, idle, count - idle, base + count, seen)
 
     def _seen(self, base: int, count: int, window: int | None, tree: Tree | None) -> tuple[int, Any]:
         """The first cell that tokens in cells `base`, `base + 1`, ... look at, and the mask from there on."""
         first = max(base - window + 1, 0) if window is not None else 0
-        if count == 1:
+        if count <= 1:
             return first, None
+        if window is None and tree is None:
+            later = torch.full((count, base + count), torch.finfo(self._dtype).min, dtype=self._dtype)
+            return first, later.triu_(base + 1).repeat(self._group, 1)[None, None]
         ahead = torch.arange(count) if tree is None else torch.tensor(tree.depths)
         places = torch.cat([torch.arange(first, base), base + ahead])
         seen = places <= base + ahead[:, None]

@@ -112,7 +112,7 @@ def theirs(games: Recorder, *, reuse: bool) -> int:
 
 def among(lm: LocalModel, request: Request, start: int) -> Callable[[int, Any], list[int]]:
     """The tokens that may come next, as `generate` asks for them."""
-    trie = Trie(lm.chat.answer(action + request.closes) for action in request.allowed or ())
+    trie = Trie([lm.chat.answer(action + request.closes) for action in request.allowed or ()])
 
     def allowed(row: int, ids: Any) -> list[int]:
         node = trie
