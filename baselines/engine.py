@@ -372,8 +372,6 @@ class CachedEngine:
             self._group = int(self._config.num_attention_heads) // key_heads.pop()
         self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
         self._static = model.device.type == "cuda" if static is None else static
-        self._lazy = self._row_by_row and not self._static
-        """Whether cells that were never written to take no memory."""
         self._steps: dict[tuple[int, int], _Step] = {}
         self.pool: Any = None
         """The memory that recorded steps share: one is replayed at a time, and what it gives is copied."""
@@ -395,6 +393,11 @@ class CachedEngine:
     def spare(self) -> int:
         """The cell of each row that nothing reads."""
         return self._cells
+
+    @property
+    def _lazy(self) -> bool:
+        """Whether no pass reads cells that were never written to: they take no memory, however many."""
+        return self._row_by_row and not self._static
 
     # Seats.
 
@@ -476,7 +479,8 @@ class CachedEngine:
         wanted = self._cells
         if cells > self._cells:
             if self._lazy:
-                cells = max(cells, min(self._max_cells // self._max_seats, self._max_context))
+                share = self._max_cells // self._max_seats // BUCKET * BUCKET
+                cells = max(cells, min(share, self._max_context))
             wanted = max(self._capacity(cells), self._capacity(min(2 * self._cells, self._max_cells)))
             if wanted * len(self._seats) > self._max_cells:
                 wanted = self._capacity(cells)
@@ -497,7 +501,7 @@ class CachedEngine:
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
             for old, h, d in ((layer.keys, heads, size), (layer.values, value_heads, value_size)):
-                # Padded passes read cells that were never written, under a mask: they must be finite.
+                # Padded passes read cells that were never written to, under a mask: they must be finite.
                 make = torch.empty if self._lazy else torch.zeros
                 new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
                 if old is not None:

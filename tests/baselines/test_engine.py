@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import tiny_lm
 import torch
 import transformers
 
+from prosegym.baselines import draft
 from prosegym.baselines.agents import ModelOptions, load_model
 from prosegym.baselines.chat import Chat
+from prosegym.baselines.decoding import Writer
+from prosegym.baselines.draft import MOST, Drafter
 from prosegym.baselines.engine import CachedEngine, PlainEngine, Seat, Tree, common, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.local import LocalModel
@@ -58,7 +61,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def local(model: Any, *, plain: bool = False, **more: Any) -> LocalModel:
-    lm = LocalModel(model, tiny_lm.tokenizer(), **more)
+    lm = LocalModel(model, tiny_lm.tokenizer(), **({"draft": False} if plain else {}), **more)
     if plain:
         lm._engine = PlainEngine(model)
     return lm
@@ -138,7 +141,7 @@ def test_what_is_drawn_does_not_depend_on_batch_mates(sampling: Sampling) -> Non
 
 def test_top_p_draws_from_the_smallest_sufficient_set() -> None:
     """With p = (0.5, 0.3, 0.15, 0.05) and top_p 0.7 the set is {0, 1}: token 0 in 5 of 8 draws."""
-    from prosegym.baselines.decoding import Writer, choose
+    from prosegym.baselines.decoding import choose
 
     lm = local(MODELS["llama"]())
     logits = torch.log(torch.tensor([0.05, 0.5, 0.15, 0.3]))
@@ -183,7 +186,7 @@ class Counted:
 
 def test_a_turn_costs_its_new_tokens_only() -> None:
     model = MODELS["llama"]()
-    lm = local(model)
+    lm = local(model, draft=False)
     talk = [Message("user", " ".join(WORDS * 4))]
     answer = lm.generate([Request(talk, key=1)], Sampling(max_tokens=5))[0]
     counted = Counted(model)
@@ -452,3 +455,185 @@ def test_weights_in_four_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_four_bits_are_for_adapters() -> None:
     with pytest.raises(BadOption, match="--lora.rank"):
         Lora(four_bit=True)
+
+
+# Guessed tokens change how many passes an answer takes, and nothing else.
+
+
+class Prompter(Drafter):
+    """Guesses what it is told, a wrong token among it now and then."""
+
+    def __init__(self, wrong: float) -> None:
+        super().__init__()
+        self.answers: dict[tuple[int, ...], Sequence[int]] = {}
+        self.wrong, self.rng = wrong, random.Random(0)
+
+    def guess(self, writer: Writer, most: int) -> list[int]:
+        answer = self.answers[tuple(writer.prompt)]
+        told = list(answer[len(writer.token_ids) : -1][: self.rng.randint(0, max(most, 0))])
+        told = [self.rng.randrange(VOCABULARY) if self.rng.random() < self.wrong else t for t in told]
+        self.guessed += len(told)
+        return told
+
+
+def talks(lm: LocalModel, sampling: Sampling, **constraint: Any) -> list[tuple[Request, Generation]]:
+    """Conversations of four turns, five at a time: what was asked, and what was answered."""
+    rng = random.Random(1)
+    talk = [[Message("user", says(rng))] for _ in range(5)]
+    told = []
+    for turn in range(4):
+        requests = [Request(list(t), seed=10 * i + turn, key=i, **constraint) for i, t in enumerate(talk)]
+        for request, answer, own in zip(requests, lm.generate(requests, sampling), talk, strict=True):
+            told.append((request, answer))
+            own.append(Message("assistant", answer.text, True, list(answer.token_ids)))
+            own.append(Message("user", says(rng, 9)))
+    return told
+
+
+def same(some: Sequence[tuple[Request, Generation]], others: Sequence[tuple[Request, Generation]]) -> None:
+    for (_, a), (_, b) in zip(some, others, strict=True):
+        assert (a.token_ids, a.text, a.stop_reason) == (b.token_ids, b.text, b.stop_reason)
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+        assert (a.prompt_tokens, a.completion_tokens) == (b.prompt_tokens, b.completion_tokens)
+
+
+CASES: dict[str, tuple[Sampling, dict[str, Any]]] = {
+    "greedy": (Sampling(max_tokens=12), {}),
+    "drawn": (Sampling(1.0, max_tokens=12), {}),
+    "drawn, top p": (Sampling(0.8, 0.7, max_tokens=12), {}),
+    "stop strings": (Sampling(1.0, max_tokens=40, stop=("e", "key")), {}),
+    "among actions": (Sampling(), {"allowed": ACTIONS}),
+    "among actions, drawn": (Sampling(2.0), {"allowed": ACTIONS}),
+    "free, then among actions": (Sampling(1.0, max_tokens=30), {"allowed": ACTIONS, "opens": " "}),
+    "free, then a whole action": (
+        Sampling(1.0, max_tokens=30, choice="action"),
+        {"allowed": ACTIONS, "opens": "e"},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["as chosen", "padded", "fixed shapes", "no cache"])
+@pytest.mark.parametrize("case", CASES)
+def test_answers_are_those_without_guesses(case: str, form: str) -> None:
+    """Rows of different acceptance; later turns go on from what wrong guesses have overwritten."""
+    sampling, constraint = CASES[case]
+    model = MODELS["llama"]()
+    alone = talks(local(model, plain=True, max_batch=1), sampling, **constraint)
+    prompter = Prompter(0.25)
+    lm = local(model, draft=True, static_shapes=form == "fixed shapes")
+    prompter.answers = {tuple(lm.chat.prompt(r.messages).token_ids): a.token_ids for r, a in alone}
+    lm.drafter = prompter
+    if form == "no cache":
+        lm._engine = PlainEngine(model)
+    else:
+        lm.score([Request([Message("user", "red")], allowed=ACTIONS)])
+        assert isinstance(lm._engine, CachedEngine)
+        lm._engine._row_by_row &= form == "as chosen"
+        lm._engine.forget()
+    same(talks(lm, sampling, **constraint), alone)
+    assert 0 < prompter.right < prompter.guessed
+    for request, answer in alone[:5]:
+        prompt = lm.chat.prompt(request.messages).token_ids
+        with torch.no_grad():
+            fresh = torch.log_softmax(model(torch.tensor([[*prompt, *answer.token_ids]])).logits[0], -1)
+        expected = [fresh[len(prompt) - 1 + i, t].item() for i, t in enumerate(answer.token_ids)]
+        assert answer.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_greedy_answers_are_those_of_generate(name: str) -> None:
+    """`generate` of transformers, on the same prompts, the wrong guesses of earlier turns behind them."""
+    model = MODELS[name]()
+    lm = local(model, draft=True)
+    for request, answer in talks(lm, Sampling(max_tokens=20)):
+        prompt = torch.tensor([lm.chat.prompt(request.messages).token_ids])
+        out = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=20,
+            eos_token_id=sorted(lm.end_ids), pad_token_id=0,
+        )  # fmt: skip
+        assert out[0, prompt.shape[1] :].tolist() == list(answer.token_ids)
+    assert 0 < lm.drafter.right < lm.drafter.guessed
+
+
+def test_what_is_guessed_right_costs_no_pass() -> None:
+    model = MODELS["llama"]()
+    lm = local(model)
+    sampling = Sampling(max_tokens=MOST + 1)
+    request = Request([Message("user", "the box is red")])
+    first = lm.generate([request], sampling)[0]
+    lm.generate([request], sampling)
+    counted = Counted(model)
+    assert lm.generate([request], sampling)[0].token_ids == first.token_ids
+    assert len(first.token_ids) == MOST + 1 and counted.passes < (MOST + 1) / 2
+    lm.forget()
+    assert lm.drafter.guessed == 0
+    counted.passes = 0
+    lm.generate([request], sampling)
+    assert counted.passes > (MOST + 1) / 2
+
+
+def test_a_full_context_ends_an_answer_at_the_same_token() -> None:
+    model = MODELS["llama"]()
+    for room in range(20, 40):
+        for allowed in (None, ["take the red key from the box " * 2]):
+            request = Request([Message("user", "the box is red")], allowed=allowed)
+            alone = local(model, plain=True, max_context=room).generate([request], Sampling())[0]
+            lm = local(model, max_context=room)
+            for _ in range(3):
+                again = lm.generate([request], Sampling())[0]
+                assert (again.token_ids, again.stop_reason) == (alone.token_ids, alone.stop_reason)
+
+
+def test_memory_is_bounded_with_guesses() -> None:
+    model = MODELS["llama"]()
+    cells, per_cell = 256, 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, dimension, bytes
+    tight = local(model, cache_gb=cells * per_cell / 2**30)
+    some = episodes(tight, Sampling(max_tokens=12), count=7, turns=4, width=7)
+    engine = tight._engine
+    assert isinstance(engine, CachedEngine) and tight.drafter.right
+    longest = max(len(seat.token_ids) for seat in engine._seats)
+    assert engine._rows * engine._cells <= max(cells, -(-(longest + 1 + MOST) // 64) * 64)
+    plenty = episodes(local(model, plain=True), Sampling(max_tokens=12), count=7, turns=4, width=7)
+    assert [[a.token_ids for a in s] for s in some.values()] == [
+        [a.token_ids for a in p] for p in plenty.values()
+    ]
+
+
+def writer(lm: LocalModel, said: str, **more: Any) -> Writer:
+    request = Request([Message("user", said)], **more)
+    return Writer(request, Sampling(), lm.chat, lm.chat.prompt(request.messages).token_ids, lm.end_ids)
+
+
+def test_guesses_are_what_followed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one answer a token has the share 1 / 2, the next two 1 / 4 and 1 / 8, which is below 1 / 6; after
+    nine answers the shares are 9 / 10."""
+    lm = local(tiny_lm.llama(VOCABULARY))
+    drafter, answer = Drafter(), lm.chat.answer("go to fridge 1")
+    assert drafter.guess(writer(lm, "the fridge is shut"), MOST) == []
+    written = writer(lm, "the fridge is shut")
+    written.token_ids = answer
+    drafter.learn(written)
+    assert drafter.guess(writer(lm, "the fridge is shut"), MOST) == answer[:2]
+    for _ in range(8):
+        drafter.learn(written)
+    assert drafter.guess(writer(lm, "the fridge is shut"), MOST) == answer[:-1]  # never an end token
+    assert drafter.guess(writer(lm, "the fridge is shut"), 3) == answer[:3]
+    assert drafter.guess(writer(lm, "the fridge is shut"), 0) == []
+    begun = writer(lm, "something else")
+    begun.token_ids = answer[:2]
+    assert drafter.guess(begun, 2) == answer[2:4]  # the last tokens are enough
+    monkeypatch.setattr(draft, "HELD", 3)
+    drafter.learn(writer(lm, "all is forgotten"))
+    assert drafter.guess(writer(lm, "the fridge is shut"), MOST) == []
+
+
+def test_guesses_are_allowed_ones() -> None:
+    lm = local(tiny_lm.llama(VOCABULARY))
+    drafter = Drafter()
+    for action in ("take red key", "open box", "take red key"):
+        written = writer(lm, "x")
+        written.token_ids = lm.chat.answer(action)
+        drafter.learn(written)
+    bound = writer(lm, "x", allowed=["open box", "go to box"])
+    assert drafter.guess(bound, MOST) == lm.chat.answer("open box")[:-1]  # the rest leaves no choice
+    assert drafter.guess(writer(lm, "x", allowed=["shut it", "go to box"]), MOST) == []

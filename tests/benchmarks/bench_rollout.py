@@ -4,7 +4,7 @@
 
 Agents play 64 episodes of Household at a time, of at most 30 turns, and every request that they make of their
 model is written down; both sides then answer these requests: the engine as they came, `generate` one after
-another, for one game in four. Answers end where the model ends them and must be the same tokens on both
+another, for one game in eight. Answers end where the model ends them and must be the same tokens on both
 sides. The model is the one that comes with the package, writing actions as free text (some 6 tokens) or token
 by token among the admissible ones; and one of its shape with random weights, which writes 6 tokens of no
 meaning. What is compared is actions per second of CPU time, one thread.
@@ -30,7 +30,7 @@ from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import ReAct
 from prosegym.evaluation.rollout import Job, rollout
 
-GAMES, EPISODES, TURNS, EVERY = 128, 64, 30, 4
+GAMES, EPISODES, TURNS, EVERY = 256, 64, 30, 8
 ENV = "prosegym/Household-v1"
 ROWS = [("house", "free"), ("house", "trie"), ("random weights", "free")]
 
