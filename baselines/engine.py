@@ -650,8 +650,9 @@ class CachedEngine:
         if count <= 1:
             return first, None
         if window is None and tree is None:
-            later = torch.full((count, base + count), torch.finfo(self._dtype).min, dtype=self._dtype)
-            return first, later.triu_(base + 1).repeat(self._group, 1)[None, None]
+            mask = torch.full((count, base + count), torch.finfo(self._dtype).min, dtype=self._dtype)
+            mask.triu_(base + 1)
+            return first, (mask if self._group == 1 else mask.repeat(self._group, 1))[None, None]
         ahead = torch.arange(count) if tree is None else torch.tensor(tree.depths)
         places = torch.cat([torch.arange(first, base), base + ahead])
         seen = places <= base + ahead[:, None]

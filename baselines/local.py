@@ -51,8 +51,8 @@ class LocalModel:
                 80 % of what is free on a GPU.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
-            draft: whether tokens are guessed and computed ahead (`baselines/draft.py`); by default on the CPU,
-                where it saves passes; it changes no answer.
+            draft: whether tokens are guessed and computed ahead (`baselines/draft.py`), which changes no
+                answer; by default on the CPU.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -254,18 +254,19 @@ class LocalModel:
         return isinstance(self.model, peft.PeftModel)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Run:
-    """One answer in a pass that also computes the tokens that stand, or are guessed to stand, ahead."""
+    """One answer in a pass that also computes the tokens that stand ahead, or are guessed to."""
 
     writer: Writer
     start: int
-    """How many tokens of the answer have their log-probabilities before the pass."""
-    pending: int
+    """How many tokens of the answer had their log-probabilities before the pass."""
     ahead: list[int]
-    """The tokens after those, computed too: so many pending ones, then guesses."""
+    """The tokens computed after those: pending ones, then guesses."""
+    guesses: int
+    """How many of them are guesses."""
     row: int
-    """Of the logits for the first of them; the others' follow."""
+    """Of the logits for the first of them; those for the next ones follow, and those for what comes after."""
 
     @property
     def right(self) -> int:
@@ -383,7 +384,7 @@ class _Batch:
         for run in runs:  # guesses that were wrong
             del self._seats[run.writer].token_ids[len(run.writer.prompt) + run.start + run.right :]
             if self._drafter is not None:
-                self._drafter.right += max(run.right - run.pending, 0)
+                self._drafter.right += max(run.right + run.guesses - len(run.ahead), 0)
         actions = [r for r in runs if r.writer.reason is None and r.known and r.writer.by_action]
         if actions:
             some = [run.writer for run in actions]
@@ -406,7 +407,7 @@ class _Batch:
             seats.append(seat)
             fed.append(writer.beyond(len(seat.token_ids)) + guess)
             pending = writer.pending
-            runs.append(_Run(writer, len(writer.logprobs), len(pending), pending + guess, row))
+            runs.append(_Run(writer, len(writer.logprobs), pending + guess, len(guess), row))
             keep.append(len(pending) + len(guess) + (not writer.whole))
             row += keep[-1]
         return self._engine.feed(seats, fed, keep), runs
@@ -425,12 +426,10 @@ class _Batch:
         counts = [min(len(run.writer.pending), len(run.known)) for run in runs]
         if not any(counts):
             return
-        pairs = [
-            pair
-            for run, count in zip(runs, counts, strict=True)
-            for pair in zip(run.known[:count], run.writer.pending, strict=False)
-        ]
-        index = torch.tensor(pairs, device=logits.device)
+        places: list[tuple[int, int]] = []  # row and token
+        for run, count in zip(runs, counts, strict=True):
+            places += zip(run.known[:count], run.writer.pending[:count], strict=True)
+        index = torch.tensor(places, device=logits.device)
         rows = torch.log_softmax(logits[index[:, 0]].float(), dim=-1)
         values = iter(rows.gather(1, index[:, 1:])[:, 0].tolist())
         for run, count in zip(runs, counts, strict=True):
