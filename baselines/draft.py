@@ -21,8 +21,8 @@ MOST = 8
 """Tokens guessed in one pass."""
 
 WORTH = 1 / 6
-"""How probable a guess must be for each token that it adds to a pass: about what the token costs there, as a
-share of the pass that a right guess saves (on a CPU, a model of 1 million parameters, 600 tokens of context)."""
+"""How probable a guess must be for each token that it adds to a pass: what the token costs, as a share of the
+pass that a right guess saves. About so much on a CPU: 1 million parameters, contexts of 600 tokens."""
 
 HELD = 50_000
 """Contexts that are remembered, at most; then all are forgotten."""

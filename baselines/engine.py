@@ -6,7 +6,8 @@ turn looks for the longest beginning that its prompt shares with what its seat h
 episode, with what any seat holds) and computes only the rest.
 
 Passes come in two forms. Row by row, on the CPU: the new tokens of all seats stand one after another, and
-attention goes seat by seat over just the cells that it holds. Padded, on a GPU and for models with an
+attention goes seat by seat over just the cells that it holds; in the last layer, only from tokens whose
+logits are wanted. Padded, on a GPU and for models with an
 attention of their own: seats that do different numbers of tokens are padded on the left, padding is
 written to one spare cell at the end of each row that nothing reads, and as many cells are read of each as
 the longest has, in steps of `BUCKET`. Padded passes of one token a seat can have a few fixed shapes, which
