@@ -115,8 +115,8 @@ class Processes:
         looked = time.monotonic()
         while True:
             for worker in pool:
-                if waiting and (not worker.jobs or (len(worker.jobs) == 1 and len(waiting) >= len(pool))):
-                    share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
+                share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
+                if waiting and (not worker.jobs or (len(worker.jobs) <= share and len(waiting) >= len(pool))):
                     worker.give([waiting.popleft() for _ in range(share)])
             if not any(worker.jobs for worker in pool):
                 return
@@ -129,15 +129,20 @@ class Processes:
                 if isinstance(answer, Incident):
                     report(answer)
                     continue
-                tried = worker.jobs.popleft()
-                if isinstance(answer, Trajectory):
+                if isinstance(answer, list):
                     worker.clock = time.monotonic()
-                    yield answer
+                    worker.taken += len(answer)
+                    for line in answer:
+                        worker.jobs.popleft()
+                        yield records.decode(line)
                     continue
+                tried = worker.at() if worker.jobs else None
                 waiting.extendleft(reversed(worker.jobs))
                 self._selector.unregister(worker.pipe)
                 worker.restart()
                 self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+                if tried is None:
+                    continue
                 again = tried.tries < self._limits.retries
                 report(Incident(tried.job, answer, again))
                 if again:
@@ -148,7 +153,9 @@ class Processes:
 
 
 _SHARE = 8
-"""Most jobs that are sent at once: a process has its next ones, and need not wait for this one."""
+"""Most jobs that are sent at once, and most episodes that come back at once: a message costs as much as a step."""
+_HAND_IN = 0.1
+"""Seconds after which finished episodes are handed in, though the others that were asked for with them are not."""
 _LOOK = 0.2
 """Seconds between looks for processes that hang."""
 
@@ -170,18 +177,22 @@ class _Worker:
     """The one it plays, then those it plays next."""
     clock: float = 0.0
     """When it could begin with the first of them."""
+    taken: int = 0
+    """Episodes that its process has handed in."""
     process: BaseProcess = field(init=False)
     pipe: Connection = field(init=False)
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
         self.pipe, theirs = context.Pipe()
-        self.beat = context.Value("d", 0.0)
+        self.beat: Any = context.Value("d", 0.0, lock=False)
+        self.finished: Any = context.Value("q", 0, lock=False)
         self.process = context.Process(
             target=_work,
             args=(
                 theirs,
                 self.beat,
+                self.finished,
                 dict(ENVS),
                 self.make_env,
                 self.agent,
@@ -204,7 +215,7 @@ class _Worker:
             return
 
     def take(self) -> Any:
-        """The finished episode, an engine's failure, the tasks that differ, or in words what went wrong."""
+        """Finished episodes as lines, an engine's failure, the tasks that differ, or in words what went wrong."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -212,7 +223,14 @@ class _Worker:
             return f"the worker process died (exit code {self.process.exitcode})"
         if isinstance(answer, ProsegymError):
             raise answer
-        return records.decode(answer) if isinstance(answer, bytes) else answer
+        return answer
+
+    def at(self) -> _Try:
+        """Takes out the job that its process was at; those before are finished, but were not handed in."""
+        place = min(self.finished.value - self.taken, len(self.jobs) - 1)
+        tried = self.jobs[place]
+        del self.jobs[place]
+        return tried
 
     def overdue(self, limits: Limits) -> str | None:
         now = time.monotonic()
@@ -226,6 +244,7 @@ class _Worker:
     def restart(self) -> None:
         self.stop()
         self.jobs.clear()
+        self.taken = 0
         self.__post_init__()
 
     def stop(self) -> None:
@@ -256,6 +275,7 @@ class _Beating(gymnasium.Wrapper[str, str, str, str]):
 def _work(
     pipe: Connection,
     beat: Any,
+    finished: Any,
     envs: dict[str, str],
     make_env: Callable[[], gymnasium.Env[str, str]],
     agent: Agent,
@@ -265,6 +285,15 @@ def _work(
 ) -> None:
     ENVS.update(envs)
     register_envs()
+    lines: list[bytes] = []
+    handed_in = time.monotonic()
+
+    def hand_in() -> None:
+        nonlocal handed_in
+        if lines:
+            pipe.send(lines)
+            lines.clear()
+        handed_in = time.monotonic()
 
     try:
         env = _Beating(make_env(), beat)
@@ -273,6 +302,7 @@ def _work(
 
         def jobs() -> Iterator[Job]:
             while True:
+                hand_in()
                 try:
                     work = pipe.recv()
                 except (EOFError, OSError):
@@ -288,12 +318,17 @@ def _work(
         )  # fmt: skip
         for trajectory in played:
             beat.value = 0.0
-            pipe.send(records.encode(trajectory))
+            lines.append(records.encode(trajectory))
+            finished.value += 1
+            if time.monotonic() - handed_in > _HAND_IN:
+                hand_in()
     except KeyboardInterrupt:
         return
     except ProsegymError as error:  # not the episode's fault: the whole run stops and says so
+        hand_in()
         pipe.send(ProsegymError(str(error)))
     except Exception as error:
+        hand_in()
         pipe.send(f"{type(error).__name__}: {error}")
 
 
