@@ -153,9 +153,9 @@ class Processes:
 
 
 _SHARE = 8
-"""Most jobs that are sent at once, and most episodes that come back at once: a message costs as much as a step."""
+"""Most jobs that are sent at once, and most episodes that are handed in at once."""
 _HAND_IN = 0.1
-"""Seconds after which finished episodes are handed in, though the others that were asked for with them are not."""
+"""Seconds after which finished episodes are handed in, though others of the same message are not."""
 _LOOK = 0.2
 """Seconds between looks for processes that hang."""
 
@@ -215,7 +215,7 @@ class _Worker:
             return
 
     def take(self) -> Any:
-        """Finished episodes as lines, an engine's failure, the tasks that differ, or in words what went wrong."""
+        """Finished episodes as lines, an engine's failure, tasks that differ, or in words what went wrong."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):

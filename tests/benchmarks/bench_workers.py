@@ -4,8 +4,11 @@
 
 The whole call is timed: starting the processes, checking the tasks, playing, writing, the summary. A machine
 that does something else meanwhile makes both slower; so rounds alternate, the least of each counts, and the
-number of processors that other work took is printed beside it. On a machine that is never quiet, the CPU times
-bound the efficiency on two processors from above: workers at one / (workers + main at two).
+number of processors that other work took is printed beside it.
+
+The last line leaves the start out: what an episode costs is the difference between EPISODES and a fifth of them. On
+two processors that are free, one worker plays beside the main process, and two share the processors with it: by CPU
+time the efficiency is workers at one / (workers + main at two).
 """
 
 from __future__ import annotations
@@ -57,19 +60,27 @@ def play(panel: panels.Panel, workers: int) -> Cost:
 
 def measure(episodes: int, rounds: int, env_id: str = "prosegym/Household-v1") -> None:
     env: Any = make_env(env_id).unwrapped
-    panel = panels.make(env, "train", about="benchmark", count=episodes)
-    print(f"{env_id}, {len(panel.tasks)} tasks")
-    costs: dict[int, list[Cost]] = {1: [], 2: []}
+    sizes = (episodes // 5, episodes)
+    made = {n: panels.make(env, "train", about="benchmark", count=n) for n in sizes}
+    costs: dict[tuple[int, int], list[Cost]] = {(n, workers): [] for n in sizes for workers in (1, 2)}
     for _ in range(rounds):
-        for workers, kept in costs.items():
-            kept.append(play(panel, workers))
-            print(f"{episodes} episodes, {workers} workers: " + ", ".join(
+        for (n, workers), kept in costs.items():
+            kept.append(play(made[n], workers))
+            print(f"{env_id}, {n} episodes, {workers} workers: " + ", ".join(
                 f"{name} {value:.2f}" for name, value in zip(Cost._fields, kept[-1], strict=True)), flush=True)  # fmt: skip
-    one, two = (min(c.wall for c in kept) for kept in costs.values())
-    alone, both = (min(kept, key=lambda c: c.main + c.workers) for kept in costs.values())
+    one, two = (min(c.wall for c in costs[episodes, workers]) for workers in (1, 2))
+    print(f"{episodes} episodes: 1 worker {one:.2f} s, 2 workers {two:.2f} s, efficiency {one / two / 2:.2f}")
+    least = {at: min(kept, key=lambda c: c.main + c.workers) for at, kept in costs.items()}
+    each = {
+        workers: Cost(*(
+            (more - less) / (sizes[1] - sizes[0]) * 1e6
+            for less, more in zip(least[sizes[0], workers], least[sizes[1], workers], strict=True)
+        ))
+        for workers in (1, 2)
+    }  # fmt: skip
     print(
-        f"{episodes} episodes: 1 worker {one:.2f} s, 2 workers {two:.2f} s, efficiency {one / two / 2:.2f}; "
-        f"bound of CPU time {alone.workers / (both.workers + both.main):.2f}"
+        f"CPU microseconds an episode: workers {each[1].workers:.0f} with one, {each[2].workers:.0f} with two, main "
+        f"{each[2].main:.0f}; efficiency by CPU time {each[1].workers / (each[2].workers + each[2].main):.2f}"
     )
 
 
