@@ -296,6 +296,19 @@ def test_statements_that_write_or_reach_out_are_refused(server: Server) -> None:
     assert len(rows(server, "SELECT * FROM items")) == 4
 
 
+def test_statements_that_lock_wait_for_nothing(server: Server) -> None:
+    for how in (
+        "FOR UPDATE",
+        "FOR SHARE OF items, kinds NOWAIT",
+        "FOR UPDATE SKIP LOCKED",
+        "LOCK IN SHARE MODE",
+    ):
+        assert rows(server, f"SELECT code FROM items JOIN kinds ON id = kind_id LIMIT 1 {how}")
+    for statement in ("LOCK TABLES items WRITE", "FLUSH TABLES WITH READ LOCK"):
+        assert "read-only" in error(server, statement)
+    assert rows(server, "SELECT SLEEP(1000)") == [(0,)]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
