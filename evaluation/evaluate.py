@@ -21,7 +21,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
-from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.rollout import Job, at_least, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.workers import LIMITS, Limits, Processes
@@ -86,11 +86,12 @@ def evaluate(
         progress: whether to show a progress bar.
 
     Raises:
+        BadOption: a number is too small.
         ProsegymError: a task's content is not the panel's, or `out` holds another run.
     """
     kwargs = dict(env_kwargs or {})
-    if attempts < 1:
-        raise ProsegymError(f"attempts must be at least 1, not {attempts}")
+    at_least(1, attempts=attempts, batch_size=batch_size)
+    at_least(0, workers=workers, ray_actors=ray_actors)
     probe = make_env(panel.env_id, **kwargs)
     text_env = probe.unwrapped
     assert isinstance(text_env, TextEnv)

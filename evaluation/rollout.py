@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from prosegym.envs.core import Task, TextEnv
-from prosegym.envs.errors import EngineError, ProsegymError
+from prosegym.envs.errors import BadOption, EngineError, ProsegymError
 from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
@@ -54,6 +54,17 @@ def episode_seed(seed: int, job: Job) -> int:
     """The seed of an episode: a function of the run's seed and of which episode it is, of nothing else."""
     name = f"{seed}\0{job.task_id}\0{job.attempt}\0{job.trial}"
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:7], "big")
+
+
+def at_least(least: int, **settings: int) -> None:
+    """Refuse a setting that is smaller.
+
+    Raises:
+        BadOption: one is; it is named.
+    """
+    for name, value in settings.items():
+        if value < least:
+            raise BadOption(f"{name} must be at least {least}, not {value}")
 
 
 def rollout(
@@ -138,10 +149,7 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
     except ProsegymError:
         raise
     except Exception as error:
-        raise ProsegymError(
-            f"agent {agent.name} raised {type(error).__name__}: {error}; what was finished is kept: "
-            "mend the agent and run the same command again"
-        ) from error
+        raise _fault(agent, error) from error
     if not isinstance(replies, Sequence) or len(replies) != len(episodes):
         given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
         raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
@@ -154,6 +162,13 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
                 f"{episode.task.id}; it owes a Reply whose response and action are text"
             )
     return replies
+
+
+def _fault(agent: Agent, error: Exception) -> ProsegymError:
+    return ProsegymError(
+        f"agent {agent.name} raised {type(error).__name__}: {error}; what was finished is kept: "
+        "mend the agent and run the same command again"
+    )
 
 
 class _Place:
@@ -190,7 +205,12 @@ class _Place:
         except EngineError as error:
             self.engine_failed = True
             return self.finish(agent, "error", str(error))
-        agent.begin(self.episode, text_env)
+        try:
+            agent.begin(self.episode, text_env)
+        except ProsegymError:
+            raise
+        except Exception as error:
+            raise _fault(agent, error) from error
         return None
 
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:

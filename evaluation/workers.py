@@ -7,6 +7,7 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection
@@ -19,7 +20,7 @@ import msgspec
 from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import Task, TextEnv
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import Agent
@@ -33,6 +34,13 @@ class Limits:
     step: float = 60.0
     episode: float = 1800.0
     retries: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises BadOption for what no episode could keep to."""
+        if min(self.step, self.episode) <= 0 or self.retries < 0:
+            raise BadOption(
+                f"limits must be above 0, not {self.step:g} s a step and {self.episode:g} s an episode"
+            )
 
 
 LIMITS = Limits()
@@ -324,12 +332,12 @@ def _work(
                 hand_in()
     except KeyboardInterrupt:
         return
-    except ProsegymError as error:  # not the episode's fault: the whole run stops and says so
-        hand_in()
-        pipe.send(ProsegymError(str(error)))
     except Exception as error:
-        hand_in()
-        pipe.send(f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # the main process is gone, and nobody is there to be told
+            hand_in()
+            # A ProsegymError is not the episode's fault: the whole run stops and says so.
+            known = isinstance(error, ProsegymError)
+            pipe.send(ProsegymError(str(error)) if known else f"{type(error).__name__}: {error}")
 
 
 def error_row(
