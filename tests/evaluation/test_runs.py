@@ -184,7 +184,7 @@ def test_conditions_that_cannot_be_read_say_what_to_do(panel: Panel, tmp_path: P
     ],
 )
 def test_numbers_that_would_play_nothing_are_refused(
-    panel: Panel, tmp_path: Path, settings: dict[str, int], said: str
+    panel: Panel, tmp_path: Path, settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(BadOption, match=said):
         evaluate(agents.Null(), panel, tmp_path / "r", progress=False, **settings)
