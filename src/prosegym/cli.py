@@ -754,11 +754,12 @@ def _panel_make(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     try:
-        from prosegym.evaluation.serve import serve
+        from prosegym.evaluation.serve import server
     except ModuleNotFoundError as error:
         raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[serve]"`') from error
-    print(f"{args.env} at http://{args.host}:{args.port}; Ctrl-C stops")
-    serve(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
+    serve = server(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
+    print(f"{args.env} at http://{args.host}:{args.port}; Ctrl-C stops", flush=True)
+    serve()
     return 0
 
 
