@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
-from prosegym.evaluation.rollout import Job, at_least, rollout
+from prosegym.evaluation.rollout import Job, rollout
 
 
 def collect(

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from prosegym.envs import ENVS, panels
 from prosegym.envs.core import Tasks, TextEnv
-from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.errors import ProsegymError, UnknownName, at_least
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
-from prosegym.evaluation.rollout import Job, at_least, rollout
+from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.workers import LIMITS, Limits, Processes

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from prosegym.envs.core import Task, TextEnv
-from prosegym.envs.errors import BadOption, EngineError, ProsegymError
+from prosegym.envs.errors import EngineError, ProsegymError
 from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
@@ -54,17 +54,6 @@ def episode_seed(seed: int, job: Job) -> int:
     """The seed of an episode: a function of the run's seed and of which episode it is, of nothing else."""
     name = f"{seed}\0{job.task_id}\0{job.attempt}\0{job.trial}"
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:7], "big")
-
-
-def at_least(least: int, **settings: int) -> None:
-    """Refuse a setting that is smaller.
-
-    Raises:
-        BadOption: one is; it is named.
-    """
-    for name, value in settings.items():
-        if value < least:
-            raise BadOption(f"{name} must be at least {least}, not {value}")
 
 
 def rollout(
@@ -154,14 +143,19 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
         given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
         raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
     for episode, reply in zip(episodes, replies, strict=True):
-        if not (
-            isinstance(reply, Reply) and isinstance(reply.action, str) and isinstance(reply.response, str)
-        ):
+        if not (isinstance(reply, Reply) and _is_text(reply.action) and _is_text(reply.response)):
             raise ProsegymError(
                 f"agent {agent.name} answered {repr(reply)[:80]} at step {len(episode.steps) + 1} of "
-                f"{episode.task.id}; it owes a Reply whose response and action are text"
+                f"{episode.task.id}; it owes a Reply whose response and action are text that UTF-8 can hold"
             )
     return replies
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
 
 
 def _fault(agent: Agent, error: Exception) -> ProsegymError:

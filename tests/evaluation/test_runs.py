@@ -386,6 +386,7 @@ class Bad(agents.Null):
         (Bad(None), "agent bad answered None at step 2 of train/"),
         (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
         (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "\ud800")), "agent bad answered .*text that UTF-8 can hold"),
         (Bad(agents.Reply(b"", "")), "agent bad answered Reply.response=b''"),  # type: ignore[arg-type]
     ],
 )
