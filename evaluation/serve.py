@@ -92,7 +92,8 @@ def server(
 
     make_env(env_id, **env_kwargs).close()  # a wrong argument is said now, not to the first client
     try:
-        listening = socket.create_server((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise ProsegymError(f"cannot listen at {host}:{port}: {error}; choose another --port") from error
     config = uvicorn.Config(app(env_id, env_kwargs, sessions=sessions), log_level="warning")

@@ -763,7 +763,8 @@ def _serve(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[serve]"`') from error
     serve = server(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
-    print(f"{args.env} at http://{args.host}:{args.port}; Ctrl-C stops", flush=True)
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    print(f"{args.env} at http://{host}:{args.port}; Ctrl-C stops", flush=True)
     serve()
     return 0
 
