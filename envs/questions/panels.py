@@ -144,9 +144,9 @@ def of_ids(env: TextEnv, name: str, split: str, ids: Sequence[str], about: str) 
         UnknownName: one of them is not installed.
     """
     tasks = [(task.id, task.sha256) for task in map(env.task, ids)]
-    empty = panels.make(env, split, about=about, name=name, count=0)
+    first = panels.make(env, split, about=about, name=name, count=1)
     digest = panels.panel_digest(env.env_id, tasks)
-    return msgspec.structs.replace(empty, tasks=tasks, sha256=digest)
+    return msgspec.structs.replace(first, tasks=tasks, sha256=digest)
 
 
 def reflexion100(env: TextEnv) -> panels.Panel:
