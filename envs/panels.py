@@ -47,7 +47,7 @@ class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadOption(f"a panel keeps at least 1 task, not {count}")
         if count >= len(self.tasks):
             return self
-        return _panel(f"{self.name}[:{count}]", self.env_id, self.split, self.about, self.tasks[:count])
+        return of_tasks(f"{self.name}[:{count}]", self.env_id, self.split, self.about, self.tasks[:count])
 
 
 def panel_digest(env_id: str, tasks: Sequence[tuple[str, str]]) -> str:
@@ -55,7 +55,8 @@ def panel_digest(env_id: str, tasks: Sequence[tuple[str, str]]) -> str:
     return digest(env_id, *(part for task in tasks for part in task))
 
 
-def _panel(name: str, env_id: str, split: str, about: str, tasks: Sequence[tuple[str, str]]) -> Panel:
+def of_tasks(name: str, env_id: str, split: str, about: str, tasks: Sequence[tuple[str, str]]) -> Panel:
+    """The panel of these (id, digest) pairs, in that order."""
     return Panel(name, env_id, split, about, list(tasks), panel_digest(env_id, tasks))
 
 
@@ -103,7 +104,7 @@ def make(env: TextEnv, split: str, *, about: str, name: str = "", count: int | N
     title = f"{env.env_id.removeprefix('prosegym/')}/{name or split}"
     if not chosen:
         raise BadOption(f"panel {title} would have no task; count at least 1")
-    return _panel(title, env.env_id, split, about, [(task.id, task.sha256) for task in chosen])
+    return of_tasks(title, env.env_id, split, about, [(task.id, task.sha256) for task in chosen])
 
 
 def save(panel: Panel, folder: Path = FOLDER) -> Path:
