@@ -59,14 +59,11 @@ class LocalModel:
                 80 % of what is free on a GPU.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
-<<<<<<< HEAD
             draft: whether tokens are guessed and computed ahead (`baselines/draft.py`), which changes no
                 answer; by default on the CPU.
-=======
 
         Raises:
             BadOption: a number is too small.
->>>>>>> main
         """
         _check(max_context, max_batch, cache_gb)
         self.model = model
