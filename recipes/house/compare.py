@@ -49,7 +49,9 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(8, 2, 1, 4, ("sft", "eto"), ("1e-4", "1e-5")),
-    "cpu": Scale(200, 25, 3, 200, ("sft", "eto", "rft", "stepagent"), ("3e-4", "1e-4", "3e-5")),
+    "cpu": Scale(
+        200, 25, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse"), ("3e-4", "1e-4", "3e-5")
+    ),
     "gpu": Scale(
         2000,
         200,

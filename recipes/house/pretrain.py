@@ -44,17 +44,25 @@ OBSERVED = 0.1
 
 
 @dataclass(frozen=True)
+class Round:
+    """What the model plays itself before it learns again."""
+
+    sources: tuple[Source, ...]
+    longest: int
+    """Tokens of a game at most; the rest is cut."""
+
+
+@dataclass(frozen=True)
 class Scale:
     """How much of everything."""
 
     size: str
     sources: tuple[Source, ...]
     optim: Optim
-    practice: tuple[tuple[Source, ...], ...]
-    """What the model plays itself, one tuple for each round."""
+    practice: tuple[Round, ...]
     practice_optim: Optim
     longest: int
-    """Tokens of a lesson at most; longer ones are left out."""
+    """Tokens of an expert's lesson at most; longer ones are left out."""
     valid: int
     """Games of Household's valid split played at each validation."""
 
@@ -65,7 +73,7 @@ SCALES = {
         "tiny",
         (Source(HOUSEHOLD, 500),),
         Optim(3e-3, batch_size=8, tokens=2048, max_steps=20, save_every=10),
-        ((Source(HOUSEHOLD, 8, first=500),),),
+        (Round((Source(HOUSEHOLD, 8, first=500),), 1024),),
         Optim(1e-3, batch_size=8, tokens=2048, max_steps=4, save_every=4),
         1024,
         8,
@@ -75,8 +83,8 @@ SCALES = {
         (Source(HOUSEHOLD, 50_000), Source(ALFWORLD, 3 * 3_553)),
         Optim(3e-3, batch_size=8, tokens=2048, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=600),
         (
-            (Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2)),
-            (Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)),
+            Round((Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2)), 1024),
+            Round((Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)), 2048),
         ),
         Optim(1e-3, batch_size=8, tokens=2048, save_every=600, floor=0.02, **ROUND),
         1024,
@@ -86,7 +94,7 @@ SCALES = {
         "6m",
         (Source(HOUSEHOLD, 600_000), Source(ALFWORLD, 30 * 3_553)),
         Optim(2e-3, batch_size=64, tokens=65536, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=1000),
-        ((Source(HOUSEHOLD, 16_000, 600_000, 0.2), Source(ALFWORLD, 2 * 3_553, 30 * 3_553, 0.2)),),
+        (Round((Source(HOUSEHOLD, 16_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)), 2048),),
         Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, floor=0.02, **ROUND),
         1536,
         200,
@@ -162,7 +170,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
         house.scratch(base, scale.size, corpus, vocabulary=1024, context=4096, seed=seed)
     # Of each source the last file is kept for validation.
-    found = [shelves(source, out / "lessons", base, scale, workers) for source in sources]
+    found = [shelves(source, out / "lessons", base, scale.longest, workers) for source in sources]
     lessons = [path for paths in found for path in (paths[:-1] or paths)]
     held_out = Shelf([paths[-1] for paths in found])
 
@@ -197,16 +205,20 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
 
     train("pretrain", lessons, scale.optim, out / "fit")
     practised: list[Path] = []
-    for number, played in enumerate(scale.practice, start=1):
+    for number, round_ in enumerate(scale.practice, start=1):
         folder = out / f"practice-{number}"
         student = folder / "student"
         if not student.exists():
             save(folder / "student.part", torch.float32)
             (folder / "student.part").rename(student)
-        for source in filter(installed, played):
-            practised += shelves(source, folder, base, scale, workers, str(student))
+        new = [
+            path
+            for source in filter(installed, round_.sources)
+            for path in shelves(source, folder, base, round_.longest, workers, str(student))
+        ]
+        practised += new
         # As many files of the expert's own play, other ones each round, keep that in mind.
-        reread = lessons[number - 1 :: max(1, len(lessons) // len(practised))][: len(practised)]
+        reread = lessons[number - 1 :: max(1, len(lessons) // len(new))][: len(new)]
         train(f"practice-{number}", [*practised, *reread], scale.practice_optim, folder / "fit")
     save(out / "model", torch.bfloat16)
 
@@ -222,7 +234,7 @@ def installed(source: Source) -> bool:
 
 
 def shelves(
-    source: Source, folder: Path, base: Path, scale: Scale, workers: int, student: str | None = None
+    source: Source, folder: Path, base: Path, longest: int, workers: int, student: str | None = None
 ) -> list[Path]:
     """Write what is missing of a source's lessons; returns its files."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,7 +243,7 @@ def shelves(
     paths = [folder / f"{name}-{chunk:05}.npz" for chunk in chunks]
     # Not by fork: this process has threads of its own by now.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        jobs = [pool.submit(write, source, c, str(base), paths[c], scale.longest, student) for c in chunks]
+        jobs = [pool.submit(write, source, c, str(base), paths[c], longest, student) for c in chunks]
         for job in tqdm(jobs, desc=f"{folder.name} of {name}", unit="file"):
             job.result()
     return paths
