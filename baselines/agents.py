@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -142,7 +143,7 @@ def load(
     endpoint: EndpointOptions | None = None,
     examples: Mapping[str, Sequence[Trajectory]] | None = None,
     retries: reflexion.Config | None = None,
-    **settings: Any,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Agent:
     """The agent of that name, or the one in that folder.
 
@@ -161,7 +162,8 @@ def load(
 
     Raises:
         UnknownName: there is no such agent or setting.
-        BadOption: it needs a model and none was given, or a setting has a bad value.
+        BadOption: it needs a model and none was given, it has none and was given one, or a setting has a
+            bad value.
         ModelError: the model cannot be loaded.
     """
     name, model = shipped(name), shipped(model) if model else None
@@ -170,32 +172,36 @@ def load(
         if Path(name).is_dir():
             raise ModelError(f"{name} is no trained agent: it has no {FILE}")
         try:
-            return built_in(name)
+            agent = built_in(name)
         except UnknownName as error:
             raise UnknownName("agent", name, AGENTS) from error
+        if model or settings:
+            raise BadOption(f"agent {name} has no model and no settings; leave them out")
+        return agent
     if model is None and not folder:
         raise BadOption(f"agent {name} needs a model: `--model NAME_OR_PATH_OR_URL`")
     trained = name if folder else model or ""
     about = read(trained) if (Path(trained) / FILE).is_file() else None
-    reflector = settings.pop("reflector", None)
+    reflector = settings.get("reflector")
     known = {
         f.name for kind in (Config, ModelOptions, EndpointOptions, reflexion.Config) for f in fields(kind)
     }
+    known.add("reflector")
     for setting in settings:
         if setting not in known:
-            raise UnknownName("agent setting", setting, [*known, "reflector"])
+            raise UnknownName("agent setting", setting, sorted(known))
     config = _with(config or (about.config if about else Config()), settings)
     options = _with(options or ModelOptions(), settings)
     endpoint = _with(endpoint or EndpointOptions(), settings)
     answers = load_model(model or name, options, endpoint)
-    agent = ReAct(answers, config, name=about.method if about else "react", examples=examples)
+    acting = ReAct(answers, config, name=about.method if about else "react", examples=examples)
     if name != "reflexion":
-        return agent
+        return acting
     retries = _with(retries or reflexion.Config(), {k: v for k, v in settings.items() if k not in _ACTING})
     if reflector == "rule":
-        return reflexion.Reflexion(agent, Scribe(answers, retries), retries)
+        return reflexion.Reflexion(acting, Scribe(answers, retries), retries)
     notes = answers if reflector is None else load_model(reflector, options, endpoint)
-    return reflexion.Reflexion(agent, reflexion.ModelReflector(notes, retries), retries)
+    return reflexion.Reflexion(acting, reflexion.ModelReflector(notes, retries), retries)
 
 
 _ACTING = ("temperature", "max_tokens")

@@ -22,6 +22,7 @@ import msgspec
 
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling, StopReason, cut
 from prosegym.envs.core import digest
+from prosegym.envs.errors import BadOption, at_least
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class EndpointOptions:
     """Price file (see `Price`); without one the cost of every answer is not known."""
     constrain: bool = False
     """Whether the server can be held to a list of answers (vLLM's and SGLang's `guided_choice`)."""
+
+    def __post_init__(self) -> None:
+        at_least(1, concurrency=self.concurrency)
+        at_least(0, retries=self.retries, backoff=self.backoff, per_minute=self.per_minute)
+        if self.timeout <= 0:
+            raise BadOption(f"timeout must be above 0, not {self.timeout:g}")
 
 
 Dollars = Annotated[float, msgspec.Meta(ge=0)]
@@ -188,7 +195,7 @@ class Endpoint:
         if kept is not None and kept.is_file():
             try:
                 return self._read(kept.read_bytes(), sampling)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, ValueError):
                 pass  # cut short by a crash: asked again
         jitter = random.Random(request.seed)
         wait, failure = self.options.backoff, ""
@@ -247,7 +254,11 @@ class Endpoint:
         return arguments
 
     def _read(self, body: bytes, sampling: Sampling) -> Generation:
-        answer = msgspec.json.decode(body, type=_Answer)
+        try:
+            answer = msgspec.json.decode(body, type=_Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Broken characters in a sound answer are those of the model, which `Generation` replaces.
+            answer = msgspec.convert(json.loads(body.decode("utf-8", "replace")), _Answer)
         if not answer.choices:
             raise ValueError("no choices in the answer")
         choice, used = answer.choices[0], answer.usage or _Used()

@@ -80,6 +80,12 @@ class Generation:
     cost: float | None = 0.0
     """In US dollars; None where it is not known."""
 
+    def __post_init__(self) -> None:
+        # A server can send half of a surrogate pair, which no UTF-8 file can hold.
+        if not self.text.isascii():
+            whole = self.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            object.__setattr__(self, "text", whole)
+
 
 class LanguageModel(Protocol):
     """Writes answers, many at a time."""

@@ -17,7 +17,15 @@ from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import UnknownName, at_least
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""What weights can be loaded as."""
+
+
+def _check(max_context: int | None, max_batch: int, cache_gb: float) -> None:
+    at_least(1, max_batch=max_batch, max_context=1 if max_context is None else max_context)
+    at_least(0, cache_gb=cache_gb)
 
 
 class LocalModel:
@@ -48,7 +56,11 @@ class LocalModel:
                 80 % of what is free on a GPU.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
+
+        Raises:
+            BadOption: a number is too small.
         """
+        _check(max_context, max_batch, cache_gb)
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or str(model.config.name_or_path or type(model).__name__)
@@ -96,10 +108,25 @@ class LocalModel:
             four_bit: hold the weights of linear layers in 4 bits, as QLoRA does (see `four_bits`).
 
         Raises:
-            ModelError: there is no such model, it has no tokenizer or chat template, or bitsandbytes is
-                missing where 4 bits are asked for.
+            ModelError: there is no such model, device or template file, it has no tokenizer or chat template,
+                or bitsandbytes is missing where 4 bits are asked for.
+            UnknownName: there is no such data type.
+            BadOption: a number is too small.
         """
+        _check(max_context, max_batch, cache_gb)
+        if dtype not in DTYPES:
+            raise UnknownName("dtype", dtype, DTYPES)
+        if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+            raise ModelError(f"cannot load model {name!r}: there is no such folder")
         device = device or best_device()
+        try:
+            torch.empty(0, device=device)
+            template = Path(chat_template).read_text(encoding="utf-8") if chat_template else None
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"cannot use device {device!r}: {reason}; choose cpu, cuda or mps") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"cannot read chat template {chat_template}: {error}") from error
         kind = "float32" if dtype == "auto" and device == "cpu" else dtype
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
@@ -111,7 +138,6 @@ class LocalModel:
             raise ModelError(f"cannot load model {name!r}: {reason}") from error
         if adapter is not None:
             model = with_adapter(model, adapter)
-        template = Path(chat_template).read_text(encoding="utf-8") if chat_template else None
         return cls(
             (model if four_bit else model.to(device)).eval(),
             tokenizer,

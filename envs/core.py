@@ -11,6 +11,7 @@ import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, overload
 
 import gymnasium
@@ -163,8 +164,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         if split not in self.splits:
             raise UnknownName("split", split, self.splits)
-        if max_steps is not None and max_steps < 1:
-            raise BadOption(f"max_steps must be at least 1, not {max_steps}")
+        if max_steps is not None and (not isinstance(max_steps, Integral) or max_steps < 1):
+            raise BadOption(f"max_steps must be a whole number of at least 1, not {max_steps!r}")
         if render_mode not in (None, "ansi"):
             raise UnknownName("render_mode", render_mode, ["ansi"])
         self.observation_space = Text()

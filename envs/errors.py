@@ -38,3 +38,14 @@ class Unsupported(ProsegymError):
 
 class EngineError(ProsegymError):
     """The engine crashed or hung: an error of this episode, never a score."""
+
+
+def at_least(least: int, **settings: float) -> None:
+    """Refuse a setting that is smaller.
+
+    Raises:
+        BadOption: one is; it is named.
+    """
+    for name, value in settings.items():
+        if value < least:
+            raise BadOption(f"{name} must be at least {least}, not {value}")

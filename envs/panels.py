@@ -13,7 +13,7 @@ import gymnasium
 import msgspec
 
 from prosegym.envs.core import Task, TextEnv, digest
-from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 
 FOLDER = Path(__file__).parent / "panels"
 _NAMED = 20
@@ -38,10 +38,16 @@ class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [task_id for task_id, _ in self.tasks]
 
     def head(self, count: int) -> Panel:
-        """The first tasks only: a panel of its own, with a digest and a name of its own."""
+        """The first tasks only: a panel of its own, with a digest and a name of its own.
+
+        Raises:
+            BadOption: no task would be left.
+        """
+        if count < 1:
+            raise BadOption(f"a panel keeps at least 1 task, not {count}")
         if count >= len(self.tasks):
             return self
-        return _panel(f"{self.name}[:{count}]", self.env_id, self.split, self.about, self.tasks[:count])
+        return of_tasks(f"{self.name}[:{count}]", self.env_id, self.split, self.about, self.tasks[:count])
 
 
 def panel_digest(env_id: str, tasks: Sequence[tuple[str, str]]) -> str:
@@ -49,7 +55,8 @@ def panel_digest(env_id: str, tasks: Sequence[tuple[str, str]]) -> str:
     return digest(env_id, *(part for task in tasks for part in task))
 
 
-def _panel(name: str, env_id: str, split: str, about: str, tasks: Sequence[tuple[str, str]]) -> Panel:
+def of_tasks(name: str, env_id: str, split: str, about: str, tasks: Sequence[tuple[str, str]]) -> Panel:
+    """The panel of these (id, digest) pairs, in that order."""
     return Panel(name, env_id, split, about, list(tasks), panel_digest(env_id, tasks))
 
 
@@ -87,11 +94,17 @@ def of_split(env_id: str, split: str) -> Panel:
 
 
 def make(env: TextEnv, split: str, *, about: str, name: str = "", count: int | None = None) -> Panel:
-    """A panel of the first `count` tasks of a split (all of them by default)."""
+    """A panel of the first `count` tasks of a split (all of them by default).
+
+    Raises:
+        BadOption: no task would be in it.
+    """
     tasks = env.tasks(split)
     chosen = [tasks[i] for i in range(len(tasks) if count is None else min(count, len(tasks)))]
     title = f"{env.env_id.removeprefix('prosegym/')}/{name or split}"
-    return _panel(title, env.env_id, split, about, [(task.id, task.sha256) for task in chosen])
+    if not chosen:
+        raise BadOption(f"panel {title} would have no task; count at least 1")
+    return of_tasks(title, env.env_id, split, about, [(task.id, task.sha256) for task in chosen])
 
 
 def save(panel: Panel, folder: Path = FOLDER) -> Path:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
@@ -48,8 +48,10 @@ def collect(
         progress: whether to show a progress bar.
 
     Raises:
+        BadOption: a number is too small.
         ProsegymError: the file holds episodes of another agent or environment, or cannot be written.
     """
+    at_least(1, episodes=episodes, batch_size=batch_size)
     out = Path(out)
     kwargs = dict(env_kwargs or {})
     probe = make_env(env_id, **kwargs)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from prosegym.envs import ENVS, panels
 from prosegym.envs.core import Tasks, TextEnv
-from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.errors import ProsegymError, UnknownName, at_least
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
@@ -86,11 +86,12 @@ def evaluate(
         progress: whether to show a progress bar.
 
     Raises:
+        BadOption: a number is too small.
         ProsegymError: a task's content is not the panel's, or `out` holds another run.
     """
     kwargs = dict(env_kwargs or {})
-    if attempts < 1:
-        raise ProsegymError(f"attempts must be at least 1, not {attempts}")
+    at_least(1, attempts=attempts, batch_size=batch_size)
+    at_least(0, workers=workers, ray_actors=ray_actors)
     probe = make_env(panel.env_id, **kwargs)
     text_env = probe.unwrapped
     assert isinstance(text_env, TextEnv)

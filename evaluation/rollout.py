@@ -138,22 +138,31 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
     except ProsegymError:
         raise
     except Exception as error:
-        raise ProsegymError(
-            f"agent {agent.name} raised {type(error).__name__}: {error}; what was finished is kept: "
-            "mend the agent and run the same command again"
-        ) from error
+        raise _fault(agent, error) from error
     if not isinstance(replies, Sequence) or len(replies) != len(episodes):
         given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
         raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
     for episode, reply in zip(episodes, replies, strict=True):
-        if not (
-            isinstance(reply, Reply) and isinstance(reply.action, str) and isinstance(reply.response, str)
-        ):
+        if not (isinstance(reply, Reply) and _is_text(reply.action) and _is_text(reply.response)):
             raise ProsegymError(
                 f"agent {agent.name} answered {repr(reply)[:80]} at step {len(episode.steps) + 1} of "
-                f"{episode.task.id}; it owes a Reply whose response and action are text"
+                f"{episode.task.id}; it owes a Reply whose response and action are text that UTF-8 can hold"
             )
     return replies
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+def _fault(agent: Agent, error: Exception) -> ProsegymError:
+    return ProsegymError(
+        f"agent {agent.name} raised {type(error).__name__}: {error}; what was finished is kept: "
+        "mend the agent and run the same command again"
+    )
 
 
 class _Place:
@@ -190,7 +199,12 @@ class _Place:
         except EngineError as error:
             self.engine_failed = True
             return self.finish(agent, "error", str(error))
-        agent.begin(self.episode, text_env)
+        try:
+            agent.begin(self.episode, text_env)
+        except ProsegymError:
+            raise
+        except Exception as error:
+            raise _fault(agent, error) from error
         return None
 
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:

@@ -260,7 +260,10 @@ def _conditions(path: Path) -> Conditions:
     try:
         conditions = msgspec.json.decode(path.read_bytes(), type=Conditions)
     except msgspec.DecodeError as error:
-        raise CorruptData(f"{path}: {error}") from error
+        raise CorruptData(
+            f"{path}: {error}; put back what it held, or choose another folder: without it the episodes are "
+            "of no known run"
+        ) from error
     if conditions.schema != SCHEMA:
         raise CorruptData(f"{path}: schema {conditions.schema}; this version reads {SCHEMA}")
     return conditions

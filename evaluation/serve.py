@@ -6,6 +6,9 @@ environment, so any number of clients play side by side.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from openenv.core.env_server.http_server import create_app
@@ -13,6 +16,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
 
+from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.evaluate import make_env
 
 
@@ -76,9 +80,21 @@ def app(env_id: str, env_kwargs: dict[str, Any], *, sessions: int) -> Any:
     )  # fmt: skip
 
 
-def serve(env_id: str, env_kwargs: dict[str, Any], *, host: str, port: int, sessions: int) -> None:
-    """Serve until stopped."""
+def server(
+    env_id: str, env_kwargs: dict[str, Any], *, host: str, port: int, sessions: int
+) -> Callable[[], None]:
+    """Listen; what is returned serves until stopped.
+
+    Raises:
+        ProsegymError: the environment cannot be made, or the address cannot be listened at.
+    """
     import uvicorn
 
     make_env(env_id, **env_kwargs).close()  # a wrong argument is said now, not to the first client
-    uvicorn.run(app(env_id, env_kwargs, sessions=sessions), host=host, port=port, log_level="warning")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ProsegymError(f"cannot listen at {host}:{port}: {error}; choose another --port") from error
+    config = uvicorn.Config(app(env_id, env_kwargs, sessions=sessions), log_level="warning")
+    return partial(uvicorn.Server(config).run, [listening])

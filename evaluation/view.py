@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from prosegym.envs.errors import CorruptData
+from prosegym.envs.errors import CorruptData, ProsegymError
 from prosegym.evaluation.runs import Conditions, Run
 
 STATIC = Path(__file__).parent / "static"
@@ -101,8 +101,15 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, runs: list[Index], port: int = 0) -> None:
-        """Listen; port 0 takes a free one."""
-        super().__init__(("127.0.0.1", port), _Handler)
+        """Listen; port 0 takes a free one.
+
+        Raises:
+            ProsegymError: the port cannot be listened at.
+        """
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise ProsegymError(f"cannot listen at port {port}: {error}; choose another --port") from error
         self.runs = runs
 
     @property

@@ -7,6 +7,7 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection
@@ -19,7 +20,7 @@ import msgspec
 from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import Task, TextEnv
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import Agent
@@ -33,6 +34,13 @@ class Limits:
     step: float = 60.0
     episode: float = 1800.0
     retries: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises BadOption for what no episode could keep to."""
+        if min(self.step, self.episode) <= 0 or self.retries < 0:
+            raise BadOption(
+                f"limits must be above 0, not {self.step:g} s a step and {self.episode:g} s an episode"
+            )
 
 
 LIMITS = Limits()
@@ -115,8 +123,8 @@ class Processes:
         looked = time.monotonic()
         while True:
             for worker in pool:
-                if waiting and (not worker.jobs or (len(worker.jobs) == 1 and len(waiting) >= len(pool))):
-                    share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
+                share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
+                if waiting and (not worker.jobs or (len(worker.jobs) <= share and len(waiting) >= len(pool))):
                     worker.give([waiting.popleft() for _ in range(share)])
             if not any(worker.jobs for worker in pool):
                 return
@@ -129,15 +137,20 @@ class Processes:
                 if isinstance(answer, Incident):
                     report(answer)
                     continue
-                tried = worker.jobs.popleft()
-                if isinstance(answer, Trajectory):
+                if isinstance(answer, list):
                     worker.clock = time.monotonic()
-                    yield answer
+                    worker.taken += len(answer)
+                    for line in answer:
+                        worker.jobs.popleft()
+                        yield records.decode(line)
                     continue
+                tried = worker.at() if worker.jobs else None
                 waiting.extendleft(reversed(worker.jobs))
                 self._selector.unregister(worker.pipe)
                 worker.restart()
                 self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+                if tried is None:
+                    continue
                 again = tried.tries < self._limits.retries
                 report(Incident(tried.job, answer, again))
                 if again:
@@ -148,7 +161,9 @@ class Processes:
 
 
 _SHARE = 8
-"""Most jobs that are sent at once: a process has its next ones, and need not wait for this one."""
+"""Most jobs that are sent at once, and most episodes that are handed in at once."""
+_HAND_IN = 0.1
+"""Seconds after which finished episodes are handed in, though others of the same message are not."""
 _LOOK = 0.2
 """Seconds between looks for processes that hang."""
 
@@ -170,18 +185,22 @@ class _Worker:
     """The one it plays, then those it plays next."""
     clock: float = 0.0
     """When it could begin with the first of them."""
+    taken: int = 0
+    """Episodes that its process has handed in."""
     process: BaseProcess = field(init=False)
     pipe: Connection = field(init=False)
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
         self.pipe, theirs = context.Pipe()
-        self.beat = context.Value("d", 0.0)
+        self.beat: Any = context.Value("d", 0.0, lock=False)
+        self.finished: Any = context.Value("q", 0, lock=False)
         self.process = context.Process(
             target=_work,
             args=(
                 theirs,
                 self.beat,
+                self.finished,
                 dict(ENVS),
                 self.make_env,
                 self.agent,
@@ -204,7 +223,7 @@ class _Worker:
             return
 
     def take(self) -> Any:
-        """The finished episode, an engine's failure, the tasks that differ, or in words what went wrong."""
+        """Finished episodes as lines, an engine's failure, tasks that differ, or in words what went wrong."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -212,7 +231,14 @@ class _Worker:
             return f"the worker process died (exit code {self.process.exitcode})"
         if isinstance(answer, ProsegymError):
             raise answer
-        return records.decode(answer) if isinstance(answer, bytes) else answer
+        return answer
+
+    def at(self) -> _Try:
+        """Takes out the job that its process was at; those before are finished, but were not handed in."""
+        place = min(self.finished.value - self.taken, len(self.jobs) - 1)
+        tried = self.jobs[place]
+        del self.jobs[place]
+        return tried
 
     def overdue(self, limits: Limits) -> str | None:
         now = time.monotonic()
@@ -226,6 +252,7 @@ class _Worker:
     def restart(self) -> None:
         self.stop()
         self.jobs.clear()
+        self.taken = 0
         self.__post_init__()
 
     def stop(self) -> None:
@@ -256,6 +283,7 @@ class _Beating(gymnasium.Wrapper[str, str, str, str]):
 def _work(
     pipe: Connection,
     beat: Any,
+    finished: Any,
     envs: dict[str, str],
     make_env: Callable[[], gymnasium.Env[str, str]],
     agent: Agent,
@@ -265,6 +293,15 @@ def _work(
 ) -> None:
     ENVS.update(envs)
     register_envs()
+    lines: list[bytes] = []
+    handed_in = time.monotonic()
+
+    def hand_in() -> None:
+        nonlocal handed_in
+        if lines:
+            pipe.send(lines)
+            lines.clear()
+        handed_in = time.monotonic()
 
     try:
         env = _Beating(make_env(), beat)
@@ -273,6 +310,7 @@ def _work(
 
         def jobs() -> Iterator[Job]:
             while True:
+                hand_in()
                 try:
                     work = pipe.recv()
                 except (EOFError, OSError):
@@ -288,13 +326,18 @@ def _work(
         )  # fmt: skip
         for trajectory in played:
             beat.value = 0.0
-            pipe.send(records.encode(trajectory))
+            lines.append(records.encode(trajectory))
+            finished.value += 1
+            if time.monotonic() - handed_in > _HAND_IN:
+                hand_in()
     except KeyboardInterrupt:
         return
-    except ProsegymError as error:  # not the episode's fault: the whole run stops and says so
-        pipe.send(ProsegymError(str(error)))
     except Exception as error:
-        pipe.send(f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # the main process is gone, and nobody is there to be told
+            hand_in()
+            # A ProsegymError is not the episode's fault: the whole run stops and says so.
+            known = isinstance(error, ProsegymError)
+            pipe.send(ProsegymError(str(error)) if known else f"{type(error).__name__}: {error}")
 
 
 def error_row(

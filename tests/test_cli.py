@@ -105,6 +105,16 @@ def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
         ),
         (["compare", "no-run", "no-run"], "no-run is not a run folder"),
         (["data", "get", "alfwrld"], "unknown data set 'alfwrld'"),
+        (["collect", "--agent", "null", "--env", ENV, "--episodes", "0", "--out", "x"], "episodes must be"),
+        (
+            ["collect", "--agent", "null", "--env", ENV, "--agent-arg", "a=1", "--out", "x"],
+            "agent null takes neither",
+        ),
+        (["panel", "make", "--env", ENV, "--split", "test", "--count", "0", "--out", "x"], "no task"),
+        (
+            ["evaluate", "--agent", "null", "--suite", "cor", "--out", "x"],
+            "unknown suite 'cor'",
+        ),
         (
             ["collect", "--agent", "null", "--env", ENV, "--env-arg", "maxsteps", "--out", "x"],
             "not NAME=VALUE",

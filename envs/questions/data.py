@@ -8,6 +8,7 @@ places in the two, so that a split of 90,000 opens in a moment.
 from __future__ import annotations
 
 import functools
+import logging
 import mmap
 import shutil
 import tarfile
@@ -168,9 +169,9 @@ class QuestionSet:
         A file is told by its content. Training questions are those of files named after it ("train");
         all others are `dev`; in a folder or archive, files named "test" are left out, since the official
         ones have no answers, and so is MuSiQue-Full beside MuSiQue-Ans. Questions without an answer or
-        without their paragraphs are left out and counted in `manifest.json`. Where no training file is
-        given, about one in five dev questions (by a hash of the id, and none of Reflexion's 100) becomes
-        `train`, and the manifest says so.
+        without their paragraphs are left out; a warning says so, `manifest.json` counts them. Where no
+        training file is given, about one in five dev questions (by a hash of the id, and none of Reflexion's
+        100) becomes `train`, and the manifest says so.
 
         Raises:
             CorruptData: a malformed record, named by file, line and field.
@@ -210,13 +211,15 @@ class QuestionSet:
 
     def _install(self, files: list[Path], made: Path, *, alone: bool) -> None:
         aliases: Aliases = {}
-        chosen = []
+        chosen, unnamed = [], []
         for path in files:
             kind = kind_of(path)
             if kind == "aliases":
                 aliases = {**aliases, **read_aliases(path)}
             elif kind == self.name or (kind == "own" and (alone or self.name in path.name.lower())):
                 chosen.append(path)
+            elif kind == "own":
+                unnamed.append(path.name)
             elif alone and len(files) == 1:
                 is_of = f"is of the {kind} set" if kind else "holds no questions that can be told"
                 raise ProsegymError(
@@ -225,7 +228,10 @@ class QuestionSet:
         if any("_ans_" in path.name for path in chosen):
             chosen = [path for path in chosen if "_full_" not in path.name]
         if not chosen:
-            raise ProsegymError(f"no {self.name} questions are there; give the official files, or JSON Lines")
+            mend = "give the official files, or JSON Lines"
+            if unnamed:
+                mend = f"{unnamed[0]} names no set: give the file itself, or put {self.name} in its name"
+            raise ProsegymError(f"no {self.name} questions are there; {mend}")
         splits: dict[str, dict[str, Question]] = {split: {} for split in SPLITS}
         reports, react500 = [], []
         for path in chosen:
@@ -244,6 +250,11 @@ class QuestionSet:
             reports.append(
                 FileReport(path.name, split, len(kept), len(reasons), reasons[0] if reasons else None)
             )
+            if reasons:
+                logging.getLogger("prosegym").warning(
+                    "%s: %d of %d questions are left out; the first: %s",
+                    path.name, len(reasons), len(questions), reasons[0],
+                )  # fmt: skip
             if self.name == "hotpotqa" and split == "dev" and len(kept) == REACT_DEV_SIZE:
                 react500 = _react500(kept)
         if not splits["train"] and not splits["dev"]:

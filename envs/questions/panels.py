@@ -9,8 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import msgspec
-
 from prosegym.envs import panels
 from prosegym.envs.core import TextEnv
 
@@ -144,9 +142,7 @@ def of_ids(env: TextEnv, name: str, split: str, ids: Sequence[str], about: str) 
         UnknownName: one of them is not installed.
     """
     tasks = [(task.id, task.sha256) for task in map(env.task, ids)]
-    empty = panels.make(env, split, about=about, name=name, count=0)
-    digest = panels.panel_digest(env.env_id, tasks)
-    return msgspec.structs.replace(empty, tasks=tasks, sha256=digest)
+    return panels.of_tasks(f"{env.env_id.removeprefix('prosegym/')}/{name}", env.env_id, split, about, tasks)
 
 
 def reflexion100(env: TextEnv) -> panels.Panel:

@@ -361,7 +361,7 @@ def _checked(question: Question, own: bool) -> Question:
     if not question.question.strip():
         raise msgspec.ValidationError("field `question` is empty")
     if not question.answers or not all(answer.strip() for answer in question.answers):
-        raise msgspec.ValidationError("field `answer` is empty")
+        raise msgspec.ValidationError(f"field `{'answers' if own else 'answer'}` is empty")
     if not question.paragraphs:
         raise Skipped(f"question {question.id!r} comes without paragraphs")
     if len(question.paragraphs) > MAX_PARAGRAPHS:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from prosegym.envs.core import Expert, Outcome, Task, TextEnv
+from prosegym.envs.core import MAX_ACTION, Expert, Outcome, Task, TextEnv
 from prosegym.envs.errors import BadOption, UnknownName, Unsupported
 from prosegym.envs.sql.engine import Answer, Server
 from prosegym.envs.sql.reward import Kendall, reward
@@ -38,7 +38,10 @@ class SQLEnv(TextEnv):
 
     experts: ClassVar[Mapping[str, bool]] = {"gold": True}
     max_steps = 10
-    refusal = "Error executing query: Query was empty"
+    refusal = (
+        "Error executing query: the statement is longer than "
+        f"{MAX_ACTION:,} characters or holds a control character"
+    )
 
     def __init__(
         self,

@@ -494,12 +494,7 @@ class _Compiler:
         grouping = f" GROUP BY {by_group}" if tree.group else ""
         if having and (aggregated or tree.distinct):
             grouping += f" HAVING {having}"
-        unknown = (
-            tree.limit is not None
-            and bool(order)
-            and any(s.table is not None and not s.table.counted for s in scope.sources)
-        )
-        sorts, counted = False, unknown or not (aggregated or tree.distinct)
+        sorts, counted = False, not (aggregated or tree.distinct)
         if tree.rollup and tree.group:
             where_sql = f" WHERE {where}" if where else ""
             sql = self.rollup(outputs, grouped, f" FROM {source_sql}", where_sql, having) + limit

@@ -69,7 +69,9 @@ class InterCodeSQLData:
         for name, sha256 in FILES.items():
             paths = sorted(source.rglob(name))
             if not paths:
-                raise ProsegymError(f"{source}: no {name} in it")
+                raise ProsegymError(
+                    f"{source}: no {name} in it; give the folder that holds {TASKS} and {DUMP}"
+                )
             content = next(
                 (c for c in (p.read_bytes() for p in paths) if hashlib.sha256(c).hexdigest() == sha256), None
             )
@@ -127,6 +129,7 @@ def official() -> tuple[list[Record], Server]:
 
     Raises:
         DataMissing: they are not installed.
+        CorruptData: what is installed has been damaged.
     """
     folder = data.folder(OFFICIAL.name)
     try:
@@ -138,4 +141,7 @@ def official() -> tuple[list[Record], Server]:
 
 @lru_cache(maxsize=2)
 def _official(folder: Path, stamp: int) -> tuple[list[Record], Server]:
-    return read_tasks(folder / TASKS), read_server(folder / DUMP, UNCOUNTED)
+    try:
+        return read_tasks(folder / TASKS), read_server(folder / DUMP, UNCOUNTED)
+    except CorruptData as error:
+        raise CorruptData(f"{error}; run `prosegym data get {OFFICIAL.name}` again") from error

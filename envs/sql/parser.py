@@ -685,6 +685,14 @@ class _Parser:
         limit, offset = self.limit()
         if self.word("for"):
             self.need("update", "share")
+            if self.word("of"):
+                self.name()
+                while self.op(","):
+                    self.name()
+            if self.word("skip"):
+                self.need("locked")
+            else:
+                self.word("nowait")
         elif self.word("lock"):
             for word in ("in", "share", "mode"):
                 self.need(word)

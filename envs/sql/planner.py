@@ -13,8 +13,8 @@ modelled (MySQL 8.0, InnoDB, its default settings):
   rows last in first out;
 * groups come in the order in which they are first met, unless an index (or the sort that DISTINCT
   aggregates need) orders them;
-* a table without statistics counts as one row, and its groups under ORDER BY ... LIMIT come from a full
-  scan into a bounded queue (seen in the published episodes; not derived from the server's source).
+* a table without statistics counts as one row, and its groups under ORDER BY ... LIMIT come as a scan from
+  its last row meets them (seen in the published episodes; not derived from the server's source).
 
 Not modelled: range scans by secondary indexes, semi-join strategies, statistics that are off.
 """
@@ -79,7 +79,7 @@ def position(
         and sources[0].table is not None
         and not sources[0].table.counted
     ):
-        return f"min({sources[0].sql}.rowid)"
+        return f"-max({sources[0].sql}.rowid)"
     facts = _facts(compiler, tree, scope)
     needed = _needed(compiler, tree, scope)
     merges = aggregated or tree.distinct

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs import ENVS
-from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -264,11 +264,16 @@ def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
 def _agent(args: argparse.Namespace) -> Agent:
     from prosegym.evaluation.agents import BUILT_IN, built_in
 
-    if args.agent.partition(":")[0] in BUILT_IN:
+    plain = args.agent.partition(":")[0] in BUILT_IN
+    numbered = (Path(args.agent) / "sb3.json").is_file()
+    if (plain or numbered) and (args.model or args.agent_arg):
+        raise BadOption(f"agent {args.agent} takes neither --model nor --agent-arg; leave them out")
+    if plain:
         return built_in(args.agent)
-    if (Path(args.agent) / "sb3.json").is_file():
+    if numbered:
         return _baselines("sb3").NumberedPolicy(args.agent)  # type: ignore[no-any-return]
-    return _baselines("agents").load(args.agent, args.model, **_pairs(args.agent_arg))  # type: ignore[no-any-return]
+    settings = _pairs(args.agent_arg)
+    return _baselines("agents").load(args.agent, args.model, settings=settings)  # type: ignore[no-any-return]
 
 
 def _baselines(module: str) -> Any:
@@ -754,11 +759,13 @@ def _panel_make(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     try:
-        from prosegym.evaluation.serve import serve
+        from prosegym.evaluation.serve import server
     except ModuleNotFoundError as error:
         raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[serve]"`') from error
-    print(f"{args.env} at http://{args.host}:{args.port}; Ctrl-C stops")
-    serve(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
+    serve = server(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    print(f"{args.env} at http://{host}:{args.port}; Ctrl-C stops", flush=True)
+    serve()
     return 0
 
 

@@ -193,6 +193,17 @@ def test_requests_say_what_was_asked(server: Server) -> None:
         model.generate([Request(ASK.messages, allowed=["a"])], sampling)
 
 
+def test_broken_characters_are_replaced(server: Server) -> None:
+    """Half of a surrogate pair, and a byte that is no UTF-8."""
+    model = Endpoint(server.url, "tiny", FAST)
+    server.says = lambda request: "take \ud800 key"
+    assert model.generate([ASK], Sampling())[0].text == "take \ufffd key"
+    body = json.dumps(completion("take @ key")).encode().replace(b"@", b"\xff")
+    server.faults = [lambda handler: reply(handler, body)]
+    assert model.generate([ASK], Sampling())[0].text == "take \ufffd key"
+    assert len(server.asked) == 2
+
+
 def test_nothing_said_is_an_empty_answer(server: Server) -> None:
     server.faults = [lambda h: reply(h, completion(None))]
     assert Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())[0].text == ""

@@ -294,8 +294,9 @@ def test_broken_characters_are_survived(local: LocalModel) -> None:
     writer = Writer(Request([Message("user", "red")]), Sampling(max_tokens=1), local.chat, [1], local.end_ids)
     writer.push(half[0], 0.0)
     assert writer.text == "\ufffd"
-    (trajectory,) = play(ReAct(Scripted(lambda r: "\ufffd\ud800"), Config(format="bare")))
+    (trajectory,) = play(ReAct(Scripted(lambda r: "\ufffd\ud800 \ud83d\ude00"), Config(format="bare")))
     assert trajectory.ended == "truncated"
+    assert decode(encode(trajectory)).actions == ["\ufffd\ufffd \U0001f600"] * 6
 
 
 def test_tokens_are_recorded_when_asked_for(local: LocalModel) -> None:
@@ -393,11 +394,14 @@ def test_a_folder_is_an_agent(tmp_path: Path, local: LocalModel) -> None:
 def test_settings_by_name(tmp_path: Path, local: LocalModel) -> None:
     config = Config(format="bare", decoding="trie")
     agents.save(tmp_path / "a", local.model, local.tokenizer, config, method="sft")
-    agent = agents.load(str(tmp_path / "a"), history="last:2", max_batch=4, temperature=0.5)
+    agent = agents.load(
+        str(tmp_path / "a"), settings={"history": "last:2", "max_batch": 4, "temperature": 0.5}
+    )
     assert isinstance(agent, ReAct)
     assert agent.config == Config(format="bare", decoding="trie", history="last:2", temperature=0.5)
     assert isinstance(agent.model, LocalModel) and agent.model.max_batch == 4
-    retrying = agents.load("reflexion", str(tmp_path / "a"), format="bare", trials=2, max_tokens=9)
+    several = {"format": "bare", "trials": 2, "max_tokens": 9}
+    retrying = agents.load("reflexion", str(tmp_path / "a"), settings=several)
     assert isinstance(retrying, Reflexion) and isinstance(retrying, Retrying)
     assert retrying.config == Retries(trials=2)
     env = make().unwrapped
@@ -410,9 +414,18 @@ def test_settings_by_name(tmp_path: Path, local: LocalModel) -> None:
         not r.text for r in retrying.reflections
     )
     with pytest.raises(UnknownName, match="history"):
-        agents.load("react", str(tmp_path / "a"), histry="full")
+        agents.load("react", str(tmp_path / "a"), settings={"histry": "full"})
+    for name in ("name", "model", "config", "settings"):
+        with pytest.raises(UnknownName, match=f"unknown agent setting '{name}'"):
+            agents.load("react", str(tmp_path / "a"), settings={name: "x"})
     with pytest.raises(BadOption, match="max_tokens"):
-        agents.load("react", str(tmp_path / "a"), max_tokens="many")
+        agents.load("react", str(tmp_path / "a"), settings={"max_tokens": "many"})
+    for setting in ("max_batch", "max_context", "cache_gb", "concurrency", "retries", "timeout"):
+        with pytest.raises(BadOption, match=f"{setting} must be "):
+            agents.load("react", str(tmp_path / "a"), settings={setting: -1})
+    for wrong in ({"model": "house"}, {"settings": {"temperature": 1}}):
+        with pytest.raises(BadOption, match="agent random has no model and no settings"):
+            agents.load("random", **wrong)
 
 
 def test_an_adapter_folder_is_an_agent(tmp_path: Path) -> None:
@@ -434,7 +447,7 @@ def test_an_adapter_folder_is_an_agent(tmp_path: Path) -> None:
 
 
 def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ProsegymError, match="cannot load model"):
+    with pytest.raises(ProsegymError, match="cannot load model .*nothing': there is no such folder"):
         agents.load_model(str(tmp_path / "nothing"))
     tokenizer = tiny_lm.tokenizer(None)
     tiny_lm.llama(len(tokenizer)).save_pretrained(tmp_path / "mute")
@@ -442,6 +455,18 @@ def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(ProsegymError, match="no chat template"):
         agents.load_model(str(tmp_path / "mute"))
     (tmp_path / "template.jinja").write_text(tiny_lm.PLAIN)
+    for options, said in (
+        (
+            agents.ModelOptions(chat_template=str(tmp_path / "none.jinja")),
+            "cannot read chat template .*none.jinja",
+        ),
+        (agents.ModelOptions(dtype="float99"), "unknown dtype 'float99'; nearest: float"),
+        (agents.ModelOptions(device="abacus"), "cannot use device 'abacus': .*; choose cpu, cuda or mps"),
+        (agents.ModelOptions(device="cuda:99"), "cannot use device 'cuda:99'"),
+    ):
+        with pytest.raises(ProsegymError, match=said) as refused:
+            agents.load_model("house", options)
+        assert "\n" not in str(refused.value)
     options = agents.ModelOptions(chat_template=str(tmp_path / "template.jinja"))
     assert agents.load_model(str(tmp_path / "mute"), options).count_tokens("open box") > 0
 

@@ -310,6 +310,9 @@ def test_closed_and_unknown(env_id: str) -> None:
         make(env_id, split="tset")
     with pytest.raises(UnknownName, match="argument"):
         make(env_id, no_such_argument=1)
+    for steps in (0, "many"):
+        with pytest.raises(BadOption, match="max_steps must be a whole number"):
+            make(env_id, max_steps=steps)
     with pytest.raises(BadOption, match="task_id"):
         env.reset(options={"taskid": 1})
     env.close()

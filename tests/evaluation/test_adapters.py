@@ -14,7 +14,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from prosegym.envs.discrete import DiscreteActions, hashed
-from prosegym.envs.errors import BadOption
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
 from prosegym.evaluation.tools import tool_environment
 
 ENV = "prosegym/Lockbox-v1"
@@ -64,6 +64,20 @@ def test_trl_takes_the_tools() -> None:
     assert tools.act("take red key") == "You hold the red key." and tools.get_reward() == 0.0
     assert tools.act("open box") == "It opens." and tools.get_reward() == 1.0
     assert tools.act("open box") == "The episode is over." and tools.get_reward() == 1.0
+
+
+def test_a_server_that_cannot_listen_says_so_at_once() -> None:
+    pytest.importorskip("openenv")
+    from prosegym.evaluation.serve import server
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ProsegymError, match=f"cannot listen at 127.0.0.1:{port}: .*; choose another --port"
+        ):
+            server(ENV, {}, host="127.0.0.1", port=port, sessions=1)
+    with pytest.raises(UnknownName, match="Lockbox"):
+        server("prosegym/Lockbos-v1", {}, host="127.0.0.1", port=port, sessions=1)
 
 
 def test_openenv_client_plays(tmp_path: Path) -> None:

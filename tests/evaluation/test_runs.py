@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from prosegym.envs import panels
-from prosegym.envs.errors import CorruptData, EngineError, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, EngineError, ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation import agents
@@ -23,6 +23,7 @@ from prosegym.evaluation.compare import compare, normalised_score
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.runs import Run
+from prosegym.evaluation.workers import Limits
 
 ENV = "prosegym/Lockbox-v1"
 
@@ -112,13 +113,18 @@ class Slow(agents.RandomAdmissible):
     def respond(self, episodes):
         time.sleep(0.002)
         return super().respond(episodes)
-evaluate(Slow(), panel, sys.argv[1], attempts=60, batch_size=2, progress=False)
+workers, attempts = int(sys.argv[3]), int(sys.argv[4])
+agent = agents.RandomAdmissible() if workers else Slow()  # workers could not import Slow
+evaluate(agent, panel, sys.argv[1], attempts=attempts, batch_size=2, workers=workers, progress=False)
 """
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "workers", "attempts"),
+    [(4, 0, 60), (3, 2, 2000), pytest.param(20, 0, 60, marks=pytest.mark.slow)],
+)
 def test_killed_at_random_moments_and_resumed_gives_the_same_episodes(
-    panel: Panel, tmp_path: Path, kills: int
+    panel: Panel, tmp_path: Path, kills: int, workers: int, attempts: int
 ) -> None:
     tests = str(Path(__file__).parents[1])
     env = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, tests])}
@@ -126,14 +132,19 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_episodes(
     for _ in range(kills):
         size = episodes.stat().st_size if episodes.exists() else 0
         goal = size + rng.randrange(1, 20_000)
-        process = subprocess.Popen([sys.executable, "-c", CODE, str(tmp_path / "killed"), tests], env=env)
+        words = [str(tmp_path / "killed"), tests, str(workers), str(attempts)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, *words], env=env, stderr=subprocess.PIPE, text=True
+        )
         while process.poll() is None and not (episodes.exists() and episodes.stat().st_size >= goal):
             time.sleep(0.001)
         assert process.poll() is None, "it finished before it could be killed"
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "killed", attempts=60, progress=False)
-    whole = evaluate(agents.RandomAdmissible(), panel, tmp_path / "whole", attempts=60, progress=False)
+        # Read to its end: the workers have ended too, and without a word.
+        assert process.communicate(timeout=60)[1] == ""
+    agent, kwargs = agents.RandomAdmissible(), {"attempts": attempts, "progress": False}
+    run = evaluate(agent, panel, tmp_path / "killed", **kwargs)
+    whole = evaluate(agent, panel, tmp_path / "whole", **kwargs)
     assert run.complete and strip(run.finished) == strip(whole.finished)
 
 
@@ -153,6 +164,35 @@ def test_a_damaged_line_is_named(panel: Panel, tmp_path: Path) -> None:
     path.write_bytes(b"\n".join([lines[0], b'{"schema": 1}', *lines[2:]]))
     with pytest.raises(CorruptData, match=r"episodes\.jsonl:2: .*missing.*; take that line out"):
         Run.read(tmp_path / "r")
+
+
+def test_conditions_that_cannot_be_read_say_what_to_do(panel: Panel, tmp_path: Path) -> None:
+    evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    (tmp_path / "r" / "run.json").write_text("{")
+    for opened in (Run.read, lambda folder: evaluate(agents.Null(), panel, folder, progress=False)):
+        with pytest.raises(CorruptData, match=r"run\.json: .*truncated; put back what it held, or choose"):
+            opened(tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"attempts": 0}, "attempts must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"workers": -1}, "workers must be at least 0, not -1"),
+        ({"ray_actors": -1}, "ray_actors must be at least 0, not -1"),
+    ],
+)
+def test_numbers_that_would_play_nothing_are_refused(
+    panel: Panel, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadOption, match=said):
+        evaluate(agents.Null(), panel, tmp_path / "r", progress=False, **settings)
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(BadOption, match="limits must be above 0"):
+        Limits(step=-1)
+    with pytest.raises(BadOption, match="at least 1 task, not 0"):
+        panel.head(0)
 
 
 def test_a_run_of_other_conditions_is_refused(panel: Panel, tmp_path: Path) -> None:
@@ -323,6 +363,10 @@ class Bad(agents.Null):
     def __init__(self, answer: Any, one: bool = True) -> None:
         self.name, self.answer, self.one = "bad", answer, one
 
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        if self.answer == "no beginning":
+            raise KeyError(self.answer)
+
     def respond(self, episodes: Sequence[agents.Episode]) -> Any:
         if not all(e.steps for e in episodes):
             return super().respond(episodes)
@@ -336,11 +380,13 @@ class Bad(agents.Null):
     ("agent", "said"),
     [
         (Bad(ZeroDivisionError("division by zero")), "agent bad raised ZeroDivisionError: division by zero"),
+        (Bad("no beginning"), "agent bad raised KeyError: 'no beginning'; what was finished is kept"),
         (Bad(None, one=False), "agent bad gave NoneType to"),
         (Bad([], one=False), "agent bad gave 0 replies to"),
         (Bad(None), "agent bad answered None at step 2 of train/"),
         (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
         (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "\ud800")), "agent bad answered .*text that UTF-8 can hold"),
         (Bad(agents.Reply(b"", "")), "agent bad answered Reply.response=b''"),  # type: ignore[arg-type]
     ],
 )

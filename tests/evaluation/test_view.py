@@ -69,6 +69,12 @@ def test_bad_runs(tmp_path: Path, server: Server) -> None:
         Index(tmp_path / "null")
 
 
+def test_a_port_that_is_taken(tmp_path: Path, server: Server) -> None:
+    for port in (server.server_port, 1 << 17):
+        with pytest.raises(ProsegymError, match=rf"cannot listen at port {port}: .*; choose another --port"):
+            Server([Index(tmp_path / "null")], port)
+
+
 def test_a_line_under_way_is_passed_over(tmp_path: Path, server: Server) -> None:
     path = tmp_path / "null" / "episodes.jsonl"
     path.write_bytes(path.read_bytes() + b'{"task_id": "tra')

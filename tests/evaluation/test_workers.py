@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -18,7 +19,8 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.rewards import Maker
 from prosegym.evaluation import agents
 from prosegym.evaluation.evaluate import evaluate, make_env
-from prosegym.evaluation.workers import Limits
+from prosegym.evaluation.rollout import Job
+from prosegym.evaluation.workers import Limits, Processes
 
 
 class Fragile(lockbox.Lockbox):
@@ -28,7 +30,7 @@ class Fragile(lockbox.Lockbox):
 
     def _play(self, action: str) -> Outcome:
         if self.colour == "blue":
-            time.sleep(60)
+            time.sleep(float(os.environ.get("FRAGILE_SLEEP", "60")))
         if self.colour == "green":
             os._exit(7)
         if self.colour == "teal":
@@ -88,6 +90,37 @@ def test_hangs_and_deaths_cost_their_episode_only(fragile: panels.Panel, tmp_pat
         [(f"train/{c}", retried) for c in ("blue", "green", "plum") for retried in (True, False)]
         + [("train/teal", True)]
     )
+
+
+def test_episodes_that_were_finished_but_not_handed_in_are_not_blamed(
+    fragile: panels.Panel, tmp_path: Path
+) -> None:
+    """One worker, 24 jobs at least 8 of which it holds: a death within them is the dying episode's own."""
+    tasks = [t for t in fragile.tasks if t[0] not in ("train/blue", "train/plum")]
+    panel = msgspec.structs.replace(fragile, tasks=tasks)
+    (tmp_path / "marker").touch()
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", workers=1, attempts=4, progress=False)
+    assert run.complete and len(run.finished) == 24
+    assert {t.key[:2] for t in run.finished if t.ended == "error"} == {("train/green", a) for a in range(4)}
+    noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
+    assert [i["task_id"] for i in noted] == ["train/green"] * 8
+
+
+def test_an_idle_worker_that_dies_costs_nothing(
+    fragile: panels.Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAGILE_SLEEP", "2")
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    incidents: list[Any] = []
+    make = functools.partial(make_env, "prosegym/Fragile-v1")
+    with Processes(make, agents.ExpertAgent(), workers=2, task_of=env.task) as processes:
+        processes.check(fragile)
+        played = processes.play([Job("train/blue"), Job("train/red")], incidents.append)
+        first = next(played)
+        [idle] = [worker for worker in processes._pool if not worker.jobs]
+        idle.process.kill()
+        assert [first.task_id, *(t.task_id for t in played)] == ["train/red", "train/blue"]
+    assert incidents == []
 
 
 def test_an_error_that_is_no_episodes_fault_stops_the_run(tmp_path: Path) -> None:

@@ -145,9 +145,20 @@ def test_the_own_form_goes_to_the_set_that_is_asked_for(tmp_path: Path) -> None:
         assert ids(name, "dev") + ids(name, "train") == ["mine"]
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_a_folder_of_the_own_form_that_names_no_set_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    own = {"id": "q", "question": "Who?", "answers": ["Ann"], "supporting": [], "paragraphs": []}
+    write(tmp_path / "mine" / "train.jsonl", [own], lines=True)
+    with pytest.raises(
+        ProsegymError, match=r"train\.jsonl .*give the file itself, or put hotpotqa in its name"
+    ):
+        data.dataset("hotpotqa").get(tmp_path / "mine")
+
+
+def test_what_is_left_out_is_said_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     records = [hotpot("a"), hotpot("b", context=[]), hotpot("c", context=[["Z", ["x"]]])]
     data.dataset("hotpotqa").get(write(tmp_path / "dev.json", records))
+    assert "dev.json: 2 of 3 questions are left out; the first: question 'b' comes without" in caplog.text
     (report,) = read_manifest("hotpotqa").files
     assert (report.questions, report.left_out) == (1, 2) and "without paragraphs" in str(report.first_reason)
 

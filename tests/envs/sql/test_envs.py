@@ -120,8 +120,9 @@ def test_a_refused_statement_scores_0_as_upstream(official: Path) -> None:
     *_, info = env.step("SELECT nothing")
     assert info["invalid_action"] and info["score"] == 0.0 and info["progress"] == 1.0
     for action in (gold.replace("SELECT", "SELECT\x00"), "SELECT '" + "x" * 1_000_000 + "'"):
-        *_, info = env.step(action)
+        observation, *_, info = env.step(action)
         assert info["invalid_action"]
+        assert observation.endswith("longer than 65,536 characters or holds a control character")
 
 
 def test_describe_shows_types_as_declared(official: Path) -> None:
@@ -168,6 +169,19 @@ def test_data_set_from_a_folder(tmp_path: Path, official: Path, monkeypatch: pyt
     with pytest.raises(CorruptData, match="not the published file"):
         data.OFFICIAL.get(tmp_path / "clone")
     assert len(intercode().tasks("dev")) == 1034
+
+
+def test_damaged_data_says_the_command(
+    tmp_path: Path, official: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    home = tmp_path / "data" / "intercode_sql"
+    home.mkdir(parents=True)
+    (home / data.TASKS).write_bytes((official / data.TASKS).read_bytes())
+    for content, said in ((b"SELECT 1", "not a mysqldump"), (b"SQLite format 3\x00\xff", "not a text file")):
+        (home / data.DUMP).write_bytes(content)
+        with pytest.raises(CorruptData, match=rf"{said}.*; run `prosegym data get intercode_sql` again"):
+            intercode().reset()
 
 
 def test_bad_task_files_are_named(tmp_path: Path) -> None:
