@@ -2,7 +2,7 @@
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
 knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings,
-the numbers of a file of results.
+the numbers of a file of results. `measured: [eto]` puts those of one method at the page's end.
 """
 
 from __future__ import annotations
@@ -64,9 +64,14 @@ def method(name: str) -> str:
     return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
 
 
-def results(name: str) -> str:
-    """What `recipes/results/NAME.json` holds, a table for each panel, in Markdown."""
+def results(name: str, methods: Sequence[str] = ()) -> str:
+    """What `recipes/results/NAME.json` holds, a table for each panel, in Markdown.
+
+    With `methods`, only their rows and the base model's.
+    """
     rows = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["rows"]
+    if methods:
+        rows = [row for row in rows if row["name"] == "base" or _method(row["name"]) in methods]
     shown = []
     for panel in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == panel]
@@ -82,6 +87,17 @@ def results(name: str) -> str:
         head = ("agent", "success", "within 1, 2, ... trials", "minus base", "minus its control")
         shown.append(f"**{panel}**, {own[0]['tasks']} tasks\n\n{table(head, cells)}")
     return "\n\n".join(shown)
+
+
+def _method(agent: str) -> str:
+    """The method whose row that is: eto-0 is ETO's first seed, all retries are Reflexion's."""
+    return "reflexion" if agent.startswith("retry") else agent.rpartition("-")[0]
+
+
+def measured(methods: Sequence[str]) -> str:
+    """What the house model's results say of methods."""
+    explained = "On the house model; the number behind a name is its seed. How: [results](../results.md)."
+    return f"## What we measured\n\n{explained}\n\n{results('house-cpu', methods)}"
 
 
 def _estimate(found: dict[str, float]) -> str:
@@ -105,7 +121,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     asked += [method(name) for name in page.meta.get("methods", ())]
     asked += [results(name) for name in page.meta.get("results", ())]
     title, _, rest = markdown.lstrip().partition("\n")
-    return "\n\n".join([title, *asked, rest])
+    last = [measured(page.meta["measured"])] if "measured" in page.meta else []
+    return "\n\n".join([title, *asked, rest, *last])
 
 
 def on_env(env: Any, files: Any, **_: Any) -> Any:

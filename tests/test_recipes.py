@@ -7,15 +7,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from prosegym.baselines.lm import Scripted  # noqa: E402
+from prosegym.baselines.lm import Request, Scripted  # noqa: E402
 from prosegym.baselines.react import ReAct  # noqa: E402
 from prosegym.cli import _parser  # noqa: E402
+from prosegym.envs.alfworld.experts import Searcher  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 
@@ -49,6 +51,35 @@ def test_lessons_are_the_conversations_that_the_agent_has(monkeypatch: pytest.Mo
         assert [(m.role, m.content) for m in played.messages] == [(m.role, m.content) for m in talk]
 
 
+def test_lessons_with_a_student_teach_what_the_expert_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import lessons
+
+    def first_allowed(request: Request) -> str:
+        return (request.allowed or [""])[0]
+
+    source = lessons.Source(HOUSEHOLD, 20, first=500)
+    talks = lessons.play(source, 0, student=Scripted(first_allowed))
+    env: Any = make_env(HOUSEHOLD, split="train")
+    tasks = [t.id for t in env.unwrapped.tasks("train")[500:520]]
+    starts = {env.reset(options={"task_id": task})[0]: task for task in tasks}
+    assert len(talks) == 20  # the games that were not solved too: what is learnt of them is right
+    learnt = own = 0
+    for talk in talks:
+        answers = [m for m in talk if m.role == "assistant"]
+        learnt, own = learnt + sum(m.trainable for m in answers), own + len(answers)
+        if "You have tried this task before" in talk[0].content:
+            continue
+        observation, info = env.reset(options={"task_id": starts[talk[0].content]})
+        expert = Searcher("move")
+        for answer in answers:
+            advised = expert.act(observation, info)
+            assert answer.trainable == (answer.content == advised)
+            expert.did(answer.content)
+            observation, _, _, _, info = env.step(answer.content)
+    assert 0.1 * own < learnt < 0.6 * own
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
 def test_every_published_number_names_its_command(path: Path) -> None:
     rows = json.loads(path.read_text())["rows"]
@@ -70,7 +101,7 @@ def test_a_house_model_is_made_and_compared(tmp_path: Path) -> None:
     run(str(house / "pretrain.py"), str(tmp_path / "house"), "--scale", "tiny", "--workers", "1")  # goes on
     model = tmp_path / "house" / "model"
     assert (model / "model.safetensors").stat().st_size < 16 << 20
-    assert len((tmp_path / "house" / "validation.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "house" / "validation.jsonl").read_text().splitlines()) == 3
     run(str(house / "compare.py"), str(tmp_path / "compare"), "--model", str(model), "--scale", "tiny")
     rows = json.loads((tmp_path / "compare" / "results.json").read_text())["rows"]
     assert {"base", "retry", "retry-other-task", "sft-0", "eto-0"} <= {row["name"] for row in rows}

@@ -259,7 +259,7 @@ class Searcher:
         return self._last or None
 
     def did(self, action: str) -> None:
-        """Say that this was done in place of the action it chose: going, opening or looking."""
+        """Say that this was done in place of the action it chose."""
         self._last = action
 
     # What it is told.
@@ -282,13 +282,17 @@ class Searcher:
         if verb == "go":
             self._here = rest.removeprefix("to ")
         elif verb == "take":
-            self._held = rest.partition(" from ")[0]
-            self._contents[self._here].remove(self._held)
+            self._held, _, r = rest.partition(" from ")
+            if self._held in self._contents.get(r, ()):
+                self._contents[r].remove(self._held)
             self._treated = False
         elif verb in ("move", "put"):
-            self._contents.setdefault(self._here, []).append(self._held)
+            r = re.split(" to | in/on ", rest)[1]
+            self._contents.setdefault(r, []).append(self._held)
             self._held = ""
-        elif verb in _TREATED_BY:
+        elif verb == "close":
+            self._closed.add(rest)
+        elif verb == self._kind:  # cleaned, heated or cooled, as the task asks
             self._treated = True
         if closed := _CLOSED.search(observation):
             self._closed.add(closed[1])
@@ -300,7 +304,11 @@ class Searcher:
     # What it does.
 
     def _next(self) -> str | None:
-        if self._held:
+        if self._held and kind_of(self._held) != self._object:
+            for r in (self._here, *self._contents):  # it was given something else to hold: away with it
+                if action := self._at(r, self._put(r), inside=True):
+                    return action
+        elif self._held:
             if self._kind in _TREATED_BY and not self._treated:
                 for appliance in self._of_kind(_TREATED_BY[self._kind]):
                     if action := self._at(appliance, f"{self._kind} {self._held} with {appliance}"):
@@ -311,12 +319,7 @@ class Searcher:
                         return action
             else:
                 for r in sorted(self._of_kind(self._target), key=self._trouble):
-                    put = (
-                        f"move {self._held} to {r}"
-                        if self._dialect == "move"
-                        else f"put {self._held} in/on {r}"
-                    )
-                    if action := self._at(r, put, inside=True):
+                    if action := self._at(r, self._put(r), inside=True):
                         return action
         else:
             for thing, r in sorted(self._seen(self._object), key=lambda found: found[1] != self._here):
@@ -325,6 +328,10 @@ class Searcher:
                 if action := self._at(r, f"take {thing} from {r}", inside=True):
                     return action
         return self._explore()
+
+    def _put(self, r: str) -> str:
+        """How the held thing is put there."""
+        return f"move {self._held} to {r}" if self._dialect == "move" else f"put {self._held} in/on {r}"
 
     def _at(self, r: str, action: str, *, inside: bool = False) -> str | None:
         """The next action towards doing that one at a receptacle; None where it has been refused."""

@@ -5,8 +5,11 @@
 First try: SFT goes on with the experts' episodes (the control of all others: replay, nothing else), RFT, ETO,
 StepAgent, IPR, some seeds each. Retries, four trials: Reflexion with notes by rule, and its controls: no
 memory (sampled), a memory of another task. Every step is a `prosegym` command; the same call goes on where it
-was interrupted. OUT/results.json has every number with its command. Nothing is chosen here on what is
-reported: settings are the ones below, the checkpoint is the last.
+was interrupted. OUT/results.json has every number with its command.
+
+A method's learning rate is chosen by success on Household's valid panel, among the same rates for all, with
+the first seed. The other settings are the ones below, the checkpoint is the last. Nothing is chosen on a
+panel that is reported.
 """
 
 from __future__ import annotations
@@ -40,23 +43,36 @@ class Scale:
     tasks: int
     """Tasks of each panel at most."""
     methods: tuple[str, ...]
+    rates: tuple[str, ...]
+    """Learning rates to choose from."""
 
 
 SCALES = {
-    "tiny": Scale(8, 2, 1, 4, ("sft", "eto")),
-    "cpu": Scale(200, 25, 3, 200, ("sft", "eto", "rft", "stepagent")),
-    "gpu": Scale(2000, 200, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse", "ipr")),
+    "tiny": Scale(8, 2, 1, 4, ("sft", "eto"), ("1e-4", "1e-5")),
+    "cpu": Scale(
+        200, 25, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse"), ("3e-4", "1e-4", "3e-5")
+    ),
+    "gpu": Scale(
+        2000,
+        200,
+        3,
+        200,
+        ("sft", "rft", "eto", "stepagent", "stepagent_inverse", "ipr"),
+        ("3e-4", "1e-4", "3e-5", "1e-5"),
+    ),
 }
-OPTIM = "{0}learning-rate {1} {0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05"
-PAIRS = f"--cloned {OPTIM.format('--optim.', '3e-5')}"
+OPTIM = "{0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05 {0}learning-rate"
+PAIRS = f"--cloned {OPTIM.format('--optim.')}"
 METHODS = {
-    "sft": OPTIM.format("--optim.", "1e-4"),
-    "rft": f"--cloned {OPTIM.format('--cloning.optim.', '1e-4')}",
-    "eto": f"{PAIRS} --iterations 1 --imitation 1",
-    "stepagent": f"{PAIRS} --cycles 1 --imitation 1",
-    "stepagent_inverse": f"{PAIRS} --cycles 1",
-    "ipr": f"{PAIRS} --iterations 1",
+    "sft": OPTIM.format("--optim."),
+    "rft": f"--cloned {OPTIM.format('--cloning.optim.')}",
+    "eto": f"--iterations 1 --imitation 1 {PAIRS}",
+    "stepagent": f"--cycles 1 --imitation 1 {PAIRS}",
+    "stepagent_inverse": f"--cycles 1 {PAIRS}",
+    "ipr": f"--iterations 1 {PAIRS}",
 }
+"""Each method's settings, the learning rate left out at the end."""
+VALID = "Household-v1/valid"
 RETRIES = {
     "retry-no-memory": "--agent-arg strategy=base --agent-arg temperature=1.0",
     "retry-other-task": "--agent-arg control=other_task",
@@ -80,16 +96,33 @@ def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
         for name, settings in RETRIES.items():
             agent = "--agent reflexion --agent-arg trials=4 --agent-arg reflector=rule"
             yield f"{evaluate}/{name} {agent} --model {model} {settings}"
+
+    def trained(method: str, rate: str, seed: int) -> str:
+        return (
+            f"train {method} --env {ENV} --model {model} --data {expert} {METHODS[method]} {rate} "
+            f"--max-steps {scale.steps} --seed {seed} --out {out}/{method}-{rate}-{seed}"
+        )
+
+    best = {}
+    for method in scale.methods:
+        for rate in scale.rates:
+            yield trained(method, rate, 0)
+            agent = f"--agent {out}/{method}-{rate}-0"
+            yield f"evaluate --panel {VALID} --tasks {scale.tasks} {agent} --out {tuning(out, method, rate)}"
+        best[method] = max(
+            scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
+        )
     for seed in range(scale.seeds):
         for method in scale.methods:
-            folder = out / f"{method}-{seed}"
-            yield (
-                f"train {method} --env {ENV} --model {model} --data {expert} {METHODS[method]} "
-                f"--max-steps {scale.steps} --seed {seed} --out {folder}"
-            )
+            yield trained(method, best[method], seed)
             for panel in panels():
-                run = f"{out}/runs/{panel}/{method}-{seed}"
-                yield f"evaluate --panel {panel} --tasks {scale.tasks} --agent {folder} --out {run}"
+                agent, run = f"{out}/{method}-{best[method]}-{seed}", f"{out}/runs/{panel}/{method}-{seed}"
+                yield f"evaluate --panel {panel} --tasks {scale.tasks} --agent {agent} --out {run}"
+
+
+def tuning(out: Path, method: str, rate: str) -> Path:
+    """The run that says how good a learning rate is."""
+    return out / "tuning" / f"{method}-{rate}"
 
 
 def results(out: Path, done: list[str]) -> list[dict[str, Any]]:
@@ -100,6 +133,8 @@ def results(out: Path, done: list[str]) -> list[dict[str, Any]]:
         if words[0] != "evaluate":
             continue
         folder = Path(words[words.index("--out") + 1])
+        if folder.parent.name == "tuning":
+            continue
         run = Run.read(folder)
         summary = run.summary()
         row: dict[str, Any] = {
@@ -120,6 +155,14 @@ def results(out: Path, done: list[str]) -> list[dict[str, Any]]:
             row["minus_control"] = asdict_of(compare(run, other).success)
         rows.append(row)
     return rows
+
+
+def tuned(out: Path) -> dict[str, float]:
+    """Success on the valid panel with each learning rate that was tried."""
+    return {
+        run.name: round(Run.read(run).summary().success.value, 4)
+        for run in sorted((out / "tuning").glob("*"))
+    }
 
 
 def asdict_of(estimate: Any) -> dict[str, float]:
@@ -145,14 +188,17 @@ def main() -> int:
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     args = parser.parse_args()
     scale = SCALES[args.scale]
-    plan, done = list(commands(args.out, args.model, scale)), []
-    for number, command in enumerate(plan, start=1):
-        print(f"\n[{number}/{len(plan)}] $ prosegym {command}", flush=True)
+    done: list[str] = []
+    for command in commands(args.out, args.model, scale):
+        print(f"\n[{len(done) + 1}] $ prosegym {command}", flush=True)
         if status := prosegym(shlex.split(command)):
             print(f"stopped: that command's exit status is {status}", file=sys.stderr)
             return status
         done.append(command)
-        written = {"scale": asdict(scale), "model": args.model, "rows": results(args.out, done)}
+        written = {
+            "scale": asdict(scale), "model": args.model,
+            "tuning": tuned(args.out), "rows": results(args.out, done),
+        }  # fmt: skip
         part = args.out / "results.part"
         part.write_text(json.dumps(written, indent=1) + "\n")
         part.replace(args.out / "results.json")

@@ -4,10 +4,14 @@ Household's train tasks and, where they are installed, ALFWorld's train games. A
 played by an expert that slips now and then (goes or looks elsewhere): what it does then is not learnt, how it
 goes on is. Another part are second tries: the expert knows what an earlier, failed try showed, and the note
 on that try stands in the prompt, so that a model learns to use its memory.
+
+Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
+and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).
 """
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +20,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from transformers import AutoTokenizer
 
 from prosegym.baselines.chat import Chat
+from prosegym.baselines.lm import LanguageModel, Request
+from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes.household import contents, note
 from prosegym.baselines.react import FORMATS, Config, opening, reminded
 from prosegym.envs.alfworld.experts import Searcher
@@ -30,10 +37,12 @@ from prosegym.evaluation.rollout import Job, rollout
 
 AGENT = Config(format="bare", decoding="score", max_tokens=24, brief=True, remind=True)
 """The form in which the lessons are written and the models play."""
-SLIPS = 0.15
-"""How often an expert that slips does so; every other one never does."""
-WANDERS = 0.5
+SLIPS = (0.15, 0.0)
+"""How often an expert slips: one of these for each episode."""
+WANDERS = (0.5,)
 """How often the player of a failed try does."""
+LEAVES = (0.5, 0.8, 0.95)
+"""How often an expert leaves the step to the model."""
 CHUNK = 500
 """Tasks of one file."""
 
@@ -44,7 +53,9 @@ class Source:
 
     env_id: str
     tasks: int
-    """The first ones of train; beyond its end they are played again, with other slips."""
+    """How many of train; beyond its end they are played again, with other slips."""
+    first: int = 0
+    """The number of the first one."""
     second_tries: float = 0.35
     """Share of tasks whose lesson is a second try."""
 
@@ -54,10 +65,22 @@ class Teacher:
 
     name = "teacher"
 
-    def __init__(self, slips: float, known: Mapping[str, Mapping[str, Sequence[str]]] | None = None) -> None:
-        """`known` says, by task, what an earlier try showed."""
+    def __init__(
+        self,
+        slips: Sequence[float],
+        known: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+        student: LanguageModel | None = None,
+    ) -> None:
+        """A player of many episodes.
+
+        Args:
+            slips: how often it slips, one of these for each episode.
+            known: by task, what an earlier try showed (`notes.contents`).
+            student: does what it likes where the expert slips; None does something that changes nothing.
+        """
         self._slips = slips
         self._known = known or {}
+        self._student = student
 
     def conditions(self) -> Mapping[str, Any]:
         """How often it slips."""
@@ -66,37 +89,59 @@ class Teacher:
     def begin(self, episode: Episode, env: TextEnv) -> None:
         """The expert for this episode, and the first message."""
         rng = random.Random(episode.seed)
-        slips = self._slips if rng.random() < 0.5 or self._slips == WANDERS else 0.0
-        episode.state = Searcher("move", self._known.get(episode.task.id)), rng, slips
+        episode.state = Searcher("move", self._known.get(episode.task.id)), rng, rng.choices(self._slips)[0]
         told = opening("", episode.observation, FORMATS["bare"], episode.memory, ask=False)
         episode.messages = [Message("user", told)]
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:
-        """What the expert does or, in a slip, something that changes nothing."""
-        return [self._reply(episode) for episode in episodes]
+        """What the expert does or, in a slip, something else."""
+        advice = [self._advice(episode) for episode in episodes]
+        slipping = [e for e, a in zip(episodes, advice, strict=True) if self._slipping(e, a)]
+        instead = dict(zip(map(id, slipping), self._instead(slipping), strict=True))
+        replies = []
+        for episode, advised in zip(episodes, advice, strict=True):
+            action = instead.get(id(episode), advised)
+            learnt = id(episode) not in instead or (self._student is not None and action == advised)
+            episode.state[0].did(action)
+            episode.messages.append(Message("assistant", action, trainable=learnt))
+            replies.append(Reply(action, action))
+        return replies
 
-    def _reply(self, episode: Episode) -> Reply:
-        expert, rng, slips = episode.state
+    def _advice(self, episode: Episode) -> str:
         if episode.steps:
             said = reminded(episode.observation, episode.steps[0].observation)
             episode.messages.append(Message("user", said))
-        action = expert.act(episode.observation, episode.info) or ""
-        slip = rng.random() < slips
-        if slip:
+        expert: Searcher = episode.state[0]
+        return expert.act(episode.observation, episode.info) or ""
+
+    def _slipping(self, episode: Episode, advised: str) -> bool:
+        _, rng, slips = episode.state
+        return rng.random() < slips or (not advised and self._student is not None)
+
+    def _instead(self, episodes: Sequence[Episode]) -> list[str]:
+        actions = [e.info["admissible_actions"] for e in episodes]
+        if self._student is None:
             harmless = ("go ", "open ", "look", "examine ", "inventory")
-            action = rng.choice([a for a in episode.info["admissible_actions"] if a.startswith(harmless)])
-            expert.did(action)
-        episode.messages.append(Message("assistant", action, trainable=not slip))
-        return Reply(action, action)
+            return [
+                e.state[1].choice([a for a in possible if a.startswith(harmless)])
+                for e, possible in zip(episodes, actions, strict=True)
+            ]
+        requests = [
+            Request(list(e.messages), allowed=possible, key=id(e))
+            for e, possible in zip(episodes, actions, strict=True)
+        ]
+        return [answer.text for answer in self._student.generate(requests, AGENT.sampling())]
 
 
-def play(source: Source, chunk: int, seed: int = 0) -> list[list[Message]]:
+def play(
+    source: Source, chunk: int, seed: int = 0, student: LanguageModel | None = None
+) -> list[list[Message]]:
     """The lessons of one chunk of a source's tasks, as conversations."""
     kwargs = {"split": "train"}
     probe = make_env(source.env_id, **kwargs).unwrapped
     assert isinstance(probe, TextEnv)
     tasks = probe.tasks("train")
-    numbers = range(chunk * CHUNK, min((chunk + 1) * CHUNK, source.tasks))
+    numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in numbers]
     rng = random.Random(f"{seed} {source.env_id} {chunk}")
     second = [job for job in jobs if rng.random() < source.second_tries]
@@ -105,17 +150,18 @@ def play(source: Source, chunk: int, seed: int = 0) -> list[list[Message]]:
     def tries(teacher: Teacher, what: Sequence[Job]) -> list[Trajectory]:
         return list(rollout(lambda: make_env(source.env_id, **kwargs), teacher, what, seed=seed))
 
-    played = tries(Teacher(SLIPS), [job for job in jobs if job.task_id not in again])
+    slips = LEAVES if student else SLIPS
+    played = tries(Teacher(slips, student=student), [job for job in jobs if job.task_id not in again])
     known, notes = {}, {}
-    for t in tries(Teacher(WANDERS), second):
+    for t in tries(Teacher((1.0,), student=student) if student else Teacher(WANDERS), second):
         failed = cut(t, rng.randint(1, len(t.steps)))
         known[t.task_id] = contents(failed)
         notes[t.task_id] = (note(failed),)
         if rng.random() < 0.25:  # a memory of two tries
             notes[t.task_id] = (note(cut(failed, rng.randint(1, len(failed.steps)))), *notes[t.task_id])
     retries = [replace(job, trial=1, memory=notes[job.task_id]) for job in second]
-    played += tries(Teacher(SLIPS, known), retries)
-    return [t.messages for t in played if t.success]
+    played += tries(Teacher(slips, known, student), retries)
+    return [t.messages for t in played if t.success or student]
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:
@@ -127,19 +173,35 @@ def cut(trajectory: Trajectory, steps: int) -> Trajectory:
     )
 
 
-def write(source: Source, chunk: int, tokenizer: str, path: Path, longest: int) -> Path:
-    """A chunk as a file of tokens, whether each is the agent's own, and where every lesson ends."""
+@functools.lru_cache(maxsize=1)
+def _student(model: str) -> LocalModel:
+    torch.set_num_threads(1)
+    return LocalModel.load(model)
+
+
+def write(
+    source: Source, chunk: int, tokenizer: str, path: Path, longest: int, student: str | None = None
+) -> Path:
+    """A chunk as a file of tokens, whether each is the agent's own, and where every lesson ends.
+
+    An expert's lesson that is longer is left out; one with a student is cut there.
+    """
     if path.exists():
         return path
     chat = Chat(AutoTokenizer.from_pretrained(tokenizer))
-    encoded = [chat.encode(messages) for messages in play(source, chunk)]
-    kept = [e for e in encoded if len(e.token_ids) <= longest and any(e.trainable)]
+    talks = play(source, chunk, student=_student(student) if student else None)
+    lessons = []
+    for encoded in map(chat.encode, talks):
+        if len(encoded.token_ids) <= longest or student:
+            tokens, own = encoded.token_ids[:longest], encoded.trainable[:longest]
+            if any(own):
+                lessons.append((tokens, own))
     part = path.with_suffix(".part.npz")
     np.savez(
         part,
-        tokens=np.array([i for e in kept for i in e.token_ids], dtype=np.uint16),
-        own=np.array([t for e in kept for t in e.trainable], dtype=np.bool_),
-        ends=np.cumsum([len(e.token_ids) for e in kept], dtype=np.int64),
+        tokens=np.array([i for tokens, _ in lessons for i in tokens], dtype=np.uint16),
+        own=np.array([t for _, own in lessons for t in own], dtype=np.bool_),
+        ends=np.cumsum([len(tokens) for tokens, _ in lessons], dtype=np.int64),
     )
     part.replace(path)
     return path

@@ -2,8 +2,9 @@
 
     python recipes/house/pretrain.py OUT [--scale cpu|gpu|tiny]
 
-The same command goes on where it was interrupted. What is learnt is in `lessons.py`. Validation plays games
-of Household's valid split and measures the loss on lessons that are not trained on; its curve is
+The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
+then, round by round, what the expert says of the model's own play. Validation plays games of Household's
+valid split and measures the loss on the expert's lessons that are not trained on; its curve is
 OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model.
 """
 
@@ -16,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +44,37 @@ OBSERVED = 0.1
 
 
 @dataclass(frozen=True)
+class Round:
+    """What the model plays itself before it learns again."""
+
+    sources: tuple[Source, ...]
+    longest: int
+    """Tokens of a game at most; the rest is cut."""
+
+
+@dataclass(frozen=True)
 class Scale:
     """How much of everything."""
 
     size: str
     sources: tuple[Source, ...]
     optim: Optim
+    practice: tuple[Round, ...]
+    practice_optim: Optim
     longest: int
-    """Tokens of a lesson at most; longer ones are left out."""
+    """Tokens of an expert's lesson at most; longer ones are left out."""
     valid: int
     """Games of Household's valid split played at each validation."""
 
 
+ROUND = {"schedule": "cosine", "warmup": 0.05, "weight_decay": 0.01}
 SCALES = {
     "tiny": Scale(
         "tiny",
         (Source(HOUSEHOLD, 500),),
         Optim(3e-3, batch_size=8, tokens=2048, max_steps=20, save_every=10),
+        (Round((Source(HOUSEHOLD, 8, first=500),), 1024),),
+        Optim(1e-3, batch_size=8, tokens=2048, max_steps=4, save_every=4),
         1024,
         8,
     ),
@@ -66,6 +82,11 @@ SCALES = {
         "1m",
         (Source(HOUSEHOLD, 50_000), Source(ALFWORLD, 3 * 3_553)),
         Optim(3e-3, batch_size=8, tokens=2048, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=600),
+        (
+            Round((Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2)), 1024),
+            Round((Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)), 2048),
+        ),
+        Optim(1e-3, batch_size=8, tokens=2048, save_every=600, floor=0.02, **ROUND),
         1024,
         100,
     ),
@@ -73,6 +94,8 @@ SCALES = {
         "6m",
         (Source(HOUSEHOLD, 600_000), Source(ALFWORLD, 30 * 3_553)),
         Optim(2e-3, batch_size=64, tokens=65536, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=1000),
+        (Round((Source(HOUSEHOLD, 16_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)), 2048),),
+        Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, floor=0.02, **ROUND),
         1536,
         200,
     ),
@@ -147,33 +170,57 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
         house.scratch(base, scale.size, corpus, vocabulary=1024, context=4096, seed=seed)
     # Of each source the last file is kept for validation.
-    found = [shelves(source, out / "lessons", base, scale, workers) for source in sources]
-    train = Shelf([path for paths in found for path in (paths[:-1] or paths)])
+    found = [shelves(source, out / "lessons", base, scale.longest, workers) for source in sources]
+    lessons = [path for paths in found for path in (paths[:-1] or paths)]
     held_out = Shelf([paths[-1] for paths in found])
-    print(f"{len(train):,} lessons of {int(train.ends[-1]):,} tokens; {len(held_out)} held out", flush=True)
 
     policy = LocalModel.load(str(base), device=best_device())
     judge = LocalModel.load(str(base), device=best_device())  # training wraps its model: this one plays
     gpu = policy.model.device.type == "cuda"
-    began = time.monotonic()
+    began, log = time.monotonic(), Log(out)
 
-    def validate(step: int) -> None:
-        judge.model.load_state_dict(policy.model.state_dict())
-        said = {"step": step, **measure(judge, held_out, scale.valid)}
-        said["minutes"] = round((time.monotonic() - began) / 60, 2)
-        print(json.dumps(said), flush=True)
-        with open(out / "validation.jsonl", "a") as file:
-            file.write(json.dumps(said) + "\n")
+    def train(phase: str, paths: Sequence[Path], optim: Optim, folder: Path) -> None:
+        shelf = Shelf(paths)
+        print(f"{phase}: {len(shelf):,} lessons of {int(shelf.ends[-1]):,} tokens", flush=True)
 
-    accelerator = Accelerator(cpu=not gpu, mixed_precision="bf16")
-    fit(
-        policy.model, Lessons(train), range(len(train)), scale.optim, out / "fit", Log(out),
-        phase="pretrain", accelerator=accelerator, each=validate,
-    )  # fmt: skip
-    agents.save(
-        out / "model", policy.model.to(torch.bfloat16), policy.tokenizer, AGENT,
-        method="house", env_ids=[source.env_id for source in sources],
-    )  # fmt: skip
+        def validate(step: int) -> None:
+            judge.model.load_state_dict(policy.model.state_dict())
+            said = {"phase": phase, "step": step, **measure(judge, held_out, scale.valid)}
+            said["minutes"] = round((time.monotonic() - began) / 60, 2)
+            print(json.dumps(said), flush=True)
+            with open(out / "validation.jsonl", "a") as file:
+                file.write(json.dumps(said) + "\n")
+
+        accelerator = Accelerator(cpu=not gpu, mixed_precision="bf16")
+        fit(
+            policy.model, Lessons(shelf), range(len(shelf)), optim, folder, log,
+            phase=phase, accelerator=accelerator, each=validate,
+        )  # fmt: skip
+
+    def save(folder: Path, dtype: torch.dtype) -> None:
+        agents.save(
+            folder, policy.model.to(dtype), policy.tokenizer, AGENT,
+            method="house", env_ids=[source.env_id for source in sources],
+        )  # fmt: skip
+
+    train("pretrain", lessons, scale.optim, out / "fit")
+    practised: list[Path] = []
+    for number, round_ in enumerate(scale.practice, start=1):
+        folder = out / f"practice-{number}"
+        student = folder / "student"
+        if not student.exists():
+            save(folder / "student.part", torch.float32)
+            (folder / "student.part").rename(student)
+        new = [
+            path
+            for source in filter(installed, round_.sources)
+            for path in shelves(source, folder, base, round_.longest, workers, str(student))
+        ]
+        practised += new
+        # As many files of the expert's own play, other ones each round, keep that in mind.
+        reread = lessons[number - 1 :: max(1, len(lessons) // len(new))][: len(new)]
+        train(f"practice-{number}", [*practised, *reread], scale.practice_optim, folder / "fit")
+    save(out / "model", torch.bfloat16)
 
 
 def installed(source: Source) -> bool:
@@ -186,15 +233,18 @@ def installed(source: Source) -> bool:
     return True
 
 
-def shelves(source: Source, folder: Path, base: Path, scale: Scale, workers: int) -> list[Path]:
+def shelves(
+    source: Source, folder: Path, base: Path, longest: int, workers: int, student: str | None = None
+) -> list[Path]:
     """Write what is missing of a source's lessons; returns its files."""
     folder.mkdir(parents=True, exist_ok=True)
     name = source.env_id.rpartition("/")[2]
     chunks = range(-(-source.tasks // CHUNK))
     paths = [folder / f"{name}-{chunk:05}.npz" for chunk in chunks]
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(write, source, c, str(base), paths[c], scale.longest) for c in chunks]
-        for job in tqdm(jobs, desc=f"lessons of {name}", unit="file"):
+    # Not by fork: this process has threads of its own by now.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        jobs = [pool.submit(write, source, c, str(base), paths[c], longest, student) for c in chunks]
+        for job in tqdm(jobs, desc=f"{folder.name} of {name}", unit="file"):
             job.result()
     return paths
 

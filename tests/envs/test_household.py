@@ -87,6 +87,25 @@ def test_searcher_solves_nearly_all() -> None:
     assert solved >= 297 and steps / 300 < 12
 
 
+def test_searcher_goes_on_from_wherever_another_player_left_it() -> None:
+    """It finds other things in its hand, doors closed, objects displaced and half the work done."""
+    solved = 0
+    for i in range(100):
+        board, rng = Board(generate("test", i)), random.Random(i)
+        house, expert, text = House(board), Searcher(), board.intro
+        others = rng.randint(3, 40)
+        for step in range(200):
+            action = expert.act(text, {})
+            if step < others or action is None:
+                action = rng.choice(house.admissible())
+                expert.did(action)
+            text = house.act(action) or "Nothing happens."
+            if house.won:
+                solved += 1
+                break
+    assert solved >= 97
+
+
 def test_shortest_plans_are_shortest() -> None:
     """No state that wins is nearer, by exhaustive search over all commands that can matter."""
     compared = 0
