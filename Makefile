@@ -6,7 +6,7 @@ EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mys
 OUT ?= demo-out
 GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 
-.PHONY: install demo test test-all bench bench-alfworld bench-shop fuzz-alfworld docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -39,7 +39,10 @@ fuzz-alfworld: ## our ALFWorld engine against TextWorld's, in an environment of 
 	.venv-fuzz/bin/python -m pip install -q -e . "textworld[pddl]==1.7.*"
 	.venv-fuzz/bin/python tests/fuzz/fuzz_alfworld.py --games $(GAMES) --steps 50000
 
-docs: install ## the site, in site/; a broken link or a page without its facts fails
+board: install ## the leaderboard of submissions/, in site-board/
+	$(BIN)/prosegym board build --submissions submissions --out site-board
+
+docs: install ## the site, in site/, the board in site/board/; a broken link or a page without its facts fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: install ## the site at http://127.0.0.1:8000, made anew as pages change
@@ -61,4 +64,4 @@ lock: ## resolve again: needs uv
 comma := ,
 
 clean:
-	rm -rf .venv build dist site demo-out
+	rm -rf .venv build dist site site-board demo-out

@@ -2,7 +2,8 @@
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
 knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings,
-the numbers of a file of results. `measured: [eto]` puts those of one method at the page's end.
+the numbers of a file of results. `measured: [eto]` puts those of one method at the page's end. The board of
+`submissions/` is built into the site's folder `board`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from prosegym.envs import ENVS, panels  # noqa: E402
 from prosegym.envs.lookup import env_class, facts, summary, tier  # noqa: E402
+from prosegym.leaderboard import board  # noqa: E402
 
 LOG = logging.getLogger("mkdocs.prosegym")
 TEXTS = ROOT / "baselines"
@@ -137,3 +139,8 @@ def on_env(env: Any, files: Any, **_: Any) -> Any:
         for name in set(names) - {name for head in heads for name in head.get(kind, ())}:
             LOG.warning("%s is on no page (a page's head would say `%s: [%s]`)", name, kind, name)
     return env
+
+
+def on_post_build(config: Any) -> None:
+    """Build the board."""
+    board.build(ROOT / "submissions", Path(config["site_dir"]) / "board", progress=False)

@@ -20,6 +20,8 @@ from prosegym.cli import _parser  # noqa: E402
 from prosegym.envs.alfworld.experts import Searcher  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
+from prosegym.leaderboard import ledger  # noqa: E402
+from prosegym.leaderboard.verify import verify  # noqa: E402
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RESULTS = sorted((RECIPES / "results").glob("*.json"))
@@ -89,6 +91,18 @@ def test_every_published_number_names_its_command(path: Path) -> None:
         args = _parser().parse_args(words[1:])
         assert words[0] == "prosegym" and args.panel == row["panel"]
         assert 0 <= row["success"]["low"] <= row["success"]["value"] <= row["success"]["high"] <= 1
+
+
+SUBMISSIONS = RECIPES.parent / "submissions"
+
+
+@pytest.mark.parametrize(
+    "folder", [p for p in sorted(SUBMISSIONS.glob("*")) if p.is_dir()], ids=lambda p: p.name
+)
+def test_what_stands_on_the_board_replays(folder: Path) -> None:
+    report = verify(folder, workers=0, progress=False)
+    assert report.ok, report.problems
+    assert report.digest in ledger.standing(ledger.check(SUBMISSIONS / "ledger.jsonl"))
 
 
 @pytest.mark.slow
