@@ -1,9 +1,9 @@
 """What the site's pages take from the code, so that the two cannot disagree.
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
-knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings,
-the numbers of a file of results. `measured: [eto]` puts those of one method at the page's end. The board of
-`submissions/` is built into the site's folder `board`.
+knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
+`results: [house-cpu]` puts the numbers of a file of results at the page's end, `measured: [eto]` those of one
+method. The board of `submissions/` is built into the site's folder `board`.
 """
 
 from __future__ import annotations
@@ -118,12 +118,12 @@ def _cell(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put what a page's head asks for below its title."""
+    """Put what a page's head asks for below its title, and numbers at its end."""
     asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
     asked += [method(name) for name in page.meta.get("methods", ())]
-    asked += [results(name) for name in page.meta.get("results", ())]
     title, _, rest = markdown.lstrip().partition("\n")
-    last = [measured(page.meta["measured"])] if "measured" in page.meta else []
+    last = [results(name) for name in page.meta.get("results", ())]
+    last += [measured(page.meta["measured"])] if "measured" in page.meta else []
     return "\n\n".join([title, *asked, rest, *last])
 
 
