@@ -74,7 +74,11 @@ class Practice:
     def fit(
         self, model: nn.Module, objective: Objective[T], items: Sequence[T], config: Optim, phase: str
     ) -> None:
-        """Minimise an objective; resumable under the phase's name. See `training.fit`."""
+        """Minimise an objective; resumable under the phase's name. See `training.fit`.
+
+        The run's seed shifts the optimizer's, so that it varies the order of the data too.
+        """
+        config = replace(config, seed=config.seed + self.seed)
         if self.max_steps is not None:
             config = replace(config, max_steps=min(self.max_steps, config.max_steps or self.max_steps))
         fit(
