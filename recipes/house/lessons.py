@@ -176,7 +176,7 @@ def cut(trajectory: Trajectory, steps: int) -> Trajectory:
 @functools.lru_cache(maxsize=1)
 def _student(model: str) -> LocalModel:
     torch.set_num_threads(1)
-    return LocalModel.load(model)
+    return LocalModel.load(model, device="cpu")  # one in each of many processes
 
 
 def write(

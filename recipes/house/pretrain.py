@@ -94,7 +94,7 @@ SCALES = {
         "6m",
         (Source(HOUSEHOLD, 600_000), Source(ALFWORLD, 30 * 3_553)),
         Optim(2e-3, batch_size=64, tokens=65536, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=1000),
-        (Round((Source(HOUSEHOLD, 16_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)), 2048),),
+        (Round((Source(HOUSEHOLD, 6_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)), 2048),),
         Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, floor=0.02, **ROUND),
         1536,
         200,
