@@ -202,8 +202,14 @@ def opening(
 
 
 def reminded(observation: str, first: str) -> str:
-    """An observation with the last paragraph of the episode's first one, which names the task, behind it."""
-    return f"{observation}\n{first.strip().rpartition(chr(10) * 2)[2]}"
+    """An observation with the paragraph of the episode's first one behind it that names the task."""
+    return f"{observation}\n{_task(first)}"
+
+
+def _task(first: str) -> str:
+    """The first paragraph that says what it is, or the first of all: TextWorld words its objectives freely."""
+    paragraphs = first.strip().split("\n\n")
+    return next((p for p in paragraphs if re.search(r"\b(task|objective)\b", p)), paragraphs[0])
 
 
 def conversation(
@@ -254,7 +260,7 @@ class Config:
     brief: bool = False
     """Leave out the instruction and what is said of the form: for a model that was trained so."""
     remind: bool = False
-    """Repeat the last paragraph of the first observation, mostly the task, after each observation."""
+    """Repeat the paragraph of the first observation that names the task after each observation."""
     temperature: float = 0.0
     """0 takes the likeliest token; above, tokens are drawn."""
     top_p: float = 1.0

@@ -66,6 +66,18 @@ class Explorer:
             self._last = self._choose(observation, actions) or self._explore(actions) or ""
         return self._last or None
 
+    def did(self, action: str) -> None:
+        """Say that this was done in place of the action it chose."""
+        if action != self._last:
+            self._opened.discard(self._mark(self._last))
+        self._last = action
+
+    def again(self) -> None:
+        """Begin the game anew, with the map of the try that ended."""
+        self._opened.clear()
+        self._room = None
+        self._last = ""
+
     def _choose(self, observation: str, actions: Sequence[str]) -> str | None:
         """The next step towards the goal; None to explore on."""
         raise NotImplementedError
@@ -135,9 +147,10 @@ class Seeker(Explorer):
         self._objective = objective.split("-=")[0].lower()
 
     def _choose(self, observation: str, actions: Sequence[str]) -> str | None:
-        takes = [action for action in actions if action.startswith("take ")]
+        takes = [action for action in (*actions, *self._seen) if action.startswith("take ")]
         named = [action for action in takes if self._is_named(_thing(action))]
-        return max(named, key=lambda action: len(_thing(action)), default=None)
+        best = max(named, key=lambda action: len(_thing(action)), default="")
+        return best if best in actions else self._go_to(best, actions)
 
     def _is_named(self, thing: str) -> bool:
         return re.search(rf"\b{re.escape(thing.lower())}\b", self._objective) is not None
@@ -162,6 +175,12 @@ class Cook(Explorer):
         """What is to be done with each ingredient: verb -> the state that it leaves."""
         self._states: dict[str, set[str]] = {}
         """What is known to have been done with each ingredient."""
+        self._taken_stock = False
+
+    def again(self) -> None:
+        """Begin the game anew, with the map and the recipe of the try that ended."""
+        super().again()
+        self._states.clear()
         self._taken_stock = False
 
     def _choose(self, observation: str, actions: Sequence[str]) -> str | None:

@@ -1,9 +1,10 @@
-"""Lessons for a house model: chores played by the searching expert, as tokens.
+"""Lessons for a house model: games played by the searching expert, as tokens.
 
-Household's train tasks and, where they are installed, ALFWorld's train games. A part of the episodes is
-played by an expert that slips now and then (goes or looks elsewhere): what it does then is not learnt, how it
-goes on is. Another part are second tries: the expert knows what an earlier, failed try showed, and the note
-on that try stands in the prompt, so that a model learns to use its memory.
+Household's train tasks and, where they are installed, ALFWorld's and TextWorld's train games. A part of the
+episodes is played by an expert that slips now and then (goes or looks elsewhere): what it does then is not
+learnt, how it goes on is. Another part are second tries: the expert knows what an earlier, failed try showed,
+and the note on that try stands in the prompt, so that a model learns to use its memory. The notes can be
+lessons themselves, asked for as a reflector is.
 
 Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
 and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).
@@ -24,16 +25,22 @@ import torch
 from transformers import AutoTokenizer
 
 from prosegym.baselines.chat import Chat
-from prosegym.baselines.lm import LanguageModel, Request
+from prosegym.baselines.lm import Generation, LanguageModel, Request
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.notes.household import contents, note
+from prosegym.baselines.notes import Scribe, note
+from prosegym.baselines.notes.household import contents
+from prosegym.baselines.practice import noted
 from prosegym.baselines.react import FORMATS, Config, opening, reminded
+from prosegym.baselines.reflexion import Failure
 from prosegym.envs.alfworld.experts import Searcher
 from prosegym.envs.core import TextEnv
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
+
+HOUSEHOLD, ALFWORLD = "prosegym/Household-v1", "prosegym/ALFWorld-v1"
+TEXTWORLD = tuple(f"prosegym/TextWorld-{name}-v1" for name in ("CoinCollector", "TreasureHunter", "Cooking"))
 
 AGENT = Config(format="bare", decoding="score", max_tokens=24, brief=True, remind=True)
 """The form in which the lessons are written and the models play."""
@@ -45,6 +52,8 @@ LEAVES = (0.5, 0.8, 0.95)
 """How often an expert leaves the step to the model."""
 CHUNK = 500
 """Tasks of one file."""
+Key = tuple[str, int]
+"""A task and which attempt at it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,10 @@ class Source:
     """The number of the first one."""
     second_tries: float = 0.35
     """Share of tasks whose lesson is a second try."""
+    reflections: bool = False
+    """Whether the notes on first tries are lessons, too."""
+    cut: bool = False
+    """Whether an expert's lesson that is too long is cut, not left out."""
 
 
 class Teacher:
@@ -68,14 +81,14 @@ class Teacher:
     def __init__(
         self,
         slips: Sequence[float],
-        known: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+        known: Mapping[Key, Trajectory] | None = None,
         student: LanguageModel | None = None,
     ) -> None:
         """A player of many episodes.
 
         Args:
             slips: how often it slips, one of these for each episode.
-            known: by task, what an earlier try showed (`notes.contents`).
+            known: by task and attempt, an earlier try: the expert knows what it showed.
             student: does what it likes where the expert slips; None does something that changes nothing.
         """
         self._slips = slips
@@ -89,7 +102,8 @@ class Teacher:
     def begin(self, episode: Episode, env: TextEnv) -> None:
         """The expert for this episode, and the first message."""
         rng = random.Random(episode.seed)
-        episode.state = Searcher("move", self._known.get(episode.task.id)), rng, rng.choices(self._slips)[0]
+        expert = knowing(env, self._known.get((episode.task.id, episode.attempt)))
+        episode.state = expert, rng, rng.choices(self._slips)[0]
         told = opening("", episode.observation, FORMATS["bare"], episode.memory, ask=False)
         episode.messages = [Message("user", told)]
 
@@ -111,8 +125,7 @@ class Teacher:
         if episode.steps:
             said = reminded(episode.observation, episode.steps[0].observation)
             episode.messages.append(Message("user", said))
-        expert: Searcher = episode.state[0]
-        return expert.act(episode.observation, episode.info) or ""
+        return episode.state[0].act(episode.observation, episode.info) or ""
 
     def _slipping(self, episode: Episode, advised: str) -> bool:
         _, rng, slips = episode.state
@@ -133,10 +146,41 @@ class Teacher:
         return [answer.text for answer in self._student.generate(requests, AGENT.sampling())]
 
 
+def knowing(env: TextEnv, failed: Trajectory | None) -> Any:
+    """The searching expert for an episode that begins, with what a failed try showed it."""
+    if env.env_id in (HOUSEHOLD, ALFWORLD):
+        return Searcher("move", contents(failed) if failed else None)
+    expert: Any = env.expert("search")
+    if failed:  # it watches that try in an environment of its own
+        again = make_env(env.env_id, **failed.env_kwargs)
+        observation, info = again.reset(options={"task_id": failed.task_id})
+        for step in failed.steps:
+            expert.act(observation, info)
+            expert.did(step.action)
+            observation, _, over, _, info = again.step(step.action)
+        if not over:
+            expert.act(observation, info)
+        expert.again()
+        again.close()
+    return expert
+
+
 def play(
-    source: Source, chunk: int, seed: int = 0, student: LanguageModel | None = None
+    source: Source,
+    chunk: int,
+    seed: int = 0,
+    student: LanguageModel | None = None,
+    reader: LanguageModel | None = None,
 ) -> list[list[Message]]:
-    """The lessons of one chunk of a source's tasks, as conversations."""
+    """The lessons of one chunk of a source's tasks, as conversations.
+
+    Args:
+        source: the tasks.
+        chunk: which of them.
+        seed: of slips and choices.
+        student: plays where the expert slips.
+        reader: counts the tokens of what a reflector is asked; without it, notes are no lessons.
+    """
     kwargs = {"split": "train"}
     probe = make_env(source.env_id, **kwargs).unwrapped
     assert isinstance(probe, TextEnv)
@@ -145,23 +189,32 @@ def play(
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in numbers]
     rng = random.Random(f"{seed} {source.env_id} {chunk}")
     second = [job for job in jobs if rng.random() < source.second_tries]
-    again = {job.task_id for job in second}
+    later = set(second)
+    firsts = [job for job in jobs if job not in later]
 
     def tries(teacher: Teacher, what: Sequence[Job]) -> list[Trajectory]:
         return list(rollout(lambda: make_env(source.env_id, **kwargs), teacher, what, seed=seed))
 
     slips = LEAVES if student else SLIPS
-    played = tries(Teacher(slips, student=student), [job for job in jobs if job.task_id not in again])
-    known, notes = {}, {}
+    played = tries(Teacher(slips, student=student), firsts)
+    known: dict[Key, Trajectory] = {}
+    notes: dict[Key, tuple[str, ...]] = {}
+    failures = []
     for t in tries(Teacher((1.0,), student=student) if student else Teacher(WANDERS), second):
-        failed = cut(t, rng.randint(1, len(t.steps)))
-        known[t.task_id] = contents(failed)
-        notes[t.task_id] = (note(failed),)
+        key = t.task_id, t.attempt
+        known[key] = failed = cut(t, rng.randint(1, len(t.steps)))
+        notes[key] = (note(failed),)
         if rng.random() < 0.25:  # a memory of two tries
-            notes[t.task_id] = (note(cut(failed, rng.randint(1, len(failed.steps)))), *notes[t.task_id])
-    retries = [replace(job, trial=1, memory=notes[job.task_id]) for job in second]
+            notes[key] = (note(cut(failed, rng.randint(1, len(failed.steps)))), *notes[key])
+        if not failed.success:
+            failures.append(Failure(probe.instruction, failed, notes[key][:-1]))
+    retries = [replace(job, trial=1, memory=notes[job.task_id, job.attempt]) for job in second]
     played += tries(Teacher(slips, known, student), retries)
-    return [t.messages for t in played if t.success or student]
+    talks = [t.messages for t in played if t.success or student]
+    if reader and source.reflections:
+        written = [r for r in Scribe(reader).reflect(failures) if r.text]
+        talks += [noted(replace(r, generation=Generation(r.text))) for r in written]
+    return talks
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:
@@ -169,7 +222,12 @@ def cut(trajectory: Trajectory, steps: int) -> Trajectory:
     if steps >= len(trajectory.steps):
         return trajectory
     return msgspec.structs.replace(
-        trajectory, steps=trajectory.steps[:steps], final_observation=trajectory.steps[steps].observation
+        trajectory,
+        steps=trajectory.steps[:steps],
+        final_observation=trajectory.steps[steps].observation,
+        score=trajectory.steps[steps - 1].score,
+        success=False,
+        ended="truncated",
     )
 
 
@@ -184,15 +242,16 @@ def write(
 ) -> Path:
     """A chunk as a file of tokens, whether each is the agent's own, and where every lesson ends.
 
-    An expert's lesson that is longer is left out; one with a student is cut there.
+    An expert's lesson that is longer is left out or, as the source says, cut there; one with a student is cut.
     """
     if path.exists():
         return path
     chat = Chat(AutoTokenizer.from_pretrained(tokenizer))
-    talks = play(source, chunk, student=_student(student) if student else None)
+    reader = LocalModel.load(tokenizer, device="cpu") if source.reflections else None
+    talks = play(source, chunk, student=_student(student) if student else None, reader=reader)
     lessons = []
     for encoded in map(chat.encode, talks):
-        if len(encoded.token_ids) <= longest or student:
+        if len(encoded.token_ids) <= longest or student or source.cut:
             tokens, own = encoded.token_ids[:longest], encoded.trainable[:longest]
             if any(own):
                 lessons.append((tokens, own))

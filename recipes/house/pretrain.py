@@ -1,10 +1,10 @@
 """A house model from random weights: lessons, tokenizer, training, validation on the way.
 
-    python recipes/house/pretrain.py OUT [--scale cpu|gpu|tiny]
+    python recipes/house/pretrain.py OUT [--scale cpu|textworld|gpu|tiny]
 
 The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
-then, round by round, what the expert says of the model's own play. Validation plays games of Household's
-valid split and measures the loss on the expert's lessons that are not trained on; its curve is
+then, round by round, what the expert says of the model's own play. Validation plays games of the valid split
+and measures the loss on the expert's lessons that are not trained on; its curve is
 OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from lessons import AGENT, CHUNK, Source, play, write
+from lessons import AGENT, ALFWORLD, CHUNK, HOUSEHOLD, TEXTWORLD, Source, play, write
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -38,7 +38,6 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
-HOUSEHOLD, ALFWORLD = "prosegym/Household-v1", "prosegym/ALFWorld-v1"
 OBSERVED = 0.1
 """Weight, in the loss, of a token that the agent only read."""
 
@@ -57,6 +56,7 @@ class Scale:
     """How much of everything."""
 
     size: str
+    """Of the model, as `scratch:SIZE`, or the name of one that it begins from."""
     sources: tuple[Source, ...]
     optim: Optim
     practice: tuple[Round, ...]
@@ -64,7 +64,9 @@ class Scale:
     longest: int
     """Tokens of an expert's lesson at most; longer ones are left out."""
     valid: int
-    """Games of Household's valid split played at each validation."""
+    """Games of the valid split played at each validation,"""
+    judged: tuple[str, ...] = (HOUSEHOLD,)
+    """of each of these environments."""
 
 
 ROUND = {"schedule": "cosine", "warmup": 0.05, "weight_decay": 0.01}
@@ -90,14 +92,32 @@ SCALES = {
         1024,
         100,
     ),
+    "textworld": Scale(
+        "1m",
+        tuple(
+            Source(env_id, plays * 200, second_tries=0.25, reflections=True, cut=True)
+            for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)
+        ),
+        Optim(3e-3, batch_size=8, tokens=4096, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=300),
+        (Round(tuple(Source(env_id, 200, plays * 200, 0.2) for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)), 3584),),
+        Optim(1e-3, batch_size=8, tokens=4096, save_every=300, floor=0.02, **ROUND),
+        3584,
+        50,
+        TEXTWORLD,
+    ),
     "gpu": Scale(
         "6m",
-        (Source(HOUSEHOLD, 600_000), Source(ALFWORLD, 30 * 3_553)),
+        (
+            Source(HOUSEHOLD, 600_000, reflections=True),
+            Source(ALFWORLD, 30 * 3_553, reflections=True),
+            *(Source(env_id, 60 * 200, reflections=True, cut=True) for env_id in TEXTWORLD),
+        ),
         Optim(2e-3, batch_size=64, tokens=65536, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=1000),
         (Round((Source(HOUSEHOLD, 6_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)), 2048),),
         Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, floor=0.02, **ROUND),
         1536,
         200,
+        (HOUSEHOLD, *TEXTWORLD),
     ),
 }
 
@@ -165,7 +185,7 @@ def main() -> None:
 def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     """All of it."""
     sources = [source for source in scale.sources if installed(source)]
-    base = out / "scratch"
+    base = out / "scratch" if scale.size in house.SIZES else Path(agents.shipped(scale.size))
     if not (base / "tokenizer.json").exists():
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
         house.scratch(base, scale.size, corpus, vocabulary=1024, context=4096, seed=seed)
@@ -174,8 +194,8 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     lessons = [path for paths in found for path in (paths[:-1] or paths)]
     held_out = Shelf([paths[-1] for paths in found])
 
-    policy = LocalModel.load(str(base), device=best_device())
-    judge = LocalModel.load(str(base), device=best_device())  # training wraps its model: this one plays
+    policy = LocalModel.load(str(base), device=best_device(), dtype="float32")
+    judge = LocalModel.load(str(base), device=best_device(), dtype="float32")  # training wraps its model: this one plays
     gpu = policy.model.device.type == "cuda"
     began, log = time.monotonic(), Log(out)
 
@@ -185,7 +205,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
 
         def validate(step: int) -> None:
             judge.model.load_state_dict(policy.model.state_dict())
-            said = {"phase": phase, "step": step, **measure(judge, held_out, scale.valid)}
+            said = {"phase": phase, "step": step, **measure(judge, held_out, scale)}
             said["minutes"] = round((time.monotonic() - began) / 60, 2)
             print(json.dumps(said), flush=True)
             with open(out / "validation.jsonl", "a") as file:
@@ -250,8 +270,8 @@ def shelves(
 
 
 @torch.no_grad()
-def measure(policy: LocalModel, held_out: Shelf, games: int) -> dict[str, Any]:
-    """Loss on held-out lessons, and success on the first games of Household's valid panel."""
+def measure(policy: LocalModel, held_out: Shelf, scale: Scale) -> dict[str, Any]:
+    """Loss on held-out lessons, and success on the first games of the valid panels."""
     objective = Lessons(held_out)
     items = list(range(0, len(held_out), max(1, len(held_out) // 200)))
     losses, weights = [], []
@@ -259,10 +279,10 @@ def measure(policy: LocalModel, held_out: Shelf, games: int) -> dict[str, Any]:
         part = items[at : at + 8]
         losses.append(float(objective.loss(policy.model, part)[0]))
         weights.append(sum(objective.weight(i) for i in part))
-    agent = ReAct(policy, AGENT)
-    panel = panels.of_split(HOUSEHOLD, "valid")
-    jobs = [Job(task_id) for task_id, _ in panel.tasks[:games]]
-    played = list(rollout(lambda: make_env(HOUSEHOLD), agent, jobs, batch_size=64))
+    agent, played = ReAct(policy, AGENT), []
+    for env_id in scale.judged:
+        jobs = [Job(task_id) for task_id, _ in panels.of_split(env_id, "valid").tasks[: scale.valid]]
+        played += list(rollout(lambda env_id=env_id: make_env(env_id), agent, jobs, batch_size=64))  # type: ignore[misc]
     return {
         "loss": float(np.average(losses, weights=weights)),
         "success": sum(t.success for t in played) / len(played),
