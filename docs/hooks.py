@@ -27,6 +27,12 @@ from prosegym.envs.lookup import env_class, facts, summary, tier  # noqa: E402
 from prosegym.leaderboard import board  # noqa: E402
 
 LOG = logging.getLogger("mkdocs.prosegym")
+RESULTS = {
+    "house-novice": "From the house model before it practised",
+    "house-cpu": "From the house model as it is packaged",
+    "house-textworld": "From a house model of TextWorld",
+}
+"""Files of results, and from which model the methods began."""
 TEXTS = ROOT / "baselines"
 """Methods are read as text: the site is built without torch."""
 
@@ -69,19 +75,21 @@ def method(name: str) -> str:
 def results(name: str, methods: Sequence[str] = ()) -> str:
     """What `recipes/results/NAME.json` holds, a table for each panel, in Markdown.
 
-    With `methods`, only their rows and the base model's.
+    A method's seeds have one row together; what each made is in the file. With `methods`, only their rows and
+    the base model's.
     """
-    rows = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["rows"]
-    if methods:
-        rows = [row for row in rows if row["name"] == "base" or _method(row["name"]) in methods]
+    found = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())
+    several = {(row["panel"], row["name"]) for row in found["pooled"]}
+    alone = [row for row in found["rows"] if (row["panel"], row["name"].rpartition("-")[0]) not in several]
+    rows = [row for row in (*alone, *found["pooled"]) if not methods or _method(row["name"]) in ("base", *methods)]
     shown = []
     for panel in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == panel]
         cells = [
             (
-                f"`{row['name']}`",
+                f"`{row['name']}`" + (f", {row['seeds']} seeds" if "seeds" in row else ""),
                 _estimate(row["success"]),
-                ", ".join(f"{x:.3f}" for x in row["trials"]) if len(row["trials"]) > 1 else "",
+                ", ".join(f"{x:.3f}" for x in row.get("trials", ())[1:] and row["trials"]),
                 *(_estimate(row[key]) if key in row else "" for key in ("minus_base", "minus_control")),
             )
             for row in own
@@ -92,14 +100,24 @@ def results(name: str, methods: Sequence[str] = ()) -> str:
 
 
 def _method(agent: str) -> str:
-    """The method whose row that is: eto-0 is ETO's first seed, all retries are Reflexion's."""
-    return "reflexion" if agent.startswith("retry") else agent.rpartition("-")[0]
+    """The method whose row that is: eto-0 is ETO's first seed; retries are Reflexion's or a reflector's."""
+    name = re.sub(r"-\d+$", "", agent)
+    if name.startswith("retry"):
+        trained = name.removeprefix("retry-")
+        return trained if trained in ("retroformer", "retroact") else "reflexion"
+    return name
 
 
 def measured(methods: Sequence[str]) -> str:
-    """What the house model's results say of methods."""
-    explained = "On the house model; the number behind a name is its seed. How: [results](../results.md)."
-    return f"## What we measured\n\n{explained}\n\n{results('house-cpu', methods)}"
+    """What the house models' results say of methods."""
+    told = [(title, results(name, methods)) for name, title in RESULTS.items() if _has(name, methods)]
+    tables = "\n\n".join(f"### {title}\n\n{shown}" for title, shown in told)
+    return f"## What we measured\n\nHow, and what it means: [results](../results.md).\n\n{tables}"
+
+
+def _has(name: str, methods: Sequence[str]) -> bool:
+    rows = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["rows"]
+    return any(_method(row["name"]) in methods for row in rows)
 
 
 def _estimate(found: dict[str, float]) -> str:

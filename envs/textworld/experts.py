@@ -178,8 +178,10 @@ class Cook(Explorer):
         self._taken_stock = False
 
     def again(self) -> None:
-        """Begin the game anew, with the map and the recipe of the try that ended."""
+        """Begin the game anew, with the recipe of the try that ended: things were carried off in it."""
         super().again()
+        self._exits.clear()
+        self._seen.clear()
         self._states.clear()
         self._taken_stock = False
 

@@ -1,14 +1,15 @@
 """Methods on top of one house model, each with the same games and optimizer steps, and their controls.
 
-    python recipes/house/compare.py OUT [--model house] [--scale cpu|gpu|tiny]
+    python recipes/house/compare.py OUT [--model house] [--scale cpu|novice|textworld|gpu|tiny]
 
 First try: SFT goes on with the experts' episodes (the control of all others: replay, nothing else), RFT, ETO,
-StepAgent, IPR, some seeds each. Retries, four trials: Reflexion with notes by rule, and its controls: no
-memory (sampled), a memory of another task. Every step is a `prosegym` command; the same call goes on where it
-was interrupted. OUT/results.json has every number with its command.
+StepAgent, IPR, RetroAct, some seeds each. Retries, four trials: Reflexion with notes by rule or by the model
+itself, Retroformer's and RetroAct's reflectors, and the controls: no memory (sampled), a memory of another
+task. Every step is a `prosegym` command; the same call goes on where it was interrupted. OUT/results.json has
+every number with its command.
 
-A method's learning rate is chosen by success on Household's valid panel, among the same rates for all, with
-the first seed. The other settings are the ones below, the checkpoint is the last. Nothing is chosen on a
+A method's learning rate is chosen by success on the valid panel, among the same rates for all, with the
+first seed. The other settings are the ones below, the checkpoint is the last. Nothing is chosen on a
 panel that is reported.
 """
 
@@ -24,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from prosegym.cli import main as prosegym
-from prosegym.envs import data
-from prosegym.evaluation.compare import compare
+from prosegym.envs import data, trajectory
+from prosegym.evaluation.compare import Outcomes, compare, outcomes, paired
 from prosegym.evaluation.runs import Run
-
-ENV = "prosegym/Household-v1"
-
+from prosegym.evaluation.statistics import clustered_bootstrap
 
 @dataclass(frozen=True)
 class Scale:
@@ -38,30 +37,38 @@ class Scale:
     games: int
     """Training games: the experts' episodes, and what is explored."""
     steps: int
-    """Optimizer steps of every method's phase."""
+    """Optimizer steps of every method, its phases together."""
     seeds: int
     tasks: int
     """Tasks of each panel at most."""
     methods: tuple[str, ...]
     rates: tuple[str, ...]
     """Learning rates to choose from."""
+    env: str = "Household-v1"
+    """What the methods train on."""
+    panels: tuple[str, ...] = ("Household-v1/test", "ALFWorld-v1/valid_seen", "ALFWorld-v1/valid_unseen")
+    """What is reported; without its data, a panel is left out."""
+    reflectors: tuple[str, ...] = ()
+    """Methods that train a reflector, for a model that can write notes."""
 
 
+STEPWISE = ("stepagent", "stepagent_inverse", "ipr")
 SCALES = {
-    "tiny": Scale(8, 2, 1, 4, ("sft", "eto"), ("1e-4", "1e-5")),
+    "tiny": Scale(8, 2, 1, 4, ("sft", "eto"), ("1e-4", "1e-5"), reflectors=("retroact",)),
     "cpu": Scale(
         200, 25, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse"), ("3e-4", "1e-4", "3e-5")
     ),
-    "gpu": Scale(
-        2000,
-        200,
-        3,
-        200,
-        ("sft", "rft", "eto", "stepagent", "stepagent_inverse", "ipr"),
-        ("3e-4", "1e-4", "3e-5", "1e-5"),
+    "novice": Scale(200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5")),
+    "textworld": Scale(
+        200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"), "TextWorld-Cooking-v1",
+        ("TextWorld-Cooking-v1/test",), ("retroformer", "retroact"),
     ),
-}
-OPTIM = "{0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05 {0}learning-rate"
+    "gpu": Scale(
+        2000, 200, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5", "1e-5"),
+        reflectors=("retroformer", "retroact"),
+    ),
+}  # fmt: skip
+OPTIM = "{0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05 {0}learning-rate RATE"
 PAIRS = f"--cloned {OPTIM.format('--optim.')}"
 METHODS = {
     "sft": OPTIM.format("--optim."),
@@ -70,54 +77,72 @@ METHODS = {
     "stepagent": f"--cycles 1 --imitation 1 {PAIRS}",
     "stepagent_inverse": f"--cycles 1 {PAIRS}",
     "ipr": f"--iterations 1 {PAIRS}",
+    "retroact": f"{OPTIM.format('--cloning.optim.')} {OPTIM.format('--optim.')}",
+    "retroformer": "",
 }
-"""Each method's settings, the learning rate left out at the end."""
-VALID = "Household-v1/valid"
+"""Each method's settings; RATE stands for the learning rate. Retroformer has its own ones."""
+PHASES = {"retroact": 2}
+"""How many phases share the optimizer steps, where it is not one."""
+REFLEXION = "--agent reflexion --agent-arg trials=4"
 RETRIES = {
-    "retry-no-memory": "--agent-arg strategy=base --agent-arg temperature=1.0",
-    "retry-other-task": "--agent-arg control=other_task",
-    "retry": "",
+    "retry-no-memory": "--agent-arg reflector=rule --agent-arg strategy=base --agent-arg temperature=1.0",
+    "retry-other-task": "--agent-arg reflector=rule --agent-arg control=other_task",
+    "retry": "--agent-arg reflector=rule",
 }
 
 
-def panels() -> list[str]:
-    """Household's test panel and, where the official games are installed, both of ALFWorld's."""
-    official = data.folder("alfworld").is_dir()
-    return ["Household-v1/test", *(f"ALFWorld-v1/{s}" for s in ("valid_seen", "valid_unseen") if official)]
+def installed(panel: str) -> bool:
+    """Whether a panel's data is there."""
+    return not panel.startswith("ALFWorld") or data.folder("alfworld").is_dir()
 
 
 def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
     """All that is done, in order."""
     expert = out / "expert.jsonl"
-    yield f"collect --agent expert --env {ENV} --episodes {scale.games} --out {expert}"
-    for panel in panels():
-        evaluate = f"evaluate --panel {panel} --tasks {scale.tasks} --out {out}/runs/{panel}"
-        yield f"{evaluate}/base --agent {model}"
-        for name, settings in RETRIES.items():
-            agent = "--agent reflexion --agent-arg trials=4 --agent-arg reflector=rule"
-            yield f"{evaluate}/{name} {agent} --model {model} {settings}"
+    env = f"prosegym/{scale.env}"
+    panels = [panel for panel in scale.panels if installed(panel)]
+
+    def evaluated(panel: str, name: str, agent: str) -> str:
+        return f"evaluate --panel {panel} --tasks {scale.tasks} --out {out}/runs/{panel}/{name} {agent}"
 
     def trained(method: str, rate: str, seed: int) -> str:
         return (
-            f"train {method} --env {ENV} --model {model} --data {expert} {METHODS[method]} {rate} "
-            f"--max-steps {scale.steps} --seed {seed} --out {out}/{method}-{rate}-{seed}"
+            f"train {method} --env {env} --model {model} --data {expert} "
+            f"{METHODS[method].replace('RATE', rate)} --max-steps {scale.steps // PHASES.get(method, 1)} "
+            f"--seed {seed} --out {folder(method, rate, seed)}"
         )
 
-    best = {}
-    for method in scale.methods:
+    def folder(method: str, rate: str, seed: int) -> Path:
+        return out / "-".join(filter(None, (method, rate, str(seed))))
+
+    yield f"collect --agent expert --env {env} --episodes {scale.games} --out {expert}"
+    retries = dict(RETRIES)
+    if scale.reflectors:
+        retries["retry-own"] = ""
+    for panel in panels:
+        yield evaluated(panel, "base", f"--agent {model}")
+        for name, settings in retries.items():
+            yield evaluated(panel, name, f"{REFLEXION} --model {model} {settings}")
+    best = {"retroformer": ""}
+    tried = [*scale.methods, *(m for m in scale.reflectors if m not in best)]
+    for method in tried:
         for rate in scale.rates:
             yield trained(method, rate, 0)
-            agent = f"--agent {out}/{method}-{rate}-0"
-            yield f"evaluate --panel {VALID} --tasks {scale.tasks} {agent} --out {tuning(out, method, rate)}"
+            valid = f"{scale.env}/valid --tasks {scale.tasks} --out {tuning(out, method, rate)}"
+            yield f"evaluate --panel {valid} --agent {folder(method, rate, 0)}"
         best[method] = max(
             scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
         )
     for seed in range(scale.seeds):
-        for method in scale.methods:
+        for method in dict.fromkeys((*tried, *scale.reflectors)):
             yield trained(method, best[method], seed)
-            for panel in panels():
-                agent, run = f"{out}/{method}-{best[method]}-{seed}", f"{out}/runs/{panel}/{method}-{seed}"
-                yield f"evaluate --panel {panel} --tasks {scale.tasks} --agent {agent} --out {run}"
+            actor = folder(method, best[method], seed)
+            for panel in panels:
+                if method in tried:
+                    yield evaluated(panel, f"{method}-{seed}", f"--agent {actor}")
+                if method in scale.reflectors:
+                    notes = f"--agent-arg reflector={actor}/reflector"
+                    yield evaluated(panel, f"retry-{method}-{seed}", f"{REFLEXION} --model {actor} {notes}")
 
 
 def tuning(out: Path, method: str, rate: str) -> Path:
@@ -147,14 +172,52 @@ def results(out: Path, done: list[str]) -> list[dict[str, Any]]:
         }
         if folder.name != "base":
             row["minus_base"] = asdict_of(compare(run, Run.read(folder.parent / "base")).success)
-        method, _, seed = folder.name.rpartition("-")
-        if seed.isdigit() and method != "sft" and (folder.parent / f"sft-{seed}").exists():
-            row["minus_control"] = asdict_of(compare(run, Run.read(folder.parent / f"sft-{seed}")).success)
-        if folder.name == "retry":
-            other = Run.read(folder.parent / "retry-other-task")
-            row["minus_control"] = asdict_of(compare(run, other).success)
+        control = folder.parent / control_of(folder.name)
+        if control != folder and control.exists():
+            row["minus_control"] = asdict_of(compare(run, Run.read(control)).success)
         rows.append(row)
     return rows
+
+
+def pooled(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each method's seeds together, on each panel: a task is drawn with what all seeds made of it."""
+    seeds: dict[tuple[str, str], list[Path]] = {}
+    for row in rows:
+        method, _, seed = row["name"].rpartition("-")
+        if seed.isdigit():
+            seeds.setdefault((row["panel"], method), []).append(out / "runs" / row["panel"] / row["name"])
+    found = []
+    for (panel, method), runs in seeds.items():
+        if len(runs) > 1:
+            played = together(runs)
+            base = out / "runs" / panel / ("retry-own" if method.startswith("retry-") else "base")
+            row: dict[str, Any] = {
+                "name": method,
+                "panel": panel,
+                "seeds": len(runs),
+                "success": asdict_of(clustered_bootstrap([[e[0] for e in task] for task in played.values()])),
+                "minus_base": asdict_of(paired(played, together([base])).success),
+            }
+            if method != "sft" and (control := seeds.get((panel, "sft"))) and "retry" not in method:
+                row["minus_control"] = asdict_of(paired(played, together(control)).success)
+            found.append(row)
+    return found
+
+
+def together(runs: list[Path]) -> Outcomes:
+    """What came of each task in all of these runs."""
+    each = [outcomes(Run.read(run).finished) for run in runs]
+    return {task: [result for found in each for result in found[task]] for task in each[0]}
+
+
+def control_of(name: str) -> str:
+    """The run beside which another stands: SFT with the same seed, notes of another task, the model's own notes."""
+    if name == "retry":
+        return "retry-other-task"
+    method, _, seed = name.rpartition("-")
+    if not seed.isdigit():
+        return name
+    return "retry-own" if method.startswith("retry-") else f"sft-{seed}"
 
 
 def tuned(out: Path) -> dict[str, float]:
@@ -163,6 +226,18 @@ def tuned(out: Path) -> dict[str, float]:
         run.name: round(Run.read(run).summary().success.value, 4)
         for run in sorted((out / "tuning").glob("*"))
     }
+
+
+def explored(out: Path, done: list[str]) -> dict[str, dict[str, int]]:
+    """Episodes and environment steps that each training played itself."""
+    found = {}
+    for words in map(shlex.split, done):
+        if words[0] == "train":
+            folder = Path(words[words.index("--out") + 1])
+            files = [p for p in folder.glob("*.jsonl") if "metrics" not in p.name and "notes" not in p.name]
+            played = [len(t.steps) for path in files for t in trajectory.read(path)]
+            found[str(folder.relative_to(out))] = {"episodes": len(played), "steps": sum(played)}
+    return found
 
 
 def asdict_of(estimate: Any) -> dict[str, float]:
@@ -195,9 +270,10 @@ def main() -> int:
             print(f"stopped: that command's exit status is {status}", file=sys.stderr)
             return status
         done.append(command)
+        rows = results(args.out, done)
         written = {
             "scale": asdict(scale), "model": args.model,
-            "tuning": tuned(args.out), "rows": results(args.out, done),
+            "tuning": tuned(args.out), "explored": explored(args.out, done), "pooled": pooled(args.out, rows), "rows": rows,
         }  # fmt: skip
         part = args.out / "results.part"
         part.write_text(json.dumps(written, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import subprocess
 import sys
 import warnings
@@ -179,6 +180,46 @@ def test_experts_win_with_hands_that_hold_little(expert: str) -> None:
     env = Cooking(level="recipe3+cook+cut+drop+go6")
     _, _, info = solve(env, env.tasks("valid")[0].id, expert)
     assert info["success"]
+    env.close()
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_search_goes_on_from_what_was_done_in_its_place(cls: type[TextWorld]) -> None:
+    env, rng = cls(), random.Random(0)
+    observation, info = env.reset(options={"task_id": env.tasks("train")[3].id})
+    player: Any = env.expert("search")
+    replaced = 0
+    for _ in range(env.max_steps):
+        action = player.act(observation, info)
+        if rng.random() < 0.4:
+            harmless = ("go ", "open ", "close ", "look", "inventory")
+            action = rng.choice([a for a in info["admissible_actions"] if a.startswith(harmless)])
+            player.did(action)
+            replaced += 1
+        observation, _, terminated, _, info = env.step(action)
+        if terminated:
+            break
+    assert replaced and info["success"]
+    env.close()
+
+
+@pytest.mark.parametrize("cls, level", [(CoinCollector, 9), (TreasureHunter, 7), (Cooking, 5)])
+def test_search_knows_the_house_of_the_try_before(cls: type[TextWorld], level: int) -> None:
+    env = cls()
+    task_id = env.tasks("train")[level].id
+    observation, info = env.reset(options={"task_id": task_id})
+    player: Any = env.expert("search")
+    lengths = []
+    for _ in range(2):
+        for step in range(1, env.max_steps + 1):
+            observation, _, terminated, _, info = env.step(player.act(observation, info))
+            if terminated:
+                break
+        assert info["success"]
+        lengths.append(step)
+        observation, info = env.reset(options={"task_id": task_id})
+        player.again()
+    assert lengths[1] < lengths[0]
     env.close()
 
 
