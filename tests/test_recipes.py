@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -16,6 +17,7 @@ pytest.importorskip("transformers")
 
 from prosegym.baselines.lm import Request, Scripted  # noqa: E402
 from prosegym.baselines.react import ReAct  # noqa: E402
+from prosegym.baselines.reflexion import REFLECT  # noqa: E402
 from prosegym.cli import _parser  # noqa: E402
 from prosegym.envs.alfworld.experts import Searcher  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
@@ -80,6 +82,38 @@ def test_lessons_with_a_student_teach_what_the_expert_would_do(monkeypatch: pyte
             expert.did(answer.content)
             observation, _, _, _, info = env.step(answer.content)
     assert 0.1 * own < learnt < 0.6 * own
+
+
+def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("textworld")
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import lessons
+
+    source = lessons.Source(lessons.TEXTWORLD[1], 16, second_tries=0.5, reflections=True)
+    monkeypatch.setattr(lessons, "CHUNK", 16)
+    silent = Scripted(lambda request: "")
+    talks = lessons.play(source, 0, reader=silent)
+    asked = [talk for talk in talks if talk[0].content.startswith(REFLECT[:40])]
+    retries = [talk for talk in talks if "You have tried this task before" in talk[0].content]
+    assert 1 < len(asked) <= 12 and 1 < len(retries) < 14 and len(talks) - len(asked) == 16
+    noted = {line for talk in retries for line in talk[0].content.splitlines() if line[:3] in ("1. ", "2. ")}
+    for (prompt, note), told in itertools.product(asked, ("How it ended", "It ran out of steps")):
+        assert told in prompt.content and note.trainable
+        assert any(note.content in line for line in noted)  # what is written is what the next try reads
+    for talk in talks:
+        if talk not in asked:
+            objective = talk[0].content.rpartition("\n\n-= ")[0].rpartition("\n\n")[2]
+            assert "Welcome" not in objective and all(m.content.endswith(objective) for m in talk[2::2])
+            assert talk[-1].content.startswith("take ")
+    assert lessons.play(source, 0) == [talk for talk in talks if talk not in asked]
+
+
+def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    from compare import control_of
+
+    stand = {"retry": "retry-other-task", "eto-2": "sft-2", "retry-retroact-1": "retry-own", "base": "base"}
+    assert {name: control_of(name) for name in stand} == stand
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)

@@ -98,9 +98,9 @@ SCALES = {
             Source(env_id, plays * 200, second_tries=0.25, reflections=True, cut=True)
             for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)
         ),
-        Optim(3e-3, batch_size=8, tokens=4096, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=300),
+        Optim(3e-3, batch_size=4, tokens=4096, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=300),
         (Round(tuple(Source(env_id, 200, plays * 200, 0.2) for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)), 3584),),
-        Optim(1e-3, batch_size=8, tokens=4096, save_every=300, floor=0.02, **ROUND),
+        Optim(1e-3, batch_size=4, tokens=4096, save_every=300, floor=0.02, **ROUND),
         3584,
         50,
         TEXTWORLD,

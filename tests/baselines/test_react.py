@@ -17,7 +17,7 @@ from prosegym.baselines.chat import audit
 from prosegym.baselines.examples import pick
 from prosegym.baselines.lm import Request, Sampling, Scripted
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.react import FORMATS, Config, History, ReAct, conversation, parse
+from prosegym.baselines.react import FORMATS, Config, History, ReAct, conversation, parse, reminded
 from prosegym.baselines.reflexion import Config as Retries
 from prosegym.baselines.reflexion import Reflexion
 from prosegym.envs import ENVS, panels
@@ -143,6 +143,13 @@ def test_a_brief_agent_is_reminded_of_its_task() -> None:
     assert instruction not in taught[0].content and "1. a" in taught[0].content
     task = expert.steps[0].observation.rpartition("\n\n")[2]
     assert taught[0].content.endswith(task) and taught[2].content == f"You hold the red key.\n{task}"
+
+
+def test_the_reminder_is_the_paragraph_that_names_the_task() -> None:
+    rooms = "-= Attic =-\nA dusty place.\n\nThere is an exit to the north."
+    for objective in ("Your objective is to take the key.", "Hungry? Cook the meal in the book, then eat it."):
+        assert reminded("Taken.", f"{objective}\n\n{rooms}") == f"Taken.\n{objective}"
+    assert reminded("Taken.", f"{rooms}\n\nYour task is to: win.\n") == "Taken.\nYour task is to: win."
 
 
 def turns(count: int) -> list[Message]:
