@@ -207,7 +207,7 @@ def reminded(observation: str, first: str) -> str:
 
 
 def _task(first: str) -> str:
-    """The first paragraph that says what it is, or the first of all: TextWorld words its objectives freely."""
+    """The first paragraph that says what it is, or the first of all: TextWorld's objectives vary in words."""
     paragraphs = first.strip().split("\n\n")
     return next((p for p in paragraphs if re.search(r"\b(task|objective)\b", p)), paragraphs[0])
 

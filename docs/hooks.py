@@ -81,7 +81,9 @@ def results(name: str, methods: Sequence[str] = ()) -> str:
     found = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())
     several = {(row["panel"], row["name"]) for row in found["pooled"]}
     alone = [row for row in found["rows"] if (row["panel"], row["name"].rpartition("-")[0]) not in several]
-    rows = [row for row in (*alone, *found["pooled"]) if not methods or _method(row["name"]) in ("base", *methods)]
+    rows = [
+        row for row in (*alone, *found["pooled"]) if not methods or _method(row["name"]) in ("base", *methods)
+    ]
     shown = []
     for panel in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == panel]

@@ -30,6 +30,7 @@ from prosegym.evaluation.compare import Outcomes, compare, outcomes, paired
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import clustered_bootstrap
 
+
 @dataclass(frozen=True)
 class Scale:
     """How much of everything."""
@@ -211,7 +212,7 @@ def together(runs: list[Path]) -> Outcomes:
 
 
 def control_of(name: str) -> str:
-    """The run beside which another stands: SFT with the same seed, notes of another task, the model's own notes."""
+    """The run beside which another stands: SFT of its seed, notes of another task, the model's own notes."""
     if name == "retry":
         return "retry-other-task"
     method, _, seed = name.rpartition("-")
@@ -273,7 +274,8 @@ def main() -> int:
         rows = results(args.out, done)
         written = {
             "scale": asdict(scale), "model": args.model,
-            "tuning": tuned(args.out), "explored": explored(args.out, done), "pooled": pooled(args.out, rows), "rows": rows,
+            "tuning": tuned(args.out), "explored": explored(args.out, done),
+            "pooled": pooled(args.out, rows), "rows": rows,
         }  # fmt: skip
         part = args.out / "results.part"
         part.write_text(json.dumps(written, indent=1) + "\n")

@@ -242,7 +242,7 @@ def write(
 ) -> Path:
     """A chunk as a file of tokens, whether each is the agent's own, and where every lesson ends.
 
-    An expert's lesson that is longer is left out or, as the source says, cut there; one with a student is cut.
+    An expert's lesson that is longer is left out or, where the source says so, cut; a student's is cut.
     """
     if path.exists():
         return path

@@ -99,7 +99,15 @@ SCALES = {
             for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)
         ),
         Optim(3e-3, batch_size=4, tokens=4096, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=300),
-        (Round(tuple(Source(env_id, 200, plays * 200, 0.2) for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)), 3584),),
+        (
+            Round(
+                tuple(
+                    Source(env_id, 200, plays * 200, 0.2)
+                    for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)
+                ),
+                3584,
+            ),
+        ),
         Optim(1e-3, batch_size=4, tokens=4096, save_every=300, floor=0.02, **ROUND),
         3584,
         50,
@@ -185,6 +193,7 @@ def main() -> None:
 def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     """All of it."""
     sources = [source for source in scale.sources if installed(source)]
+    judged = [env_id for env_id in scale.judged if env_id in {source.env_id for source in sources}]
     base = out / "scratch" if scale.size in house.SIZES else Path(agents.shipped(scale.size))
     if not (base / "tokenizer.json").exists():
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
@@ -195,7 +204,9 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     held_out = Shelf([paths[-1] for paths in found])
 
     policy = LocalModel.load(str(base), device=best_device(), dtype="float32")
-    judge = LocalModel.load(str(base), device=best_device(), dtype="float32")  # training wraps its model: this one plays
+    judge = LocalModel.load(
+        str(base), device=best_device(), dtype="float32"
+    )  # plays: training wraps the other
     gpu = policy.model.device.type == "cuda"
     began, log = time.monotonic(), Log(out)
 
@@ -205,7 +216,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
 
         def validate(step: int) -> None:
             judge.model.load_state_dict(policy.model.state_dict())
-            said = {"phase": phase, "step": step, **measure(judge, held_out, scale)}
+            said = {"phase": phase, "step": step, **measure(judge, held_out, judged, scale.valid)}
             said["minutes"] = round((time.monotonic() - began) / 60, 2)
             print(json.dumps(said), flush=True)
             with open(out / "validation.jsonl", "a") as file:
@@ -244,9 +255,11 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
 
 
 def installed(source: Source) -> bool:
-    """Whether the environment's data is there; says so where it is not."""
+    """Whether the environment's data and engine are there; says so where they are not."""
     try:
-        make_env(source.env_id, split="train").close()
+        env = make_env(source.env_id, split="train")
+        env.reset(seed=0)
+        env.close()
     except ProsegymError as error:
         print(f"without {source.env_id}: {error}", flush=True)
         return False
@@ -270,8 +283,8 @@ def shelves(
 
 
 @torch.no_grad()
-def measure(policy: LocalModel, held_out: Shelf, scale: Scale) -> dict[str, Any]:
-    """Loss on held-out lessons, and success on the first games of the valid panels."""
+def measure(policy: LocalModel, held_out: Shelf, judged: Sequence[str], games: int) -> dict[str, Any]:
+    """Loss on held-out lessons, and success on the first games of these environments' valid panels."""
     objective = Lessons(held_out)
     items = list(range(0, len(held_out), max(1, len(held_out) // 200)))
     losses, weights = [], []
@@ -280,8 +293,8 @@ def measure(policy: LocalModel, held_out: Shelf, scale: Scale) -> dict[str, Any]
         losses.append(float(objective.loss(policy.model, part)[0]))
         weights.append(sum(objective.weight(i) for i in part))
     agent, played = ReAct(policy, AGENT), []
-    for env_id in scale.judged:
-        jobs = [Job(task_id) for task_id, _ in panels.of_split(env_id, "valid").tasks[: scale.valid]]
+    for env_id in judged:
+        jobs = [Job(task_id) for task_id, _ in panels.of_split(env_id, "valid").tasks[:games]]
         played += list(rollout(lambda env_id=env_id: make_env(env_id), agent, jobs, batch_size=64))  # type: ignore[misc]
     return {
         "loss": float(np.average(losses, weights=weights)),

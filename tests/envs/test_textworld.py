@@ -211,12 +211,12 @@ def test_search_knows_the_house_of_the_try_before(cls: type[TextWorld], level: i
     player: Any = env.expert("search")
     lengths = []
     for _ in range(2):
-        for step in range(1, env.max_steps + 1):
+        steps, terminated = 0, False
+        while not terminated and steps < env.max_steps:
             observation, _, terminated, _, info = env.step(player.act(observation, info))
-            if terminated:
-                break
+            steps += 1
         assert info["success"]
-        lengths.append(step)
+        lengths.append(steps)
         observation, info = env.reset(options={"task_id": task_id})
         player.again()
     assert lengths[1] < lengths[0]
