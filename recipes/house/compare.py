@@ -9,8 +9,8 @@ task. Every step is a `prosegym` command; the same call goes on where it was int
 every number with its command.
 
 A method's learning rate is chosen by success on the valid panel, among the same rates for all, with the
-first seed. The other settings are the ones below, the checkpoint is the last. Nothing is chosen on a
-panel that is reported.
+first seed; IPR has ETO's. The other settings are the ones below, the checkpoint is the last. Nothing is
+chosen on a panel that is reported.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ METHODS = {
     "retroformer": "",
 }
 """Each method's settings; RATE stands for the learning rate. Retroformer has its own ones."""
+LIKE = {"ipr": "eto"}
+"""Whose learning rate a method has, where finding its own would cost too much: the same loss, dearer play."""
 PHASES = {"retroact": 2}
 """How many phases share the optimizer steps, where it is not one."""
 REFLEXION = "--agent reflexion --agent-arg trials=4"
@@ -126,7 +128,7 @@ def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
             yield evaluated(panel, name, f"{REFLEXION} --model {model} {settings}")
     best = {"retroformer": ""}
     tried = [*scale.methods, *(m for m in scale.reflectors if m not in best)]
-    for method in tried:
+    for method in [m for m in tried if LIKE.get(m) not in tried]:
         for rate in scale.rates:
             yield trained(method, rate, 0)
             valid = f"{scale.env}/valid --tasks {scale.tasks} --out {tuning(out, method, rate)}"
@@ -134,6 +136,7 @@ def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
         best[method] = max(
             scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
         )
+    best |= {method: best[other] for method, other in LIKE.items() if other in best}
     for seed in range(scale.seeds):
         for method in dict.fromkeys((*tried, *scale.reflectors)):
             yield trained(method, best[method], seed)
