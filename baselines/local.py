@@ -337,9 +337,9 @@ class _Batch:
                 self._leave(writer)
 
     def score(self, writers: Sequence[Writer]) -> list[list[float]]:
-        """Total log-probability of each allowed continuation of each prompt."""
+        """Total log-probability of each allowed continuation of each prompt; none where they do not fit."""
         scores: dict[Writer, list[float]] = {}
-        waiting = deque(writers)
+        waiting = deque(writer for writer in writers if self._fits(writer))
         try:
             while waiting:
                 fresh = self._admit(waiting, [])
@@ -393,6 +393,11 @@ class _Batch:
         """Whether the context has no room for what is still to be computed."""
         return len(writer.prompt) + len(writer.token_ids) - writer.whole >= self._max_context
 
+    def _fits(self, writer: Writer) -> bool:
+        """Whether the context has room for each allowed action but its last token, which is not computed."""
+        longest = max(map(len, writer.continuations()))
+        return len(writer.prompt) + len(writer.token_ids) + longest - 1 <= self._max_context
+
     def _advance(self, writers: Sequence[Writer]) -> list[Writer]:
         """One pass: what cannot be otherwise, as much as was guessed right and one token more each, or a
         whole action where those are chosen whole.
@@ -412,6 +417,10 @@ class _Batch:
             if self._drafter is not None:
                 self._drafter.right += max(run.right + run.guesses - len(run.ahead), 0)
         actions = [r for r in runs if r.writer.reason is None and r.known and r.writer.by_action]
+        for run in actions:
+            if not self._fits(run.writer):
+                run.writer.overflow()
+        actions = [run for run in actions if run.writer.reason is None]
         if actions:
             some = [run.writer for run in actions]
             found = self._continuations(some, logits[[run.known[0] for run in actions]])

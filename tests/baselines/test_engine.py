@@ -304,6 +304,23 @@ def test_context_overflow_ends_one_answer_only() -> None:
     assert answers[1].prompt_tokens + answers[1].completion_tokens <= 60
 
 
+@pytest.mark.parametrize("room", range(-1, 6))
+def test_whole_actions_need_room_for_the_longest(room: int) -> None:
+    actions = ["take key", "go"]
+    request = Request([Message("user", "the box is red")], allowed=actions, key=1)
+    lm = LocalModel(tiny_lm.llama(VOCABULARY), tiny_lm.tokenizer())
+    longest = max(len(lm.chat.answer(action)) for action in actions)
+    prompt = len(lm.chat.prompt(request.messages).token_ids)
+    cut = LocalModel(lm.model, lm.tokenizer, max_context=prompt + room)
+    (answer,) = cut.generate([request], Sampling(choice="action"))
+    (scores,) = cut.score([request])
+    if room < longest - 1:  # the last token is chosen, not computed
+        assert (answer.stop_reason, answer.completion_tokens, scores) == ("context", 0, [])
+    else:
+        assert answer.token_ids == lm.generate([request], Sampling(choice="action"))[0].token_ids
+        assert scores == pytest.approx(lm.score([request])[0])
+
+
 def test_adapters_share_the_weights() -> None:
     peft = pytest.importorskip("peft")
     model = tiny_lm.llama(VOCABULARY)
