@@ -137,8 +137,8 @@ def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
             scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
         )
     best |= {method: best[other] for method, other in LIKE.items() if other in best}
-    for seed in range(scale.seeds):
-        for method in dict.fromkeys((*tried, *scale.reflectors)):
+    for method in dict.fromkeys((*tried, *scale.reflectors)):
+        for seed in range(scale.seeds):
             yield trained(method, best[method], seed)
             actor = folder(method, best[method], seed)
             for panel in panels:
