@@ -19,10 +19,13 @@ from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownN
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import BUILT_IN, Agent, built_in
 
-AGENTS = (*BUILT_IN, "house", "react", "reflexion")
+SHIPPED = {
+    "house": Path(__file__).parent / "models" / "household-1m",
+    "novice": Path(__file__).parent / "models" / "household-1m-novice",
+}
+"""Small models that come with the package; `recipes/house` made them. The novice has not practised yet."""
+AGENTS = (*BUILT_IN, *SHIPPED, "react", "reflexion")
 """Agents that have a name; a folder that a trainer wrote is one, too."""
-HOUSE = Path(__file__).parent / "models" / "household-1m"
-"""The agent `house`: a small model that comes with the package; `recipes/house` made it."""
 
 FILE = "agent.json"
 
@@ -111,7 +114,7 @@ def read(folder: str | Path) -> AgentFile:
 
 def shipped(name: str) -> str:
     """The folder of the model that comes with the package, for its name; any other name as it is."""
-    return str(HOUSE) if name == "house" else name
+    return str(SHIPPED.get(name, name))
 
 
 def load_model(
@@ -150,7 +153,7 @@ def load(
     """The agent of that name, or the one in that folder.
 
     Args:
-        name: null, random, expert, house, react, reflexion, or a folder that a trainer wrote.
+        name: null, random, expert, house, novice, react, reflexion, or a folder that a trainer wrote.
         model: name, path or URL of the model that answers; a folder has its own.
         config: form of the answers, decoding, history, sampling; a trained folder's own by default.
         options: how a local model is loaded.

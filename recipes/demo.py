@@ -1,10 +1,11 @@
-"""The main job, on two CPU cores: a house model plays, learns, fails, reflects and wins; then a board.
+"""The main job, on two CPU cores: a small model plays, learns, fails, reflects and wins; then a board.
 
     python recipes/demo.py [OUT] [--quick]
 
-Household: chores in generated rooms. The model comes with the package (`--agent house`; `recipes/house` made
-it), the test rooms are in no lesson of it. Every step but one is a `prosegym` command, printed before it
-runs; what is done is not done again, so after an interruption the same call goes on.
+Household: chores in generated rooms. The model comes with the package (`--model novice`; `recipes/house` made
+it; `house` is what became of it with practice), the test rooms are in no lesson of it. Every step but one is
+a `prosegym` command, printed before it runs; what is done is not done again, so after an interruption the
+same call goes on.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from prosegym.envs import trajectory as records
 
 ENV = "prosegym/Household-v1"
 PANEL = "Household-v1/test"
-TUNE = "--iterations 1 --optim.learning-rate 1e-4 --optim.epochs 1 --optim.batch-size 16"
-"""Chosen on games of the valid split."""
-RETRY = "--agent reflexion --model house --agent-arg trials=2 --agent-arg reflector=rule"
+TUNE = (
+    "--cloned --iterations 1 --imitation 1 --optim.epochs 50 --optim.batch-size 8 --optim.schedule cosine "
+    "--optim.warmup 0.05 --optim.learning-rate 3e-4"
+)
+"""Those of `recipes/house/compare.py`, which chose the learning rate on games of the valid split."""
+RETRY = "--agent reflexion --model novice --agent-arg trials=2 --agent-arg reflector=rule"
 
 Step = tuple[str, str | Callable[[], None], Path | None]
 """A line for the reader, the command (or what is called), and what says that it is done already."""
 
 
-def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
+def steps(out: Path, games: int, tasks: int, updates: int) -> list[Step]:
     """All that is done, in order."""
     runs, expert = out / "runs", out / "expert.jsonl"
     evaluate = f"evaluate --panel {PANEL} --tasks {tasks} --out {runs}"
     plan: list[Step] = [
         (f"{name} on {tasks} rooms of the test split", f"{evaluate}/{name} --agent {name}", None)
-        for name in ("null", "random", "expert", "house")
+        for name in ("null", "random", "expert", "novice", "house")
     ]
     plan += [
         (
@@ -46,11 +50,11 @@ def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
         ),
         (
             "one ETO iteration: explore those rooms, contrast with the expert, optimise",
-            f"train eto --env {ENV} --model house --data {expert} --cloned {TUNE} {more} --out {out}/eto",
+            f"train eto --env {ENV} --model novice --data {expert} {TUNE} --max-steps {updates} --out {out}/eto",
             None,
         ),
         ("what it learnt", f"{evaluate}/eto --agent {out}/eto", None),
-        ("is it better?", f"compare {runs}/house {runs}/eto", None),
+        ("is it better?", f"compare {runs}/novice {runs}/eto", None),
         (
             "a second try where the first failed, with a note on what was seen in it",
             f"{evaluate}/retry {RETRY}",
@@ -64,7 +68,7 @@ def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
         ("does the note help?", f"compare {runs}/control {runs}/retry", None),
         ("a failed try, the note on it, and the next try", lambda: show_retry(runs / "retry"), None),
     ]
-    for name in ("null", "random", "expert", "house", "eto", "retry", "control"):
+    for name in ("null", "random", "expert", "novice", "house", "eto", "retry", "control"):
         folder = out / "submissions" / name
         trained = f"--trained-on {expert}" if name == "eto" else ""
         plan.append((f"submit {name}", f"submit {runs}/{name} {trained} --out {folder}", folder))
@@ -101,8 +105,8 @@ def main() -> int:
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo-out"))
     parser.add_argument("--quick", action="store_true", help="a few games and steps: to see that it runs")
     args = parser.parse_args()
-    games, tasks, more = (8, 4, "--max-steps 2") if args.quick else (150, 60, "")
-    plan = steps(args.out, games, tasks, more)
+    games, tasks, updates = (8, 4, 2) if args.quick else (150, 60, 25)
+    plan = steps(args.out, games, tasks, updates)
     began = time.monotonic()
     for number, (about, command, done) in enumerate(plan, start=1):
         print(f"\n[{number}/{len(plan)}] {about}", flush=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from prosegym.baselines.agents import HOUSE
+from prosegym.baselines.agents import SHIPPED
 from prosegym.cli import main as prosegym
 from prosegym.leaderboard import ledger
 from prosegym.leaderboard.verify import verify
@@ -102,7 +102,7 @@ def card(name: str, model: str) -> dict[str, Any]:
     method, about, tokens, phases = MODELS[model]
     if name in AGENTS:
         method, about = AGENTS[name]
-    with safe_open(HOUSE / "model.safetensors", "pt") as file:
+    with safe_open(SHIPPED["house"] / "model.safetensors", "pt") as file:
         parameters = sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118 (no dictionary)
     points, before = [], 0
     lines = [line for line in map(json.loads, CURVE.read_text().splitlines()) if line["phase"] in phases]
