@@ -39,7 +39,7 @@ STEP = 256
 """Passes of a fixed shape read multiples of this many cells."""
 
 SHARED = 32
-"""Fewest tokens for which another seat's beginning is copied rather than computed."""
+"""Fewest tokens more for which another seat's beginning is copied rather than computed."""
 
 
 @dataclass(eq=False)
@@ -417,8 +417,7 @@ class CachedEngine:
             seat.key = key
             if key is not None:
                 self._by_key[key] = seat
-        if len(seat.token_ids) < SHARED:
-            self._copy_beginning(seat, token_ids, most)
+        self._copy_beginning(seat, token_ids, most)
         seat.taken, seat.used = True, self._clock
         return seat
 
@@ -453,17 +452,16 @@ class CachedEngine:
         return seat
 
     def _copy_beginning(self, seat: Seat, token_ids: Sequence[int], most: int) -> None:
-        head = list(token_ids[:SHARED])
-        donors = [s for s in self._seats if s is not seat and s.token_ids[:SHARED] == head]
-        if len(head) < SHARED or not donors:
+        held = len(seat.token_ids)
+        donor = max(self._seats, key=lambda s: shared(s.token_ids, token_ids, held))
+        count = min(shared(donor.token_ids, token_ids, held), most)
+        if count < held + SHARED:
             return
-        donor = max(donors, key=lambda s: common(s.token_ids, token_ids))
-        count = min(common(donor.token_ids, token_ids), most)
         self._reserve(count)
         for layer in self._layers:
             for buffer in (layer.keys, layer.values):
                 assert buffer is not None
-                buffer[seat.row, :, :count] = buffer[donor.row, :, :count]
+                buffer[seat.row, :, held:count] = buffer[donor.row, :, held:count]
         seat.token_ids[:] = token_ids[:count]
 
     # Memory.
@@ -915,6 +913,14 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
     return low
+
+
+def shared(a: Sequence[int], b: Sequence[int], held: int) -> int:
+    """Length of their common beginning where it is longer than `held` by `SHARED` or more, else 0."""
+    more = slice(held, held + SHARED)
+    if a[more] != b[more] or (count := common(a, b)) < held + SHARED:
+        return 0
+    return count
 
 
 @torch.inference_mode()

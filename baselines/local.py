@@ -17,7 +17,7 @@ import transformers
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
+from prosegym.baselines.engine import Engine, Seat, Tree, common, make_engine, shared
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.envs.errors import UnknownName, at_least
 
@@ -374,10 +374,8 @@ class _Batch:
             if seat is None:
                 later.append(writer)
                 break
-            shared = 0
-            if len(seat.token_ids) < SHARED:
-                shared = max((common(w.prompt, context) for w in entering), default=0)
-            if shared > len(seat.token_ids) + SHARED:
+            held = len(seat.token_ids)
+            if any(shared(w.prompt, context, held) for w in entering):
                 self._engine.close(seat)
                 later.append(writer)
                 continue

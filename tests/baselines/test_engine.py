@@ -212,6 +212,26 @@ def test_a_common_beginning_is_computed_once() -> None:
     assert [a.token_ids for a in answers] == [a.token_ids for a in plain]
 
 
+def test_beginnings_of_some_within_a_beginning_of_all_are_computed_once() -> None:
+    """An instruction for all, examples for each type of task, then the task; later one more, of an old key."""
+    model = MODELS["llama"]()
+    lm = local(model)
+    lm.generate([Request([Message("user", "red")], key="old")], Sampling(max_tokens=1))
+    instruction = " ".join(WORDS * 4)
+    kinds = [" ".join(random.Random(kind).choices(WORDS, k=60)) for kind in range(3)]
+    talks = [[Message("user", f"{instruction} {kind} {word}")] for word in WORDS[:6] for kind in kinds]
+    count = lm.count_tokens
+    counted = Counted(model)
+    answers = lm.generate([Request(t, key=t[0].content) for t in talks], Sampling(max_tokens=1))
+    whole = count(instruction) + sum(map(count, kinds))
+    assert whole <= counted.tokens < whole + len(talks) * 16 < sum(a.prompt_tokens for a in answers) / 3
+    counted.tokens = 0
+    answers += lm.generate([Request(talks[0], key="old")], Sampling(max_tokens=1))
+    assert counted.tokens < 16
+    plain = local(model, plain=True).generate([Request(t) for t in [*talks, talks[0]]], Sampling(max_tokens=1))
+    assert [a.token_ids for a in answers] == [a.token_ids for a in plain]
+
+
 ACTIONS = ["open box", "take red key", "take red", "take blue key", "go to fridge 1", "go to fridge 12"]
 
 
