@@ -7,7 +7,9 @@ episode, with what any seat holds) and computes only the rest.
 
 Passes come in two forms. Row by row, on the CPU: the new tokens of all seats stand one after another, and
 attention goes seat by seat over just the cells that it holds; in the last layer, only from tokens whose
-logits are wanted. Padded, on a GPU and for models with an
+logits are wanted. A beginning that several seats hold, an instruction with its examples, is read once for
+all of them: attention over it and over the rest of each seat are put together by their sums of exponentials,
+as in Hydragen (Juravsky et al. 2024, arXiv:2402.05099). Padded, on a GPU and for models with an
 attention of their own: seats that do different numbers of tokens are padded on the left, padding is
 written to one spare cell at the end of each row that nothing reads, and as many cells are read of each as
 the longest has, in steps of `BUCKET`. Padded passes of one token a seat can have a few fixed shapes, which
@@ -19,6 +21,7 @@ Left out: attention kernels of our own.
 from __future__ import annotations
 
 import bisect
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -40,6 +43,10 @@ STEP = 256
 
 SHARED = 32
 """Fewest tokens more for which another seat's beginning is copied rather than computed."""
+
+
+SPARED = 512
+"""Fewest cells that a pass must be spared for a common beginning to be read once for several seats."""
 
 
 @dataclass(eq=False)
@@ -170,7 +177,20 @@ class _Stretch:
     length: int
     """Cells that the seat then holds."""
     seen: dict[int | None, tuple[int, Any]]
-    """For each window: the first cell read, and what to add to scores ([1, 1, g * count, cells]) or None."""
+    """For each window: the first cell read, and what to add to scores ([1, 1, g * count, cells]) or None.
+    Without a window, cells before the first one read are a stem's."""
+
+
+@dataclass
+class _Stem:
+    """A beginning that several seats hold: read from one of them for all."""
+
+    length: int
+    """Cells."""
+    row: int = 0
+    """Where it is read in the present pass."""
+    places: Any = None
+    """[n] the tokens of the pass that attend to it."""
 
 
 class _Plan:
@@ -188,21 +208,29 @@ class _Plan:
     """Of a pass that goes row by row; `rows` and `cells` then are each token's: [n] and [n, 1]."""
     ends: Sequence[_Stretch]
     """The same in the last layer."""
+    stems: Sequence[_Stem]
+    """What layers without a window read for several stretches at once."""
     window: int | None
     last: bool
     """Of the layer at work."""
 
     def begin(self, rows: Any, cells: Any, span: tuple[int, int] | None, length: int) -> None:
         """Set out a padded pass."""
-        self.rows, self.cells, self.span, self.length, self.stretches = rows, cells, span, length, ()
+        self.rows, self.cells, self.span, self.length = rows, cells, span, length
+        self.stretches = self.stems = ()
         self._places: dict[tuple[int, int], Any] = {}
 
     def begin_rows(
-        self, rows: Any, cells: Any, stretches: Sequence[_Stretch], ends: Sequence[_Stretch]
+        self,
+        rows: Any,
+        cells: Any,
+        stretches: Sequence[_Stretch],
+        ends: Sequence[_Stretch],
+        stems: Sequence[_Stem],
     ) -> None:
         """Set out a pass that goes row by row."""
         self.begin(rows, cells, None, 0)
-        self.stretches, self.ends = stretches, ends
+        self.stretches, self.ends, self.stems = stretches, ends, stems
 
     def places(self, heads: int, cells: int) -> Any:
         """Where new vectors go in a buffer [seats, heads, cells, d] seen as [seats * heads * cells, d]."""
@@ -297,7 +325,24 @@ def _attention(
 def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float | None) -> Any:
     heads, d = keys.shape[1], query.shape[3]
     query = query.reshape(heads, -1, *query.shape[2:])  # [heads, g, n, d]
-    out = query.new_zeros(query.shape[2], *query.shape[:2], values.shape[3])  # [n, heads, g, d]
+    out = query.new_zeros(*query.shape[:3], values.shape[3])
+    stems = plan.stems if plan.window is None else ()
+    sums = query.new_zeros(query.shape[:3], dtype=torch.float32) if stems else None
+
+    def attend(queries: Any, row: int, first: int, end: int, mask: Any = None) -> tuple[Any, Any]:
+        """What [heads, g, t, d] find in these cells, and logarithms of their sums of exponentials."""
+        packed = queries.reshape(1, heads, -1, d)
+        key, value = keys[row : row + 1, :, first:end], values[row : row + 1, :, first:end]
+        if sums is None:
+            found = torch.nn.functional.scaled_dot_product_attention(
+                packed, key, value, attn_mask=mask, scale=scaling
+            )
+            return found.view(*queries.shape[:3], -1), None
+        found, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            packed, key, value, attn_mask=mask, scale=scaling
+        )
+        return found.view(*queries.shape[:3], -1), total.view(queries.shape[:3])
+
     at = 0
     for stretch in plan.ends if plan.last else plan.stretches:
         begin = at + stretch.idle
@@ -305,15 +350,15 @@ def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float 
         if begin == at:
             continue
         first, mask = stretch.seen[plan.window]
-        found = torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, begin:at].reshape(1, heads, -1, d),
-            keys[stretch.row : stretch.row + 1, :, first : stretch.length],
-            values[stretch.row : stretch.row + 1, :, first : stretch.length],
-            attn_mask=mask,
-            scale=scaling,
-        )
-        out[begin:at] = found.view(heads, -1, stretch.count, values.shape[3]).permute(2, 0, 1, 3)
-    return out.flatten(1, 2)[None]
+        own, total = attend(query[:, :, begin:at], stretch.row, first, stretch.length, mask)
+        out[:, :, begin:at] = own
+        if sums is not None:
+            sums[:, :, begin:at] = total
+    for stem in stems:
+        common, total = attend(query[:, :, stem.places], stem.row, 0, stem.length)
+        share = torch.sigmoid(sums[:, :, stem.places] - total)[..., None].to(out.dtype)
+        out[:, :, stem.places] = torch.lerp(common, out[:, :, stem.places], share)
+    return out.permute(2, 0, 1, 3).flatten(1, 2)[None]
 
 
 PACKED = "prosegym_packed"
@@ -372,6 +417,8 @@ class CachedEngine:
         if self._attention == PACKED:
             self._group = int(self._config.num_attention_heads) // key_heads.pop()
         self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
+        self._stemmed = all(shape[1] == shape[3] for shape in self._shapes)
+        """Whether attention can be put together from parts: torch's own wants keys as long as values."""
         self._static = model.device.type == "cuda" if static is None else static
         self._steps: dict[tuple[int, int], _Step] = {}
         self.pool: Any = None
@@ -384,6 +431,9 @@ class CachedEngine:
         self._rows = 0
         self._cells = 0
         self._clock = 0
+        self._stems: dict[Seat, _Stem] = {}
+        self._stems_of = 0
+        """The opening after which they were found."""
 
     @property
     def device(self) -> Any:
@@ -431,7 +481,7 @@ class CachedEngine:
 
     def forget(self) -> None:
         """Let go of everything held; no seat may be in use."""
-        self._seats, self._by_key, self._rows, self._cells = [], {}, 0, 0
+        self._seats, self._by_key, self._stems, self._rows, self._cells = [], {}, {}, 0, 0
         self._steps.clear()
         self.pool = None
         for layer in self._layers:
@@ -479,7 +529,7 @@ class CachedEngine:
         if cells > self._cells:
             if self._lazy:
                 share = self._max_cells // self._max_seats // BUCKET * BUCKET
-                cells = max(cells, min(share, self._max_context))
+                cells = max(cells, min(max(share, 2 * cells), self._max_context))
             wanted = max(self._capacity(cells), self._capacity(min(2 * self._cells, self._max_cells)))
             if wanted * len(self._seats) > self._max_cells:
                 wanted = self._capacity(cells)
@@ -624,33 +674,64 @@ class CachedEngine:
         cells: list[int] = []
         positions: list[int] = []
         stretches, ends = [], []
+        self._find_stems()
+        stems: dict[int, tuple[_Stem, list[int]]] = {}
         for i, (seat, base, new) in enumerate(zip(seats, bases, tokens, strict=True)):
             tree = trees[i] if trees is not None else None
-            stretches.append(self._stretch(seat, base, len(new), 0, tree))
+            stem = self._stems.get(seat)
+            if stem is not None:
+                stem.row = seat.row
+                stems.setdefault(id(stem), (stem, []))[1].extend(range(len(rows), len(rows) + len(new)))
+            held = 0 if stem is None else stem.length
+            stretches.append(self._stretch(seat, base, len(new), 0, held, tree))
             first = bisect.bisect_left(kept, len(rows))  # of its tokens among those kept
             idle = min(kept[first] - len(rows), len(new)) if first < len(kept) else len(new)
-            ends.append(self._stretch(seat, base, len(new), idle, tree) if idle else stretches[-1])
+            ends.append(self._stretch(seat, base, len(new), idle, held, tree) if idle else stretches[-1])
             rows += [seat.row] * len(new)
             cells += range(base, base + len(new))
             positions += (base + depth for depth in tree.depths) if tree else range(base, base + len(new))
-        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches, ends)
+        for stem, places in stems.values():
+            stem.places = torch.tensor(places)
+        read = [stem for stem, _ in stems.values()]
+        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches, ends, read)
         none = torch.zeros((1, 1, 1, 1))  # stands for a mask: else the model would make one
         masks = dict.fromkeys(self._windows, none) if len(self._windows) > 1 else none
         ids, keep = torch.tensor([[token for new in tokens for token in new]]), torch.tensor(kept or [0])
         return self._pass(ids, torch.tensor([positions]), masks, 0 if len(kept) == len(rows) else keep)[0]
 
-    def _stretch(self, seat: Seat, base: int, count: int, idle: int, tree: Tree | None) -> _Stretch:
-        seen = {w: self._seen(base + idle, count - idle, w, tree) for w in self._windows.values()}
+    def _find_stems(self) -> None:
+        """Which seats in use hold a beginning in common: what they hold is settled until the next opening."""
+        if self._stems_of == self._clock or not self._stemmed:
+            return
+        self._stems, self._stems_of = {}, self._clock
+        seats = sorted((seat for seat in self._seats if seat.taken), key=lambda seat: seat.token_ids)
+        alike = [common(a.token_ids, b.token_ids) for a, b in itertools.pairwise(seats)]
+        ways = [list(_runs(alike, max(alike, default=0) >> i)) for i in range(4)]  # long and few, or short
+        at = 0
+        for size, length in max(ways, key=lambda runs: sum((size - 1) * length for size, length in runs)):
+            if (size - 1) * length >= SPARED:
+                self._stems |= dict.fromkeys(seats[at : at + size], _Stem(length))
+            at += size
+
+    def _stretch(
+        self, seat: Seat, base: int, count: int, idle: int, held: int, tree: Tree | None
+    ) -> _Stretch:
+        seen = {w: self._seen(base + idle, count - idle, w, held, tree) for w in self._windows.values()}
         return _Stretch(seat.row, idle, count - idle, base + count, seen)
 
-    def _seen(self, base: int, count: int, window: int | None, tree: Tree | None) -> tuple[int, Any]:
-        """The first cell that tokens in cells `base`, `base + 1`, ... look at, and the mask from there on."""
-        first = max(base - window + 1, 0) if window is not None else 0
+    def _seen(
+        self, base: int, count: int, window: int | None, held: int, tree: Tree | None
+    ) -> tuple[int, Any]:
+        """The first cell that tokens in cells `base`, `base + 1`, ... look at, and the mask from there on.
+
+        Without a window, those before `held` are looked at elsewhere.
+        """
+        first = max(base - window + 1, 0) if window is not None else held
         if count <= 1:
             return first, None
         if window is None and tree is None:
-            mask = torch.full((count, base + count), torch.finfo(self._dtype).min, dtype=self._dtype)
-            mask.triu_(base + 1)
+            mask = torch.full((count, base + count - first), torch.finfo(self._dtype).min, dtype=self._dtype)
+            mask.triu_(base + 1 - first)
             return first, (mask if self._group == 1 else mask.repeat(self._group, 1))[None, None]
         ahead = torch.arange(count) if tree is None else torch.tensor(tree.depths)
         places = torch.cat([torch.arange(first, base), base + ahead])
@@ -898,6 +979,21 @@ def _portions(counts: Sequence[int], most: int) -> Iterator[list[tuple[int, int,
                 portion, room = [], most
     if portion:
         yield portion
+
+
+def _runs(alike: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
+    """Sequences in runs whose neighbours have at least so many tokens in common: sizes, common lengths.
+
+    `alike` is how many each but the first has in common with the one before it; sequences are sorted.
+    """
+    size, length = 1, 0
+    for count in alike:
+        if count < least:
+            yield size, length
+            size, length = 1, 0
+        else:
+            size, length = size + 1, count if size == 1 else min(count, length)
+    yield size, length
 
 
 def _round(count: int, step: int = BUCKET) -> int:
