@@ -177,7 +177,7 @@ class _Stretch:
     length: int
     """Cells that the seat then holds."""
     seen: dict[int | None, tuple[int, Any]]
-    """For each window: the first cell read, and what to add to scores ([1, 1, g * count, cells]) or None.
+    """For each window: the first cell read, and what to add to scores ([1, 1, count * g, cells]) or None.
     Without a window, cells before the first one read are a stem's."""
 
 
@@ -323,43 +323,44 @@ def _attention(
 
 
 def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float | None) -> Any:
-    heads, d = keys.shape[1], query.shape[3]
-    query = query.reshape(heads, -1, *query.shape[2:])  # [heads, g, n, d]
-    out = query.new_zeros(*query.shape[:3], values.shape[3])
+    heads, count, d = keys.shape[1], query.shape[2], query.shape[3]
+    # Of each key head token after token, of each token its query heads: [1, heads, n * g, d].
+    query = query.reshape(heads, -1, count, d).transpose(1, 2).reshape(1, heads, -1, d)
+    group = query.shape[2] // count
     stems = plan.stems if plan.window is None else ()
-    sums = query.new_zeros(query.shape[:3], dtype=torch.float32) if stems else None
-
-    def attend(queries: Any, row: int, first: int, end: int, mask: Any = None) -> tuple[Any, Any]:
-        """What [heads, g, t, d] find in these cells, and logarithms of their sums of exponentials."""
-        packed = queries.reshape(1, heads, -1, d)
-        key, value = keys[row : row + 1, :, first:end], values[row : row + 1, :, first:end]
-        if sums is None:
-            found = torch.nn.functional.scaled_dot_product_attention(
-                packed, key, value, attn_mask=mask, scale=scaling
-            )
-            return found.view(*queries.shape[:3], -1), None
-        found, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            packed, key, value, attn_mask=mask, scale=scaling
-        )
-        return found.view(*queries.shape[:3], -1), total.view(queries.shape[:3])
-
-    at = 0
-    for stretch in plan.ends if plan.last else plan.stretches:
-        begin = at + stretch.idle
-        at = begin + stretch.count
-        if begin == at:
-            continue
-        first, mask = stretch.seen[plan.window]
-        own, total = attend(query[:, :, begin:at], stretch.row, first, stretch.length, mask)
-        out[:, :, begin:at] = own
-        if sums is not None:
-            sums[:, :, begin:at] = total
+    stretches = plan.ends if plan.last else plan.stretches
+    parts = iter(query.split([group * n for s in stretches for n in (s.idle, s.count)], dim=2))
+    found, sums = [], []
+    for stretch, idle, some in zip(stretches, parts, parts, strict=False):
+        if stretch.idle:
+            found.append(idle.new_zeros(*idle.shape[:3], values.shape[3]))
+            sums.append(idle.new_zeros(idle.shape[:3], dtype=torch.float32))
+        if stretch.count:
+            first, mask = stretch.seen[plan.window]
+            key = keys[stretch.row : stretch.row + 1, :, first : stretch.length]
+            value = values[stretch.row : stretch.row + 1, :, first : stretch.length]
+            if stems:
+                own, total = _FLASH(some, key, value, attn_mask=mask, scale=scaling)
+                sums.append(total)
+            else:
+                own = torch.nn.functional.scaled_dot_product_attention(
+                    some, key, value, attn_mask=mask, scale=scaling
+                )
+            found.append(own)
+    out = torch.cat(found, dim=2).view(heads, count, group, -1)
+    if stems:
+        query, total = query.view(heads, count, group, d), torch.cat(sums, dim=2).view(heads, count, group)
     for stem in stems:
-        common, total = attend(query[:, :, stem.places], stem.row, 0, stem.length)
-        share = torch.sigmoid(sums[:, :, stem.places] - total)[..., None].to(out.dtype)
-        out[:, :, stem.places] = torch.lerp(common, out[:, :, stem.places], share)
-    return out.permute(2, 0, 1, 3).flatten(1, 2)[None]
+        row, at = slice(stem.row, stem.row + 1), stem.places
+        key, value = keys[row, :, : stem.length], values[row, :, : stem.length]
+        shared, more = _FLASH(query[:, at].view(1, heads, -1, d), key, value, scale=scaling)
+        share = torch.sigmoid(total[:, at] - more.view(heads, -1, group))[..., None].to(out.dtype)
+        out[:, at] = torch.lerp(shared.view(heads, -1, group, out.shape[3]), out[:, at], share)
+    return out.permute(1, 0, 2, 3).flatten(1, 2)[None]
 
+
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+"""What `scaled_dot_product_attention` calls on a CPU; it also gives the logarithms of the sums of exponentials."""
 
 PACKED = "prosegym_packed"
 """Name under which transformers knows the engine's attention."""
@@ -527,10 +528,10 @@ class CachedEngine:
         """
         wanted = self._cells
         if cells > self._cells:
-            if self._lazy:
-                share = self._max_cells // self._max_seats // BUCKET * BUCKET
-                cells = max(cells, min(max(share, 2 * cells), self._max_context))
-            wanted = max(self._capacity(cells), self._capacity(min(2 * self._cells, self._max_cells)))
+            ahead = 2 * self._cells
+            if self._lazy:  # what is not written to takes no memory
+                ahead = max(2 * cells, self._max_cells // self._max_seats // BUCKET * BUCKET)
+            wanted = max(self._capacity(cells), self._capacity(min(ahead, self._max_cells)))
             if wanted * len(self._seats) > self._max_cells:
                 wanted = self._capacity(cells)
             self._shrink(max(self._max_cells // wanted, 1))
@@ -732,7 +733,7 @@ class CachedEngine:
         if window is None and tree is None:
             mask = torch.full((count, base + count - first), torch.finfo(self._dtype).min, dtype=self._dtype)
             mask.triu_(base + 1 - first)
-            return first, (mask if self._group == 1 else mask.repeat(self._group, 1))[None, None]
+            return first, self._stacked(mask)
         ahead = torch.arange(count) if tree is None else torch.tensor(tree.depths)
         places = torch.cat([torch.arange(first, base), base + ahead])
         seen = places <= base + ahead[:, None]
@@ -740,7 +741,12 @@ class CachedEngine:
             seen &= places > base + ahead[:, None] - window
         if tree is not None:
             seen[:, base - first :] &= _ancestry(tree)
-        return first, self._added(seen[None])[0][None]
+        mask = torch.zeros(seen.shape, dtype=self._dtype).masked_fill_(~seen, torch.finfo(self._dtype).min)
+        return first, self._stacked(mask)
+
+    def _stacked(self, mask: Any) -> Any:
+        """The same for each token's query heads, one after another: [t, length] -> [1, 1, t * g, length]."""
+        return (mask if self._group == 1 else mask.repeat_interleave(self._group, dim=0))[None, None]
 
     # Padded passes.
 
