@@ -112,7 +112,8 @@ def made(game: str, lm: LocalModel) -> tuple[Recorder, ReAct, int]:
         recorder = Recorder(lm)
         return recorder, ReAct(recorder, replace(config, decoding=game)), GAMES  # type: ignore[arg-type]
     torch.manual_seed(1)  # with 0, two tokens are as likely as each other but for rounding
-    recorder = Recorder(LocalModel(type(lm.model)(lm.model.config).eval(), lm.tokenizer, name=game))
+    shape = type(lm.model.config)(**{**lm.model.config.to_dict(), "max_position_embeddings": 8192})
+    recorder = Recorder(LocalModel(type(lm.model)(shape).eval(), lm.tokenizer, name=game))
     env: Any = gymnasium.make(ENV).unwrapped
     jobs = [Job(task.id) for task in env.tasks("train")[:100]]
     shown = examples.pick(rollout(lambda: gymnasium.make(ENV), built_in("expert"), jobs), ENV, 2)
