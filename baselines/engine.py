@@ -360,7 +360,7 @@ def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float 
 
 
 _FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-"""What `scaled_dot_product_attention` calls on a CPU; it also gives the logarithms of the sums of exponentials."""
+"""What `scaled_dot_product_attention` calls on a CPU; it also gives logarithms of sums of exponentials."""
 
 PACKED = "prosegym_packed"
 """Name under which transformers knows the engine's attention."""

@@ -59,8 +59,8 @@ class LocalModel:
                 80 % of what is free on a GPU.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
-            draft: whether tokens of free text are guessed and computed ahead (`baselines/draft.py`), which changes
-                no answer; by default on the CPU.
+            draft: whether tokens of free text are guessed and computed ahead (`baselines/draft.py`), which
+                changes no answer; by default on the CPU.
 
         Raises:
             BadOption: a number is too small.
