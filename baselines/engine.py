@@ -504,9 +504,13 @@ class CachedEngine:
 
     def _copy_beginning(self, seat: Seat, token_ids: Sequence[int], most: int) -> None:
         held = len(seat.token_ids)
-        donor = max(self._seats, key=lambda s: shared(s.token_ids, token_ids, held))
-        count = min(shared(donor.token_ids, token_ids, held), most)
-        if count < held + SHARED:
+        next_ones = token_ids[held : held + SHARED]
+        donors = [s for s in self._seats if s.token_ids[held : held + SHARED] == next_ones]
+        if not donors or most < held + SHARED:
+            return
+        donor = max(donors, key=lambda s: common(s.token_ids, token_ids))
+        count = min(common(donor.token_ids, token_ids), most)
+        if count <= held:
             return
         self._reserve(count)
         for layer in self._layers:
@@ -531,9 +535,8 @@ class CachedEngine:
             ahead = 2 * self._cells
             if self._lazy:  # what is not written to takes no memory
                 ahead = max(2 * cells, self._max_cells // self._max_seats // BUCKET * BUCKET)
-            wanted = max(self._capacity(cells), self._capacity(min(ahead, self._max_cells)))
-            if wanted * len(self._seats) > self._max_cells:
-                wanted = self._capacity(cells)
+            fitting = self._max_cells // max(len(self._seats), 1) // BUCKET * BUCKET
+            wanted = max(self._capacity(cells), min(self._capacity(ahead), fitting))
             self._shrink(max(self._max_cells // wanted, 1))
         rows = max(len(self._seats), 1)
         if rows <= self._rows and wanted <= self._cells:
@@ -1015,14 +1018,6 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
     return low
-
-
-def shared(a: Sequence[int], b: Sequence[int], held: int) -> int:
-    """Length of their common beginning where it is longer than `held` by `SHARED` or more, else 0."""
-    more = slice(held, held + SHARED)
-    if a[more] != b[more] or (count := common(a, b)) < held + SHARED:
-        return 0
-    return count
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ import transformers
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import Engine, Seat, Tree, common, make_engine, shared
+from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.envs.errors import UnknownName, at_least
 
@@ -375,7 +375,9 @@ class _Batch:
                 later.append(writer)
                 break
             held = len(seat.token_ids)
-            if any(shared(w.prompt, context, held) for w in entering):
+            more = slice(held, held + SHARED)
+            alike = (w for w in entering if w.prompt[more] == context[more])
+            if len(context) > held + SHARED and any(common(w.prompt, context) > held for w in alike):
                 self._engine.close(seat)
                 later.append(writer)
                 continue
