@@ -45,7 +45,10 @@ SHARED = 32
 """Fewest tokens more for which another seat's beginning is copied rather than computed."""
 
 
-SPARED = 512
+JOIN = 64
+"""Cells that can be read in the time that it takes to join what one seat finds in two places."""
+
+SPARED = 1024
 """Fewest cells that a pass must be spared for a common beginning to be read once for several seats."""
 
 
@@ -712,8 +715,8 @@ class CachedEngine:
         alike = [common(a.token_ids, b.token_ids) for a, b in itertools.pairwise(seats)]
         ways = [list(_runs(alike, max(alike, default=0) >> i)) for i in range(4)]  # long and few, or short
         at = 0
-        for size, length in max(ways, key=lambda runs: sum((size - 1) * length for size, length in runs)):
-            if (size - 1) * length >= SPARED:
+        for size, length in max(ways, key=lambda runs: sum(_spared(*run) for run in runs)):
+            if _spared(size, length) >= SPARED:
                 self._stems |= dict.fromkeys(seats[at : at + size], _Stem(length))
             at += size
 
@@ -1003,6 +1006,11 @@ def _runs(alike: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
         else:
             size, length = size + 1, count if size == 1 else min(count, length)
     yield size, length
+
+
+def _spared(size: int, length: int) -> int:
+    """Cells that so many seats are spared by a common beginning of that length."""
+    return (size - 1) * max(length - JOIN, 0)
 
 
 def _round(count: int, step: int = BUCKET) -> int:

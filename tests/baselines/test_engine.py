@@ -387,6 +387,7 @@ def test_every_form_of_pass_gives_the_plain_engines_logits(name: str, form: str)
 def test_a_beginning_that_several_hold_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of one beginning, two of another that parts from it, one alone; later one takes another text."""
     monkeypatch.setattr(engine_module, "SPARED", 20)
+    monkeypatch.setattr(engine_module, "JOIN", 0)
     read: list[int] = []
     flash = engine_module._FLASH
 
