@@ -4,14 +4,21 @@
 
 Agents play games of Household, 64 at a time and of at most 30 turns, and every request that they make of their
 model is written down. Then these requests are answered again: by the engine, as they came, and by `generate`,
-one after another, for one game in eight. Answers end where the model ends them and must be the same tokens on
-all sides. The model is the one that comes with the package, writing actions as free text (some 6 tokens) or token
-by token among the admissible ones; and one of its shape with random weights, which writes 6 tokens of no
-meaning. Two more sides show what guessing tokens ahead gives: the engine without it, and with guesses that are
-all right, which is the most that it can give.
+one after another, for one game in sixteen, without a cache that outlives an answer and with one. Answers end
+where the model ends them and must be the same tokens on all sides.
+
+Two kinds of agents. `house`: the model that comes with the package answers bare prompts with actions of some
+6 tokens, as free text or token by token among the admissible ones. `ReAct`: instruction, two examples of the
+task's type from expert games, answers of a thought and an action. No model at hand writes such answers, so one of
+the house model's shape with random weights writes 24 tokens of no meaning, which stay in the conversation as it
+wrote them, and the games go on with another agent's actions: a random one's, all 30 turns, or the expert's.
+
+Two more sides show what guessing tokens ahead gives: the engine without it, and with guesses that are all right,
+which is the most that it can give.
 
 What is compared is actions per second of CPU time, one thread. The sides take turns in short pieces, so that
-what else the machine does burdens all of them.
+what else the machine does burdens all of them. While the games are played, the share of CPU time outside the
+model's forward passes is taken: environment, agent, tokens to text and back, the engine's own keeping of books.
 """
 
 from __future__ import annotations
@@ -39,7 +46,7 @@ from prosegym.envs.core import TextEnv
 from prosegym.evaluation.agents import Episode, Reply, built_in
 from prosegym.evaluation.rollout import Job, rollout
 
-GAMES, EPISODES, TURNS, EVERY = 256, 64, 30, 8
+GAMES, EPISODES, TURNS, EVERY = 256, 64, 30, 16
 ENV = "prosegym/Household-v1"
 PEERS = ("generate", "generate, cache kept")
 
@@ -107,17 +114,17 @@ class Led(ReAct):
 
 def made(game: str, lm: LocalModel) -> tuple[Recorder, ReAct, int]:
     """The model, the agent and how many games it plays."""
-    config = agents.read(agents.HOUSE).config
-    if game in ("free", "trie"):
-        recorder = Recorder(lm)
-        return recorder, ReAct(recorder, replace(config, decoding=game)), GAMES  # type: ignore[arg-type]
+    kind, _, how = game.partition(", ")
+    if kind == "house":
+        recorder, config = Recorder(lm), agents.read(agents.HOUSE).config
+        return recorder, ReAct(recorder, replace(config, decoding=how)), GAMES  # type: ignore[arg-type]
     torch.manual_seed(1)  # with 0, two tokens are as likely as each other but for rounding
     shape = type(lm.model.config)(**{**lm.model.config.to_dict(), "max_position_embeddings": 8192})
     recorder = Recorder(LocalModel(type(lm.model)(shape).eval(), lm.tokenizer, name=game))
     env: Any = gymnasium.make(ENV).unwrapped
     jobs = [Job(task.id) for task in env.tasks("train")[:100]]
     shown = examples.pick(rollout(lambda: gymnasium.make(ENV), built_in("expert"), jobs), ENV, 2)
-    return recorder, Led(game, recorder, Config(max_tokens=24), examples=shown), EPISODES
+    return recorder, Led(how, recorder, Config(max_tokens=24), examples=shown), EPISODES
 
 
 def played(game: str) -> Recorder:
@@ -233,13 +240,13 @@ def compare(sides: Mapping[str, tuple[Iterator[int], int]]) -> dict[str, float]:
     return {name: done[name] / spent[name] for name in sides}
 
 
-@pytest.mark.parametrize("game", ["free", "trie", "random", "expert"])
+@pytest.mark.parametrize("game", ["house, free", "house, trie", "ReAct, random", "ReAct, expert"])
 @pytest.mark.benchmark(group="rollout")
 def test_rollout(benchmark: Any, game: str) -> None:
     torch.set_num_threads(1)
     games = played(game)
     engines = {"ours": Ours(games, Drafter())}
-    if game != "trie":
+    if game != "house, trie":
         engines["ours, no guesses"] = Ours(games, None)
         engines["ours, all guesses right"] = Ours(games, Prompter(games))
     keys = set(sampled(games))
