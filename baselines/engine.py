@@ -351,8 +351,9 @@ def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float 
                 )
             found.append(own)
     out = torch.cat(found, dim=2).view(heads, count, group, -1)
-    if stems:
-        query, total = query.view(heads, count, group, d), torch.cat(sums, dim=2).view(heads, count, group)
+    if not stems:
+        return out.permute(1, 0, 2, 3).flatten(1, 2)[None]
+    query, total = query.view(heads, count, group, d), torch.cat(sums, dim=2).view(heads, count, group)
     for stem in stems:
         row, at = slice(stem.row, stem.row + 1), stem.places
         key, value = keys[row, :, : stem.length], values[row, :, : stem.length]
