@@ -552,8 +552,7 @@ class CachedEngine:
             rows = min(max(_round(rows, 8), 2 * self._rows), most)  # each growth copies what is held
         else:
             rows = min(self._rows, most)
-        kept_rows = min(self._rows, len(self._seats))
-        held = max((len(seat.token_ids) for seat in self._seats), default=0)
+        held = {seat.row: len(seat.token_ids) for seat in self._seats if seat.token_ids}
         self._steps.clear()
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
@@ -561,8 +560,9 @@ class CachedEngine:
                 # Padded passes read cells that were never written to, under a mask: they must be finite.
                 make = torch.empty if self._lazy else torch.zeros
                 new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
-                if old is not None:
-                    new[:kept_rows, :, :held] = old[:kept_rows, :, :held]
+                for row, count in held.items():
+                    assert old is not None
+                    new[row, :, :count] = old[row, :, :count]
                 made.append(new)
             layer.make(*made)
         self._rows, self._cells = rows, wanted
