@@ -4,8 +4,8 @@
 
 Agents play games of Household, 64 at a time and of at most 30 turns, and every request that they make of their
 model is written down. Then these requests are answered again: by the engine, as they came, and by `generate`,
-one after another, for one game in sixteen, without a cache that outlives an answer and with one. Answers end
-where the model ends them and must be the same tokens on all sides.
+one after another, for as many whole games as have some 150 answers, without a cache that outlives an answer
+and with one. Answers end where the model ends them and must be the same tokens on all sides.
 
 Two kinds of agents. `house`: the model that comes with the package answers bare prompts with actions of some
 6 tokens, as free text or token by token among the admissible ones. `ReAct`: instruction, two examples of the
@@ -46,7 +46,7 @@ from prosegym.envs.core import TextEnv
 from prosegym.evaluation.agents import Episode, Reply, built_in
 from prosegym.evaluation.rollout import Job, rollout
 
-GAMES, EPISODES, TURNS, EVERY = 256, 64, 30, 16
+GAMES, EPISODES, TURNS, SAMPLE = 256, 64, 30, 150
 ENV = "prosegym/Household-v1"
 PEERS = ("generate", "generate, cache kept")
 
@@ -212,7 +212,7 @@ def theirs(games: Recorder, *, reuse: bool) -> Iterator[int]:
 
 def sampled(games: Recorder) -> list[Any]:
     """The keys of the games that `generate` plays."""
-    return list(dict.fromkeys(request.key for request, _ in games.answers))[::EVERY]
+    return list(dict.fromkeys(request.key for request, _ in games.answers))[:: len(games.answers) // SAMPLE]
 
 
 def among(lm: LocalModel, request: Request, start: int) -> Callable[[int, Any], list[int]]:
