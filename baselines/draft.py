@@ -7,22 +7,23 @@ guess with a probability that leaves the model's distribution as it is; here eac
 logits and its answer's own generator, in order, and the guesses after the first that differs are dropped. So
 answers are those of decoding token by token, draws included; guesses change only how many passes it takes.
 
-Left out: guesses from the prompt's own words (on Household's games they gained less than earlier answers
-did), several guesses for one place.
+Left out: guesses among admissible actions (tokens that leave no choice cost no pass there as it is; more
+gained nothing), guesses from the prompt's own words (on Household's games they gained less than earlier
+answers did), several guesses for one place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 
-from prosegym.baselines.decoding import Trie, Writer
+from prosegym.baselines.decoding import Writer
 
 MOST = 8
 """Tokens guessed in one pass."""
 
 WORTH = 1 / 6
-"""How probable a guess must be for each token that it adds to a pass: what the token costs, as a share of the
-pass that a right guess saves. About so much on a CPU: 1 million parameters, contexts of 600 tokens."""
+"""How probable a guess must be: what a token more in a pass costs, as a share of the pass that a right guess
+saves. About so much on a CPU: 1 million parameters, contexts of 600 tokens."""
 
 HELD = 50_000
 """Contexts that are remembered, at most; then all are forgotten."""
@@ -40,23 +41,13 @@ class Drafter:
     def guess(self, writer: Writer, most: int) -> list[int]:
         """The tokens that probably come next, at most so many and none that ends the answer."""
         found: list[int] = []
-        trie, chance = writer.trie, 1.0
-        while trie is None or trie.children:
-            token, share = self._likeliest(writer, writer.token_ids + found, trie)
-            if not share or token in writer.end_ids:
-                break
+        chance = 1.0
+        while len(found) < most:
+            token, share = self._likeliest(writer, writer.token_ids + found)
             chance *= share
-            stretch = [token]
-            if trie is not None:
-                trie = trie.children[token]
-                while len(trie.children) == 1:  # no pass is due for these: they only cost tokens
-                    token, trie = next(iter(trie.children.items()))
-                    stretch.append(token)
-                if not trie.children:
-                    stretch.pop()
-            if chance < WORTH * len(stretch) or len(found) + len(stretch) > most:
+            if chance < WORTH or token in writer.end_ids:
                 break
-            found += stretch
+            found.append(token)
         self.guessed += len(found)
         return found
 
@@ -69,14 +60,12 @@ class Drafter:
                 counts = self._counts.setdefault(context, {})
                 counts[token] = counts.get(token, 0) + 1
 
-    def _likeliest(self, writer: Writer, written: Sequence[int], trie: Trie | None) -> tuple[int, float]:
-        """The possible token that came most often in the narrowest context where one did, and its share."""
+    def _likeliest(self, writer: Writer, written: Sequence[int]) -> tuple[int, float]:
+        """The token that came most often in the narrowest context where one did, and its share."""
         for context in _contexts(writer, written):
             if counts := self._counts.get(context):
-                possible = counts if trie is None else [token for token in counts if token in trie.children]
-                if possible:
-                    token = max(possible, key=counts.__getitem__)
-                    return token, counts[token] / (1 + sum(counts[t] for t in possible))
+                token = max(counts, key=counts.__getitem__)
+                return token, counts[token] / (1 + sum(counts.values()))
         return -1, 0.0
 
 

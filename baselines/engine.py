@@ -7,7 +7,9 @@ episode, with what any seat holds) and computes only the rest.
 
 Passes come in two forms. Row by row, on the CPU: the new tokens of all seats stand one after another, and
 attention goes seat by seat over just the cells that it holds; in the last layer, only from tokens whose
-logits are wanted. Padded, on a GPU and for models with an
+logits are wanted. A beginning that several seats hold, an instruction with its examples, is read once for
+all of them: attention over it and over the rest of each seat are put together by their sums of exponentials,
+as in Hydragen (Juravsky et al. 2024, arXiv:2402.05099). Padded, on a GPU and for models with an
 attention of their own: seats that do different numbers of tokens are padded on the left, padding is
 written to one spare cell at the end of each row that nothing reads, and as many cells are read of each as
 the longest has, in steps of `BUCKET`. Padded passes of one token a seat can have a few fixed shapes, which
@@ -19,6 +21,7 @@ Left out: attention kernels of our own.
 from __future__ import annotations
 
 import bisect
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -39,7 +42,14 @@ STEP = 256
 """Passes of a fixed shape read multiples of this many cells."""
 
 SHARED = 32
-"""Fewest tokens for which another seat's beginning is copied rather than computed."""
+"""Fewest tokens more for which another seat's beginning is copied rather than computed."""
+
+
+JOIN = 64
+"""Cells that can be read in the time that it takes to join what one seat finds in two places."""
+
+SPARED = 1024
+"""Fewest cells that a pass must be spared for a common beginning to be read once for several seats."""
 
 
 @dataclass(eq=False)
@@ -170,7 +180,20 @@ class _Stretch:
     length: int
     """Cells that the seat then holds."""
     seen: dict[int | None, tuple[int, Any]]
-    """For each window: the first cell read, and what to add to scores ([1, 1, g * count, cells]) or None."""
+    """For each window: the first cell read, and what to add to scores ([1, 1, count * g, cells]) or None.
+    Without a window, cells before the first one read are a stem's."""
+
+
+@dataclass
+class _Stem:
+    """A beginning that several seats hold: read from one of them for all."""
+
+    length: int
+    """Cells."""
+    row: int = 0
+    """Where it is read in the present pass."""
+    places: Any = None
+    """[n] the tokens of the pass that attend to it."""
 
 
 class _Plan:
@@ -188,21 +211,29 @@ class _Plan:
     """Of a pass that goes row by row; `rows` and `cells` then are each token's: [n] and [n, 1]."""
     ends: Sequence[_Stretch]
     """The same in the last layer."""
+    stems: Sequence[_Stem]
+    """What layers without a window read for several stretches at once."""
     window: int | None
     last: bool
     """Of the layer at work."""
 
     def begin(self, rows: Any, cells: Any, span: tuple[int, int] | None, length: int) -> None:
         """Set out a padded pass."""
-        self.rows, self.cells, self.span, self.length, self.stretches = rows, cells, span, length, ()
+        self.rows, self.cells, self.span, self.length = rows, cells, span, length
+        self.stretches = self.stems = ()
         self._places: dict[tuple[int, int], Any] = {}
 
     def begin_rows(
-        self, rows: Any, cells: Any, stretches: Sequence[_Stretch], ends: Sequence[_Stretch]
+        self,
+        rows: Any,
+        cells: Any,
+        stretches: Sequence[_Stretch],
+        ends: Sequence[_Stretch],
+        stems: Sequence[_Stem],
     ) -> None:
         """Set out a pass that goes row by row."""
         self.begin(rows, cells, None, 0)
-        self.stretches, self.ends = stretches, ends
+        self.stretches, self.ends, self.stems = stretches, ends, stems
 
     def places(self, heads: int, cells: int) -> Any:
         """Where new vectors go in a buffer [seats, heads, cells, d] seen as [seats * heads * cells, d]."""
@@ -295,26 +326,45 @@ def _attention(
 
 
 def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float | None) -> Any:
-    heads, d = keys.shape[1], query.shape[3]
-    query = query.reshape(heads, -1, *query.shape[2:])  # [heads, g, n, d]
-    out = query.new_zeros(query.shape[2], *query.shape[:2], values.shape[3])  # [n, heads, g, d]
-    at = 0
-    for stretch in plan.ends if plan.last else plan.stretches:
-        begin = at + stretch.idle
-        at = begin + stretch.count
-        if begin == at:
-            continue
-        first, mask = stretch.seen[plan.window]
-        found = torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, begin:at].reshape(1, heads, -1, d),
-            keys[stretch.row : stretch.row + 1, :, first : stretch.length],
-            values[stretch.row : stretch.row + 1, :, first : stretch.length],
-            attn_mask=mask,
-            scale=scaling,
-        )
-        out[begin:at] = found.view(heads, -1, stretch.count, values.shape[3]).permute(2, 0, 1, 3)
-    return out.flatten(1, 2)[None]
+    heads, count, d = keys.shape[1], query.shape[2], query.shape[3]
+    # Of each key head token after token, of each token its query heads: [1, heads, n * g, d].
+    query = query.reshape(heads, -1, count, d).transpose(1, 2).reshape(1, heads, -1, d)
+    group = query.shape[2] // count
+    stems = plan.stems if plan.window is None else ()
+    stretches = plan.ends if plan.last else plan.stretches
+    parts = iter(query.split([group * n for s in stretches for n in (s.idle, s.count)], dim=2))
+    found, sums = [], []
+    for stretch, idle, some in zip(stretches, parts, parts, strict=False):
+        if stretch.idle:
+            found.append(idle.new_zeros(*idle.shape[:3], values.shape[3]))
+            sums.append(idle.new_zeros(idle.shape[:3], dtype=torch.float32))
+        if stretch.count:
+            first, mask = stretch.seen[plan.window]
+            key = keys[stretch.row : stretch.row + 1, :, first : stretch.length]
+            value = values[stretch.row : stretch.row + 1, :, first : stretch.length]
+            if stems:
+                own, total = _FLASH(some, key, value, attn_mask=mask, scale=scaling)
+                sums.append(total)
+            else:
+                own = torch.nn.functional.scaled_dot_product_attention(
+                    some, key, value, attn_mask=mask, scale=scaling
+                )
+            found.append(own)
+    out = torch.cat(found, dim=2).view(heads, count, group, -1)
+    if not stems:
+        return out.permute(1, 0, 2, 3).flatten(1, 2)[None]
+    query, total = query.view(heads, count, group, d), torch.cat(sums, dim=2).view(heads, count, group)
+    for stem in stems:
+        row, at = slice(stem.row, stem.row + 1), stem.places
+        key, value = keys[row, :, : stem.length], values[row, :, : stem.length]
+        shared, more = _FLASH(query[:, at].view(1, heads, -1, d), key, value, scale=scaling)
+        share = torch.sigmoid(total[:, at] - more.view(heads, -1, group))[..., None].to(out.dtype)
+        out[:, at] = torch.lerp(shared.view(heads, -1, group, out.shape[3]), out[:, at], share)
+    return out.permute(1, 0, 2, 3).flatten(1, 2)[None]
 
+
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+"""What `scaled_dot_product_attention` calls on a CPU; it also gives logarithms of sums of exponentials."""
 
 PACKED = "prosegym_packed"
 """Name under which transformers knows the engine's attention."""
@@ -372,6 +422,8 @@ class CachedEngine:
         if self._attention == PACKED:
             self._group = int(self._config.num_attention_heads) // key_heads.pop()
         self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
+        self._stemmed = all(shape[1] == shape[3] for shape in self._shapes)
+        """Whether attention can be put together from parts: torch's own wants keys as long as values."""
         self._static = model.device.type == "cuda" if static is None else static
         self._steps: dict[tuple[int, int], _Step] = {}
         self.pool: Any = None
@@ -384,6 +436,9 @@ class CachedEngine:
         self._rows = 0
         self._cells = 0
         self._clock = 0
+        self._stems: dict[Seat, _Stem] = {}
+        self._stems_of = 0
+        """The opening after which they were found."""
 
     @property
     def device(self) -> Any:
@@ -417,8 +472,7 @@ class CachedEngine:
             seat.key = key
             if key is not None:
                 self._by_key[key] = seat
-        if len(seat.token_ids) < SHARED:
-            self._copy_beginning(seat, token_ids, most)
+        self._copy_beginning(seat, token_ids, most)
         seat.taken, seat.used = True, self._clock
         return seat
 
@@ -432,7 +486,7 @@ class CachedEngine:
 
     def forget(self) -> None:
         """Let go of everything held; no seat may be in use."""
-        self._seats, self._by_key, self._rows, self._cells = [], {}, 0, 0
+        self._seats, self._by_key, self._stems, self._rows, self._cells = [], {}, {}, 0, 0
         self._steps.clear()
         self.pool = None
         for layer in self._layers:
@@ -453,17 +507,20 @@ class CachedEngine:
         return seat
 
     def _copy_beginning(self, seat: Seat, token_ids: Sequence[int], most: int) -> None:
-        head = list(token_ids[:SHARED])
-        donors = [s for s in self._seats if s is not seat and s.token_ids[:SHARED] == head]
-        if len(head) < SHARED or not donors:
+        held = len(seat.token_ids)
+        next_ones = token_ids[held : held + SHARED]
+        donors = [s for s in self._seats if s.token_ids[held : held + SHARED] == next_ones]
+        if not donors or most < held + SHARED:
             return
         donor = max(donors, key=lambda s: common(s.token_ids, token_ids))
         count = min(common(donor.token_ids, token_ids), most)
+        if count <= held:
+            return
         self._reserve(count)
         for layer in self._layers:
             for buffer in (layer.keys, layer.values):
                 assert buffer is not None
-                buffer[seat.row, :, :count] = buffer[donor.row, :, :count]
+                buffer[seat.row, :, held:count] = buffer[donor.row, :, held:count]
         seat.token_ids[:] = token_ids[:count]
 
     # Memory.
@@ -479,12 +536,11 @@ class CachedEngine:
         """
         wanted = self._cells
         if cells > self._cells:
-            if self._lazy:
-                share = self._max_cells // self._max_seats // BUCKET * BUCKET
-                cells = max(cells, min(share, self._max_context))
-            wanted = max(self._capacity(cells), self._capacity(min(2 * self._cells, self._max_cells)))
-            if wanted * len(self._seats) > self._max_cells:
-                wanted = self._capacity(cells)
+            ahead = 2 * self._cells
+            if self._lazy:  # what is not written to takes no memory
+                ahead = max(2 * cells, self._max_cells // self._max_seats // BUCKET * BUCKET)
+            fitting = self._max_cells // max(len(self._seats), 1) // BUCKET * BUCKET
+            wanted = max(self._capacity(cells), min(self._capacity(ahead), fitting))
             self._shrink(max(self._max_cells // wanted, 1))
         rows = max(len(self._seats), 1)
         if rows <= self._rows and wanted <= self._cells:
@@ -496,8 +552,7 @@ class CachedEngine:
             rows = min(max(_round(rows, 8), 2 * self._rows), most)  # each growth copies what is held
         else:
             rows = min(self._rows, most)
-        kept_rows = min(self._rows, len(self._seats))
-        held = max((len(seat.token_ids) for seat in self._seats), default=0)
+        held = {seat.row: len(seat.token_ids) for seat in self._seats if seat.token_ids}
         self._steps.clear()
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
@@ -505,8 +560,9 @@ class CachedEngine:
                 # Padded passes read cells that were never written to, under a mask: they must be finite.
                 make = torch.empty if self._lazy else torch.zeros
                 new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
-                if old is not None:
-                    new[:kept_rows, :, :held] = old[:kept_rows, :, :held]
+                for row, count in held.items():
+                    assert old is not None
+                    new[row, :, :count] = old[row, :, :count]
                 made.append(new)
             layer.make(*made)
         self._rows, self._cells = rows, wanted
@@ -626,34 +682,65 @@ class CachedEngine:
         cells: list[int] = []
         positions: list[int] = []
         stretches, ends = [], []
+        self._find_stems()
+        stems: dict[int, tuple[_Stem, list[int]]] = {}
         for i, (seat, base, new) in enumerate(zip(seats, bases, tokens, strict=True)):
             tree = trees[i] if trees is not None else None
-            stretches.append(self._stretch(seat, base, len(new), 0, tree))
+            stem = self._stems.get(seat)
+            if stem is not None:
+                stem.row = seat.row
+                stems.setdefault(id(stem), (stem, []))[1].extend(range(len(rows), len(rows) + len(new)))
+            held = 0 if stem is None else stem.length
+            stretches.append(self._stretch(seat, base, len(new), 0, held, tree))
             first = bisect.bisect_left(kept, len(rows))  # of its tokens among those kept
             idle = min(kept[first] - len(rows), len(new)) if first < len(kept) else len(new)
-            ends.append(self._stretch(seat, base, len(new), idle, tree) if idle else stretches[-1])
+            ends.append(self._stretch(seat, base, len(new), idle, held, tree) if idle else stretches[-1])
             rows += [seat.row] * len(new)
             cells += range(base, base + len(new))
             positions += (base + depth for depth in tree.depths) if tree else range(base, base + len(new))
-        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches, ends)
+        for stem, places in stems.values():
+            stem.places = torch.tensor(places)
+        read = [stem for stem, _ in stems.values()]
+        self._plan.begin_rows(torch.tensor(rows), torch.tensor(cells)[:, None], stretches, ends, read)
         none = torch.zeros((1, 1, 1, 1))  # stands for a mask: else the model would make one
         masks = dict.fromkeys(self._windows, none) if len(self._windows) > 1 else none
         ids, keep = torch.tensor([[token for new in tokens for token in new]]), torch.tensor(kept or [0])
         return self._pass(ids, torch.tensor([positions]), masks, 0 if len(kept) == len(rows) else keep)[0]
 
-    def _stretch(self, seat: Seat, base: int, count: int, idle: int, tree: Tree | None) -> _Stretch:
-        seen = {w: self._seen(base + idle, count - idle, w, tree) for w in self._windows.values()}
+    def _find_stems(self) -> None:
+        """Which seats in use hold a beginning in common: what they hold is settled until the next opening."""
+        if self._stems_of == self._clock or not self._stemmed:
+            return
+        self._stems, self._stems_of = {}, self._clock
+        seats = sorted((seat for seat in self._seats if seat.taken), key=lambda seat: seat.token_ids)
+        alike = [common(a.token_ids, b.token_ids) for a, b in itertools.pairwise(seats)]
+        ways = [list(_runs(alike, max(alike, default=0) >> i)) for i in range(4)]  # long and few, or short
+        at = 0
+        for size, length in max(ways, key=lambda runs: sum(_spared(*run) for run in runs)):
+            if _spared(size, length) >= SPARED:
+                self._stems |= dict.fromkeys(seats[at : at + size], _Stem(length))
+            at += size
+
+    def _stretch(
+        self, seat: Seat, base: int, count: int, idle: int, held: int, tree: Tree | None
+    ) -> _Stretch:
+        seen = {w: self._seen(base + idle, count - idle, w, held, tree) for w in self._windows.values()}
         return _Stretch(seat.row, idle, count - idle, base + count, seen)
 
-    def _seen(self, base: int, count: int, window: int | None, tree: Tree | None) -> tuple[int, Any]:
-        """The first cell that tokens in cells `base`, `base + 1`, ... look at, and the mask from there on."""
-        first = max(base - window + 1, 0) if window is not None else 0
+    def _seen(
+        self, base: int, count: int, window: int | None, held: int, tree: Tree | None
+    ) -> tuple[int, Any]:
+        """The first cell that tokens in cells `base`, `base + 1`, ... look at, and the mask from there on.
+
+        Without a window, those before `held` are looked at elsewhere.
+        """
+        first = max(base - window + 1, 0) if window is not None else held
         if count <= 1:
             return first, None
         if window is None and tree is None:
-            mask = torch.full((count, base + count), torch.finfo(self._dtype).min, dtype=self._dtype)
-            mask.triu_(base + 1)
-            return first, (mask if self._group == 1 else mask.repeat(self._group, 1))[None, None]
+            mask = torch.full((count, base + count - first), torch.finfo(self._dtype).min, dtype=self._dtype)
+            mask.triu_(base + 1 - first)
+            return first, self._stacked(mask)
         ahead = torch.arange(count) if tree is None else torch.tensor(tree.depths)
         places = torch.cat([torch.arange(first, base), base + ahead])
         seen = places <= base + ahead[:, None]
@@ -661,7 +748,12 @@ class CachedEngine:
             seen &= places > base + ahead[:, None] - window
         if tree is not None:
             seen[:, base - first :] &= _ancestry(tree)
-        return first, self._added(seen[None])[0][None]
+        mask = torch.zeros(seen.shape, dtype=self._dtype).masked_fill_(~seen, torch.finfo(self._dtype).min)
+        return first, self._stacked(mask)
+
+    def _stacked(self, mask: Any) -> Any:
+        """The same for each token's query heads, one after another: [t, length] -> [1, 1, t * g, length]."""
+        return (mask if self._group == 1 else mask.repeat_interleave(self._group, dim=0))[None, None]
 
     # Padded passes.
 
@@ -900,6 +992,26 @@ def _portions(counts: Sequence[int], most: int) -> Iterator[list[tuple[int, int,
                 portion, room = [], most
     if portion:
         yield portion
+
+
+def _runs(alike: Sequence[int], least: int) -> Iterator[tuple[int, int]]:
+    """Sequences in runs whose neighbours have at least so many tokens in common: sizes, common lengths.
+
+    `alike` is how many each but the first has in common with the one before it; sequences are sorted.
+    """
+    size, length = 1, 0
+    for count in alike:
+        if count < least:
+            yield size, length
+            size, length = 1, 0
+        else:
+            size, length = size + 1, count if size == 1 else min(count, length)
+    yield size, length
+
+
+def _spared(size: int, length: int) -> int:
+    """Cells that so many seats are spared by a common beginning of that length."""
+    return (size - 1) * max(length - JOIN, 0)
 
 
 def _round(count: int, step: int = BUCKET) -> int:

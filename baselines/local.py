@@ -59,8 +59,8 @@ class LocalModel:
                 80 % of what is free on a GPU.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
-            draft: whether tokens are guessed and computed ahead (`baselines/draft.py`), which changes no
-                answer; by default on the CPU.
+            draft: whether tokens of free text are guessed and computed ahead (`baselines/draft.py`), which
+                changes no answer; by default on the CPU.
 
         Raises:
             BadOption: a number is too small.
@@ -374,10 +374,10 @@ class _Batch:
             if seat is None:
                 later.append(writer)
                 break
-            shared = 0
-            if len(seat.token_ids) < SHARED:
-                shared = max((common(w.prompt, context) for w in entering), default=0)
-            if shared > len(seat.token_ids) + SHARED:
+            held = len(seat.token_ids)
+            more = slice(held, held + SHARED)
+            alike = (w for w in entering if w.prompt[more] == context[more])
+            if len(context) > held + SHARED and any(common(w.prompt, context) > held for w in alike):
                 self._engine.close(seat)
                 later.append(writer)
                 continue
@@ -448,13 +448,11 @@ class _Batch:
         return self._engine.feed(seats, fed, keep), runs
 
     def _guess(self, writer: Writer) -> list[int]:
-        if self._drafter is None or writer.whole or writer.by_action:
+        if self._drafter is None or writer.trie is not None:
             return []
         # The last token that there is room for is chosen, and not computed.
-        most = min(self._most, self._max_context - len(writer.prompt) - len(writer.token_ids) - 1)
-        if writer.trie is None:
-            most = min(most, writer.sampling.max_tokens - len(writer.token_ids) - 1)
-        return self._drafter.guess(writer, most)
+        room = min(self._max_context - len(writer.prompt), writer.sampling.max_tokens)
+        return self._drafter.guess(writer, min(self._most, room - len(writer.token_ids) - 1))
 
     def _settle(self, runs: Sequence[_Run], logits: Any) -> None:
         """Give pending tokens the log-probabilities that are known."""

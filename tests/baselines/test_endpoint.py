@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import gymnasium
 import pytest
 
-from prosegym.baselines.agents import load
+from prosegym.baselines.agents import HOUSE, load, read
 from prosegym.baselines.endpoint import Endpoint, EndpointOptions
 from prosegym.baselines.lm import ModelError, Request, Sampling
 from prosegym.baselines.react import Config, ReAct
@@ -283,19 +284,14 @@ def test_no_server() -> None:
 
 @pytest.mark.slow
 def test_against_transformers_serve(tmp_path: Path) -> None:
-    """A real server, a model of ours, loopback."""
+    """A real server on loopback, with the house model: it knows its way about a room of Household."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    import tiny_lm
-
-    tokenizer = tiny_lm.tokenizer()
-    tiny_lm.llama(len(tokenizer)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "transformers.cli.transformers", "serve", str(tmp_path / "tiny"),
+        sys.executable, "-m", "transformers.cli.transformers", "serve", str(HOUSE),
         "--host", "127.0.0.1", "--port", str(port), "--device", "cpu",
     ]  # fmt: skip
     log = open(tmp_path / "log", "wb")
@@ -308,11 +304,17 @@ def test_against_transformers_serve(tmp_path: Path) -> None:
             except OSError:
                 assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
                 time.sleep(0.5)
-        url = f"http://127.0.0.1:{port}/v1#{tmp_path / 'tiny'}"
-        agent = load("react", url, config=Config(format="bare", max_tokens=8))
-        played = list(rollout(lambda: gymnasium.make("prosegym/Lockbox-v1"), agent, [Job("train/red")]))
-        assert played[0].ended == "truncated", played[0].error
-        assert all(step.completion_tokens > 0 for step in played[0].steps)
+        agent = load(
+            "react",
+            f"http://127.0.0.1:{port}/v1#{HOUSE}",
+            config=replace(read(HOUSE).config, decoding="free"),
+        )
+        env: Any = gymnasium.make("prosegym/Household-v1", max_steps=12)
+        jobs = [Job(task.id) for task in env.unwrapped.tasks("valid")[:2]]
+        for played in rollout(lambda: env, agent, jobs, batch_size=1):
+            assert played.ended != "error", played.error
+            assert all(step.completion_tokens > 0 for step in played.steps)
+            assert sum(not step.invalid for step in played.steps) > len(played.steps) / 2
     finally:
         process.terminate()
         process.wait(20)
