@@ -363,8 +363,9 @@ def _row_by_row(plan: _Plan, query: Any, keys: Any, values: Any, scaling: float 
     return out.permute(1, 0, 2, 3).flatten(1, 2)[None]
 
 
-_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-"""What `scaled_dot_product_attention` calls on a CPU; it also gives logarithms of sums of exponentials."""
+_FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+"""What `scaled_dot_product_attention` calls on a CPU; it also gives logarithms of sums of exponentials. No
+public name of torch: without it, every seat reads its own beginning."""
 
 PACKED = "prosegym_packed"
 """Name under which transformers knows the engine's attention."""
@@ -422,7 +423,7 @@ class CachedEngine:
         if self._attention == PACKED:
             self._group = int(self._config.num_attention_heads) // key_heads.pop()
         self._row_by_row = self._attention == PACKED and model.device.type == "cpu"
-        self._stemmed = all(shape[1] == shape[3] for shape in self._shapes)
+        self._stemmed = _FLASH is not None and all(shape[1] == shape[3] for shape in self._shapes)
         """Whether attention can be put together from parts: torch's own wants keys as long as values."""
         self._static = model.device.type == "cuda" if static is None else static
         self._steps: dict[tuple[int, int], _Step] = {}

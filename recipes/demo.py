@@ -50,7 +50,8 @@ def steps(out: Path, games: int, tasks: int, updates: int) -> list[Step]:
         ),
         (
             "one ETO iteration: explore those rooms, contrast with the expert, optimise",
-            f"train eto --env {ENV} --model novice --data {expert} {TUNE} --max-steps {updates} --out {out}/eto",
+            f"train eto --env {ENV} --model novice --data {expert} {TUNE} --max-steps {updates} "
+            f"--out {out}/eto",
             None,
         ),
         ("what it learnt", f"{evaluate}/eto --agent {out}/eto", None),

@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import pytest
 
-from prosegym.baselines.agents import HOUSE, load, read
+from prosegym.baselines.agents import SHIPPED, load, read
 from prosegym.baselines.endpoint import Endpoint, EndpointOptions
 from prosegym.baselines.lm import ModelError, Request, Sampling
 from prosegym.baselines.react import Config, ReAct
@@ -291,7 +291,7 @@ def test_against_transformers_serve(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "transformers.cli.transformers", "serve", str(HOUSE),
+        sys.executable, "-m", "transformers.cli.transformers", "serve", str(SHIPPED["house"]),
         "--host", "127.0.0.1", "--port", str(port), "--device", "cpu",
     ]  # fmt: skip
     log = open(tmp_path / "log", "wb")
@@ -306,8 +306,8 @@ def test_against_transformers_serve(tmp_path: Path) -> None:
                 time.sleep(0.5)
         agent = load(
             "react",
-            f"http://127.0.0.1:{port}/v1#{HOUSE}",
-            config=replace(read(HOUSE).config, decoding="free"),
+            f"http://127.0.0.1:{port}/v1#{SHIPPED['house']}",
+            config=replace(read(SHIPPED["house"]).config, decoding="free"),
         )
         env: Any = gymnasium.make("prosegym/Household-v1", max_steps=12)
         jobs = [Job(task.id) for task in env.unwrapped.tasks("valid")[:2]]

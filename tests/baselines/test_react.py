@@ -147,7 +147,10 @@ def test_a_brief_agent_is_reminded_of_its_task() -> None:
 
 def test_the_reminder_is_the_paragraph_that_names_the_task() -> None:
     rooms = "-= Attic =-\nA dusty place.\n\nThere is an exit to the north."
-    for objective in ("Your objective is to take the key.", "Hungry? Cook the meal in the book, then eat it."):
+    for objective in (
+        "Your objective is to take the key.",
+        "Hungry? Cook the meal in the book, then eat it.",
+    ):
         assert reminded("Taken.", f"{objective}\n\n{rooms}") == f"Taken.\n{objective}"
     assert reminded("Taken.", f"{rooms}\n\nYour task is to: win.\n") == "Taken.\nYour task is to: win."
 

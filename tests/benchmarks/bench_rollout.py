@@ -116,7 +116,7 @@ def made(game: str, lm: LocalModel) -> tuple[Recorder, ReAct, int]:
     """The model, the agent and how many games it plays."""
     kind, _, how = game.partition(", ")
     if kind == "house":
-        recorder, config = Recorder(lm), agents.read(agents.HOUSE).config
+        recorder, config = Recorder(lm), agents.read(agents.SHIPPED["house"]).config
         return recorder, ReAct(recorder, replace(config, decoding=how)), GAMES  # type: ignore[arg-type]
     torch.manual_seed(1)  # with 0, two tokens are as likely as each other but for rounding
     shape = type(lm.model.config)(**{**lm.model.config.to_dict(), "max_position_embeddings": 8192})
