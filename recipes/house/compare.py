@@ -60,7 +60,6 @@ SCALES = {
         200, 25, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse"), ("3e-4", "1e-4", "3e-5")
     ),
     "novice": Scale(200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5")),
-    "novice-1000": Scale(1000, 100, 3, 200, ("sft", "eto"), ("3e-4", "1e-4", "3e-5")),
     "textworld": Scale(
         200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"), "TextWorld-Cooking-v1",
         ("TextWorld-Cooking-v1/test",), ("retroformer", "retroact"),
