@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo-out"))
     parser.add_argument("--quick", action="store_true", help="a few games and steps: to see that it runs")
     args = parser.parse_args()
-    games, tasks, updates = (8, 4, 2) if args.quick else (150, 60, 25)
+    games, tasks, updates = (8, 4, 2) if args.quick else (200, 100, 25)
     plan = steps(args.out, games, tasks, updates)
     began = time.monotonic()
     for number, (about, command, done) in enumerate(plan, start=1):
