@@ -30,7 +30,6 @@ LOG = logging.getLogger("mkdocs.prosegym")
 RESULTS = {
     "house-novice": "From the house model before it practised",
     "house-cpu": "From the house model as it is packaged",
-    "house-textworld": "From a house model of TextWorld",
 }
 """Files of results, and from which model the methods began."""
 TEXTS = ROOT / "baselines"
@@ -112,9 +111,35 @@ def _method(agent: str) -> str:
 
 def measured(methods: Sequence[str]) -> str:
     """What the house models' results say of methods."""
-    told = [(title, results(name, methods)) for name, title in RESULTS.items() if _has(name, methods)]
-    tables = "\n\n".join(f"### {title}\n\n{shown}" for title, shown in told)
+    told = [
+        (title, curve(name, methods[0]), results(name, methods))
+        for name, title in RESULTS.items()
+        if _has(name, methods)
+    ]
+    tables = "\n\n".join(f"### {title}\n\n{drawn}\n\n{shown}" for title, drawn, shown in told)
     return f"## What we measured\n\nHow, and what it means: [results](../results.md).\n\n{tables}"
+
+
+def curve(name: str, method: str) -> str:
+    """The loss of a method's training, a line for each seed, as a figure; "" where there is none."""
+    seeds = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["curves"].get(method)
+    if not seeds:
+        return ""
+    steps, most = max(map(len, seeds)), max(map(max, seeds))
+
+    def line(losses: Sequence[float]) -> str:
+        points = (
+            f"{40 + 440 * i / (steps - 1):.1f},{130 - 120 * x / most:.1f}" for i, x in enumerate(losses)
+        )
+        return f'<polyline points="{" ".join(points)}" fill="none" stroke="currentColor" opacity="0.6"/>'
+
+    labels = ((36, 14, "end", f"{most:.2g}"), (36, 134, "end", "0"), (480, 146, "end", str(steps)))
+    texts = (f'<text x="{x}" y="{y}" text-anchor="{at}">{t}</text>' for x, y, at, t in labels)
+    about = f"Loss of {method} by optimizer step, {len(seeds)} seeds"
+    return (
+        f'<figure class="loss"><svg viewBox="0 0 490 150" role="img" aria-label="{about}">'
+        f"{''.join(map(line, seeds))}{''.join(texts)}</svg><figcaption>{about}</figcaption></figure>"
+    )
 
 
 def _has(name: str, methods: Sequence[str]) -> bool:

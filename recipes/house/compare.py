@@ -244,6 +244,21 @@ def explored(out: Path, done: list[str]) -> dict[str, dict[str, int]]:
     return found
 
 
+def curves(out: Path, rows: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
+    """The loss at each optimizer step of each method's last phase, a list for each seed."""
+    found: dict[str, list[list[float]]] = {}
+    for command in dict.fromkeys(row["command"] for row in rows if row["name"][-1].isdigit()):
+        words = shlex.split(command)
+        method = Path(words[words.index("--out") + 1]).name.rpartition("-")[0]
+        if words[words.index("--agent") + 1] == "reflexion" or rows[0]["panel"] not in words:
+            continue
+        log = Path(words[words.index("--agent") + 1]) / "metrics.jsonl"
+        steps = [line for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+        losses = [round(line["loss"], 4) for line in steps if line["phase"] == steps[-1]["phase"]]
+        found.setdefault(method, []).append(losses)
+    return found
+
+
 def asdict_of(estimate: Any) -> dict[str, float]:
     """An estimate as numbers: value, low, high of the 95 % interval."""
     return {key: round(getattr(estimate, key), 4) for key in ("value", "low", "high")}
@@ -278,7 +293,7 @@ def main() -> int:
         written = {
             "scale": asdict(scale), "model": args.model,
             "tuning": tuned(args.out), "explored": explored(args.out, done),
-            "pooled": pooled(args.out, rows), "rows": rows,
+            "curves": curves(args.out, rows), "pooled": pooled(args.out, rows), "rows": rows,
         }  # fmt: skip
         part = args.out / "results.part"
         part.write_text(json.dumps(written, indent=1) + "\n")
