@@ -167,7 +167,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
     asked += [method(name) for name in page.meta.get("methods", ())]
     title, _, rest = markdown.lstrip().partition("\n")
-    last = [results(name) for name in page.meta.get("results", ())]
+    last = [f"## {RESULTS[name]}\n\n{results(name)}" for name in page.meta.get("results", ())]
     last += [measured(page.meta["measured"])] if "measured" in page.meta else []
     return "\n\n".join([title, *asked, rest, *last])
 
