@@ -127,6 +127,19 @@ def test_every_published_number_names_its_command(path: Path) -> None:
         assert 0 <= row["success"]["low"] <= row["success"]["value"] <= row["success"]["high"] <= 1
 
 
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_seeds_together_are_the_mean_of_the_seeds(path: Path) -> None:
+    found = json.loads(path.read_text())
+    for together in found["pooled"]:
+        own = [
+            row["success"]["value"]
+            for row in found["rows"]
+            if row["panel"] == together["panel"] and row["name"].rpartition("-")[0] == together["name"]
+        ]
+        assert len(own) == together["seeds"]
+        assert together["success"]["value"] == pytest.approx(sum(own) / len(own), abs=2e-4)
+
+
 SUBMISSIONS = RECIPES.parent / "submissions"
 
 

@@ -193,16 +193,17 @@ def pooled(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for (panel, method), runs in seeds.items():
         if len(runs) > 1:
-            played = together(runs)
-            base = out / "runs" / panel / ("retry-own" if method.startswith("retry-") else "base")
+            played, others = together(runs), out / "runs" / panel
+            sft = seeds.get((panel, "sft"), []) if method != "sft" else []
+            control = [others / "retry-own"] if method.startswith("retry-") else sft
             row: dict[str, Any] = {
                 "name": method,
                 "panel": panel,
                 "seeds": len(runs),
                 "success": asdict_of(clustered_bootstrap([[e[0] for e in task] for task in played.values()])),
-                "minus_base": asdict_of(paired(played, together([base])).success),
+                "minus_base": asdict_of(paired(played, together([others / "base"])).success),
             }
-            if method != "sft" and (control := seeds.get((panel, "sft"))) and "retry" not in method:
+            if control:
                 row["minus_control"] = asdict_of(paired(played, together(control)).success)
             found.append(row)
     return found

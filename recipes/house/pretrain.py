@@ -56,7 +56,6 @@ class Scale:
     """How much of everything."""
 
     size: str
-    """Of the model, as `scratch:SIZE`, or the name of one that it begins from."""
     sources: tuple[Source, ...]
     optim: Optim
     practice: tuple[Round, ...]
@@ -194,7 +193,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     """All of it."""
     sources = [source for source in scale.sources if installed(source)]
     judged = [env_id for env_id in scale.judged if env_id in {source.env_id for source in sources}]
-    base = out / "scratch" if scale.size in house.SIZES else Path(agents.shipped(scale.size))
+    base = out / "scratch"
     if not (base / "tokenizer.json").exists():
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
         house.scratch(base, scale.size, corpus, vocabulary=1024, context=4096, seed=seed)
@@ -203,10 +202,8 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     lessons = [path for paths in found for path in (paths[:-1] or paths)]
     held_out = Shelf([paths[-1] for paths in found])
 
-    policy = LocalModel.load(str(base), device=best_device(), dtype="float32")
-    judge = LocalModel.load(
-        str(base), device=best_device(), dtype="float32"
-    )  # plays: training wraps the other
+    policy = LocalModel.load(str(base), device=best_device())
+    judge = LocalModel.load(str(base), device=best_device())  # training wraps its model: this one plays
     gpu = policy.model.device.type == "cuda"
     began, log = time.monotonic(), Log(out)
 
