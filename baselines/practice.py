@@ -22,7 +22,7 @@ from prosegym.baselines.reflexion import Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv, digest
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
@@ -281,6 +281,39 @@ def twin(policy: LocalModel) -> LocalModel:
         max_context=policy.max_context,
         max_batch=policy.max_batch,
     )
+
+
+def trainable(
+    model: str, device: str | None = None, *, dtype: str | None = None, four_bit: bool = False
+) -> LocalModel:
+    """A model to be trained, by name or path: all of it, or the adapter that a trained agent's folder holds.
+
+    Args:
+        model: as `agents.load_model` takes it.
+        device: cpu, cuda or mps; by default the fastest there is.
+        dtype: of the weights; by default float32 where they are trained themselves, for a step of 1e-6 is lost
+            in bfloat16, and as stored under an adapter.
+        four_bit: hold the weights of linear layers in 4 bits.
+
+    Raises:
+        BadOption: it is an endpoint.
+    """
+    if model.startswith(("http://", "https://")):
+        raise BadOption(f"{model} is an endpoint; only a local model can be trained")
+    path = agents.shipped(model)
+    adapted = (Path(path) / agents.FILE).is_file() and agents.read(path).base is not None
+    dtype = dtype or ("auto" if adapted else "float32")
+    found = agents.load_model(path, agents.ModelOptions(device=device, dtype=dtype, four_bit=four_bit))
+    assert isinstance(found, LocalModel)
+    if adapted:
+        for name, parameter in found.model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+    return found
+
+
+def beginning(reflector: str, policy: LocalModel) -> LocalModel:
+    """What a reflector begins as: the model of that name or path; where there is none, the policy's twin."""
+    return trainable(reflector, policy.model.device.type) if reflector else twin(policy)
 
 
 def noted(reflection: Reflection) -> list[Message]:

@@ -25,10 +25,10 @@ from prosegym.baselines.lm import Generation
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe
 from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, token_scores
-from prosegym.baselines.practice import Practice, noted, ratings, twin
+from prosegym.baselines.practice import Practice, beginning, noted, ratings
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Optim
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError
 from prosegym.envs.trajectory import Message, Trajectory
 
 IL = Optim(1e-4, epochs=5, batch_size=1, schedule="linear", warmup=0.1)
@@ -44,6 +44,8 @@ class Config:
     iterations: int = 1
     roles: Literal["two", "one"] = "two"
     """A model for each role, or one for both (about 10 % worse on two of the paper's three tasks)."""
+    reflector: str = ""
+    """Name or path of the model that mu begins as, of two roles; empty is the planner's, as in the paper."""
     teacher: str = ""
     """Model that writes the expert reflections, by name, path or URL of an endpoint (paper: Mixtral-8x7B);
     empty has them written by rule (`notes`)."""
@@ -60,10 +62,14 @@ class Config:
     temperature: float = 1.0
     """Of the tries and the notes in training."""
 
+    def __post_init__(self) -> None:
+        if self.reflector and self.roles == "one":
+            raise BadOption("one role has no reflector of its own; leave out --reflector or set --roles two")
+
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """The planner changes in place; with two roles the reflector lies in OUT/reflector."""
-    reflector = twin(policy) if config.roles == "two" else policy
+    reflector = beginning(config.reflector, policy) if config.roles == "two" else policy
     tasks = list(dict.fromkeys(e.task_id for e in experts))
     demonstrations = texts(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
     practice.fit(policy.model, Imitation(), demonstrations, config.cloning.optim, "sft")

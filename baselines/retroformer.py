@@ -26,7 +26,7 @@ from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Imitation, token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
-from prosegym.baselines.practice import Practice, noted, ratings, twin
+from prosegym.baselines.practice import Practice, beginning, noted, ratings, twin
 from prosegym.baselines.reflexion import ModelReflector, Reflection
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
@@ -43,6 +43,8 @@ class Config:
     optim: Optim = Optim(1e-5, epochs=4, batch_size=8, schedule="constant", warmup=0.0)
     """Of PPO."""
     ppo: Settings = Settings()
+    reflector: str = ""
+    """Name or path of the model that M_r begins as; empty is the actor's. (Code: longchat-7b beside GPT-3.)"""
     trials: int = 3
     """Tries at a training task while collecting."""
     rounds: int = 4
@@ -62,8 +64,8 @@ Rated = tuple[Reflection, Trajectory, Trajectory]
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
-    """The policy is the actor and stays as it is; the reflector begins as it and lies in OUT/reflector."""
-    reflector = twin(policy)
+    """The policy is the actor and stays as it is; the reflector lies in OUT/reflector."""
+    reflector = beginning(config.reflector, policy)
     rated = collect(policy, reflector, experts, practice, config)
     clone(reflector, rated, practice, config)
     reward_model = judge(reflector, rated, practice, config) if config.rating == "model" else None

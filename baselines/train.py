@@ -17,7 +17,7 @@ from prosegym.baselines import agents, house, react
 from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.practice import Practice, demonstrations
+from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Trajectory
@@ -250,7 +250,7 @@ def expert_episodes(options: Options) -> list[Trajectory]:
 def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
     """The model to be trained: by name or path, a trained agent's folder, or made from scratch."""
     name, _, size = options.model.partition(":")
-    path = agents.shipped(options.model)
+    path = options.model
     if name == "scratch":
         folder = options.out / "scratch"
         if not (folder / "tokenizer.json").exists():
@@ -261,18 +261,10 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
         path = str(folder)
-    adapted = (Path(path) / agents.FILE).is_file() and agents.read(path).base is not None
-    # Weights that are trained themselves are float32: a step of 1e-6 is lost in bfloat16.
-    dtype = "auto" if options.lora.rank or adapted else "float32"
-    how = agents.ModelOptions(device=options.device, dtype=dtype, four_bit=options.lora.four_bit)
-    policy = agents.load_model(path, how)
-    if not isinstance(policy, LocalModel):
-        raise BadOption(f"{options.model} is an endpoint; only a local model can be trained")
+    dtype = "auto" if options.lora.rank else None
+    policy = trainable(path, options.device, dtype=dtype, four_bit=options.lora.four_bit)
     if options.lora.rank:
         add_adapter(policy, options.lora)
-    elif adapted:  # an adapter that goes on being trained
-        for name, parameter in policy.model.named_parameters():
-            parameter.requires_grad_("lora_" in name)
     return policy
 
 

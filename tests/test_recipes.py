@@ -89,7 +89,7 @@ def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     import lessons
 
-    source = lessons.Source(lessons.TEXTWORLD[1], 16, second_tries=0.5, reflections=True)
+    source = lessons.Source(lessons.TEXTWORLD[1], 16, second_tries=0.5, notes="too")
     monkeypatch.setattr(lessons, "CHUNK", 16)
     silent = Scripted(lambda request: "")
     talks = lessons.play(source, 0, reader=silent)
@@ -112,7 +112,7 @@ def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     from compare import control_of
 
-    stand = {"retry": "retry-other-task", "eto-2": "sft-2", "retry-retroact-1": "retry-own", "base": "base"}
+    stand = {"retry": "retry-other-task", "eto-2": "sft-2", "retry-retroact-1": "retry-model", "base": "base"}
     assert {name: control_of(name) for name in stand} == stand
 
 

@@ -1,16 +1,16 @@
 """Methods on top of one house model, each with the same games and optimizer steps, and their controls.
 
-    python recipes/house/compare.py OUT [--model house] [--scale cpu|novice|textworld|gpu|tiny]
+    python recipes/house/compare.py OUT [--model house] [--reflector MODEL] [--scale cpu]
 
 First try: SFT goes on with the experts' episodes (the control of all others: replay, nothing else), RFT, ETO,
-StepAgent, IPR, RetroAct, some seeds each. Retries, four trials: Reflexion with notes by rule or by the model
-itself, Retroformer's and RetroAct's reflectors, and the controls: no memory (sampled), a memory of another
-task. Every step is a `prosegym` command; the same call goes on where it was interrupted. OUT/results.json has
-every number with its command.
+StepAgent, IPR, RetroAct, some seeds each. Retries, four trials: Reflexion with notes by rule or by a model,
+Retroformer's and RetroAct's reflectors, which begin as that model, and the controls: no memory (sampled), a
+memory of another task. Every step is a `prosegym` command; the same call goes on where it was interrupted.
+OUT/results.json has every number with its command.
 
-A method's learning rate is chosen by success on the valid panel, among the same rates for all, with the
-first seed; IPR has ETO's. The other settings are the ones below, the checkpoint is the last. Nothing is
-chosen on a panel that is reported.
+A method's learning rate is chosen by success on the valid panel (Retroformer's: within four trials), among
+the same rates for all, with the first seed; IPR has ETO's. The other settings are the ones below, the
+checkpoint is the last. Nothing is chosen on a panel that is reported.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Scale:
     panels: tuple[str, ...] = ("Household-v1/test", "ALFWorld-v1/valid_seen", "ALFWorld-v1/valid_unseen")
     """What is reported; without its data, a panel is left out."""
     reflectors: tuple[str, ...] = ()
-    """Methods that train a reflector, for a model that can write notes."""
+    """Methods that train a reflector, where a model can write notes."""
 
 
 STEPWISE = ("stepagent", "stepagent_inverse", "ipr")
@@ -59,7 +59,10 @@ SCALES = {
     "cpu": Scale(
         200, 25, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse"), ("3e-4", "1e-4", "3e-5")
     ),
-    "novice": Scale(200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5")),
+    "novice": Scale(
+        200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"),
+        reflectors=("retroformer", "retroact"),
+    ),
     "textworld": Scale(
         200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"), "TextWorld-Cooking-v1",
         ("TextWorld-Cooking-v1/test",), ("retroformer", "retroact"),
@@ -79,9 +82,9 @@ METHODS = {
     "stepagent_inverse": f"--cycles 1 {PAIRS}",
     "ipr": f"--iterations 1 {PAIRS}",
     "retroact": f"{OPTIM.format('--cloning.optim.')} {OPTIM.format('--optim.')}",
-    "retroformer": "",
+    "retroformer": "--cloning.learning-rate RATE --judging.learning-rate RATE --optim.learning-rate RATE",
 }
-"""Each method's settings; RATE stands for the learning rate. Retroformer has its own ones."""
+"""Each method's settings; RATE stands for the learning rate."""
 LIKE = {"ipr": "eto"}
 """Whose learning rate a method has, where finding its own would cost too much: the same loss, dearer play."""
 PHASES = {"retroact": 2}
@@ -99,8 +102,8 @@ def installed(panel: str) -> bool:
     return not panel.startswith("ALFWorld") or data.folder("alfworld").is_dir()
 
 
-def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
-    """All that is done, in order."""
+def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterator[str]:
+    """All that is done, in order; `reflector` writes notes, where it is not the model itself."""
     expert = out / "expert.jsonl"
     env = f"prosegym/{scale.env}"
     panels = [panel for panel in scale.panels if installed(panel)]
@@ -109,44 +112,49 @@ def commands(out: Path, model: str, scale: Scale) -> Iterator[str]:
         return f"evaluate --panel {panel} --tasks {scale.tasks} --out {out}/runs/{panel}/{name} {agent}"
 
     def trained(method: str, rate: str, seed: int) -> str:
+        begins = f"--reflector {reflector} " if reflector and method in scale.reflectors else ""
         return (
             f"train {method} --env {env} --model {model} --data {expert} "
             f"{METHODS[method].replace('RATE', rate)} --max-steps {scale.steps // PHASES.get(method, 1)} "
-            f"--seed {seed} --out {folder(method, rate, seed)}"
+            f"--seed {seed} {begins}--out {folder(method, rate, seed)}"
         )
 
     def folder(method: str, rate: str, seed: int) -> Path:
-        return out / "-".join(filter(None, (method, rate, str(seed))))
+        return out / f"{method}-{rate}-{seed}"
+
+    def retrying(actor: Path) -> str:
+        return f"{REFLEXION} --model {actor} --agent-arg reflector={actor}/reflector"
 
     yield f"collect --agent expert --env {env} --episodes {scale.games} --out {expert}"
     retries = dict(RETRIES)
     if scale.reflectors:
-        retries["retry-own"] = ""
+        retries["retry-model"] = f"--agent-arg reflector={reflector or model}"
     for panel in panels:
         yield evaluated(panel, "base", f"--agent {model}")
         for name, settings in retries.items():
             yield evaluated(panel, name, f"{REFLEXION} --model {model} {settings}")
-    best = {"retroformer": ""}
-    tried = [*scale.methods, *(m for m in scale.reflectors if m not in best)]
+    best = {}
+    tried = tuple(dict.fromkeys((*scale.methods, *scale.reflectors)))
     for method in [m for m in tried if LIKE.get(m) not in tried]:
         for rate in scale.rates:
             yield trained(method, rate, 0)
+            actor = folder(method, rate, 0)
+            agent = retrying(actor) if method == "retroformer" else f"--agent {actor}"
             valid = f"{scale.env}/valid --tasks {scale.tasks} --out {tuning(out, method, rate)}"
-            yield f"evaluate --panel {valid} --agent {folder(method, rate, 0)}"
+            yield f"evaluate --panel {valid} {agent}"
         best[method] = max(
             scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
         )
     best |= {method: best[other] for method, other in LIKE.items() if other in best}
-    for method in dict.fromkeys((*tried, *scale.reflectors)):
+    for method in tried:
         for seed in range(scale.seeds):
             yield trained(method, best[method], seed)
             actor = folder(method, best[method], seed)
             for panel in panels:
-                if method in tried:
+                if method != "retroformer":  # its actor is the base
                     yield evaluated(panel, f"{method}-{seed}", f"--agent {actor}")
                 if method in scale.reflectors:
-                    notes = f"--agent-arg reflector={actor}/reflector"
-                    yield evaluated(panel, f"retry-{method}-{seed}", f"{REFLEXION} --model {actor} {notes}")
+                    yield evaluated(panel, f"retry-{method}-{seed}", retrying(actor))
 
 
 def tuning(out: Path, method: str, rate: str) -> Path:
@@ -195,7 +203,7 @@ def pooled(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(runs) > 1:
             played, others = together(runs), out / "runs" / panel
             sft = seeds.get((panel, "sft"), []) if method != "sft" else []
-            control = [others / "retry-own"] if method.startswith("retry-") else sft
+            control = [others / "retry-model"] if method.startswith("retry-") else sft
             row: dict[str, Any] = {
                 "name": method,
                 "panel": panel,
@@ -216,13 +224,13 @@ def together(runs: list[Path]) -> Outcomes:
 
 
 def control_of(name: str) -> str:
-    """The run beside which another stands: SFT of its seed, notes of another task, the model's own notes."""
+    """The run beside which another stands: SFT of its seed, another task's notes, the untrained reflector."""
     if name == "retry":
         return "retry-other-task"
     method, _, seed = name.rpartition("-")
     if not seed.isdigit():
         return name
-    return "retry-own" if method.startswith("retry-") else f"sft-{seed}"
+    return "retry-model" if method.startswith("retry-") else f"sft-{seed}"
 
 
 def tuned(out: Path) -> dict[str, float]:
@@ -280,11 +288,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="house")
+    parser.add_argument("--reflector", default="", help="writes notes and becomes the methods' reflectors")
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     args = parser.parse_args()
     scale = SCALES[args.scale]
     done: list[str] = []
-    for command in commands(args.out, args.model, scale):
+    for command in commands(args.out, args.model, scale, args.reflector):
         print(f"\n[{len(done) + 1}] $ prosegym {command}", flush=True)
         if status := prosegym(shlex.split(command)):
             print(f"stopped: that command's exit status is {status}", file=sys.stderr)
@@ -292,7 +301,7 @@ def main() -> int:
         done.append(command)
         rows = results(args.out, done)
         written = {
-            "scale": asdict(scale), "model": args.model,
+            "scale": asdict(scale), "model": args.model, "reflector": args.reflector,
             "tuning": tuned(args.out), "explored": explored(args.out, done),
             "curves": curves(args.out, rows), "pooled": pooled(args.out, rows), "rows": rows,
         }  # fmt: skip

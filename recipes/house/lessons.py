@@ -4,7 +4,8 @@ Household's train tasks and, where they are installed, ALFWorld's and TextWorld'
 episodes is played by an expert that slips now and then (goes or looks elsewhere): what it does then is not
 learnt, how it goes on is. Another part are second tries: the expert knows what an earlier, failed try showed,
 and the note on that try stands in the prompt, so that a model learns to use its memory. The notes can be
-lessons themselves, asked for as a reflector is.
+lessons themselves, asked for as a reflector is. Most foods of Cooking's recipes get invented names there,
+so that a model learns to read them: the foods of the test games are in no training game.
 
 Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
 and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -52,6 +54,10 @@ LEAVES = (0.5, 0.8, 0.95)
 """How often an expert leaves the step to the model."""
 CHUNK = 500
 """Tasks of one file."""
+RENAMED = 0.75
+"""How often a food of Cooking gets another name."""
+_FOODS = re.compile(r"Ingredients:\n(?P<list>.+?)\n\n|The cookbook asks for (?P<note>.+?)\.", re.DOTALL)
+_SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 Key = tuple[str, int]
 """A task and which attempt at it."""
 
@@ -67,8 +73,8 @@ class Source:
     """The number of the first one."""
     second_tries: float = 0.35
     """Share of tasks whose lesson is a second try."""
-    reflections: bool = False
-    """Whether the notes on first tries are lessons, too."""
+    notes: Literal["no", "too", "only"] = "no"
+    """Whether the notes on first tries are lessons, beside the play or without it."""
     cut: bool = False
     """Whether an expert's lesson that is too long is cut, not left out."""
 
@@ -188,7 +194,7 @@ def play(
     numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in numbers]
     rng = random.Random(f"{seed} {source.env_id} {chunk}")
-    second = [job for job in jobs if rng.random() < source.second_tries]
+    second = [job for job in jobs if source.notes == "only" or rng.random() < source.second_tries]
     later = set(second)
     firsts = [job for job in jobs if job not in later]
 
@@ -208,13 +214,35 @@ def play(
             notes[key] = (note(cut(failed, rng.randint(1, len(failed.steps)))), *notes[key])
         if not failed.success:
             failures.append(Failure(probe.instruction, failed, notes[key][:-1]))
+    if source.notes == "only":
+        second = []
     retries = [replace(job, trial=1, memory=notes[job.task_id, job.attempt]) for job in second]
     played += tries(Teacher(slips, known, student), retries)
     talks = [t.messages for t in played if t.success or student]
-    if reader and source.reflections:
+    if reader:
         written = [r for r in Scribe(reader).reflect(failures) if r.text]
         talks += [noted(replace(r, generation=Generation(r.text))) for r in written]
-    return talks
+    return [renamed(talk, rng) for talk in talks]
+
+
+def renamed(talk: Sequence[Message], rng: random.Random) -> list[Message]:
+    """The conversation with invented names for some of the foods that its recipe asks for."""
+    told = _FOODS.findall("\n\n".join(message.content for message in talk))
+    foods = {food.strip() for names in told for food in re.split(r"\n|, | and ", names[0] or names[1])}
+    names = {food: invented(rng) for food in sorted(foods) if food and rng.random() < RENAMED}
+    if not names:
+        return list(talk)
+    known = re.compile(r"\b(" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
+    return [
+        msgspec.structs.replace(message, content=known.sub(lambda found: names[found[1]], message.content))
+        for message in talk
+    ]
+
+
+def invented(rng: random.Random) -> str:
+    """A food that nobody has heard of, of one word or two."""
+    words = ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) + rng.choice("nrst") for _ in range(2)]
+    return " ".join(words[: rng.randint(1, 2)])
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:
@@ -237,9 +265,7 @@ def _student(model: str) -> LocalModel:
     return LocalModel.load(model, device="cpu")  # one in each of many processes
 
 
-def write(
-    source: Source, chunk: int, tokenizer: str, path: Path, longest: int, student: str | None = None
-) -> Path:
+def write(source: Source, chunk: int, tokenizer: str, path: Path, longest: int, student: str = "") -> Path:
     """A chunk as a file of tokens, whether each is the agent's own, and where every lesson ends.
 
     An expert's lesson that is longer is left out or, where the source says so, cut; a student's is cut.
@@ -247,7 +273,7 @@ def write(
     if path.exists():
         return path
     chat = Chat(AutoTokenizer.from_pretrained(tokenizer))
-    reader = LocalModel.load(tokenizer, device="cpu") if source.reflections else None
+    reader = LocalModel.load(tokenizer, device="cpu") if source.notes != "no" else None
     talks = play(source, chunk, student=_student(student) if student else None, reader=reader)
     lessons = []
     for encoded in map(chat.encode, talks):

@@ -1,6 +1,6 @@
 """A house model from random weights: lessons, tokenizer, training, validation on the way.
 
-    python recipes/house/pretrain.py OUT [--scale cpu|textworld|gpu|tiny]
+    python recipes/house/pretrain.py OUT [--scale cpu|notes|textworld|gpu|tiny]
 
 The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
 then, round by round, what the expert says of the model's own play. Validation plays games of the valid split
@@ -49,6 +49,7 @@ class Round:
     sources: tuple[Source, ...]
     longest: int
     """Tokens of a game at most; the rest is cut."""
+    optim: Optim
 
 
 @dataclass(frozen=True)
@@ -57,74 +58,96 @@ class Scale:
 
     size: str
     sources: tuple[Source, ...]
-    optim: Optim
-    practice: tuple[Round, ...]
-    practice_optim: Optim
     longest: int
     """Tokens of an expert's lesson at most; longer ones are left out."""
-    valid: int
+    optim: Optim
+    practice: tuple[Round, ...] = ()
+    valid: int = 0
     """Games of the valid split played at each validation,"""
     judged: tuple[str, ...] = (HOUSEHOLD,)
     """of each of these environments."""
+    begins: str = ""
+    """The model that goes on, and plays the lessons of the first phase; empty begins with random weights."""
 
 
-ROUND = {"schedule": "cosine", "warmup": 0.05, "weight_decay": 0.01}
+FIT = {"warmup": 0.02, "floor": 0.02, "weight_decay": 0.01}
+PRACTISED = {"warmup": 0.05, "floor": 0.02, "weight_decay": 0.01}
+CPU = Optim(1e-3, batch_size=8, tokens=2048, save_every=600, **PRACTISED)
+PLAYS = dict(zip(TEXTWORLD, (2, 4, 14), strict=True))
+"""How often the `textworld` scale plays each of a challenge's 200 train games."""
 SCALES = {
     "tiny": Scale(
         "tiny",
         (Source(HOUSEHOLD, 500),),
-        Optim(3e-3, batch_size=8, tokens=2048, max_steps=20, save_every=10),
-        (Round((Source(HOUSEHOLD, 8, first=500),), 1024),),
-        Optim(1e-3, batch_size=8, tokens=2048, max_steps=4, save_every=4),
         1024,
-        8,
+        Optim(3e-3, batch_size=8, tokens=2048, max_steps=20, save_every=10),
+        (
+            Round(
+                (Source(HOUSEHOLD, 8, first=500),),
+                1024,
+                Optim(1e-3, batch_size=8, tokens=2048, max_steps=4, save_every=4),
+            ),
+        ),
+        valid=8,
     ),
     "cpu": Scale(
         "1m",
         (Source(HOUSEHOLD, 50_000), Source(ALFWORLD, 3 * 3_553)),
-        Optim(3e-3, batch_size=8, tokens=2048, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=600),
-        (
-            Round((Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2)), 1024),
-            Round((Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)), 2048),
-        ),
-        Optim(1e-3, batch_size=8, tokens=2048, save_every=600, floor=0.02, **ROUND),
         1024,
-        100,
+        Optim(3e-3, batch_size=8, tokens=2048, save_every=600, **FIT),
+        (
+            Round(
+                (Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2)), 1024, CPU
+            ),
+            Round(
+                (Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)), 2048, CPU
+            ),
+        ),
+        valid=100,
+    ),
+    "notes": Scale(
+        "1m",
+        (Source(HOUSEHOLD, 2_000, notes="only"), Source(ALFWORLD, 2_000, notes="only")),
+        3072,
+        Optim(1e-3, epochs=2, batch_size=8, tokens=4096, save_every=200, **FIT),
+        begins="novice",
     ),
     "textworld": Scale(
         "1m",
         tuple(
-            Source(env_id, plays * 200, second_tries=0.25, reflections=True, cut=True)
-            for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)
+            Source(env_id, plays * 200, second_tries=0.25, notes="too", cut=True)
+            for env_id, plays in PLAYS.items()
         ),
-        Optim(3e-3, batch_size=4, tokens=4096, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=300),
+        3072,
+        Optim(3e-3, epochs=3, batch_size=4, tokens=4096, save_every=800, **FIT),
         (
             Round(
-                tuple(
-                    Source(env_id, 200, plays * 200, 0.2)
-                    for env_id, plays in zip(TEXTWORLD, (3, 8, 10), strict=True)
-                ),
-                3584,
+                tuple(Source(env_id, 200, plays * 200, 0.2) for env_id, plays in PLAYS.items()),
+                3072,
+                Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
             ),
         ),
-        Optim(1e-3, batch_size=4, tokens=4096, save_every=300, floor=0.02, **ROUND),
-        3584,
-        50,
-        TEXTWORLD,
+        valid=50,
+        judged=TEXTWORLD,
     ),
     "gpu": Scale(
         "6m",
         (
-            Source(HOUSEHOLD, 600_000, reflections=True),
-            Source(ALFWORLD, 30 * 3_553, reflections=True),
-            *(Source(env_id, 60 * 200, reflections=True, cut=True) for env_id in TEXTWORLD),
+            Source(HOUSEHOLD, 600_000, notes="too"),
+            Source(ALFWORLD, 30 * 3_553, notes="too"),
+            *(Source(env_id, 60 * 200, notes="too", cut=True) for env_id in TEXTWORLD),
         ),
-        Optim(2e-3, batch_size=64, tokens=65536, warmup=0.02, floor=0.02, weight_decay=0.01, save_every=1000),
-        (Round((Source(HOUSEHOLD, 6_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)), 2048),),
-        Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, floor=0.02, **ROUND),
         1536,
-        200,
-        (HOUSEHOLD, *TEXTWORLD),
+        Optim(2e-3, batch_size=64, tokens=65536, save_every=1000, **FIT),
+        (
+            Round(
+                (Source(HOUSEHOLD, 6_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)),
+                2048,
+                Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, **PRACTISED),
+            ),
+        ),
+        valid=200,
+        judged=(HOUSEHOLD, *TEXTWORLD),
     ),
 }
 
@@ -193,17 +216,18 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     """All of it."""
     sources = [source for source in scale.sources if installed(source)]
     judged = [env_id for env_id in scale.judged if env_id in {source.env_id for source in sources}]
-    base = out / "scratch"
+    base = Path(agents.shipped(scale.begins)) if scale.begins else out / "scratch"
     if not (base / "tokenizer.json").exists():
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
         house.scratch(base, scale.size, corpus, vocabulary=1024, context=4096, seed=seed)
     # Of each source the last file is kept for validation.
-    found = [shelves(source, out / "lessons", base, scale.longest, workers) for source in sources]
+    player = str(base) if scale.begins else ""
+    found = [shelves(source, out / "lessons", base, scale.longest, workers, player) for source in sources]
     lessons = [path for paths in found for path in (paths[:-1] or paths)]
     held_out = Shelf([paths[-1] for paths in found])
 
-    policy = LocalModel.load(str(base), device=best_device())
-    judge = LocalModel.load(str(base), device=best_device())  # training wraps its model: this one plays
+    # Training wraps its model: the judge, which plays, is another.
+    policy, judge = (LocalModel.load(str(base), device=best_device(), dtype="float32") for _ in range(2))
     gpu = policy.model.device.type == "cuda"
     began, log = time.monotonic(), Log(out)
 
@@ -247,7 +271,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
         practised += new
         # As many files of the expert's own play, other ones each round, keep that in mind.
         reread = lessons[number - 1 :: max(1, len(lessons) // len(new))][: len(new)]
-        train(f"practice-{number}", [*practised, *reread], scale.practice_optim, folder / "fit")
+        train(f"practice-{number}", [*practised, *reread], round_.optim, folder / "fit")
     save(out / "model", torch.bfloat16)
 
 
@@ -264,7 +288,7 @@ def installed(source: Source) -> bool:
 
 
 def shelves(
-    source: Source, folder: Path, base: Path, longest: int, workers: int, student: str | None = None
+    source: Source, folder: Path, base: Path, longest: int, workers: int, student: str = ""
 ) -> list[Path]:
     """Write what is missing of a source's lessons; returns its files."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -289,15 +313,14 @@ def measure(policy: LocalModel, held_out: Shelf, judged: Sequence[str], games: i
         part = items[at : at + 8]
         losses.append(float(objective.loss(policy.model, part)[0]))
         weights.append(sum(objective.weight(i) for i in part))
+    said = {"loss": float(np.average(losses, weights=weights))}
     agent, played = ReAct(policy, AGENT), []
     for env_id in judged:
         jobs = [Job(task_id) for task_id, _ in panels.of_split(env_id, "valid").tasks[:games]]
         played += list(rollout(lambda env_id=env_id: make_env(env_id), agent, jobs, batch_size=64))  # type: ignore[misc]
-    return {
-        "loss": float(np.average(losses, weights=weights)),
-        "success": sum(t.success for t in played) / len(played),
-        "games": len(played),
-    }
+    if played:
+        said |= {"success": sum(t.success for t in played) / len(played), "games": len(played)}
+    return said
 
 
 if __name__ == "__main__":

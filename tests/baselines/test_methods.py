@@ -39,7 +39,7 @@ from prosegym.baselines.practice import Practice, demonstrations, noted, only_an
 from prosegym.baselines.train import Lora, add_adapter  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
-from prosegym.envs.errors import CorruptData, ProsegymError  # noqa: E402
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError  # noqa: E402
 from prosegym.envs.trajectory import Trajectory  # noqa: E402
 from prosegym.evaluation.agents import ExpertAgent, Null, Scripted  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
@@ -485,6 +485,25 @@ def test_retroformer_end_to_end_leaves_the_actor_alone(
     phases = trained(tmp_path)
     assert phases[-2:] == ["ppo-1", "ppo-2"] and ("judge" in phases) == (rating == "model")
     assert len(curve(tmp_path, "reward")) == 2
+
+
+def test_a_reflector_may_begin_as_another_model_than_the_actor(
+    experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+) -> None:
+    quick = Optim(1e-3, epochs=1, batch_size=4)
+    config = retroformer.Config(
+        quick, quick, quick, reflector=str(cloned), trials=2, rounds=1, rating="try", max_tokens=8
+    )
+    retroformer.train(load(scratch), experts, practice(tmp_path), config)
+    # No try of this actor earns anything: all notes are worth the same, so it stays what it began as.
+    begun, ended = (dict(load(x).model.named_parameters()) for x in (cloned, tmp_path / "reflector"))
+    assert all(torch.equal(begun[name], ended[name]) for name in begun)
+    with pytest.raises(BadOption, match="has no reflector of its own"):
+        retroact.Config(reflector=str(cloned), roles="one")
+    with pytest.raises(BadOption, match="is an endpoint; only a local model can be trained"):
+        retroact.train(
+            load(scratch), experts, practice(tmp_path), retroact.Config(reflector="http://127.0.0.1:9/v1")
+        )
 
 
 def test_retroformer_without_failures_says_so(
