@@ -125,15 +125,16 @@ def curve(name: str, method: str) -> str:
     seeds = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["curves"].get(method)
     if not seeds:
         return ""
-    steps, most = max(map(len, seeds)), max(map(max, seeds))
+    steps, least, most = max(map(len, seeds)), min(0.0, *map(min, seeds)), max(map(max, seeds))
 
     def line(losses: Sequence[float]) -> str:
         points = (
-            f"{40 + 440 * i / (steps - 1):.1f},{130 - 120 * x / most:.1f}" for i, x in enumerate(losses)
+            f"{40 + 440 * i / (steps - 1):.1f},{130 - 120 * (x - least) / (most - least):.1f}"
+            for i, x in enumerate(losses)
         )
         return f'<polyline points="{" ".join(points)}" fill="none" stroke="currentColor" opacity="0.6"/>'
 
-    labels = ((36, 14, "end", f"{most:.2g}"), (36, 134, "end", "0"), (480, 146, "end", str(steps)))
+    labels = ((36, 14, "end", f"{most:.2g}"), (36, 134, "end", f"{least:.2g}"), (480, 146, "end", str(steps)))
     texts = (f'<text x="{x}" y="{y}" text-anchor="{at}">{t}</text>' for x, y, at, t in labels)
     about = f"Loss of {method} by optimizer step, {len(seeds)} seeds"
     return (

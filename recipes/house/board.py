@@ -52,9 +52,16 @@ AGENTS = {
     "stepagent": ("StepAgent-Implicit", "One cycle."),
     "stepagent_inverse": ("StepAgent-Inverse", "One cycle."),
     "ipr": ("IPR", "One iteration."),
+    "retroact": ("RetroAct", "One iteration; its planner alone, at its first try."),
     "retry": ("Reflexion", "Up to four tries, with notes by rule on the failed ones."),
     "retry-other-task": ("Reflexion", "A control: up to four tries, with another task's notes."),
     "retry-no-memory": ("Reflexion", "A control: up to four tries, drawn at temperature 1, without notes."),
+    "retry-model": (
+        "Reflexion",
+        "Up to four tries, with notes by a model that learnt to write them as the rule does.",
+    ),
+    "retry-retroformer": ("Retroformer", "Up to four tries; its reflector began as that of retry-model."),
+    "retry-retroact": ("RetroAct", "Up to four tries; its reflector began as that of retry-model."),
 }
 """Method, and what to say of it."""
 

@@ -213,6 +213,8 @@ def pooled(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             }
             if control:
                 row["minus_control"] = asdict_of(paired(played, together(control)).success)
+            each = [success_by_trial(Run.read(run)) for run in runs]
+            row["trials"] = [round(sum(seed) / len(seed), 4) for seed in zip(*each, strict=True)]
             found.append(row)
     return found
 
