@@ -5,7 +5,7 @@ episodes is played by an expert that slips now and then (goes or looks elsewhere
 learnt, how it goes on is. Another part are second tries: the expert knows what an earlier, failed try showed,
 and the note on that try stands in the prompt, so that a model learns to use its memory. The notes can be
 lessons themselves, asked for as a reflector is. Most foods of Cooking's recipes get invented names there,
-so that a model learns to read them: the foods of the test games are in no training game.
+so that a model learns to read them: some foods of the test games are in no training game.
 
 Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
 and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).

@@ -4,8 +4,8 @@
 
 Agents play games of Household, 64 at a time and of at most 30 turns, and every request that they make of their
 model is written down. Then these requests are answered again: by the engine, as they came, and by `generate`,
-one after another, for as many whole games as have some 150 answers, without a cache that outlives an answer
-and with one. Answers end where the model ends them and must be the same tokens on all sides.
+one after another, for as many whole games as have some 150 answers, their prompts as long as all games' are,
+without a cache that outlives an answer and with one. Answers end where the model ends them and must be the same tokens on all sides.
 
 Two kinds of agents. `house`: the model that comes with the package answers bare prompts with actions of some
 6 tokens, as free text or token by token among the admissible ones. `ReAct`: instruction, two examples of the
@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import fmean
 from time import process_time
 from typing import Any
 
@@ -211,8 +212,12 @@ def theirs(games: Recorder, *, reuse: bool) -> Iterator[int]:
 
 
 def sampled(games: Recorder) -> list[Any]:
-    """The keys of the games that `generate` plays."""
-    return list(dict.fromkeys(request.key for request, _ in games.answers))[:: len(games.answers) // SAMPLE]
+    """The keys of the games that `generate` plays: evenly from those with short prompts to those with long ones."""
+    lengths: dict[Any, list[int]] = {}
+    for request, answer in games.answers:
+        lengths.setdefault(request.key, []).append(answer.prompt_tokens)
+    step = len(games.answers) // SAMPLE
+    return sorted(lengths, key=lambda key: fmean(lengths[key]))[step // 2 :: step]
 
 
 def among(lm: LocalModel, request: Request, start: int) -> Callable[[int, Any], list[int]]:
@@ -260,3 +265,5 @@ def test_rollout(benchmark: Any, game: str) -> None:
         if name in engines:
             against = ", ".join(f"{rate / rates[peer]:.1f} times {peer}" for peer in PEERS)
             print(f"  {against}; {engines[name]}")
+    prompts = [a.prompt_tokens for request, a in games.answers if request.key in keys]
+    print(f"the {len(prompts)} prompts that {PEERS[0]} answered: {fmean(prompts):.0f} tokens")
