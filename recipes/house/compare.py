@@ -87,8 +87,8 @@ METHODS = {
 """Each method's settings; RATE stands for the learning rate."""
 LIKE = {"ipr": "eto"}
 """Whose learning rate a method has, where finding its own would cost too much: the same loss, dearer play."""
-PHASES = {"retroact": 2}
-"""How many phases share the optimizer steps, where it is not one."""
+PHASES = {"retroact": 2, "retroformer": 5}
+"""How many phases of one model share the optimizer steps, where it is not one."""
 REFLEXION = "--agent reflexion --agent-arg trials=4"
 RETRIES = {
     "retry-no-memory": "--agent-arg reflector=rule --agent-arg strategy=base --agent-arg temperature=1.0",
