@@ -291,8 +291,8 @@ def trainable(
     Args:
         model: as `agents.load_model` takes it.
         device: cpu, cuda or mps; by default the fastest there is.
-        dtype: of the weights; by default float32 where they are trained themselves, for a step of 1e-6 is lost
-            in bfloat16, and as stored under an adapter.
+        dtype: of the weights; by default float32 where they are trained themselves, for a step of 1e-6 is
+            lost in bfloat16, and as stored under an adapter.
         four_bit: hold the weights of linear layers in 4 bits.
 
     Raises:

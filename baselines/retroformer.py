@@ -44,7 +44,7 @@ class Config:
     """Of PPO."""
     ppo: Settings = Settings()
     reflector: str = ""
-    """Name or path of the model that M_r begins as; empty is the actor's. (Code: longchat-7b beside GPT-3.)"""
+    """Name or path of the model that M_r begins as; empty is the actor's. (Code: longchat-7b, not GPT-3.)"""
     trials: int = 3
     """Tries at a training task while collecting."""
     rounds: int = 4

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from accelerate import PartialState
 
 from prosegym.baselines import agents, house, react
 from prosegym.baselines.chat import audit
@@ -163,6 +164,31 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     """
     options = replace(options, agent=form(options))
     settle(method, options, config)
+    if finished(options):
+        print(f"{options.out} holds this training, finished")
+        policy = trainable(str(options.out), options.device)
+    else:
+        policy = learn(method, train, options, config)
+    if options.evaluate and not options.audit and PartialState().is_main_process:
+        panel = panels.of_split(options.env, options.evaluate_split)
+        evaluate(
+            agents.load(str(options.out)),
+            panel,
+            options.out / "evaluation",
+            seed=options.seed,
+            env_kwargs=json.loads(options.env_kwargs),
+        )
+    PartialState().wait_for_everyone()
+    return policy
+
+
+def finished(options: Options) -> bool:
+    """Whether this training came to its end before; its model card is written last."""
+    return not options.audit and (options.out / "README.md").exists()
+
+
+def learn(method: str, train: Callable[..., None], options: Options, config: Any) -> LocalModel:
+    """Train and save, or show what would be trained on."""
     experts = expert_episodes(options)
     policy = load(options, experts)
     practice = Practice(
@@ -189,17 +215,6 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     if practice.accelerator.is_main_process:
         curves(options.out)
         (options.out / "README.md").write_text(card(method, options, config, len(experts)))
-        if options.evaluate:
-            panel = panels.of_split(options.env, options.evaluate_split)
-            agent = agents.load(str(options.out))
-            evaluate(
-                agent,
-                panel,
-                options.out / "evaluation",
-                seed=options.seed,
-                env_kwargs=dict(practice.env_kwargs),
-            )
-    practice.accelerator.wait_for_everyone()
     return policy
 
 

@@ -120,12 +120,13 @@ SCALES = {
         ),
         3072,
         Optim(3e-3, epochs=3, batch_size=4, tokens=4096, save_every=800, **FIT),
-        (
+        tuple(
             Round(
-                tuple(Source(env_id, 200, plays * 200, 0.2) for env_id, plays in PLAYS.items()),
+                (Source(TEXTWORLD[-1], 1_000, first, 0.2),),
                 3072,
                 Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
-            ),
+            )
+            for first in (14 * 200, 19 * 200)
         ),
         valid=50,
         judged=TEXTWORLD,

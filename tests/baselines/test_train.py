@@ -49,13 +49,21 @@ def test_sft_by_command_writes_an_agent_that_loads(tmp_path: Path) -> None:
     assert json.loads((out / "training.json").read_text())["preset"] == "none"
 
 
-def test_the_same_command_again_trains_nothing_and_another_is_refused(tmp_path: Path) -> None:
+def test_the_same_command_again_trains_nothing_and_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "3"]
     train.main("sft", command)
     before = (tmp_path / "metrics.jsonl").read_text()
     assert [json.loads(x)["phase"] for x in before.splitlines()] == ["sft-data", "sft", "sft", "sft"]
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "README.md").unlink()  # killed just before its end: what was trained is read back
     train.main("sft", command)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
+    assert "finished" not in capsys.readouterr().out
+    train.main("sft", command)
+    assert "holds this training, finished" in capsys.readouterr().out
     with pytest.raises(ProsegymError, match="another training .seed: 0 then, 1 now"):
         train.main("sft", [*command, "--seed", "1"])
     with pytest.raises(ProsegymError, match="method: sft then, eto now"):
