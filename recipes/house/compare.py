@@ -295,12 +295,14 @@ def main() -> int:
     args = parser.parse_args()
     scale = SCALES[args.scale]
     done: list[str] = []
-    for command in commands(args.out, args.model, scale, args.reflector):
-        print(f"\n[{len(done) + 1}] $ prosegym {command}", flush=True)
-        if status := prosegym(shlex.split(command)):
-            print(f"stopped: that command's exit status is {status}", file=sys.stderr)
-            return status
-        done.append(command)
+    try:
+        for command in commands(args.out, args.model, scale, args.reflector):
+            print(f"\n[{len(done) + 1}] $ prosegym {command}", flush=True)
+            if status := prosegym(shlex.split(command)):
+                print(f"stopped: that command's exit status is {status}", file=sys.stderr)
+                return status
+            done.append(command)
+    finally:  # what was done before an interruption is told, too
         rows = results(args.out, done)
         written = {
             "scale": asdict(scale), "model": args.model, "reflector": args.reflector,
