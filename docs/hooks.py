@@ -30,6 +30,7 @@ LOG = logging.getLogger("mkdocs.prosegym")
 RESULTS = {
     "house-novice": "From the house model before it practised",
     "house-cpu": "From the house model as it is packaged",
+    "house-textworld": "From a model that knows TextWorld",
 }
 """Files of results, and from which model the methods began."""
 TEXTS = ROOT / "baselines"
