@@ -111,11 +111,11 @@ def _method(agent: str) -> str:
 
 
 def measured(methods: Sequence[str]) -> str:
-    """What the house models' results say of methods."""
+    """What the house models' results say of a method, the first of these, beside the others."""
     told = [
         (title, curve(name, methods[0]), results(name, methods))
         for name, title in RESULTS.items()
-        if _has(name, methods)
+        if _has(name, methods[0])
     ]
     tables = "\n\n".join(f"### {title}\n\n{drawn}\n\n{shown}" for title, drawn, shown in told)
     return f"## What we measured\n\nHow, and what it means: [results](../results.md).\n\n{tables}"
@@ -144,9 +144,9 @@ def curve(name: str, method: str) -> str:
     )
 
 
-def _has(name: str, methods: Sequence[str]) -> bool:
+def _has(name: str, method: str) -> bool:
     rows = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["rows"]
-    return any(_method(row["name"]) in methods for row in rows)
+    return any(_method(row["name"]) == method for row in rows)
 
 
 def _estimate(found: dict[str, float]) -> str:
