@@ -137,7 +137,7 @@ def curve(name: str, method: str) -> str:
 
     labels = ((36, 14, "end", f"{most:.2g}"), (36, 134, "end", f"{least:.2g}"), (480, 146, "end", str(steps)))
     texts = (f'<text x="{x}" y="{y}" text-anchor="{at}">{t}</text>' for x, y, at, t in labels)
-    about = f"Loss of {method} by optimizer step, {len(seeds)} seeds"
+    about = f"Loss of {method} by optimizer step of its last phase, {len(seeds)} seeds"
     return (
         f'<figure class="loss"><svg viewBox="0 0 490 150" role="img" aria-label="{about}">'
         f"{''.join(map(line, seeds))}{''.join(texts)}</svg><figcaption>{about}</figcaption></figure>"
