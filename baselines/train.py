@@ -155,8 +155,8 @@ def preset(method: Any, argv: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
     return (name, known[name]) if name in known else ("none", {})
 
 
-def run(method: str, train: Callable[..., None], options: Options, config: Any) -> LocalModel:
-    """Train, save, and evaluate where asked; returns the trained model.
+def run(method: str, train: Callable[..., None], options: Options, config: Any) -> None:
+    """Train, save, and evaluate where asked.
 
     Raises:
         ProsegymError: the folder holds another training, the data is another environment's, or the method
@@ -166,9 +166,8 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     settle(method, options, config)
     if finished(options):
         print(f"{options.out} holds this training, finished")
-        policy = trainable(str(options.out), options.device)
     else:
-        policy = learn(method, train, options, config)
+        learn(method, train, options, config)
     if options.evaluate and not options.audit and PartialState().is_main_process:
         panel = panels.of_split(options.env, options.evaluate_split)
         evaluate(
@@ -179,7 +178,6 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             env_kwargs=json.loads(options.env_kwargs),
         )
     PartialState().wait_for_everyone()
-    return policy
 
 
 def finished(options: Options) -> bool:
@@ -187,7 +185,7 @@ def finished(options: Options) -> bool:
     return not options.audit and (options.out / "README.md").exists()
 
 
-def learn(method: str, train: Callable[..., None], options: Options, config: Any) -> LocalModel:
+def learn(method: str, train: Callable[..., None], options: Options, config: Any) -> None:
     """Train and save, or show what would be trained on."""
     experts = expert_episodes(options)
     policy = load(options, experts)
@@ -207,7 +205,7 @@ def learn(method: str, train: Callable[..., None], options: Options, config: Any
     )  # raises where a mask is wrong
     if options.audit:
         print(report)
-        return policy
+        return
     if options.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
@@ -215,7 +213,6 @@ def learn(method: str, train: Callable[..., None], options: Options, config: Any
     if practice.accelerator.is_main_process:
         curves(options.out)
         (options.out / "README.md").write_text(card(method, options, config, len(experts)))
-    return policy
 
 
 def form(options: Options) -> react.Config:

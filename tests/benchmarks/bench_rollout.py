@@ -5,7 +5,8 @@
 Agents play games of Household, 64 at a time and of at most 30 turns, and every request that they make of their
 model is written down. Then these requests are answered again: by the engine, as they came, and by `generate`,
 one after another, for as many whole games as have some 150 answers, their prompts as long as all games' are,
-without a cache that outlives an answer and with one. Answers end where the model ends them and must be the same tokens on all sides.
+without a cache that outlives an answer and with one. Answers end where the model ends them and must be the
+same tokens on all sides.
 
 Two kinds of agents. `house`: the model that comes with the package answers bare prompts with actions of some
 6 tokens, as free text or token by token among the admissible ones. `ReAct`: instruction, two examples of the
