@@ -110,8 +110,9 @@ def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
-    from compare import control_of
+    from compare import control_of, mean_by_trial
 
+    assert mean_by_trial([[0.5, 1.0], [0.5, 0.6, 0.8]]) == [0.5, 0.8, 0.9]
     stand = {"retry": "retry-other-task", "eto-2": "sft-2", "retry-retroact-1": "retry-model", "base": "base"}
     assert {name: control_of(name) for name in stand} == stand
 

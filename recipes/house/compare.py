@@ -213,8 +213,7 @@ def pooled(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             }
             if control:
                 row["minus_control"] = asdict_of(paired(played, together(control)).success)
-            each = [success_by_trial(Run.read(run)) for run in runs]
-            row["trials"] = [round(sum(seed) / len(seed), 4) for seed in zip(*each, strict=True)]
+            row["trials"] = mean_by_trial([success_by_trial(Run.read(run)) for run in runs])
             found.append(row)
     return found
 
@@ -284,6 +283,12 @@ def success_by_trial(run: Run) -> list[float]:
     tasks = len({t.task_id for t in run.finished})
     trials = max(t.trial for t in run.finished) + 1
     return [round(sum(won <= k for won in first.values()) / tasks, 4) for k in range(trials)]
+
+
+def mean_by_trial(seeds: list[list[float]]) -> list[float]:
+    """The mean over seeds; one that has solved all needs no more trials, and keeps what it has."""
+    most = max(map(len, seeds))
+    return [round(sum(s[min(k, len(s) - 1)] for s in seeds) / len(seeds), 4) for k in range(most)]
 
 
 def main() -> int:
