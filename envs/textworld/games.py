@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -133,20 +134,10 @@ def make_game(challenge: str, split: str, level: str, seed: int, path: Path) -> 
     from textworld.generator import compile_game
 
     game, content = generate(challenge, split, level, seed)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.z8")
     options = GameOptions()
-    options.path = str(part)
+    options.path = str(path)
     options.force_recompile = True
-    try:
-        compile_game(game, options)
-        sums = [hashlib.sha256(part.with_suffix(suffix).read_bytes()).hexdigest() for suffix in _SUFFIXES]
-        for suffix in _SUFFIXES:
-            os.replace(part.with_suffix(suffix), path.with_suffix(suffix))
-        part.with_suffix(".sha256").write_text("\n".join([content, *sums]) + "\n")
-        os.replace(part.with_suffix(".sha256"), path.with_suffix(".sha256"))
-    finally:
-        for suffix in (*_SUFFIXES, ".ni", ".sha256"):
-            part.with_suffix(suffix).unlink(missing_ok=True)
+    compile_game(game, options)
     return content
 
 
@@ -207,14 +198,21 @@ def build(
 
 def _build_one(worker: _Workers, challenge: str, task: Task, path: Path) -> None:
     split, level, seed = task.id.split("/")
-    answer = worker.ask({"game": [challenge, split, level, int(seed)], "path": str(path)})
-    if error := answer.get("error"):
-        raise EngineError(f"{task.env_id} {task.id}: the game could not be built: {error}")
-    if answer["content"] != task.sha256:
-        raise ProsegymError(
-            f"{task.env_id} {task.id}: TextWorld {_version()} builds another game here than this version "
-            f"of prosegym knows; install the release it was made with (`pip install textworld==1.7.0`)"
-        )
+    # In a folder of its own, which goes even where the builder is killed and leaves half a game in it.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="part-", ignore_cleanup_errors=True) as folder:
+        part = Path(folder, path.name)
+        answer = worker.ask({"game": [challenge, split, level, int(seed)], "path": str(part)})
+        if error := answer.get("error"):
+            raise EngineError(f"{task.env_id} {task.id}: the game could not be built: {error}")
+        if answer["content"] != task.sha256:
+            raise ProsegymError(
+                f"{task.env_id} {task.id}: TextWorld {_version()} builds another game here than this version "
+                f"of prosegym knows; install the release it was made with (`pip install textworld==1.7.0`)"
+            )
+        sums = [hashlib.sha256(part.with_suffix(suffix).read_bytes()).hexdigest() for suffix in _SUFFIXES]
+        part.with_suffix(".sha256").write_text("\n".join([answer["content"], *sums]) + "\n")
+        for suffix in (*_SUFFIXES, ".sha256"):
+            os.replace(part.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def _path(challenge: str, task: Task) -> Path:

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def test_content_does_not_depend_on_how_python_hashes() -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "other", "no sums", "gone"])
-def test_a_broken_game_file_is_built_again(how: str) -> None:
+def test_a_broken_game_file_is_built_again(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a home of its own: other tests, at work at the same time, play the games of the shared one.
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
     env = CoinCollector()
     task = env.tasks("train")[0]
     text = env.reset(options={"task_id": task.id})[0]
@@ -89,8 +92,7 @@ def test_a_broken_game_file_is_built_again(how: str) -> None:
         path.unlink()
     again = CoinCollector()
     assert again.reset(options={"task_id": task.id})[0] == text
-    left = {p.suffix for p in path.parent.iterdir() if p.name.startswith(f"{path.stem}.")}
-    assert left == {".z8", ".json", ".sha256"}
+    assert {p.name for p in path.parent.iterdir()} == {path.stem + s for s in (".z8", ".json", ".sha256")}
     env.close(), again.close()
 
 
@@ -102,20 +104,35 @@ def test_another_content_than_the_panels_is_refused() -> None:
     assert games.ready("CoinCollector", task).is_file()
 
 
-def test_a_game_that_cannot_be_built_is_an_error_of_the_episode() -> None:
+def test_a_game_that_cannot_be_built_is_an_error_of_the_episode(tmp_path: Path) -> None:
     task = Task("train/level-13/0", "train", "prosegym/TextWorld-TreasureHunter-v1", "level-13", "0" * 64)
     worker = games._Workers(time_limit=0.01)
     try:
         with pytest.raises(EngineError, match="it took over 0.01 s"):
-            games._build_one(worker, "TreasureHunter", task, Path("unused.z8"))
+            games._build_one(worker, "TreasureHunter", task, tmp_path / "unused.z8")
     finally:
         worker.close()
     worker = games._Workers()
     try:
         with pytest.raises(EngineError, match="KeyError"):
-            games._build_one(worker, "NoSuchChallenge", task, Path("unused.z8"))
+            games._build_one(worker, "NoSuchChallenge", task, tmp_path / "unused.z8")
     finally:
         worker.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_builder_that_dies_leaves_no_half_game(tmp_path: Path) -> None:
+    task = CoinCollector().tasks("train")[0]
+    worker = games._Workers()
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(games._build_one, worker, "CoinCollector", task, tmp_path / "game.z8")
+        while not list(tmp_path.rglob("*.ni")):
+            assert not building.done()
+        worker._processes[0].kill()
+        with pytest.raises(EngineError, match="could not be built"):
+            building.result()
+    worker.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_cache_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
