@@ -1,6 +1,6 @@
 """The main job, on two CPU cores: games, expert episodes, SFT from scratch, one ETO iteration, a board.
 
-    python recipes/demo.py [OUT] [--quick]
+    python recipes/cooking.py [OUT] [--quick]
 
 TextWorld's Cooking in one room: read the cookbook, take what the recipe names, cut and cook it as it says,
 prepare the meal, eat it. The test games' foods are in no training game. Every step but one is a `prosegym`
