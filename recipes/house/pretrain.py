@@ -122,11 +122,11 @@ SCALES = {
         Optim(3e-3, batch_size=4, tokens=4096, save_every=800, **FIT),
         tuple(
             Round(
-                (Source(TEXTWORLD[-1], 1_000, first, 0.2),),
+                (Source(TEXTWORLD[-1], 500, first, 0.2, disguises=3),),
                 3072,
                 Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
             )
-            for first in (14 * 200, 19 * 200)
+            for first in (14 * 200, 17 * 200)
         ),
         valid=50,
         judged=TEXTWORLD,
