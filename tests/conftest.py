@@ -13,6 +13,7 @@ from pathlib import Path
 import gymnasium
 import lockbox  # noqa: F401  (so that its module is importable by workers)
 import pytest
+from filelock import FileLock
 
 import prosegym
 from prosegym.envs import ENVS, data
@@ -52,11 +53,12 @@ def installed(prosegym_home: Path):  # type: ignore[no-untyped-def]
 
     def install(name: str) -> Path:
         target = data.folder(name)
-        if not target.is_dir():
-            source = TEST_DATA / FOLDERS.get(name, name)
-            if not source.is_dir():
-                pytest.skip(f"no test data for {name} at {source} (PROSEGYM_TEST_DATA)")
-            data.dataset(name).get(source)
+        with FileLock(prosegym_home / f"{name}.lock"):  # tests of several processes share this home
+            if not target.is_dir():
+                source = TEST_DATA / FOLDERS.get(name, name)
+                if not source.is_dir():
+                    pytest.skip(f"no test data for {name} at {source} (PROSEGYM_TEST_DATA)")
+                data.dataset(name).get(source)
         return target
 
     return install
