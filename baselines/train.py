@@ -14,7 +14,7 @@ import torch
 import tyro
 from accelerate import PartialState
 
-from prosegym.baselines import agents, house, react
+from prosegym.baselines import METHODS, agents, house, react
 from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel
@@ -34,9 +34,6 @@ PRESETS = {
     "InterCodeSQL": "intercode_sql",
 }
 """Environments of the papers and the names of their presets; a method's `PRESETS` says what was published."""
-
-METHODS = ("sft", "rft", "eto", "ipr", "stepagent", "stepagent_inverse", "retroformer", "retroact")
-"""Every method: a module of that name, with `Config` and `train(policy, experts, practice, config)`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Options:
 def main(method: str, argv: Sequence[str]) -> int:
     """Run `prosegym train METHOD ARGV`; returns the exit status."""
     if method not in METHODS:
-        raise UnknownName("method", method or "(none given)", METHODS)
+        raise UnknownName("method", method, METHODS)
     module = import_module(f"prosegym.baselines.{method}")
 
     flat = tyro.conf.arg(name="")

@@ -22,6 +22,7 @@ import griffe
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from prosegym.baselines import METHODS  # noqa: E402
 from prosegym.envs import ENVS, panels  # noqa: E402
 from prosegym.envs.lookup import env_class, facts, summary, tier  # noqa: E402
 from prosegym.leaderboard import board  # noqa: E402
@@ -177,12 +178,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_env(env: Any, files: Any, **_: Any) -> Any:
     """Warn of an environment or a method that has no page (`--strict` then fails)."""
     heads = [file.page.meta for file in files.documentation_pages()]
-    methods = next(
-        ast.literal_eval(node.value)
-        for node in ast.parse((TEXTS / "train.py").read_text()).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "METHODS"
-    )
-    for kind, names in (("envs", ENVS), ("methods", methods)):
+    for kind, names in (("envs", ENVS), ("methods", METHODS)):
         for name in set(names) - {name for head in heads for name in head.get(kind, ())}:
             LOG.warning("%s is on no page (a page's head would say `%s: [%s]`)", name, kind, name)
     return env

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from prosegym.baselines import METHODS
 from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.evaluation.evaluate import make_env
@@ -43,11 +44,20 @@ def panel(tmp_path: Path) -> Path:
 
 def test_list_and_info(run: Ask) -> None:
     code, out, _ = run("list")
-    assert code == 0 and ENV in out
+    assert code == 0 and ENV in out and "house, novice" in out and "stepagent_inverse" in out
     code, out, _ = run("info", ENV, "--json")
     facts = json.loads(out)
     assert code == 0 and facts["splits"] == {"train": 8, "valid": 2, "test": 4}
     assert facts["experts"] == {"reader": "honest", "oracle": "privileged"}
+
+
+def test_train_tells_its_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, status in ((["train", "--help"], 0), (["train"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == status
+    told = capsys.readouterr()
+    assert all(f"  {name}: " in told.out for name in METHODS) and "METHOD" in told.err
 
 
 def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:

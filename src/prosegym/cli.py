@@ -111,8 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
     convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
 
-    train = verbs.add_parser("train", help="train an agent by a method (`prosegym train METHOD --help`)")
-    train.set_defaults(command=lambda args: _train("", []))
+    train = verbs.add_parser(
+        "train",
+        help="train an agent by a method",
+        description="train an agent by a method; `prosegym train METHOD --help` tells its settings",
+        epilog=_methods(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("method", metavar="METHOD")  # what follows it never comes here: see `main`
+    train.set_defaults(command=lambda args: _train(args.method, []))
 
     evaluate = verb("evaluate", _evaluate, "play a panel with an agent and keep every episode")
     _agent_arguments(evaluate)
@@ -223,7 +230,7 @@ def _agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agent",
         required=True,
-        help="null, random, expert[:NAME], house, react, reflexion, or a trained DIR",
+        help="null, random, expert[:NAME], house, novice, react, reflexion, or a trained DIR",
     )
     parser.add_argument("--model", help="a model's name, folder or endpoint URL, for react and reflexion")
     parser.add_argument(
@@ -357,17 +364,27 @@ def _print_summary(run: Run, summary: Summary) -> None:
 # Commands
 
 
+def _methods() -> str:
+    from prosegym.baselines import METHODS
+
+    numbered = "PPO, DQN or MaskablePPO of Stable-Baselines3 over numbered actions"
+    told = METHODS | {"sb3-ppo, sb3-dqn, sb3-maskable-ppo": numbered}
+    return "\n".join(["methods:", *(f"  {name}: {about}" for name, about in told.items())])
+
+
 def _list(args: argparse.Namespace) -> int:
+    from prosegym.baselines import METHODS
+    from prosegym.baselines.agents import AGENTS
     from prosegym.envs import data, panels
     from prosegym.evaluation import suites
-    from prosegym.evaluation.agents import BUILT_IN
 
     sets = {name: data.dataset(name).about for name in data.DATASETS}
     if args.json:
         _print_json(
             {
                 "environments": list(ENVS),
-                "agents": BUILT_IN,
+                "agents": AGENTS,
+                "methods": list(METHODS),
                 "data": sets,
                 "panels": panels.names(),
                 "suites": suites.names(),
@@ -377,7 +394,8 @@ def _list(args: argparse.Namespace) -> int:
     print("Environments (`prosegym info ID`)")
     for env_id in ENVS:
         print(f"  {env_id}")
-    print(f"Agents without a model\n  {', '.join(BUILT_IN)}")
+    print(f"Agents (`prosegym evaluate --agent NAME`)\n  {', '.join(AGENTS)}, or a trained folder")
+    print(f"Methods (`prosegym train NAME`)\n  {', '.join(METHODS)}")
     print("Official data (`prosegym data get NAME`)")
     for name, about in sets.items():
         print(f"  {name}{' [here]' if data.folder(name).is_dir() else ''}: {about}")

@@ -13,7 +13,7 @@ pytest.importorskip("tyro")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from prosegym.baselines import agents, train  # noqa: E402
+from prosegym.baselines import METHODS, agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName  # noqa: E402
@@ -162,7 +162,7 @@ def test_curves_are_drawn_of_every_phase_that_has_a_loss(tmp_path: Path) -> None
     assert train.curves(tmp_path) == tmp_path / "curves.png"
 
 
-@pytest.mark.parametrize("method", train.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_settings_and_help(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         train.main(method, ["--help"])
@@ -197,7 +197,7 @@ def test_presets_are_chosen_by_environment_and_give_way_to_the_command_line(
         train.main("sft", ["--preset", "webshop", "--env", "x", "--model", "m", "--out", str(tmp_path)])
 
 
-@pytest.mark.parametrize("method", train.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_presets_name_settings_that_exist(method: str) -> None:
     module = importlib.import_module(f"prosegym.baselines.{method}")
     for name, published in getattr(module, "PRESETS", {}).items():
