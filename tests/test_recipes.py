@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
-import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +20,6 @@ from prosegym.baselines.react import ReAct  # noqa: E402
 from prosegym.baselines.reflexion import REFLECT  # noqa: E402
 from prosegym.cli import _parser  # noqa: E402
 from prosegym.envs.alfworld.experts import Searcher  # noqa: E402
-from prosegym.envs.trajectory import Message  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 from prosegym.leaderboard import ledger  # noqa: E402
@@ -56,34 +53,6 @@ def test_lessons_are_the_conversations_that_the_agent_has(monkeypatch: pytest.Mo
         (played,) = rollout(lambda: make_env(HOUSEHOLD), agent, [Job(task, memory=memory)])
         assert played.success
         assert [(m.role, m.content) for m in played.messages] == [(m.role, m.content) for m in talk]
-
-
-def test_a_disguised_lesson_is_that_of_a_game_of_the_same_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("textworld")
-    monkeypatch.syspath_prepend(str(RECIPES / "house"))
-    import lessons
-
-    told = "go north, south, east, west. dice the egg. A diced egg, some salt and a pork chop."
-    talk = [Message("user", told), Message("assistant", "chop egg", trainable=False)]
-    form = re.compile(
-        r"go (\w+), (\w+), (\w+), (\w+)\. (\w+) the (.+)\. A (\w+) (.+), some (.+) and a (.+)\."
-    )
-    compass, maps, cuts, same = ["north", "east", "south", "west"], set(), set(), 0
-    for seed in range(200):
-        user, action = lessons.disguised(talk, random.Random(seed))
-        found = form.fullmatch(user.content)
-        assert found
-        north, south, east, west, cut, egg, done, egg_again, salt, pork = found.groups()
-        assert sorted([north, south, east, west]) == sorted(compass)
-        assert (compass.index(north) - compass.index(south)) % 4 == 2  # opposite they stay
-        verb, _, food = action.content.partition(" ")
-        assert food == egg == egg_again and verb != cut and done in (f"{cut}d", f"{cut}ped")
-        assert {verb, cut} < {"chop", "dice", "slice"} and not action.trainable
-        assert len({egg, salt, pork}) == 3
-        maps.add((north, east)), cuts.add((verb, cut))
-        same += (egg == "egg") + (salt == "salt") + (pork == "pork chop")
-    assert len(maps) == 8 and len(cuts) == 6
-    assert 0.2 < same / 600 < 0.3  # whether the recipe asks for it or not
 
 
 def test_lessons_with_a_student_teach_what_the_expert_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +91,6 @@ def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) 
 
     source = lessons.Source(lessons.TEXTWORLD[1], 16, second_tries=0.5, notes="too")
     monkeypatch.setattr(lessons, "CHUNK", 16)
-    monkeypatch.setattr(lessons, "disguised", lambda talk, rng: talk)
     silent = Scripted(lambda request: "")
     talks = lessons.play(source, 0, reader=silent)
     asked = [talk for talk in talks if talk[0].content.startswith(REFLECT[:40])]

@@ -4,9 +4,8 @@ Household's train tasks and, where they are installed, ALFWorld's and TextWorld'
 episodes is played by an expert that slips now and then (goes or looks elsewhere): what it does then is not
 learnt, how it goes on is. Another part are second tries: the expert knows what an earlier, failed try showed,
 and the note on that try stands in the prompt, so that a model learns to use its memory. The notes can be
-lessons themselves, asked for as a reflector is. TextWorld's train games are few and its test games have foods
-and preparations that are in none of them: a lesson of it has another map of the same shape, other ways to
-cut, and invented names for most foods, so that a model learns to read them.
+lessons themselves, asked for as a reflector is. Most foods of Cooking's recipes get invented names there,
+so that a model learns to read them: some foods of the test games are in no training game.
 
 Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
 and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).
@@ -56,9 +55,8 @@ LEAVES = (0.5, 0.8, 0.95)
 CHUNK = 500
 """Tasks of one file."""
 RENAMED = 0.75
-"""How often a food of TextWorld gets another name."""
-_COMPASS = ("north", "east", "south", "west")
-_CUTS = (("chop", "chopped"), ("dice", "diced"), ("slice", "sliced"))
+"""How often a food of Cooking gets another name."""
+_FOODS = re.compile(r"Ingredients:\n(?P<list>.+?)\n\n|The cookbook asks for (?P<note>.+?)\.", re.DOTALL)
 _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 Key = tuple[str, int]
 """A task and which attempt at it."""
@@ -79,8 +77,6 @@ class Source:
     """Whether the notes on first tries are lessons, beside the play or without it."""
     cut: bool = False
     """Whether an expert's lesson that is too long is cut, not left out."""
-    disguises: int = 1
-    """How many lessons each game of TextWorld makes, every one in another disguise."""
 
 
 class Teacher:
@@ -226,25 +222,16 @@ def play(
     if reader:
         written = [r for r in Scribe(reader).reflect(failures) if r.text]
         talks += [noted(replace(r, generation=Generation(r.text))) for r in written]
-    if source.env_id not in TEXTWORLD:
-        return talks
-    return [disguised(talk, rng) for talk in talks for _ in range(source.disguises)]
+    return [renamed(talk, rng) for talk in talks]
 
 
-def disguised(talk: Sequence[Message], rng: random.Random) -> list[Message]:
-    """The conversation of a TextWorld game as that of another: the map turned, cuts and foods renamed.
-
-    Foods that the recipe does not ask for are renamed as often as those it asks for: a strange name must not
-    give away what to take.
-    """
-    from textworld.challenges.tw_cooking.cooking import FOODS
-
-    turn, side = rng.randrange(4), rng.choice((1, -1))
-    names = {word: _COMPASS[(turn + side * i) % 4] for i, word in enumerate(_COMPASS)}
-    for cut_, other in zip(_CUTS, rng.sample(_CUTS, len(_CUTS)), strict=True):
-        names |= zip(cut_, other, strict=True)
-    # "pork chop" stands for itself where it is not renamed: it has nothing to do with chopping.
-    names |= {food: invented(rng) if rng.random() < RENAMED else food for food in sorted(FOODS)}
+def renamed(talk: Sequence[Message], rng: random.Random) -> list[Message]:
+    """The conversation with invented names for some of the foods that its recipe asks for."""
+    told = _FOODS.findall("\n\n".join(message.content for message in talk))
+    foods = {food.strip() for names in told for food in re.split(r"\n|, | and ", names[0] or names[1])}
+    names = {food: invented(rng) for food in sorted(foods) if food and rng.random() < RENAMED}
+    if not names:
+        return list(talk)
     known = re.compile(r"\b(" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
     return [
         msgspec.structs.replace(message, content=known.sub(lambda found: names[found[1]], message.content))

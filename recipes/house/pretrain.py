@@ -115,18 +115,18 @@ SCALES = {
     "textworld": Scale(
         "1m",
         tuple(
-            Source(env_id, plays * 200, second_tries=0.25, notes="too", cut=True, disguises=3)
+            Source(env_id, plays * 200, second_tries=0.25, notes="too", cut=True)
             for env_id, plays in PLAYS.items()
         ),
         3072,
-        Optim(3e-3, batch_size=4, tokens=4096, save_every=800, **FIT),
+        Optim(3e-3, epochs=3, batch_size=4, tokens=4096, save_every=800, **FIT),
         tuple(
             Round(
-                (Source(TEXTWORLD[-1], 500, first, 0.2, disguises=3),),
+                (Source(TEXTWORLD[-1], 1_000, first, 0.2),),
                 3072,
                 Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
             )
-            for first in (14 * 200, 17 * 200)
+            for first in (14 * 200, 19 * 200)
         ),
         valid=50,
         judged=TEXTWORLD,
