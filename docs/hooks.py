@@ -30,6 +30,7 @@ from prosegym.leaderboard import board  # noqa: E402
 LOG = logging.getLogger("mkdocs.prosegym")
 RESULTS = {
     "house-novice": "From the house model before it practised",
+    "house-novice-seed1": "From a novice of other random weights",
     "house-cpu": "From the house model as it is packaged",
     "house-textworld": "From a model that knows TextWorld",
 }

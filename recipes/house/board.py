@@ -1,6 +1,6 @@
 """The board's own submissions: what `compare.py` played on Household's test panel, verified by replay.
 
-    python recipes/house/board.py OUT submissions [--model house-1m|house-novice]
+    python recipes/house/board.py OUT submissions [--model NAME]
 
 OUT is the folder of `compare.py`, which began from that model. Every agent is a folder, a method's seeds are
 its runs; the floors and the ceiling are played here. A folder that is there already is left as it is.
@@ -26,7 +26,7 @@ from prosegym.leaderboard import ledger
 from prosegym.leaderboard.verify import verify
 
 PANEL = "Household-v1/test"
-CURVE = Path(__file__).parents[1] / "results" / "house-cpu-validation.jsonl"
+RESULTS = Path(__file__).parents[1] / "results"
 FLOORS = ("null", "random", "expert")
 CHOSEN = "The curve's first twelve points chose actions token by token, the others whole."
 MODELS = {
@@ -34,6 +34,7 @@ MODELS = {
         "DAgger",
         f"From random weights: the searching expert's lessons, then two rounds of practice. {CHOSEN}",
         49_000_000,
+        "house-cpu-validation.jsonl",
         ("pretrain", "practice-1", "practice-2"),
     ),
     "house-novice": (
@@ -41,10 +42,18 @@ MODELS = {
         "house-1m before it practised: from random weights, the searching expert's lessons. The curve chose "
         "actions token by token.",
         27_300_000,
+        "house-cpu-validation.jsonl",
+        ("pretrain",),
+    ),
+    "house-novice-seed1": (
+        "Imitation",
+        "house-novice's lessons, from other random weights.",
+        27_300_000,
+        "house-seed1-validation.jsonl",
         ("pretrain",),
     ),
 }
-"""Method, what to say of it, tokens, phases of the curve."""
+"""Method, what to say of it, tokens, its curve and the phases of that."""
 AGENTS = {
     "sft": ("SFT", "25 more steps of imitation: the control of the methods below it."),
     "rft": ("RFT", "Cloned from the expert's episodes and the model's own successes."),
@@ -106,13 +115,14 @@ def run(command: str) -> None:
 
 def card(name: str, model: str) -> dict[str, Any]:
     """What is said of an agent beside its numbers."""
-    method, about, tokens, phases = MODELS[model]
+    method, about, tokens, curve_file, phases = MODELS[model]
     if name in AGENTS:
         method, about = AGENTS[name]
     with safe_open(SHIPPED["house"] / "model.safetensors", "pt") as file:
         parameters = sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118 (no dictionary)
     points, before = [], 0
-    lines = [line for line in map(json.loads, CURVE.read_text().splitlines()) if line["phase"] in phases]
+    written = map(json.loads, (RESULTS / curve_file).read_text().splitlines())
+    lines = [line for line in written if line["phase"] in phases]
     for _, phase in itertools.groupby(lines, itemgetter("phase")):
         rows = list(phase)
         points += [(before + row["step"], row["success"]) for row in rows]
