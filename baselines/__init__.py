@@ -10,5 +10,8 @@ METHODS = {
     "retroformer": "a reflector trained by what its notes earn a frozen actor",
     "retroact": "actor and reflector trained beside imitation",
 }
-"""Every method that `prosegym train` knows, and what it learns from; a module of that name, with `Config` and
-`train(policy, experts, practice, config)`."""
+"""Every method of the papers that `prosegym train` knows, and what it learns from; a module of that name,
+with `Config` and `train(policy, experts, practice, config)`."""
+
+SB3 = ("sb3-ppo", "sb3-dqn", "sb3-maskable-ppo")
+"""Algorithms of Stable-Baselines3 over numbered actions, which `prosegym train` knows, too: `sb3.py`."""

@@ -18,13 +18,13 @@ from typing import Annotated, Any
 import gymnasium
 import numpy as np
 
+from prosegym.baselines import SB3
 from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import make_env
 
-METHODS = ("sb3-ppo", "sb3-dqn", "sb3-maskable-ppo")
 FILE = "sb3.json"
 
 
@@ -152,8 +152,8 @@ def main(method: str, argv: Sequence[str]) -> int:
 
 
 def _algorithm(method: str) -> Any:
-    if method not in METHODS:
-        raise UnknownName("method", method, METHODS)
+    if method not in SB3:
+        raise UnknownName("method", method, SB3)
     try:
         import sb3_contrib
         import stable_baselines3

@@ -365,15 +365,14 @@ def _print_summary(run: Run, summary: Summary) -> None:
 
 
 def _methods() -> str:
-    from prosegym.baselines import METHODS
+    from prosegym.baselines import METHODS, SB3
 
-    numbered = "PPO, DQN or MaskablePPO of Stable-Baselines3 over numbered actions"
-    told = METHODS | {"sb3-ppo, sb3-dqn, sb3-maskable-ppo": numbered}
+    told = METHODS | {", ".join(SB3): "Stable-Baselines3 over numbered actions"}
     return "\n".join(["methods:", *(f"  {name}: {about}" for name, about in told.items())])
 
 
 def _list(args: argparse.Namespace) -> int:
-    from prosegym.baselines import METHODS
+    from prosegym.baselines import METHODS, SB3
     from prosegym.baselines.agents import AGENTS
     from prosegym.envs import data, panels
     from prosegym.evaluation import suites
@@ -384,7 +383,7 @@ def _list(args: argparse.Namespace) -> int:
             {
                 "environments": list(ENVS),
                 "agents": AGENTS,
-                "methods": list(METHODS),
+                "methods": [*METHODS, *SB3],
                 "data": sets,
                 "panels": panels.names(),
                 "suites": suites.names(),
@@ -395,7 +394,7 @@ def _list(args: argparse.Namespace) -> int:
     for env_id in ENVS:
         print(f"  {env_id}")
     print(f"Agents (`prosegym evaluate --agent NAME`)\n  {', '.join(AGENTS)}, or a trained folder")
-    print(f"Methods (`prosegym train NAME`)\n  {', '.join(METHODS)}")
+    print(f"Methods (`prosegym train NAME`)\n  {', '.join([*METHODS, *SB3])}")
     print("Official data (`prosegym data get NAME`)")
     for name, about in sets.items():
         print(f"  {name}{' [here]' if data.folder(name).is_dir() else ''}: {about}")

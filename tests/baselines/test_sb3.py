@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from prosegym.baselines import sb3
+from prosegym.baselines import SB3, sb3
 from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.envs.errors import ProsegymError, UnknownName
@@ -15,7 +15,7 @@ pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
 
 
-@pytest.mark.parametrize("method", sb3.METHODS)
+@pytest.mark.parametrize("method", SB3)
 def test_trains_and_plays(method: str, tmp_path: Path) -> None:
     config = sb3.Config(steps=600, slots=16, size=64, action_size=16, envs=2, rollout_steps=128)
     folder = sb3.train(method, "prosegym/Lockbox-v1", tmp_path / "policy", config)
