@@ -63,9 +63,8 @@ SCALES = {
         200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"),
         reflectors=("retroformer", "retroact"),
     ),
-    "short": Scale(200, 25, 3, 200, ("sft", "eto"), ("3e-4", "1e-4", "3e-5")),
     "textworld": Scale(
-        100, 25, 3, 200, ("sft", "eto"), ("3e-4", "1e-4"), "TextWorld-Cooking-v1",
+        100, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4"), "TextWorld-Cooking-v1",
         ("TextWorld-Cooking-v1/test",), ("retroact",),
     ),
     "gpu": Scale(

@@ -344,6 +344,38 @@ def test_whole_actions_need_room_for_the_longest(room: int) -> None:
         assert scores == pytest.approx(lm.score([request])[0])
 
 
+@pytest.mark.skipif(engine_module._ONEDNN is None, reason="torch without oneDNN")
+def test_linear_layers_have_a_stand_in_within_a_pass_alone() -> None:
+    model = MODELS["qwen2"]()  # its layers have biases
+    rows = [[(7 * i + j) % VOCABULARY for i in range(60)] for j in range(3)]
+    plain = PlainEngine(model)
+    wanted = torch.cat([plain.feed([Seat(0)], [row]) for row in rows])
+    engine = CachedEngine(model, max_context=256, cache_bytes=1 << 20)
+    stand_ins = {id(layer): stand_in for layer, stand_in in engine._linear}
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert [id(m.__dict__) in stand_ins for m in linear] == [True] * len(linear)
+    seats = [engine.open(None, row) for row in rows]
+    during: list[bool] = []
+    hook = model.lm_head.register_forward_hook(lambda m, *_: during.append("forward" in m.__dict__))
+    with torch.inference_mode():
+        found = engine.feed([s for s in seats if s is not None], rows)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    hook.remove()
+    assert during == [True]
+    assert not any("forward" in m.__dict__ for m in linear)
+    with torch.no_grad():  # few tokens and many, the same
+        layer = linear[0]
+        x = torch.randn(1, 2 * engine_module.FEW, layer.in_features)
+        stand_in = stand_ins[id(layer.__dict__)]
+        torch.testing.assert_close(stand_in(x), layer(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(stand_in(x[:, :3]), layer(x[:, :3]), rtol=0, atol=1e-5)
+    broken = linear[0].register_forward_hook(lambda *_: 1 / 0)
+    with torch.inference_mode(), pytest.raises(ZeroDivisionError):
+        engine.feed([s for s in seats if s is not None], [[1], [1], [1]])
+    broken.remove()
+    assert not any("forward" in m.__dict__ for m in linear)
+
+
 def test_adapters_share_the_weights() -> None:
     peft = pytest.importorskip("peft")
     model = tiny_lm.llama(VOCABULARY)
