@@ -1,4 +1,4 @@
-"""The main job, on two CPU cores: games, expert episodes, SFT from scratch, one ETO iteration, a board.
+"""A policy from random weights, on two CPU cores: games, expert episodes, SFT, one ETO iteration, a board.
 
     python recipes/cooking.py [OUT] [--quick]
 
@@ -10,18 +10,14 @@ on. The settings were chosen on training and validation games alone.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-import shlex
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from plan import Step, follow
 
-from prosegym.cli import main as prosegym
 from prosegym.envs import trajectory as records
 from prosegym.envs.trajectory import Trajectory
 
@@ -83,12 +79,9 @@ def write_lessons(source: Path, target: Path) -> None:
     print(f"{records.write(target, lessons)} episodes in {target}")
 
 
-Step = tuple[str, str | Callable[[], None], Path | None]
-"""A line for the reader, the command (or what is called), and what says that it is done already."""
-
-
-def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
+def steps(out: Path, quick: bool) -> list[Step]:
     """All that is done, in order."""
+    games, tasks, more = (2, 4, "--max-steps 4") if quick else (20, 40, "")
     expert, lessons = out / "expert.jsonl", out / "lessons.jsonl"
     limit = f"--env-kwargs '{{\"max_steps\": {MAX_STEPS}}}'"
     plan: list[Step] = [
@@ -136,33 +129,5 @@ def steps(out: Path, games: int, tasks: int, more: str) -> list[Step]:
     return plan
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, nargs="?", default=Path("demo-out"))
-    parser.add_argument("--quick", action="store_true", help="a few games and steps: to see that it runs")
-    args = parser.parse_args()
-    games, tasks, more = (2, 4, "--max-steps 4") if args.quick else (20, 40, "")
-    plan = steps(args.out, games, tasks, more)
-    began = time.monotonic()
-    for number, (about, command, done) in enumerate(plan, start=1):
-        print(f"\n[{number}/{len(plan)}] {about}", flush=True)
-        if done is not None and done.exists():
-            print("done before")
-            continue
-        clock = time.monotonic()
-        if not isinstance(command, str):
-            command()
-        else:
-            print(f"$ prosegym {command}", flush=True)
-            if status := prosegym(shlex.split(command)):
-                print(f"stopped: that command's exit status is {status}", file=sys.stderr)
-                return status
-        print(f"({time.monotonic() - clock:.0f} s)")
-    print(f"\nAll of it took {(time.monotonic() - began) / 60:.1f} minutes. Open {args.out}/site/index.html")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(follow(__doc__, steps))

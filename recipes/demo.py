@@ -10,15 +10,12 @@ same call goes on.
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
-import time
-from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 
-from prosegym.cli import main as prosegym
+from plan import Step, follow
+
 from prosegym.envs import trajectory as records
 
 ENV = "prosegym/Household-v1"
@@ -30,12 +27,10 @@ TUNE = (
 """Those of `recipes/house/compare.py`, which chose the learning rate on games of the valid split."""
 RETRY = "--agent reflexion --model novice --agent-arg trials=2 --agent-arg reflector=rule"
 
-Step = tuple[str, str | Callable[[], None], Path | None]
-"""A line for the reader, the command (or what is called), and what says that it is done already."""
 
-
-def steps(out: Path, games: int, tasks: int, updates: int) -> list[Step]:
+def steps(out: Path, quick: bool) -> list[Step]:
     """All that is done, in order."""
+    games, tasks, updates = (8, 4, 2) if quick else (200, 100, 25)
     runs, expert = out / "runs", out / "expert.jsonl"
     evaluate = f"evaluate --panel {PANEL} --tasks {tasks} --out {runs}"
     plan: list[Step] = [
@@ -99,33 +94,5 @@ def show_retry(run: Path) -> None:
     print(f"{'failed':45}solved")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, nargs="?", default=Path("demo-out"))
-    parser.add_argument("--quick", action="store_true", help="a few games and steps: to see that it runs")
-    args = parser.parse_args()
-    games, tasks, updates = (8, 4, 2) if args.quick else (200, 100, 25)
-    plan = steps(args.out, games, tasks, updates)
-    began = time.monotonic()
-    for number, (about, command, done) in enumerate(plan, start=1):
-        print(f"\n[{number}/{len(plan)}] {about}", flush=True)
-        if done is not None and done.exists():
-            print("done before")
-            continue
-        clock = time.monotonic()
-        if not isinstance(command, str):
-            command()
-        else:
-            print(f"$ prosegym {command}", flush=True)
-            if status := prosegym(shlex.split(command)):
-                print(f"stopped: that command's exit status is {status}", file=sys.stderr)
-                return status
-        print(f"({time.monotonic() - clock:.0f} s)")
-    print(f"\nAll of it took {(time.monotonic() - began) / 60:.1f} minutes. Open {args.out}/site/index.html")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(follow(__doc__, steps))
