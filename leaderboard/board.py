@@ -40,7 +40,7 @@ def build(
     """Build the site from a folder of submission folders.
 
     Each submission is replayed, unless this machine has replayed the very same files before. One that is
-    refused is left out and named in latest.json with the reason.
+    refused is left out and named, with the reason, on the first page and in latest.json.
 
     Args:
         submissions: holds a folder for each submission, and `ledger.jsonl` where there is one.
@@ -70,7 +70,7 @@ def build(
         for name in ("style.css", "noscript.css", "app.js"):
             shutil.copyfile(STATIC / name, part / name)
         groups = groups_of(entries)
-        (part / "index.html").write_bytes(tables.index(groups, entries))
+        (part / "index.html").write_bytes(tables.index(groups, entries, refused))
         (part / "rules.html").write_bytes(
             page("Rules", pages.markdown(RULES.read_text("utf-8")), root="", css_class="prose")
         )

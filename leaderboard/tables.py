@@ -23,12 +23,18 @@ from prosegym.leaderboard.rows import (
 from prosegym.leaderboard.verify import Row
 
 
-def index(groups: Sequence[Group], entries: Sequence[Entry]) -> bytes:
-    """The page that opens first."""
-    if not groups:
-        return page(
-            "Board", tag("h1", "No submissions yet"), tag("p", "See the rules for how to make one."), root=""
+def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[tuple[str, str]]) -> bytes:
+    """The page that opens first; `refused` are folders that do not stand on it, each with the reason."""
+    left_out = None
+    if refused:
+        left_out = tag(
+            "details",
+            tag("summary", f"{many(len(refused), 'submission')} left out"),
+            tag("ul", [tag("li", f"{name[:200]}: {reason[:500]}") for name, reason in refused]),
         )
+    if not groups:
+        told = tag("p", "See the rules for how to make one.")
+        return page("Board", tag("h1", "No submissions yet"), told, left_out, root="")
     tiers = [(tier, [g for g in groups if g.tier == tier]) for tier in ("official", "generated")]
     options = [
         tag("optgroup", [tag("option", g.title, value=g.slug) for g in found], label=f"{tier} tier")
@@ -60,7 +66,7 @@ def index(groups: Sequence[Group], entries: Sequence[Entry]) -> bytes:
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
     named = [tag("li", tag("a", name, href=f"m/{slug(name)}.html")) for name in methods_of(entries)]
     methods = [tag("h2", "Methods"), tag("ul", named)] if named else None
-    return page("Board", tag("h1", "Leaderboard"), intro, controls, sections, methods, root="")
+    return page("Board", tag("h1", "Leaderboard"), intro, controls, sections, methods, left_out, root="")
 
 
 def _section(group: Group, hidden: bool) -> Html:

@@ -167,3 +167,34 @@ def test_a_house_model_is_made_and_compared(tmp_path: Path) -> None:
     run(str(house / "compare.py"), str(tmp_path / "compare"), "--model", str(model), "--scale", "tiny")
     rows = json.loads((tmp_path / "compare" / "results.json").read_text())["rows"]
     assert {"base", "retry", "retry-other-task", "sft-0", "eto-0"} <= {row["name"] for row in rows}
+
+
+def test_the_demo_runs_and_passes_over_what_is_done(tmp_path: Path) -> None:
+    command = [sys.executable, str(RECIPES / "demo.py"), str(tmp_path / "out"), "--quick"]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "first try" in first.stdout or "no room was solved at the second try" in first.stdout
+    board = json.loads((tmp_path / "out" / "site" / "latest.json").read_text())
+    stands = {row["agent"] for panel in board["panels"] for row in panel["rows"]}
+    assert {"null", "random", "expert"} <= stands and len(stands) + len(board["refused"]) == 8
+    assert all("the same actions as" in row["reason"] for row in board["refused"])  # of so few games
+    (tmp_path / "out" / "submissions" / "eto").rename(tmp_path / "gone")
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("done before") == 7
+
+
+def test_a_step_that_fails_stops_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    import plan
+
+    monkeypatch.setattr(sys, "argv", ["recipe", str(tmp_path)])
+    later: list[Path] = []
+    steps: list[plan.Step] = [
+        ("wrong", f"verify {tmp_path}/nowhere", None),
+        ("never", lambda: later.append(tmp_path), None),
+    ]
+    assert plan.follow("A recipe.", lambda out, quick: steps) != 0
+    assert not later and "stopped: that command's exit status is" in capsys.readouterr().err

@@ -722,6 +722,8 @@ def _board_build(args: argparse.Namespace) -> int:
     from prosegym.leaderboard.board import build
 
     page = build(args.submissions, args.out)
+    for left_out in json.loads((page.parent / "latest.json").read_bytes())["refused"]:
+        print(f"left out: {left_out['folder']!r}: {left_out['reason']}")
     print(f"open {page.resolve().as_uri()}")
     return 0
 

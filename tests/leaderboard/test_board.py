@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from submitting import play
 
+from prosegym.cli import main
 from prosegym.envs.errors import CorruptData, ProsegymError
 from prosegym.evaluation import agents
 from prosegym.evaluation.statistics import Estimate
@@ -94,6 +95,7 @@ def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> 
     assert rows["expert"]["row"]["numbers"]["success"] == [1.0, 1.0, 1.0, 4]
     (refused,) = found["refused"]
     assert refused["folder"] == "broken" and "submission.json" in refused["reason"]
+    assert f"<li>broken: {html.escape(refused['reason'])}</li>" in index.read_text()
     assert len(pages(site)) == 3 + 1 + 1 + 5 + 5 * 4
     data = site / rows["random"]["page"].split("/index")[0] / "data"
     assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
@@ -164,7 +166,9 @@ def test_a_second_build_uses_the_receipts_and_replaces_the_site(
     assert "random" in [folder.name for folder in replayed]
 
 
-def test_the_same_actions_under_another_name(submissions: Path, tmp_path: Path) -> None:
+def test_the_same_actions_under_another_name(
+    submissions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     play(agents.ExpertAgent(), tmp_path / "r", attempts=2)
     first = submit([tmp_path / "r"], submissions / "zz-first", Card(agent="First", track="trained"))
     submit([tmp_path / "r"], submissions / "copy", Card(agent="Copy", track="trained"))
@@ -176,6 +180,8 @@ def test_the_same_actions_under_another_name(submissions: Path, tmp_path: Path) 
     refused = {row["folder"]: row["reason"] for row in latest(site)["refused"]}
     assert refused["copy"].startswith("the same actions as 'First'")
     assert "zz-first" not in refused
+    assert main(["board", "build", "--submissions", str(submissions), "--out", str(tmp_path / "site")]) == 0
+    assert "left out: 'copy': the same actions as 'First'" in capsys.readouterr().out
 
 
 def test_a_removed_row_is_gone_and_the_ledger_says_why(submissions: Path, tmp_path: Path) -> None:
