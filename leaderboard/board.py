@@ -134,7 +134,7 @@ def _entries(
             continue
         seen |= dict.fromkeys(keys, entry)
         standing.append(entry)
-    return standing, refused
+    return standing, [(name[:200], reason[:500]) for name, reason in refused]
 
 
 def _latest(
@@ -163,6 +163,6 @@ def _latest(
         "schema": 1,
         "ledger": history[-1].sha256 if history else ledger.START,
         "panels": panels,
-        "refused": [{"folder": name[:200], "reason": reason[:500]} for name, reason in refused],
+        "refused": [{"folder": name, "reason": reason} for name, reason in refused],
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"

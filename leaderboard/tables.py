@@ -30,7 +30,7 @@ def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[t
         left_out = tag(
             "details",
             tag("summary", f"{many(len(refused), 'submission')} left out"),
-            tag("ul", [tag("li", f"{name[:200]}: {reason[:500]}") for name, reason in refused]),
+            tag("ul", [tag("li", f"{name}: {reason}") for name, reason in refused]),
         )
     if not groups:
         told = tag("p", "See the rules for how to make one.")
