@@ -1,8 +1,9 @@
-"""Where data and built games are kept on this machine."""
+"""This machine: where data and built games are kept, and how many processors there are."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from prosegym.envs.errors import ProsegymError
@@ -15,6 +16,11 @@ def home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("prosegym", appauthor=False))
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def writable(*parts: str) -> Path:

@@ -78,11 +78,12 @@ def evaluate(
         seed: seeds every episode's own generator together with task, attempt and trial.
         batch_size: episodes that are live at once.
         env_kwargs: arguments of the environment, recorded.
-        workers: processes that play, for agents without a model; 0 plays in this one, without time limits.
+        workers: processes that play; 0 plays in this one, without time limits. With `make_agent` they share
+            `batch_size` among them, without it each plays one episode at a time.
         limits: of a step and of an episode, with `workers`; what broke them is in `incidents.jsonl`.
         ray_actors: actors on the Ray cluster this process is connected to, or on one it starts; 0 for none.
-        make_agent: makes the agent where an actor runs, so that a model is loaded there; without it the
-            agent itself is sent.
+        make_agent: makes the agent where a worker or an actor runs, so that a model is loaded there;
+            without it the agent itself is sent. Workers pickle it.
         progress: whether to show a progress bar.
 
     Raises:
@@ -120,6 +121,8 @@ def evaluate(
                     agent,
                     workers=workers,
                     task_of=text_env.task,
+                    make_agent=make_agent,
+                    batch_size=batch_size,
                     seed=seed,
                     env_kwargs=kwargs,
                     limits=limits,

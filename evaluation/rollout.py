@@ -59,7 +59,7 @@ def episode_seed(seed: int, job: Job) -> int:
 def rollout(
     make_env: MakeEnv,
     agent: Agent,
-    jobs: Iterable[Job],
+    jobs: Iterable[Job | None],
     *,
     batch_size: int = 64,
     seed: int = 0,
@@ -75,7 +75,8 @@ def rollout(
     Args:
         make_env: makes one environment; called once per place in the batch.
         agent: answers all live episodes at once.
-        jobs: what to play, read as places fall free.
+        jobs: what to play, read as places fall free; None says that there is none now, and is asked again a
+            turn later.
         batch_size: number of places.
         seed: the run's seed; see `episode_seed`.
         env_kwargs: recorded in each trajectory.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import os
 import selectors
 import time
 from collections import deque
@@ -10,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import msgspec
@@ -21,6 +24,7 @@ from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import Task, TextEnv
 from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import Agent
@@ -48,9 +52,10 @@ LIMITS = Limits()
 
 
 class Processes:
-    """Worker processes that play one episode at a time each. Use as a context manager.
+    """Worker processes that play episodes. Use as a context manager.
 
-    They are started when there is work, and kept from one call to the next.
+    They are started when there is work, and kept from one call to the next. An agent that is sent plays one
+    episode at a time; one that is made in each process, as those with a model are, several together.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Processes:
         *,
         workers: int,
         task_of: Callable[[str], Task],
+        make_agent: Callable[[], Agent] | None = None,
+        batch_size: int = 1,
         seed: int = 0,
         env_kwargs: dict[str, Any] | None = None,
         limits: Limits = LIMITS,
@@ -67,17 +74,23 @@ class Processes:
         """Start nothing yet.
 
         Args:
-            make_env: makes one environment; picklable, called once in each process.
-            agent: picklable, and without a model: every process has its own copy.
+            make_env: makes one environment; picklable.
+            agent: sent to every process, unless `make_agent` is given.
             workers: most processes.
             task_of: the task of an id, for the row of an episode that could not be finished.
+            make_agent: makes the agent in every process, which has its share of the processors; picklable.
+            batch_size: episodes that are live at once in all processes together, with `make_agent`.
             seed: the run's seed.
             env_kwargs: recorded in each trajectory.
             limits: what takes longer is tried again, as is the episode of a process that dies; then it is an
-                error row.
+                error row. Of several that were live, each is tried again by itself before it is blamed.
         """
-        self._made = (make_env, agent, seed, dict(env_kwargs or {}), limits.retries)
-        self._agent, self._seed, self._env_kwargs = agent.name, seed, dict(env_kwargs or {})
+        self._places = -(-batch_size // max(workers, 1)) if make_agent else 1
+        self._made = _Made(
+            make_env, make_agent or partial(_itself, agent), self._places,
+            max(1, processors() // max(workers, 1)), seed, dict(env_kwargs or {}), limits.retries,
+        )  # fmt: skip
+        self._agent = agent.name
         self._count, self._task_of, self._limits = workers, task_of, limits
         self._pool: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -88,11 +101,13 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self._selector.close()
         for worker in self._pool:
+            worker.dismiss()
+        for worker in self._pool:
             worker.stop()
 
     def _started(self, work: int) -> list[_Worker]:
         while len(self._pool) < max(1, min(self._count, work)):
-            worker = _Worker(*self._made)
+            worker = _Worker(self._made)
             self._pool.append(worker)
             self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
         return self._pool
@@ -120,12 +135,14 @@ class Processes:
         """As `rollout`, in these processes; `report` is told of every hang and death."""
         waiting = deque(map(_Try, jobs))
         pool = self._started(len(waiting))
+        places = min(self._places, -(-len(waiting) // len(pool)))
         looked = time.monotonic()
         while True:
             for worker in pool:
                 share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
-                if waiting and (not worker.jobs or (len(worker.jobs) <= share and len(waiting) >= len(pool))):
-                    worker.give([waiting.popleft() for _ in range(share)])
+                free = places - len(worker.jobs)
+                if free > 0 or (free > -share and len(waiting) >= len(pool)):
+                    worker.give(_next(waiting, max(free, share), bool(worker.jobs)))
             if not any(worker.jobs for worker in pool):
                 return
             answers = [(key.data, key.data.take()) for key, _ in self._selector.select(_LOOK)]
@@ -141,29 +158,32 @@ class Processes:
                     worker.clock = time.monotonic()
                     worker.taken += len(answer)
                     for line in answer:
-                        worker.jobs.popleft()
-                        yield records.decode(line)
+                        trajectory = records.decode(line)
+                        del worker.jobs[trajectory.key]
+                        yield trajectory
                     continue
-                tried = worker.at() if worker.jobs else None
-                waiting.extendleft(reversed(worker.jobs))
+                lost = worker.under_way()
+                waiting.extendleft(reversed(worker.jobs.values()))
                 self._selector.unregister(worker.pipe)
                 worker.restart()
                 self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
-                if tried is None:
-                    continue
-                again = tried.tries < self._limits.retries
-                report(Incident(tried.job, answer, again))
-                if again:
-                    waiting.appendleft(_Try(tried.job, tried.tries + 1))
-                else:
-                    task = self._task_of(tried.job.task_id)
-                    yield error_row(self._agent, task, tried.job, self._seed, answer, self._env_kwargs)
+                for tried in reversed(lost):
+                    known = len(lost) == 1
+                    again = not known or tried.tries < self._limits.retries
+                    report(Incident(tried.job, answer, again))
+                    if again:
+                        waiting.appendleft(_Try(tried.job, tried.tries + known, alone=True))
+                    else:
+                        task, made = self._task_of(tried.job.task_id), self._made
+                        yield error_row(self._agent, task, tried.job, made.seed, answer, made.env_kwargs)
 
 
 _SHARE = 8
 """Most jobs that are sent at once, and most episodes that are handed in at once."""
 _HAND_IN = 0.1
 """Seconds after which finished episodes are handed in, though others of the same message are not."""
+_LEISURE = 5.0
+"""Seconds for a process that is no longer needed to end by itself."""
 _LOOK = 0.2
 """Seconds between looks for processes that hang."""
 
@@ -172,21 +192,56 @@ _LOOK = 0.2
 class _Try:
     job: Job
     tries: int = 0
+    alone: bool = False
+    """Whether nothing may be live beside it, because it may be what a process died of."""
+
+    @property
+    def key(self) -> Key:
+        return self.job.task_id, self.job.attempt, self.job.trial
+
+
+Key = tuple[str, int, int]
+"""What tells episodes of a run apart: task, attempt, trial."""
+
+
+def _next(waiting: deque[_Try], count: int, busy: bool) -> list[_Try]:
+    """Takes out what a process is to be given: at most `count`, or one that is to be alone."""
+    if waiting and waiting[0].alone:
+        return [] if busy else [waiting.popleft()]
+    taken: list[_Try] = []
+    while waiting and len(taken) < count and not waiting[0].alone:
+        taken.append(waiting.popleft())
+    return taken
+
+
+class _Made(NamedTuple):
+    """What a process is made of."""
+
+    make_env: Callable[[], gymnasium.Env[str, str]]
+    make_agent: Callable[[], Agent]
+    places: int
+    """Episodes that are live at once."""
+    threads: int
+    seed: int
+    env_kwargs: dict[str, Any]
+    retries: int
+
+
+def _itself(agent: Agent) -> Agent:
+    return agent
 
 
 @dataclass
 class _Worker:
-    make_env: Callable[[], gymnasium.Env[str, str]]
-    agent: Agent
-    seed: int
-    env_kwargs: dict[str, Any]
-    retries: int
-    jobs: deque[_Try] = field(default_factory=deque)
-    """The one it plays, then those it plays next."""
+    made: _Made
+    jobs: dict[Key, _Try] = field(default_factory=dict)
+    """Those it plays, then those it plays next."""
     clock: float = 0.0
     """When it could begin with the first of them."""
     taken: int = 0
     """Episodes that its process has handed in."""
+    leisure: float = 0.0
+    """Seconds that it is given to end by itself."""
     process: BaseProcess = field(init=False)
     pipe: Connection = field(init=False)
 
@@ -194,29 +249,19 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
         self.pipe, theirs = context.Pipe()
         self.beat: Any = context.Value("d", 0.0, lock=False)
+        self.begun: Any = context.Value("q", 0, lock=False)
         self.finished: Any = context.Value("q", 0, lock=False)
-        self.process = context.Process(
-            target=_work,
-            args=(
-                theirs,
-                self.beat,
-                self.finished,
-                dict(ENVS),
-                self.make_env,
-                self.agent,
-                self.seed,
-                self.env_kwargs,
-                self.retries,
-            ),
-            daemon=True,
-        )
+        told = (theirs, self.beat, self.begun, self.finished, dict(ENVS), self.made)
+        self.process = context.Process(target=_work, args=told, daemon=True)
         self.process.start()
         theirs.close()
 
     def give(self, jobs: list[_Try]) -> None:
+        if not jobs:
+            return
         if not self.jobs:
             self.clock, self.beat.value = time.monotonic(), 0.0
-        self.jobs.extend(jobs)
+        self.jobs.update((tried.key, tried) for tried in jobs)
         try:
             self.pipe.send([tried.job for tried in jobs])
         except OSError:  # it is dead, which `take` will say
@@ -233,12 +278,14 @@ class _Worker:
             raise answer
         return answer
 
-    def at(self) -> _Try:
-        """Takes out the job that its process was at; those before are finished, but were not handed in."""
-        place = min(self.finished.value - self.taken, len(self.jobs) - 1)
-        tried = self.jobs[place]
-        del self.jobs[place]
-        return tried
+    def under_way(self) -> list[_Try]:
+        """Takes out the jobs that its process was at; those before are finished, but were not handed in."""
+        if not self.jobs:
+            return []
+        finished = min(self.finished.value - self.taken, len(self.jobs) - 1)
+        begun = max(self.begun.value - self.taken, finished + 1)  # one that dies at its start is blamed, too
+        keys = list(self.jobs)[finished:begun]
+        return [self.jobs.pop(key) for key in keys]
 
     def overdue(self, limits: Limits) -> str | None:
         now = time.monotonic()
@@ -255,7 +302,13 @@ class _Worker:
         self.taken = 0
         self.__post_init__()
 
+    def dismiss(self) -> None:
+        """Let it end by itself, if it has nothing to do."""
+        self.pipe.close()
+        self.leisure = 0.0 if self.jobs else _LEISURE
+
     def stop(self) -> None:
+        self.process.join(self.leisure)
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -264,35 +317,31 @@ class _Worker:
 class _Beating(gymnasium.Wrapper[str, str, str, str]):
     """Says the time at every reset and step, so that a hang can be told from work."""
 
-    def __init__(self, env: gymnasium.Env[str, str], beat: Any) -> None:
+    def __init__(self, env: gymnasium.Env[str, str], beat: Any, *, agent: bool) -> None:
+        """`agent`: whether the time that the agent takes counts as the step's."""
         super().__init__(env)
-        self._beat = beat
+        self._beat, self._agent = beat, agent
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         # 0: a reset may build or load for long; only the episode's limit holds for it.
         self._beat.value = 0.0
         result = self.env.reset(seed=seed, options=options)
-        self._beat.value = time.monotonic()
+        if self._agent:
+            self._beat.value = time.monotonic()
         return result
 
     def step(self, action: str) -> Any:
         self._beat.value = time.monotonic()
-        return self.env.step(action)
+        result = self.env.step(action)
+        if not self._agent:
+            self._beat.value = 0.0
+        return result
 
 
-def _work(
-    pipe: Connection,
-    beat: Any,
-    finished: Any,
-    envs: dict[str, str],
-    make_env: Callable[[], gymnasium.Env[str, str]],
-    agent: Agent,
-    seed: int,
-    env_kwargs: dict[str, Any],
-    retries: int,
-) -> None:
+def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str, str], made: _Made) -> None:
     ENVS.update(envs)
     register_envs()
+    alone = made.places == 1
     lines: list[bytes] = []
     handed_in = time.monotonic()
 
@@ -304,31 +353,42 @@ def _work(
         handed_in = time.monotonic()
 
     try:
-        env = _Beating(make_env(), beat)
-        text_env = env.unwrapped
+        first = made.make_env()
+        text_env = first.unwrapped
         assert isinstance(text_env, TextEnv)
+        rest = itertools.chain([first], iter(made.make_env, None))
+        # Read where torch and transformers are loaded: its share of the processors, no bars of its own.
+        os.environ.setdefault("OMP_NUM_THREADS", str(made.threads))
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-        def jobs() -> Iterator[Job]:
+        def jobs() -> Iterator[Job | None]:
             while True:
-                hand_in()
+                if alone:
+                    hand_in()
+                elif begun.value > finished.value and not pipe.poll():
+                    yield None
+                    continue
                 try:
                     work = pipe.recv()
                 except (EOFError, OSError):
                     return
                 if isinstance(work, Panel):
                     pipe.send([t for t, sha256 in work.tasks if text_env.task(t).sha256 != sha256])
-                else:
-                    yield from work
+                    continue
+                for job in work:
+                    begun.value += 1
+                    yield job
 
         played = rollout(
-            lambda: env, agent, jobs(), batch_size=1, seed=seed, env_kwargs=env_kwargs,
-            retries=retries, report=pipe.send,
+            lambda: _Beating(next(rest), beat, agent=alone), made.make_agent(), jobs(),
+            batch_size=made.places, seed=made.seed, env_kwargs=made.env_kwargs, retries=made.retries,
+            report=pipe.send,
         )  # fmt: skip
         for trajectory in played:
             beat.value = 0.0
             lines.append(records.encode(trajectory))
             finished.value += 1
-            if time.monotonic() - handed_in > _HAND_IN:
+            if not alone or time.monotonic() - handed_in > _HAND_IN:
                 hand_in()
     except KeyboardInterrupt:
         return

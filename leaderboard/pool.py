@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import re
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from prosegym.envs.errors import ProsegymError
+from prosegym.envs.home import processors
 from prosegym.leaderboard.replayer import READY, Answer, Chunk, Context, Player, receive, send
 
 START_LIMIT = 300.0
@@ -29,7 +29,7 @@ class Pool:
 
     def __init__(self, count: int | None, time_limit: float) -> None:
         """At most `count` processes (None: one a processor; 0: this one), `time_limit` seconds an episode."""
-        self._count = (os.cpu_count() or 1) if count is None else count
+        self._count = processors() if count is None else count
         self._limit = time_limit
         self._workers: list[_Worker] = []
         self._answers: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()

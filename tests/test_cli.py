@@ -19,6 +19,7 @@ from prosegym.baselines import METHODS
 from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.runs import Run
 
 ENV = "prosegym/Lockbox-v1"
 Ask = Callable[..., tuple[int, str, str]]
@@ -73,6 +74,16 @@ def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
     assert code == 0 and out.endswith("A is better in success\n")
     code, out, _ = run("replay", tmp_path / "expert")
     assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
+
+
+def test_workers_load_a_model_each_and_play_the_same_episodes(run: Ask, tmp_path: Path) -> None:
+    words = ["evaluate", "--agent", "novice", "--env", "prosegym/Household-v1", "--tasks", 6, "--json"]
+    for workers in (0, 2):
+        assert run(*words, "--workers", workers, "--out", tmp_path / str(workers))[0] == 0
+    one, two = (Run.read(tmp_path / workers).finished for workers in "02")
+    assert {t.key: [s.response for s in t.steps] for t in one} == {
+        t.key: [s.response for s in t.steps] for t in two
+    }
 
 
 def test_a_run_that_does_not_replay_says_where(run: Ask, panel: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import msgspec
 
 from prosegym.envs.core import Task, digest
 from prosegym.envs.errors import EngineError, ProsegymError
-from prosegym.envs.home import home, writable
+from prosegym.envs.home import home, processors, writable
 
 TABLE = Path(__file__).with_name("games.json")
 
@@ -175,7 +175,7 @@ def build(
     if not wanted:
         return paths
     writable(*_folder(challenge))
-    with _pool(min(workers or _cpus(), len(wanted))) as (pool, worker):
+    with _pool(min(workers or processors(), len(wanted))) as (pool, worker):
         futures = [pool.submit(_build_one, worker, challenge, task, path) for task, path in wanted]
         from tqdm import tqdm
 
@@ -239,10 +239,6 @@ def _version() -> str:
         return importlib.metadata.version("textworld")
     except importlib.metadata.PackageNotFoundError:
         raise ProsegymError('TextWorld is not installed; run `pip install "prosegym[textworld]"`') from None
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class _Workers:

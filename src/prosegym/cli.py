@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", help="with --env: the split whose panel is played (default: the last)")
     evaluate.add_argument("--tasks", type=int, help="play only the first N tasks: another panel, named so")
     evaluate.add_argument("--attempts", type=int, default=1)
-    evaluate.add_argument("--workers", type=int, default=0, help="processes, for agents without a model")
+    evaluate.add_argument("--workers", type=int, default=0, help="processes (default: this one alone)")
     evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
     evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
     evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
@@ -269,9 +269,9 @@ def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _agent(args: argparse.Namespace) -> Agent:
-    from prosegym.evaluation.agents import BUILT_IN, built_in
+    from prosegym.evaluation.agents import built_in
 
-    plain = args.agent.partition(":")[0] in BUILT_IN
+    plain = _plain(args)
     numbered = (Path(args.agent) / "sb3.json").is_file()
     if (plain or numbered) and (args.model or args.agent_arg):
         raise BadOption(f"agent {args.agent} takes neither --model nor --agent-arg; leave them out")
@@ -281,6 +281,17 @@ def _agent(args: argparse.Namespace) -> Agent:
         return _baselines("sb3").NumberedPolicy(args.agent)  # type: ignore[no-any-return]
     settings = _pairs(args.agent_arg)
     return _baselines("agents").load(args.agent, args.model, settings=settings)  # type: ignore[no-any-return]
+
+
+def _plain(args: argparse.Namespace) -> bool:
+    from prosegym.evaluation.agents import BUILT_IN
+
+    return args.agent.partition(":")[0] in BUILT_IN
+
+
+def _maker(args: argparse.Namespace) -> Callable[[], Agent] | None:
+    """What makes the agent in another process; None for one that is sent there."""
+    return None if _plain(args) else partial(_agent, args)
 
 
 def _baselines(module: str) -> Any:
@@ -543,7 +554,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         workers=args.workers,
         limits=Limits(args.step_limit, args.episode_limit),
         ray_actors=args.ray,
-        make_agent=partial(_agent, args),
+        make_agent=_maker(args),
         progress=not args.json,
     )
     summary = run.summary()
@@ -571,6 +582,7 @@ def _evaluate_suite(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         workers=args.workers,
         limits=Limits(args.step_limit, args.episode_limit),
+        make_agent=_maker(args),
         progress=not args.json,
     )
     found = suites.summarise(suite, runs)

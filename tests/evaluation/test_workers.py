@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import importlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,13 @@ class Fragile(lockbox.Lockbox):
 make = Maker(Fragile)
 
 
+class Crowd(agents.ExpertAgent):
+    """Acts as the expert does, and says how many episodes it was asked about at once."""
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        return [dataclasses.replace(r, response=f"{len(episodes)}") for r in super().respond(episodes)]
+
+
 @pytest.fixture
 def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> panels.Panel:
     monkeypatch.setitem(ENVS, "prosegym/Fragile-v1", "fragile:make")
@@ -55,6 +65,11 @@ def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> panels.Panel:
     register_envs()
     env: Any = make_env("prosegym/Fragile-v1").unwrapped
     return panels.make(env, "train", about="all")
+
+
+@pytest.fixture
+def crowd(fragile: panels.Panel) -> Any:
+    return importlib.import_module("fragile").Crowd
 
 
 def plain(episodes: list[Any]) -> list[Any]:
@@ -90,6 +105,40 @@ def test_hangs_and_deaths_cost_their_episode_only(fragile: panels.Panel, tmp_pat
         [(f"train/{c}", retried) for c in ("blue", "green", "plum") for retried in (True, False)]
         + [("train/teal", True)]
     )
+
+
+def test_an_agent_that_is_made_in_each_process_plays_several_together(tmp_path: Path, crowd: Any) -> None:
+    panel = panels.make(make_env("prosegym/Lockbox-v1").unwrapped, "train", about="all")  # type: ignore[arg-type]
+    asked = {}
+    for name, more in {
+        "all": {},
+        "shared": {"workers": 2, "make_agent": crowd},
+        "sent": {"workers": 2},
+    }.items():
+        kwargs: dict[str, Any] = {"attempts": 3, "batch_size": 5, "progress": False, **more}
+        run = evaluate(crowd(), panel, tmp_path / name, **kwargs)
+        assert run.complete and run.summary().success.value == 1
+        asked[name] = max(int(step.response) for t in run.finished for step in t.steps)
+    assert asked == {"all": 5, "shared": 3, "sent": 1}
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_of_several_that_were_live_the_guilty_one_is_found(
+    fragile: panels.Panel, crowd: Any, tmp_path: Path, retries: int
+) -> None:
+    if not retries:
+        (tmp_path / "marker").touch()  # then teal does not die
+    run = evaluate(
+        crowd(), fragile, tmp_path / "r", workers=1, batch_size=8, make_agent=crowd,
+        limits=Limits(step=0.5, retries=retries), progress=False,
+    )  # fmt: skip
+    ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
+    assert ended["blue"] == ("error", "a step took over 0.5 s")
+    assert ended["green"] == ("error", "the worker process died (exit code 7)")
+    assert ended["plum"] == ("error", "RuntimeError: not an engine's error")
+    assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
+    noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
+    assert {i["task_id"] for i in noted if not i["retried"]} == {"train/blue", "train/green", "train/plum"}
 
 
 def test_episodes_that_were_finished_but_not_handed_in_are_not_blamed(
