@@ -26,10 +26,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import gymnasium
@@ -44,11 +45,15 @@ from prosegym.baselines.draft import Drafter
 from prosegym.baselines.lm import Generation, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import Config, ReAct
+from prosegym.envs import panels
 from prosegym.envs.core import TextEnv
+from prosegym.envs.home import processors
 from prosegym.evaluation.agents import Episode, Reply, built_in
+from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.workers import Processes
 
-GAMES, EPISODES, TURNS, SAMPLE = 256, 64, 30, 150
+GAMES, EPISODES, TURNS, SAMPLE, ROUNDS = 256, 64, 30, 150, 3
 ENV = "prosegym/Household-v1"
 PEERS = ("generate", "generate, cache kept")
 
@@ -129,14 +134,23 @@ def made(game: str, lm: LocalModel) -> tuple[Recorder, ReAct, int]:
     return recorder, Led(how, recorder, Config(max_tokens=24), examples=shown), EPISODES
 
 
-def played(game: str) -> Recorder:
-    lm: Any = agents.load_model("house", agents.ModelOptions(device="cpu"))
-    recorder, agent, games = made(game, lm)
+def house() -> Any:
+    return agents.load_model("house", agents.ModelOptions(device="cpu"))
+
+
+def jobs_of(games: int) -> list[Job]:
     env: Any = gymnasium.make(ENV).unwrapped
-    jobs = [Job(task.id) for task in env.tasks("valid")[:games]]
+    return [Job(task.id) for task in env.tasks("valid")[:games]]
+
+
+make_game = partial(make_env, ENV, max_steps=TURNS)
+
+
+def played(game: str) -> Recorder:
+    recorder, agent, games = made(game, house())
     with recorder.timed():
         spent = -process_time()
-        ended = list(rollout(lambda: gymnasium.make(ENV, max_steps=TURNS), agent, jobs, batch_size=EPISODES))
+        ended = list(rollout(make_game, agent, jobs_of(games), batch_size=EPISODES))
         spent += process_time()
     assert not any(episode.error for episode in ended)
     count = len(recorder.answers)
@@ -234,19 +248,76 @@ def among(lm: LocalModel, request: Request, start: int) -> Callable[[int, Any], 
     return allowed
 
 
-def compare(sides: Mapping[str, tuple[Iterator[int], int]]) -> dict[str, float]:
-    """Actions per second of CPU time of each side, given how many each has to write; the one behind goes on."""
+def compare(
+    sides: Mapping[str, tuple[Iterator[int], int]], clock: Callable[[], float] = process_time
+) -> dict[str, float]:
+    """Actions per second of each side, given how many each has to write; the one behind goes on."""
     done: Counter[str] = Counter()
     spent = dict.fromkeys(sides, 0.0)
     while waiting := [name for name in sides if done[name] < sides[name][1]]:
         name = min(waiting, key=lambda name: done[name] / sides[name][1])
-        begun = process_time()
+        begun = clock()
         done[name] += next(sides[name][0])
-        spent[name] += process_time() - begun
+        spent[name] += clock() - begun
     return {name: done[name] / spent[name] for name in sides}
 
 
-@pytest.mark.parametrize("game", ["house, free", "house, trie", "ReAct, random", "ReAct, expert"])
+def player(game: str) -> ReAct:
+    """The agent as a worker process makes it."""
+    return made(game, house())[1]
+
+
+def crews(game: str, jobs: Sequence[Job], count: int, stack: ExitStack) -> Iterator[int]:
+    """Workers play the games, environment and all, `ROUNDS` times; each time workers that have seen nothing."""
+    env: Any = gymnasium.make(ENV).unwrapped
+    agent, panel = player(game), panels.of_split(ENV, "valid")
+    ready = [
+        Processes(
+            make_game, agent, workers=count, task_of=env.task,
+            make_agent=partial(player, game), batch_size=EPISODES,
+        )
+        for _ in range(ROUNDS)
+    ]  # fmt: skip
+    for processes in ready:
+        stack.enter_context(processes).check(panel)  # they have loaded their model when they answer
+    return (sum(len(episode.steps) for episode in processes.play(jobs)) for processes in ready)
+
+
+def on_threads(count: int, side: Iterator[int]) -> Iterator[int]:
+    torch.set_num_threads(count)
+    for written in side:
+        yield written
+        torch.set_num_threads(count)
+
+
+GAMES_OF = ("house, free", "house, trie", "ReAct, random", "ReAct, expert")
+
+
+@pytest.mark.parametrize("game", GAMES_OF)
+@pytest.mark.benchmark(group="rollout by the clock")
+def test_every_processor(benchmark: Any, game: str) -> None:
+    """By the clock, a worker for each processor against `generate` on one thread and on all."""
+    torch.set_num_threads(1)
+    games, count = played(game), processors()
+    keys = {request.key for request, _ in games.answers}
+    few = sum(request.key in set(sampled(games)) for request, _ in games.answers)
+    with ExitStack() as stack:
+        ours = crews(game, jobs_of(len(keys)), count, stack)
+        sides = {f"{count} workers": (ours, len(games.answers) * ROUNDS)}
+        for threads in {1, count}:
+            for name in PEERS:
+                side = on_threads(threads, theirs(games, reuse=name != PEERS[0]))
+                sides[f"{name}, threads: {threads}"] = (side, few)
+        rates = benchmark.pedantic(compare, (sides, perf_counter), rounds=1)
+    for name, rate in rates.items():
+        benchmark.extra_info[name] = round(rate, 1)
+        print(f"{name}: {rate:.1f} actions per second")
+    for peer in PEERS:
+        best = max(rate for name, rate in rates.items() if name.startswith(f"{peer}, threads"))
+        print(f"  {rates[f'{count} workers'] / best:.1f} times {peer} at its best")
+
+
+@pytest.mark.parametrize("game", GAMES_OF)
 @pytest.mark.benchmark(group="rollout")
 def test_rollout(benchmark: Any, game: str) -> None:
     torch.set_num_threads(1)
