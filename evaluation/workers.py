@@ -8,7 +8,7 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -142,7 +142,7 @@ class Processes:
                 share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
                 free = places - len(worker.jobs)
                 if free > 0 or (free > -share and len(waiting) >= len(pool)):
-                    worker.give(_next(waiting, max(free, share), bool(worker.jobs)))
+                    worker.give(_next(waiting, max(free, share), worker.jobs.values()))
             if not any(worker.jobs for worker in pool):
                 return
             answers = [(key.data, key.data.take()) for key, _ in self._selector.select(_LOOK)]
@@ -204,10 +204,12 @@ Key = tuple[str, int, int]
 """What tells episodes of a run apart: task, attempt, trial."""
 
 
-def _next(waiting: deque[_Try], count: int, busy: bool) -> list[_Try]:
-    """Takes out what a process is to be given: at most `count`, or one that is to be alone."""
+def _next(waiting: deque[_Try], count: int, held: Collection[_Try]) -> list[_Try]:
+    """Takes out what a process that holds some is given, too: at most `count`, or one that is to be alone."""
+    if held and (any(tried.alone for tried in held) or (waiting and waiting[0].alone)):
+        return []
     if waiting and waiting[0].alone:
-        return [] if busy else [waiting.popleft()]
+        return [waiting.popleft()]
     taken: list[_Try] = []
     while waiting and len(taken) < count and not waiting[0].alone:
         taken.append(waiting.popleft())

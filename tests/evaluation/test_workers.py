@@ -7,6 +7,7 @@ import functools
 import importlib
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from prosegym.envs.rewards import Maker
 from prosegym.evaluation import agents
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job
-from prosegym.evaluation.workers import Limits, Processes
+from prosegym.evaluation.workers import Limits, Processes, _next, _Try
 
 
 class Fragile(lockbox.Lockbox):
@@ -122,14 +123,14 @@ def test_an_agent_that_is_made_in_each_process_plays_several_together(tmp_path: 
     assert asked == {"all": 5, "shared": 3, "sent": 1}
 
 
-@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize(("retries", "live"), [(0, 8), (1, 8), (1, 3)])
 def test_of_several_that_were_live_the_guilty_one_is_found(
-    fragile: panels.Panel, crowd: Any, tmp_path: Path, retries: int
+    fragile: panels.Panel, crowd: Any, tmp_path: Path, retries: int, live: int
 ) -> None:
     if not retries:
         (tmp_path / "marker").touch()  # then teal does not die
     run = evaluate(
-        crowd(), fragile, tmp_path / "r", workers=1, batch_size=8, make_agent=crowd,
+        crowd(), fragile, tmp_path / "r", workers=1, batch_size=live, make_agent=crowd,
         limits=Limits(step=0.5, retries=retries), progress=False,
     )  # fmt: skip
     ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
@@ -139,6 +140,15 @@ def test_of_several_that_were_live_the_guilty_one_is_found(
     assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
     noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
     assert {i["task_id"] for i in noted if not i["retried"]} == {"train/blue", "train/green", "train/plum"}
+
+
+def test_a_suspect_has_nothing_beside_it() -> None:
+    suspect, others = _Try(Job("a"), alone=True), [_Try(Job(name)) for name in "bcd"]
+    waiting = deque([suspect, *others])
+    assert _next(waiting, 3, [others[2]]) == []
+    assert _next(waiting, 3, []) == [suspect]
+    assert _next(waiting, 3, [suspect]) == []
+    assert _next(deque([*others[:2], suspect, others[2]]), 3, []) == others[:2]
 
 
 def test_episodes_that_were_finished_but_not_handed_in_are_not_blamed(
