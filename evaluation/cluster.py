@@ -18,10 +18,7 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.rollout import Incident, Job, rollout
-from prosegym.evaluation.workers import LIMITS, Limits, error_row
-
-Key = tuple[str, int, int]
-"""What tells episodes of a run apart: task, attempt, trial."""
+from prosegym.evaluation.workers import LIMITS, Key, Limits, Try, error_row, portion
 
 
 class _Player:
@@ -79,9 +76,10 @@ def rollout_on_ray(
 ) -> Iterator[Trajectory]:
     """As `rollout`, in actors spread over a Ray cluster.
 
-    Ray places the actors, ships the agents and says when a node is gone; what this adds is that the episodes
-    that a lost actor had begun are played again elsewhere (`limits.retries` times, then they are error rows).
-    What has ended is handed in at once, so nothing finished is lost.
+    Ray places the actors, ships the agents and says when a node is gone; what this adds is that the
+    episodes that a lost actor had are played again elsewhere, `limits.retries` times; lost then, each is
+    tried by itself, and is an error row where that actor is lost, too. What has ended is handed in at once,
+    so nothing finished is lost.
 
     Args:
         make_env: makes one environment; shipped to the actors.
@@ -109,7 +107,7 @@ def rollout_on_ray(
 
     if not ray.is_initialized():
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
-    waiting = deque((job, 0) for job in jobs)
+    waiting = deque(map(Try, jobs))
     remote = ray.remote(_Player)
 
     def start() -> Any:
@@ -118,18 +116,14 @@ def rollout_on_ray(
             dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size, limits.retries
         )
 
-    busy: dict[Any, tuple[Any, dict[Key, tuple[Job, int]]]] = {}
+    busy: dict[Any, tuple[Any, dict[Key, Try]]] = {}
     players: list[Any] = []
 
     def give(player: Any) -> None:
         share = min(_PART * batch_size, -(-len(waiting) // actors))
-        part = [waiting.popleft() for _ in range(min(len(waiting), max(share, batch_size)))]
-        if part:
-            episodes = player.play.options(num_returns="streaming").remote([job for job, _ in part])
-            busy[episodes] = (
-                player,
-                {(job.task_id, job.attempt, job.trial): (job, tries) for job, tries in part},
-            )
+        if part := portion(waiting, max(share, batch_size), ()):
+            episodes = player.play.options(num_returns="streaming").remote([tried.job for tried in part])
+            busy[episodes] = player, {tried.key: tried for tried in part}
 
     try:
         for _ in range(max(1, min(actors, -(-len(waiting) // batch_size)))):
@@ -149,12 +143,15 @@ def rollout_on_ray(
                 players.remove(player)
                 players.append(start())
                 what = f"the Ray actor was lost ({type(error).__name__})"
-                for job, tries in part.values():
-                    report(Incident(job, what, tries < limits.retries))
-                    if tries < limits.retries:
-                        waiting.append((job, tries + 1))
+                for tried in part.values():
+                    again = len(part) > 1 or tried.tries < limits.retries
+                    report(Incident(tried.job, what, again))
+                    if again:
+                        alone = tried.tries >= limits.retries
+                        waiting.append(Try(tried.job, tried.tries + 1, alone))
                     else:
-                        yield error_row(agent_name, task_of(job.task_id), job, seed, what, env_kwargs or {})
+                        task = task_of(tried.job.task_id)
+                        yield error_row(agent_name, task, tried.job, seed, what, env_kwargs or {})
                 give(players[-1])
             except ray.exceptions.RayTaskError as error:
                 raise ProsegymError(f"a Ray actor failed: {error.cause!r}") from error

@@ -133,7 +133,7 @@ class Processes:
         self, jobs: Iterable[Job], report: Callable[[Incident], None] = lambda incident: None
     ) -> Iterator[Trajectory]:
         """As `rollout`, in these processes; `report` is told of every hang and death."""
-        waiting = deque(map(_Try, jobs))
+        waiting = deque(map(Try, jobs))
         pool = self._started(len(waiting))
         places = min(self._places, -(-len(waiting) // len(pool)))
         looked = time.monotonic()
@@ -142,7 +142,7 @@ class Processes:
                 share = max(1, min(_SHARE, len(waiting) // (2 * len(pool))))
                 free = places - len(worker.jobs)
                 if free > 0 or (free > -share and len(waiting) >= len(pool)):
-                    worker.give(_next(waiting, max(free, share), worker.jobs.values()))
+                    worker.give(portion(waiting, max(free, share), worker.jobs.values()))
             if not any(worker.jobs for worker in pool):
                 return
             answers = [(key.data, key.data.take()) for key, _ in self._selector.select(_LOOK)]
@@ -172,7 +172,7 @@ class Processes:
                     again = not known or tried.tries < self._limits.retries
                     report(Incident(tried.job, answer, again))
                     if again:
-                        waiting.appendleft(_Try(tried.job, tried.tries + known, alone=True))
+                        waiting.appendleft(Try(tried.job, tried.tries + known, alone=True))
                     else:
                         task, made = self._task_of(tried.job.task_id), self._made
                         yield error_row(self._agent, task, tried.job, made.seed, answer, made.env_kwargs)
@@ -189,7 +189,9 @@ _LOOK = 0.2
 
 
 @dataclass(frozen=True)
-class _Try:
+class Try:
+    """A job, and how often it was lost."""
+
     job: Job
     tries: int = 0
     alone: bool = False
@@ -197,6 +199,7 @@ class _Try:
 
     @property
     def key(self) -> Key:
+        """That of its trajectory."""
         return self.job.task_id, self.job.attempt, self.job.trial
 
 
@@ -204,13 +207,13 @@ Key = tuple[str, int, int]
 """What tells episodes of a run apart: task, attempt, trial."""
 
 
-def _next(waiting: deque[_Try], count: int, held: Collection[_Try]) -> list[_Try]:
+def portion(waiting: deque[Try], count: int, held: Collection[Try]) -> list[Try]:
     """Takes out what a process that holds some is given, too: at most `count`, or one that is to be alone."""
     if held and (any(tried.alone for tried in held) or (waiting and waiting[0].alone)):
         return []
     if waiting and waiting[0].alone:
         return [waiting.popleft()]
-    taken: list[_Try] = []
+    taken: list[Try] = []
     while waiting and len(taken) < count and not waiting[0].alone:
         taken.append(waiting.popleft())
     return taken
@@ -236,7 +239,7 @@ def _itself(agent: Agent) -> Agent:
 @dataclass
 class _Worker:
     made: _Made
-    jobs: dict[Key, _Try] = field(default_factory=dict)
+    jobs: dict[Key, Try] = field(default_factory=dict)
     """Those it plays, then those it plays next."""
     clock: float = 0.0
     """When it could begin with the first of them."""
@@ -258,7 +261,7 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def give(self, jobs: list[_Try]) -> None:
+    def give(self, jobs: list[Try]) -> None:
         if not jobs:
             return
         if not self.jobs:
@@ -280,7 +283,7 @@ class _Worker:
             raise answer
         return answer
 
-    def under_way(self) -> list[_Try]:
+    def under_way(self) -> list[Try]:
         """Takes out the jobs that its process was at; those before are finished, but were not handed in."""
         if not self.jobs:
             return []

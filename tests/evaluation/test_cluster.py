@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import partial
@@ -25,6 +26,15 @@ JOBS = [Job(f"train/{c}", attempt=a) for a in range(12) for c in ("red", "blue",
 class Slow(agents.RandomAdmissible):
     def respond(self, episodes: Any) -> Any:
         time.sleep(0.05)
+        return super().respond(episodes)
+
+
+class Deadly(agents.RandomAdmissible):
+    """Its process ends where it plays a green box."""
+
+    def respond(self, episodes: Any) -> Any:
+        if any(episode.task.id == "train/green" for episode in episodes):
+            os._exit(7)
         return super().respond(episodes)
 
 
@@ -66,6 +76,20 @@ def test_same_episodes_and_a_killed_node_loses_none(cluster: Any) -> None:
     assert incidents and all(i.retried for i in incidents)
     before = {(t.task_id, t.attempt) for t in played[:8]}
     assert not before & {(i.job.task_id, i.job.attempt) for i in incidents}
+
+
+def test_an_episode_is_not_blamed_for_anothers_death(cluster: Any) -> None:
+    env: Any = make_env(ENV).unwrapped
+    incidents: list[Any] = []
+    played = list(
+        rollout_on_ray(
+            partial(make_env, ENV), Deadly, JOBS[:8], actors=2, task_of=env.task, agent_name="random",
+            batch_size=4, report=incidents.append,
+        )
+    )  # fmt: skip
+    assert {t.key for t in played} == {(job.task_id, job.attempt, job.trial) for job in JOBS[:8]}
+    assert {t.task_id for t in played if t.ended == "error"} == {"train/green"}
+    assert {i.job.task_id for i in incidents if not i.retried} == {"train/green"}
 
 
 def test_evaluate_on_ray_shows_its_progress(

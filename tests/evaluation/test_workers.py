@@ -24,7 +24,7 @@ from prosegym.envs.rewards import Maker
 from prosegym.evaluation import agents
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job
-from prosegym.evaluation.workers import Limits, Processes, _next, _Try
+from prosegym.evaluation.workers import Limits, Processes, Try, portion
 
 
 class Fragile(lockbox.Lockbox):
@@ -143,12 +143,12 @@ def test_of_several_that_were_live_the_guilty_one_is_found(
 
 
 def test_a_suspect_has_nothing_beside_it() -> None:
-    suspect, others = _Try(Job("a"), alone=True), [_Try(Job(name)) for name in "bcd"]
+    suspect, others = Try(Job("a"), alone=True), [Try(Job(name)) for name in "bcd"]
     waiting = deque([suspect, *others])
-    assert _next(waiting, 3, [others[2]]) == []
-    assert _next(waiting, 3, []) == [suspect]
-    assert _next(waiting, 3, [suspect]) == []
-    assert _next(deque([*others[:2], suspect, others[2]]), 3, []) == others[:2]
+    assert portion(waiting, 3, [others[2]]) == []
+    assert portion(waiting, 3, []) == [suspect]
+    assert portion(waiting, 3, [suspect]) == []
+    assert portion(deque([*others[:2], suspect, others[2]]), 3, []) == others[:2]
 
 
 def test_episodes_that_were_finished_but_not_handed_in_are_not_blamed(
