@@ -7,7 +7,6 @@ import functools
 import importlib
 import os
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from prosegym.envs.rewards import Maker
 from prosegym.evaluation import agents
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job
-from prosegym.evaluation.workers import Limits, Processes, Try, portion
+from prosegym.evaluation.workers import Limits, Processes
 
 
 class Fragile(lockbox.Lockbox):
@@ -142,13 +141,18 @@ def test_of_several_that_were_live_the_guilty_one_is_found(
     assert {i["task_id"] for i in noted if not i["retried"]} == {"train/blue", "train/green", "train/plum"}
 
 
-def test_a_suspect_has_nothing_beside_it() -> None:
-    suspect, others = Try(Job("a"), alone=True), [Try(Job(name)) for name in "bcd"]
-    waiting = deque([suspect, *others])
-    assert portion(waiting, 3, [others[2]]) == []
-    assert portion(waiting, 3, []) == [suspect]
-    assert portion(waiting, 3, [suspect]) == []
-    assert portion(deque([*others[:2], suspect, others[2]]), 3, []) == others[:2]
+def test_nothing_is_live_beside_an_episode_that_is_tried_alone(
+    fragile: panels.Panel, crowd: Any, tmp_path: Path
+) -> None:
+    """Two places: green dies beside red, then twice by itself; those that wait are never lost with it."""
+    order = [f"train/{c}" for c in ("red", "green", "rust", "sand", "jade")]
+    panel = msgspec.structs.replace(fragile, tasks=[(t, dict(fragile.tasks)[t]) for t in order])
+    run = evaluate(crowd(), panel, tmp_path / "r", workers=1, batch_size=2, make_agent=crowd, progress=False)
+    assert run.complete and [t.task_id for t in run.finished if t.ended == "error"] == ["train/green"]
+    noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
+    assert sorted((i["task_id"], i["retried"]) for i in noted) == [
+        ("train/green", False), ("train/green", True), ("train/green", True), ("train/red", True)
+    ]  # fmt: skip
 
 
 def test_episodes_that_were_finished_but_not_handed_in_are_not_blamed(
