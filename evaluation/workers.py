@@ -385,7 +385,7 @@ def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str
                     yield job
 
         played = rollout(
-            lambda: _Beating(next(rest), beat, agent=alone), made.make_agent(), jobs(),
+            lambda: _Beating(next(rest), beat, agent=alone), _agent(made), jobs(),
             batch_size=made.places, seed=made.seed, env_kwargs=made.env_kwargs, retries=made.retries,
             report=pipe.send,
         )  # fmt: skip
@@ -403,6 +403,19 @@ def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str
             # A ProsegymError is not the episode's fault: the whole run stops and says so.
             known = isinstance(error, ProsegymError)
             pipe.send(ProsegymError(str(error)) if known else f"{type(error).__name__}: {error}")
+
+
+def _agent(made: _Made) -> Agent:
+    """The agent; one that cannot be made is no episode's fault."""
+    try:
+        return made.make_agent()
+    except ProsegymError:
+        raise
+    except Exception as error:
+        raise ProsegymError(
+            f"the agent could not be made in a worker: {type(error).__name__}: {error}; what was finished is "
+            "kept: mend it, or give fewer --workers where memory is short, and run the same command again"
+        ) from error
 
 
 def error_row(

@@ -191,3 +191,11 @@ def test_an_error_that_is_no_episodes_fault_stops_the_run(tmp_path: Path) -> Non
     panel = panels.make(env, "train", about="all")
     with pytest.raises(ProsegymError, match="argument"):
         evaluate(agents.Null(), panel, tmp_path / "r", workers=1, env_kwargs={"no": 1}, progress=False)
+
+
+def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panel = panels.make(env, "train", about="all")
+    make_agent: Any = functools.partial(int, "no number")  # any error of a library that loads weights
+    with pytest.raises(ProsegymError, match="the agent could not be made in a worker: ValueError"):
+        evaluate(agents.Null(), panel, tmp_path / "r", workers=1, make_agent=make_agent, progress=False)
