@@ -14,7 +14,7 @@ import msgspec
 
 from prosegym.envs import ENVS, register_envs, trajectory
 from prosegym.envs.errors import CorruptData, EngineError
-from prosegym.envs.trajectory import Trajectory, Turn
+from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.rollout import Job, episode_seed
@@ -149,7 +149,8 @@ class Player:
 
 def _slim(t: Trajectory) -> Trajectory:
     """The trajectory without its texts: what the metrics read."""
-    steps = [Turn("", "", "", s.reward, s.score, s.progress, s.invalid, "") for s in t.steps]
+    texts = {"observation": "", "response": "", "action": "", "observation_sha256": ""}
+    steps = [msgspec.structs.replace(step, **texts) for step in t.steps]
     return msgspec.structs.replace(
         t, steps=steps, messages=[], env_kwargs={}, final_observation="", final_observation_sha256=""
     )

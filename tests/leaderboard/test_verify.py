@@ -155,6 +155,17 @@ def test_an_agent_that_stopped_early_is_taken_at_what_it_reached(tmp_path: Path)
     assert report.ok and report.rows[0].numbers.progress.value == 0.125
 
 
+def test_answers_that_could_not_be_read_are_counted_as_the_run_counts_them(tmp_path: Path) -> None:
+    class Mumbles(agents.Scripted):
+        def respond(self, episodes: Any) -> list[agents.Reply]:
+            return [agents.Reply("hm", "", parse_failed=len(e.steps) < 2) for e in episodes]
+
+    play(Mumbles({}), tmp_path / "run")
+    report = check(submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="zero-shot")))
+    assert report.ok, report.problems
+    assert report.rows[0].numbers.invalid_rate == pytest.approx(4 / 6)  # of 6 turns 2 had no action to refuse
+
+
 def test_another_version_is_named_where_the_replay_differs(tamper: Tamper) -> None:
     def older(found: Json) -> None:
         found["results"][0]["versions"]["prosegym"] = "0.0.1"
