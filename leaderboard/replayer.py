@@ -48,6 +48,8 @@ class Answer(msgspec.Struct, frozen=True):
     problem: str | None
 
 
+LEAST_COST = 1e-12
+"""US dollars an episode, if it cost anything: the board draws costs by their logarithm."""
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(\+00:00|Z)")
 
 
@@ -107,8 +109,9 @@ class Player:
             raise Refused(f"{where}: started is not a time: {t.started[:40]!r}")
         tokens = [t.usage.prompt_tokens, t.usage.completion_tokens]
         tokens += [n for step in t.steps for n in (step.prompt_tokens, step.completion_tokens)]
-        amounts = [t.usage.cost or 0.0, t.seconds]
-        if not (all(0 <= n <= 10**12 for n in tokens) and all(0 <= n <= 1e9 for n in amounts)):
+        cost = t.usage.cost or 0.0
+        priced = cost == 0 or LEAST_COST <= cost <= 1e9
+        if not (all(0 <= n <= 10**12 for n in tokens) and 0 <= t.seconds <= 1e9 and priced):
             raise Refused(f"{where}: tokens, cost or seconds out of range")
         return t
 
