@@ -281,7 +281,10 @@ def panel_of(name: str, where: str = "card.training_panels") -> Panel:
         whole = panels.load(match[1])
     except UnknownName as error:
         raise Refused(f"{where}: {error}") from error
-    return whole.head(int(match[2])) if match[2] else whole
+    panel = whole.head(int(match[2])) if match[2] else whole
+    if panel.name != name:
+        raise Refused(f"{where}: {name} is the whole of {panel.name}; name it so")
+    return panel
 
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,+-]{0,63}")

@@ -347,6 +347,7 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "panel digest": (result(panel_sha256="a" * 64), "the digest of panel Lockbox-v1/test is"),
     "other panel": (result(panel="Lockbox-v1/train"), "the digest of panel Lockbox-v1/train is"),
     "part of the panel": (result(panel="Lockbox-v1/test[:2]"), "the digest of panel Lockbox-v1/test[:2] is"),
+    "panel by another name": (result(panel="Lockbox-v1/test[:9999]"), "is the whole of Lockbox-v1/test; name it so"),
     "no panel": (result(panel="Lockbox-v1/none"), "unknown panel"),
     "panel that climbs": (result(panel="../../etc/passwd"), "is not the name of a committed panel"),
     "panel file": (result(panel="/tmp/mine.json"), "is not the name of a committed panel"),
