@@ -427,7 +427,9 @@ def _bounded(value: Any, where: str, depth: int) -> None:
         plain(value, where, lines=True)
     elif isinstance(value, dict):
         for name, inner in value.items():
-            plain(name[:300], where)
+            if len(name) > 300:
+                raise Refused(f"{where} holds a name of {len(name)} characters; 300 are allowed")
+            plain(name, where)
             _bounded(inner, where, depth - 1)
     elif isinstance(value, list):
         for inner in value:

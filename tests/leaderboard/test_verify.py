@@ -384,6 +384,7 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "deep conditions": (result(conditions=deep(30)), "nests deeper than 8"),
     "abyssal conditions": (result(conditions=deep(900)), "nest"),
     "long condition": (result(conditions={"a": "x" * 5000}), "a text of 5000 characters"),
+    "long name of a condition": (result(conditions={"a" * 300 + "\u202e": 1}), "a name of 301 characters"),
     "long name": (card(agent="x" * 81), "length <= 80"),
     "empty name": (card(agent=""), "length >= 1"),
     "blank name": (card(agent=" "), "begins or ends with a blank"),
