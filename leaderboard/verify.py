@@ -430,6 +430,8 @@ class _Run:
         name = self.result.agent
         if not is_reference(name):
             return [f"{self.where}: the reference track holds null, random and expert only, not {name!r}"]
+        if name != (card := self.submission.card).agent:
+            return [f"{self.where}: a reference row is named as its agent, {name!r}, not {card.agent!r}"]
         jobs = [Job(t.task_id, t.attempt) for t in self.episodes if t.ended != "error"]
         played = self._plays(built_in(name), jobs)
         recorded = {(t.task_id, t.attempt): a for t, a in zip(self.episodes, self.actions, strict=True)}

@@ -65,7 +65,9 @@ def test_a_reference_agent_is_run_again(runs: dict[str, Path], tmp_path: Path) -
         folder = submit([runs[name]], tmp_path / name, Card(agent=name, track="reference"))
         report = check(folder)
         assert report.ok and report.rerun, report.problems
-    folder = submit([runs["expert"]], tmp_path / "x", Card(agent="x", track="reference"))
+    renamed = submit([runs["expert"]], tmp_path / "renamed", Card(agent="Ours", track="reference"))
+    refused(renamed, "a reference row is named as its agent, 'expert', not 'Ours'")
+    folder = submit([runs["expert"]], tmp_path / "x", Card(agent="random", track="reference"))
     data = (folder / "submission.json").read_bytes()
     episodes = (folder / "episodes/0.jsonl").read_bytes().replace(b'"agent":"expert"', b'"agent":"random"')
     reseal(folder, data.replace(b'"agent": "expert"', b'"agent": "random"'), episodes)
