@@ -389,6 +389,10 @@ def arguments(cls: type[TextEnv]) -> set[str]:
 
 _FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Controls, invisible and direction-changing characters, surrogates, private use, odd line ends."""
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that show nothing, either (Default_Ignorable_Code_Point), and the blank of Braille."""
 
 
 def plain(text: str, where: str, *, lines: bool = False) -> None:
@@ -407,7 +411,7 @@ def plain(text: str, where: str, *, lines: bool = False) -> None:
     marks = 0
     for character in text:
         category = unicodedata.category(character)
-        if category in _FORBIDDEN and not (lines and character == "\n"):
+        if _UNSEEN.match(character) or (category in _FORBIDDEN and not (lines and character == "\n")):
             raise Refused(f"{where} holds the character U+{ord(character):04X}, which cannot be seen")
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks > 2:
