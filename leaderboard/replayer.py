@@ -101,6 +101,8 @@ class Player:
             # As JSON, because Python takes 1 for True.
             if msgspec.json.encode(found := getattr(t, name)) != msgspec.json.encode(value):
                 raise Refused(f"{where}: {name} is {str(found)[:80]!r}, this run has {str(value)[:80]!r}")
+        if t.memory and t.trial == 0:
+            raise Refused(f"{where}: a first trial that was given notes")
         if (t.ended == "error" and t.error is None) or (t.ended == "terminated" and t.error is not None):
             raise Refused(f"{where}: ended {t.ended}, error {str(t.error)[:80]!r}")
         if t.error is not None and len(t.error) > 4000:

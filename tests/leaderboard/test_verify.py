@@ -251,6 +251,7 @@ EPISODE_CHEATS: dict[str, tuple[Any, list[str]]] = {
     "task type": (lambda es: es[0].update(task_type="hard"), ["task_type: expected 'cold', found 'hard'"]),
     "tokens": (lambda es: es[0]["usage"].update(prompt_tokens=-5), ["tokens, cost or seconds out of range"]),
     "a cost next to nothing": (lambda es: es[0]["usage"].update(cost=5e-324), ["tokens, cost or seconds out of"]),
+    "notes": (lambda es: es[0].update(memory=["the gold one"]), ["gold attempt 0 trial 0: a first trial that was"]),
     "time": (lambda es: es[0].update(started="<b>now</b>"), ["started is not a time"]),
     "schema": (lambda es: es[0].update(schema=2), ["schema 2; this version reads 1"]),
     "extra key": (lambda es: es[0].update(note="x"), ["not an episode", "unknown field `note`"]),
