@@ -111,13 +111,13 @@ class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
 
     @property
     def progress(self) -> float:
-        """Share of sub-goals reached at the end."""
-        return self.steps[-1].progress if self.steps else 0.0
+        """Share of sub-goals reached at the end; 0 where the episode ended in an error."""
+        return self.steps[-1].progress if self.steps and self.ended != "error" else 0.0
 
     @property
     def best_score(self) -> float:
-        """Highest score reached at any step."""
-        return max((step.score for step in self.steps), default=0.0)
+        """Highest score reached at any step; 0 where the episode ended in an error."""
+        return max((step.score for step in self.steps if self.ended != "error"), default=0.0)
 
     @property
     def actions(self) -> list[str]:

@@ -32,6 +32,8 @@ def test_what_a_trajectory_says(played: list[Trajectory]) -> None:
     assert red.actions == ["take red key", "open box"] and red.success and red.score == 1.0
     assert [s.observation for s in red.steps] == ["The box is red.", "You hold the red key."]
     assert red.final_observation == "It opens." and red.progress == 1.0
+    broken = msgspec.structs.replace(red, ended="error", error="the engine is gone", score=0.0, success=False)
+    assert red.best_score == 1.0 and broken.best_score == broken.progress == 0.0
     assert [s.reward for s in red.steps] == [0.0, 1.0] and [s.progress for s in red.steps] == [0.5, 1.0]
 
 

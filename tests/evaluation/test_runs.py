@@ -250,6 +250,7 @@ def test_an_engine_error_costs_one_retry_then_is_a_row_and_scores_nothing(
     assert run.complete and summary.errors == 1 and summary.success.value == 7 / 8 and summary.played == 8
     (row,) = [t for t in run.finished if t.ended == "error"]
     assert row.error == "the engine is gone" and row.score == 0.0 and len(row.steps) == 1
+    assert row.steps[0].progress == 0.5 and summary.progress.value == summary.best_score.value == 7 / 8
     assert row.task_id == "train/blue" and broken.count("blue") == 2
     noted = [(task, retried) for task, _, retried in sorted(incidents(tmp_path / "r"))]
     assert noted == [("train/blue", False), ("train/blue", True), ("train/teal", True)]
