@@ -77,7 +77,7 @@ def load(name: str | Path) -> Panel:
         raise UnknownName("panel", str(name), names())
     try:
         panel = msgspec.json.decode(path.read_bytes(), type=Panel)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path}: not a panel: {error}") from error
     if panel.sha256 != panel_digest(panel.env_id, panel.tasks):
         raise CorruptData(f"{path}: its digest is not that of its tasks; restore the committed file")

@@ -259,7 +259,7 @@ def _lock(folder: Path) -> int:
 def _conditions(path: Path) -> Conditions:
     try:
         conditions = msgspec.json.decode(path.read_bytes(), type=Conditions)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(
             f"{path}: {error}; put back what it held, or choose another folder: without it the episodes are "
             "of no known run"

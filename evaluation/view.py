@@ -76,7 +76,7 @@ class Index:
                     break  # being written
                 try:
                     found = decoder.decode(line)
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise CorruptData(f"{self.path}:{number}: {error}") from error
                 self._places.append((start, len(line)))
                 start += len(line)

@@ -176,7 +176,7 @@ def verified(
         receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
         if same and receipt.digest == digest:
             return msgspec.structs.replace(receipt, folder=str(folder))
-    except (Refused, OSError, msgspec.DecodeError):
+    except (Refused, OSError, msgspec.DecodeError, UnicodeDecodeError):
         pass
     return verify(folder, workers=workers, progress=progress, pool=pool)
 

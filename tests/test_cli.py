@@ -152,6 +152,21 @@ def test_bad_input_is_one_line(run: Ask, argv: list[str], said: str, tmp_path: P
     assert code == 1 and said in err and err.startswith("prosegym: ") and err.count("\n") == 1
 
 
+def test_a_text_that_is_not_utf_8_is_one_line(run: Ask, panel: Path, tmp_path: Path) -> None:
+    folder, card = tmp_path / "r", tmp_path / "card.json"
+    assert run("evaluate", "--agent", "null", "--panel", panel, "--out", folder)[0] == 0
+    card.write_text('{"agent": "null"}')
+    for file, argv in (
+        (card, ["submit", folder, "--card", card, "--out", tmp_path / "s"]),
+        (folder / "episodes.jsonl", ["view", folder, "--no-browser"]),
+        (folder / "run.json", ["compare", folder, folder]),
+        (panel, ["evaluate", "--agent", "null", "--panel", panel, "--out", tmp_path / "x"]),
+    ):
+        file.write_bytes(file.read_bytes().replace(b'": "', b'": "\xff', 1).replace(b':"train/', b':"\xff'))
+        code, _, err = run(*argv)
+        assert code == 1 and str(file) in err and "utf-8" in err and err.count("\n") == 1, err
+
+
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", "--agent", "null"])

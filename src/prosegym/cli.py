@@ -702,7 +702,7 @@ def _card(args: argparse.Namespace) -> Any:
     if args.card is not None:
         try:
             said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
     given = {"agent": args.name, "track": args.track}
     found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said
