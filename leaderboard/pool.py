@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import ProsegymError, at_least
 from prosegym.envs.home import processors
 from prosegym.leaderboard.replayer import READY, Answer, Chunk, Context, Player, receive, send
 
@@ -29,6 +29,7 @@ class Pool:
 
     def __init__(self, count: int | None, time_limit: float) -> None:
         """At most `count` processes (None: one a processor; 0: this one), `time_limit` seconds an episode."""
+        at_least(0, workers=count or 0)
         self._count = processors() if count is None else count
         self._limit = time_limit
         self._workers: list[_Worker] = []

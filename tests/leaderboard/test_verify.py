@@ -13,7 +13,7 @@ import pytest
 from submitting import play, rewritten
 
 from prosegym.envs import ENVS, panels
-from prosegym.envs.errors import EngineError, ProsegymError
+from prosegym.envs.errors import BadOption, EngineError, ProsegymError
 from prosegym.evaluation import agents
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import verify as verifier
@@ -495,6 +495,11 @@ def test_a_lost_process_costs_one_episode(how: str, words: str, tmp_path: Path, 
 
 
 # This machine's own failings are not the submission's.
+
+
+def test_fewer_processes_than_none_are_no_fault_of_the_submission(honest: Path) -> None:
+    with pytest.raises(BadOption, match="workers must be at least 0, not -1"):
+        check(honest, workers=-1)
 
 
 def test_other_tasks_here_are_an_error_of_this_machine(honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
