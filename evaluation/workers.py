@@ -41,7 +41,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Raises BadOption for what no episode could keep to."""
-        if min(self.step, self.episode) <= 0 or self.retries < 0:
+        if not (self.step > 0 and self.episode > 0) or self.retries < 0:
             raise BadOption(
                 f"limits must be above 0, not {self.step:g} s a step and {self.episode:g} s an episode"
             )
@@ -123,7 +123,7 @@ class Processes:
         for i, worker in enumerate(pool):
             worker.pipe.send(msgspec.structs.replace(panel, tasks=panel.tasks[i :: len(pool)]))
         for worker in pool:
-            answer = worker.take() if worker.pipe.poll(self._limits.episode) else "no answer"
+            answer = worker.take() if worker.pipe.poll(min(self._limits.episode, _LONGEST)) else "no answer"
             if not isinstance(answer, list):
                 raise ProsegymError(f"the tasks of {panel.name} could not be checked: {answer}")
             differing |= set(answer)
@@ -182,6 +182,8 @@ _SHARE = 8
 """Most jobs that are sent at once, and most episodes that are handed in at once."""
 _HAND_IN = 0.1
 """Seconds after which finished episodes are handed in, though others of the same message are not."""
+_LONGEST = 1e6
+"""Seconds that a system call can wait at least; a limit may be longer, or infinite."""
 _LEISURE = 5.0
 """Seconds for a process that is no longer needed to end by itself."""
 _LOOK = 0.2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import random
 import signal
@@ -189,8 +190,9 @@ def test_numbers_that_would_play_nothing_are_refused(
     with pytest.raises(BadOption, match=said):
         evaluate(agents.Null(), panel, tmp_path / "r", progress=False, **settings)
     assert not (tmp_path / "r").exists()
-    with pytest.raises(BadOption, match="limits must be above 0"):
-        Limits(step=-1)
+    for wrong in (-1, 0, math.nan):
+        with pytest.raises(BadOption, match="limits must be above 0"):
+            Limits(step=wrong)
     with pytest.raises(BadOption, match="at least 1 task, not 0"):
         panel.head(0)
 

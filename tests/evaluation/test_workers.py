@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -191,6 +192,12 @@ def test_an_error_that_is_no_episodes_fault_stops_the_run(tmp_path: Path) -> Non
     panel = panels.make(env, "train", about="all")
     with pytest.raises(ProsegymError, match="argument"):
         evaluate(agents.Null(), panel, tmp_path / "r", workers=1, env_kwargs={"no": 1}, progress=False)
+
+
+def test_an_episode_may_take_for_ever(tmp_path: Path) -> None:
+    panel = panels.make(make_env("prosegym/Lockbox-v1").unwrapped, "train", about="all")  # type: ignore[arg-type]
+    limits = Limits(episode=math.inf)
+    assert evaluate(agents.Null(), panel, tmp_path / "r", workers=1, limits=limits, progress=False).complete
 
 
 def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
