@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,10 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
         sources: JSON Lines files of trajectories.
         to: one of `FORMATS`.
         out: the file to write; for Minari the dataset's id, `namespace/name-v0`.
+
+    Raises:
+        ProsegymError: a file cannot be read or written, or Minari would not take the episodes; nothing is
+            left behind.
     """
     if to not in FORMATS:
         raise UnknownName("format", to, FORMATS)
@@ -137,14 +142,20 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     if to == "minari":
         return to_minari(list(trajectories), out)
     path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     count = 0
-    with open(part, "wb") as file:
-        for row in JSON_LINES[to](trajectories):
-            file.write(msgspec.json.encode(row) + b"\n")
-            count += 1
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            for row in JSON_LINES[to](trajectories):
+                file.write(msgspec.json.encode(row) + b"\n")
+                count += 1
+        part.replace(path)
+    except OSError as error:
+        raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
     return count
 
 
@@ -157,6 +168,7 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
     try:
         import minari
         from minari.data_collector import EpisodeBuffer
+        from minari.dataset.minari_dataset import parse_dataset_id
     except ModuleNotFoundError as error:
         raise ProsegymError('minari is not installed; run `pip install "prosegym[minari]"`') from error
     import gymnasium
@@ -169,6 +181,12 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
             f"a Minari dataset holds one environment, not {len(ids)}: {', '.join(sorted(ids))}"
         )
     (env_id,) = ids
+    try:
+        parse_dataset_id(dataset_id)
+    except (ValueError, TypeError) as error:  # TypeError: without a version
+        raise ProsegymError(f"{dataset_id!r} is no dataset's id; give --out namespace/name-v0") from error
+    if dataset_id in minari.list_local_datasets():
+        raise ProsegymError(f"dataset {dataset_id} exists already; choose another --out")
     buffers = []
     for i, t in enumerate(trajectories):
         ended = t.ended == "terminated"

@@ -59,7 +59,8 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         out: the folder for the figures.
 
     Raises:
-        ProsegymError: matplotlib is missing, or a folder is neither a run with episodes nor a training.
+        ProsegymError: matplotlib is missing, or a folder is neither a run with episodes nor a training, or
+            `out` cannot be written.
         CorruptData: a damaged file.
     """
     try:
@@ -86,13 +87,16 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
             figures |= {"success": _success(runs), "profile": _profile(runs), "cost": _cost(runs)}
         if trained or any(len(run.trials) > 1 for run in runs):
             figures["learning"] = _learning(runs, trained)
-        Path(out).mkdir(parents=True, exist_ok=True)
         files = []
-        for name, figure in figures.items():
-            for kind in FORMATS:
-                files.append(Path(out) / f"{name}.{kind}")
-                dateless = {"Date": None} if kind == "svg" else None  # equal data, equal files
-                figure.savefig(files[-1], dpi=150, bbox_inches="tight", metadata=dateless)
+        try:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            for name, figure in figures.items():
+                for kind in FORMATS:
+                    files.append(Path(out) / f"{name}.{kind}")
+                    dateless = {"Date": None} if kind == "svg" else None  # equal data, equal files
+                    figure.savefig(files[-1], dpi=150, bbox_inches="tight", metadata=dateless)
+        except OSError as error:
+            raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error
     return files
 
 

@@ -97,6 +97,8 @@ def test_minari_round_trip(
     minari = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     assert main(["convert", str(file), "--to", "minari", "--out", "lockbox/expert-v0"]) == 0
+    with pytest.raises(ProsegymError, match="lockbox/expert-v0 exists already; choose another --out"):
+        convert.to_minari(played, "lockbox/expert-v0")
     dataset = minari.load_dataset("lockbox/expert-v0")
     assert dataset.total_episodes == 6
     for episode, t in zip(dataset.iterate_episodes(), played, strict=True):
@@ -105,6 +107,25 @@ def test_minari_round_trip(
         assert list(episode.rewards) == [s.reward for s in t.steps]
         assert bool(episode.terminations[-1]) == (t.ended == "terminated") != bool(episode.truncations[-1])
         assert list(episode.infos["progress"][1:]) == [s.progress for s in t.steps]
+
+
+def test_what_cannot_be_written_is_one_line(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    before = set(tmp_path.iterdir())
+    for out in (tmp_path / "folder", file / "x"):
+        assert main(["convert", str(file), "--to", "openai", "--out", str(out)]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"prosegym: cannot write {out}: ") and said.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_id_that_minari_would_not_take(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("minari")
+    for out in ("expert.jsonl", "lockbox/expert"):
+        assert main(["convert", str(file), "--to", "minari", "--out", out]) == 1
+        assert "give --out namespace/name-v0" in capsys.readouterr().err
 
 
 def test_unknown_format_and_mixed_environments(

@@ -123,6 +123,8 @@ def test_bad_input(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     (runs["null"] / "episodes.jsonl").write_bytes(b"")
     with pytest.raises(ProsegymError, match="no finished episode"):
         plots.plot([runs["null"]], tmp_path / "f")
+    with pytest.raises(ProsegymError, match="cannot write .*choose another --out"):
+        plots.plot([runs["expert"]], tmp_path / "metrics.jsonl")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ProsegymError, match=r"prosegym\[plot\]"):
         plots.plot([runs["expert"]], tmp_path / "f")
