@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import gymnasium
 
 from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import EngineError
 from prosegym.envs.trajectory import Trajectory, observation_digest
 
 
@@ -83,6 +85,20 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
         if found != again:
             return differs(end, field, found, again)
     return None
+
+
+def replay_all(env: gymnasium.Env[str, str], trajectories: Iterable[Trajectory]) -> list[Difference]:
+    """What differs in each of several episodes; an engine that fails costs the one it was at, no other."""
+    found = []
+    for t in trajectories:
+        try:
+            difference = replay(env, t)
+        except EngineError as error:  # where it failed then as it fails now, nothing differs
+            failed = Difference(t.task_id, len(t.steps), "ended", repr(t.ended), f"an error ({error})")
+            difference = None if t.ended == "error" else failed
+        if difference is not None:
+            found.append(difference)
+    return found
 
 
 def _observed(recorded: str, sha256: str, observation: str) -> tuple[str, str, str] | None:

@@ -18,6 +18,7 @@ import pytest
 from prosegym.baselines import METHODS
 from prosegym.cli import main
 from prosegym.envs import panels
+from prosegym.envs.errors import EngineError
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.runs import Run
 
@@ -92,6 +93,28 @@ def test_a_run_that_does_not_replay_says_where(run: Ask, panel: Path, tmp_path: 
     path.write_text(path.read_text().replace("take red key", "take blue key"))
     code, out, _ = run("replay", tmp_path / "r")
     assert code == 1 and "train/red step 0: progress is 0.0, the record says 0.5" in out and "7 of 8" in out
+
+
+def test_an_engine_that_fails_in_a_replay_costs_its_episode_only(
+    run: Ask, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockbox
+
+    play, frail = lockbox.Lockbox._play, {"blue"}
+
+    def breaks(self: Any, action: str) -> Any:
+        if self.colour in frail:
+            raise EngineError("the engine is gone")
+        return play(self, action)
+
+    monkeypatch.setattr(lockbox.Lockbox, "_play", breaks)
+    assert run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "r")[0] == 0
+    code, out, _ = run("replay", tmp_path / "r")  # as it failed then
+    assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
+    frail.add("teal")
+    code, out, _ = run("replay", tmp_path / "r")
+    assert code == 1 and "7 of 8 episodes" in out
+    assert "train/teal step 2: ended is an error (the engine is gone), the record says 'terminated'" in out
 
 
 def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:

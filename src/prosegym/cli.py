@@ -626,12 +626,12 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     from prosegym.evaluation.evaluate import make_env
-    from prosegym.evaluation.replay import replay
+    from prosegym.evaluation.replay import replay_all
     from prosegym.evaluation.runs import Run
 
     run = Run.read(args.run)
     env = make_env(run.conditions.env_id, **run.conditions.env_kwargs)
-    differences = [d for d in (replay(env, t) for t in run.finished) if d is not None]
+    differences = replay_all(env, run.finished)
     env.close()
     if args.json:
         _print_json({"episodes": len(run.finished), "differences": [d._asdict() for d in differences]})
