@@ -209,7 +209,7 @@ def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Gr
         )
         facts.append(("Over attempts", text))
     facts += [(f"env: {k}", str(v)) for k, v in row.env_kwargs.items()]
-    facts += [(k, _condition(v)) for k, v in result.conditions.items()]
+    facts += [(f"agent: {k}", _condition(v)) for k, v in result.conditions.items()]
     facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in result.versions.items())))
     types = [
         tag("tr", tag("th", t.task_type, scope="row"), tag("td", t.tasks), tag("td", estimate(t.success)),

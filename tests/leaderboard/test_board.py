@@ -48,7 +48,7 @@ def submissions(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
         name = EVIL
 
         def conditions(self) -> dict[str, Any]:
-            return {EVIL: EVIL, "deep": {"x": [EVIL]}}
+            return {EVIL: EVIL, "deep": {"x": [EVIL]}, "Success": "99.9"}
 
         def respond(self, episodes: Any) -> list[agents.Reply]:
             return [agents.Reply(EVIL + "thought", EVIL, 100, 10, 0.001) for _ in episodes]
@@ -126,6 +126,8 @@ def test_nothing_of_a_submission_becomes_markup_and_nothing_is_loaded(
             a for t, a in tags.found if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
         )
         assert "default-src 'none'" in str(policy["content"]) and "unsafe" not in str(policy["content"])
+    (evil,) = [text for path in site.glob("s/*/index.html") if "99.9" in (text := path.read_text())]
+    assert evil.count(">Success</th><td>") == 1 and ">agent: Success</th><td>99.9<" in evil
     text = (site / "index.html").read_text()
     assert "<script>alert" not in text and "&lt;script&gt;alert(1)" in text
 
