@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,8 @@ class Practice:
     env_id: str
     folder: Path
     agent: Config = Config()
-    """Form of the answers, decoding, history: the same in training data, exploration and evaluation."""
+    """Form of the answers, decoding, history: the same in exploration and evaluation. Training data has the
+    same form; its episodes are whole, whatever the history."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 64
@@ -360,6 +361,7 @@ class Forced:
         """`answers` are the first ones of an episode, by task id and attempt."""
         self._model = model
         self._answers = answers
+        self._turns: dict[Hashable, int] = {}
         self.name = model.name
 
     def conditions(self) -> Mapping[str, Any]:
@@ -372,7 +374,9 @@ class Forced:
         for request in requests:
             assert isinstance(request.key, tuple)
             answers = self._answers.get((request.key[0], request.key[1]), ())
-            turn = sum(message.role == "assistant" for message in request.messages)
+            # Counted here: a history that leaves turns out shows fewer. An episode begins without an answer.
+            answered = any(message.role == "assistant" for message in request.messages)
+            turn = self._turns[request.key] = self._turns[request.key] + 1 if answered else 0
             found.append(Generation(answers[turn]) if turn < len(answers) else None)
         asked = [request for request, answer in zip(requests, found, strict=True) if answer is None]
         written = iter(self._model.generate(asked, sampling) if asked else ())

@@ -174,6 +174,15 @@ def test_forced_answers_come_first_and_the_model_goes_on_from_them(cloned: Path,
     assert [m.content for m in played.messages if m.role == "assistant"][:2] == forced[TASKS[0], 2]
 
 
+def test_forced_answers_come_in_turn_where_the_history_leaves_turns_out(cloned: Path, tmp_path: Path) -> None:
+    place = practice(tmp_path)
+    place = replace(place, agent=replace(place.agent, history="last:1"))
+    said = ["take blue key", "take teal key", "take plum key", "take red key"]
+    forced = {(TASKS[0], t): said[:t] for t in range(5)}
+    for played in place.play(load(cloned), [Job(*key) for key in forced], "f", forced=forced):
+        assert played.actions[: played.attempt] == said[: played.attempt]
+
+
 # --- ETO ---
 
 
