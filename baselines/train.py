@@ -273,6 +273,7 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
     dtype = "auto" if options.lora.rank else None
     policy = trainable(path, options.device, dtype=dtype, four_bit=options.lora.four_bit)
     if options.lora.rank:
+        torch.manual_seed(options.seed)  # an adapter begins at random values
         add_adapter(policy, options.lora)
     return policy
 

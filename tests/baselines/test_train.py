@@ -99,6 +99,30 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
         )
 
 
+def test_an_adapter_begins_as_the_seed_says_whatever_was_drawn_before(tmp_path: Path) -> None:
+    train.main(
+        "sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "base"), "--max-steps", "1"]
+    )
+
+    def begun(seed: int) -> list[float]:
+        options = train.Options(
+            "prosegym/Lockbox-v1",
+            str(tmp_path / "base"),
+            tmp_path,
+            seed=seed,
+            device="cpu",
+            lora=train.Lora(2),
+        )
+        named = train.load(options, []).model.named_parameters()
+        return [x for name, p in named if "lora_A" in name for x in p.flatten().tolist()]
+
+    found = []
+    for drawn, seed in [(7, 0), (8, 0), (7, 1)]:
+        torch.manual_seed(drawn)
+        found.append(begun(seed))
+    assert found[0] == found[1] != found[2]
+
+
 def test_an_adapter_names_its_base_for_both_roles_and_a_model_from_scratch(tmp_path: Path) -> None:
     lora = ["--lora.rank", "4", "--model", "scratch:tiny", "--max-steps", "1", "--trials", "2"]
     train.main("retroact", [*QUICK, *lora, "--out", str(tmp_path)])
