@@ -200,7 +200,9 @@ def _refusal(model: Any) -> str | None:
         return f"{text.model_type} takes no mask of its own ({str(error).splitlines()[0]})"
     finally:
         model.train(was_training)
-    tolerance = 1e-3 if next(model.parameters()).dtype in (torch.float32, torch.float64) else 0.1
+    weight = next(model.parameters())
+    half = weight.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(weight.device.type)
+    tolerance = 0.1 if half else 1e-3
     if not torch.allclose(shared, flat, atol=tolerance, rtol=tolerance):
         return f"{text.model_type} gives other probabilities on a tree"
     return None

@@ -56,7 +56,8 @@ def prefer(
     if not found:
         return False
     size = max(1, round(optim.batch_size * len(found) / texts))
-    compared = against(reference, found, optim.tokens)
+    with practice.accelerator.autocast():  # at the precision of training: a difference would be a margin
+        compared = against(reference, found, optim.tokens)
     practice.fit(policy.model, objective, compared, replace(optim, batch_size=size), phase)
     return True
 

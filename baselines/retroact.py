@@ -76,8 +76,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     examples = teach(policy, reflector, tasks, practice, config)
     for i in range(1, config.iterations + 1):
         tries, notes = play(policy, reflector, tasks, practice, config, i)
-        plans = behaved(policy, planner_rows(tries, practice), demonstrations, config)
-        words = behaved(reflector, reflector_rows(tries, notes, config), examples, config)
+        with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
+            plans = behaved(policy, planner_rows(tries, practice), demonstrations, config)
+            words = behaved(reflector, reflector_rows(tries, notes, config), examples, config)
         optimise(policy, reflector, plans, words, practice, config, i)
     if config.roles == "two":
         practice.save(reflector, practice.folder / "reflector", "retroact")

@@ -161,6 +161,7 @@ def improve(
     i: int,
 ) -> None:
     """Step 3: one round of PPO with the KL penalty against M_ref."""
-    items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
+    with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
+        items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
     practice.tell("reward", i, {**spread(f"round {i}", rewards), "notes": len(rewards)})
     practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")

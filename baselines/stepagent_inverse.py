@@ -62,7 +62,8 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         expert, agent = inspect(policy, experts, practice, config, i)
         tell_apart(discriminator, expert, agent, practice, config, i)
         rewards = reward(discriminator, agent, practice, config, i)
-        items = bandits(critic, agent, rewards, token_scores(clone.model, agent), config.ppo)
+        with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
+            items = bandits(critic, agent, rewards, token_scores(clone.model, agent), config.ppo)
         practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")
 
 

@@ -16,6 +16,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from accelerate import Accelerator  # noqa: E402
+
 from prosegym.baselines import (  # noqa: E402
     best_of_n,
     contrast,
@@ -640,6 +642,28 @@ def test_eto_with_an_adapter_starts_each_iteration_at_its_own_reference(
     for i in (1, 2):
         assert curve(tmp_path, f"dpo-{i}")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert all(torch.equal(base[n], p) for n, p in policy.model.named_parameters() if n in base)
+
+
+def test_a_reference_and_what_a_policy_gave_have_the_precision_of_training(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first step there is no margin and every ratio is 1, in mixed precision, too."""
+    monkeypatch.setattr(Accelerator, "autocast", lambda self: torch.autocast("cpu", torch.bfloat16))
+    still = Optim(1e-9, batch_size=8, schedule="constant", warmup=0.0)
+    a, b = (practice(tmp_path).conversation(e) for e in experts[:2])
+    policy, place = load(scratch), practice(tmp_path / "dpo")
+    assert contrast.prefer(policy, policy.model, [[(a, b)]], Preference(1.0), place, still, "dpo")
+    assert curve(tmp_path / "dpo")[0]["margin"] == pytest.approx(0, abs=1e-5)
+    words = retroformer.Config(still, still, still, trials=2, rounds=1, rating="try", max_tokens=8)
+    retroformer.train(policy, experts, practice(tmp_path / "words"), words)
+    steps = stepagent_inverse.Config(cloned=True, cycles=1, discriminator=still, optim=still)
+    stepagent_inverse.train(policy, experts, practice(tmp_path / "steps"), steps)
+    for folder in ("words", "steps"):
+        assert curve(tmp_path / folder, "ppo-1")[0]["kl_from_old"] == pytest.approx(0, abs=2e-6)
+    both = retroact.Config(sft.Config(still), still, trials=2, clip=1e-4)
+    retroact.train(policy, experts, practice(tmp_path / "both"), both)
+    for phase in ("planner-1", "reflector-1"):
+        assert curve(tmp_path / "both", phase)[0]["clip_share"] < 0.05  # other batches round otherwise
 
 
 def test_episodes_that_do_not_fit_are_counted_and_said(

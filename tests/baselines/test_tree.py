@@ -204,6 +204,20 @@ def test_a_tree_in_bfloat16_is_the_flat_batch_to_its_precision() -> None:
     torch.testing.assert_close(found.double(), flat(model, samples)[0].double(), atol=0.2, rtol=0.1)
 
 
+def test_mixed_precision_is_no_reason_to_refuse_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where attention with a mask is another kernel and rounds otherwise."""
+    model, plain = make().float(), torch.nn.functional.scaled_dot_product_attention
+
+    def other_kernel(*args: Any, attn_mask: Any = None, **kwargs: Any) -> Any:
+        out = plain(*args, attn_mask=attn_mask, **kwargs)
+        return out if attn_mask is None else out * (1 + 2**-6)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", other_kernel)
+    assert "other probabilities" in str(batch._refusal(model))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert batch._refusal(model) is None
+
+
 def test_an_adapted_model_takes_trees_too() -> None:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.0, init_lora_weights=False)
