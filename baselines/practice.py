@@ -195,32 +195,31 @@ class Practice:
         model: LanguageModel,
         states: Sequence[Sequence[Message]],
         phase: str,
-        temperature: float,
-        *,
-        max_tokens: int | None = None,
+        sampling: Sampling,
     ) -> list[Message]:
-        """The model's next answer in each of these conversations, freely decoded; no environment is needed.
+        """The model's next answer in each of these conversations; no environment is needed.
 
         Args:
             model: answers.
             states: conversations whose last message is the user's.
             phase: seeds the sampling.
-            temperature: of the sampling.
-            max_tokens: longest answer; None keeps the agent's.
+            sampling: how tokens are chosen; `freely` has the agent's.
         """
-        limit = max_tokens or self.agent.max_tokens
-        config = replace(self.agent, temperature=temperature, decoding="free", max_tokens=limit)
         requests = [
             Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
             for i, state in enumerate(states)
         ]
-        said = model.generate(requests, config.sampling())
-        different = diagnosis.alike(phase, [g.text for g in said], temperature)
+        said = model.generate(requests, sampling)
+        different = diagnosis.alike(phase, [g.text for g in said], sampling.temperature)
         self.tell(f"{phase}-answers", 1, {"answers": len(said), "different": different})
         return [
             Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or msgspec.UNSET)
             for g in said
         ]
+
+    def freely(self, temperature: float) -> Sampling:
+        """How the agent's answers are drawn where it may write anything."""
+        return replace(self.agent, temperature=temperature, decoding="free").sampling()
 
     def _file(self, phase: str, rank: int) -> Path:
         return self.folder / (f"{phase}.jsonl" if rank == 0 else f"{phase}.{rank}.jsonl")

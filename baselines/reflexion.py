@@ -159,7 +159,7 @@ class ModelReflector:
         sampling = Sampling(self._config.temperature, max_tokens=self._config.max_tokens)
         answers = self._model.generate(requests, sampling)
         return [
-            Reflection(t.task_id, t.attempt, t.trial, prompt, answer, t.score, _note(answer.text))
+            Reflection(t.task_id, t.attempt, t.trial, prompt, answer, t.score, remembered(answer.text))
             for prompt, answer, t in zip(prompts, answers, (f.trajectory for f in failures), strict=True)
         ]
 
@@ -178,7 +178,7 @@ class ModelReflector:
         return f"{how} after {len(trajectory.steps)} actions{scored}."
 
 
-def _note(text: str) -> str:
+def remembered(text: str) -> str:
     """The note without the thoughts before it."""
     return text.rpartition("</think>")[2].strip()
 

@@ -23,11 +23,12 @@ from typing import Literal, NamedTuple
 from prosegym.baselines import reflexion, sft
 from prosegym.baselines.batch import Sample
 from prosegym.baselines.diagnosis import spread
+from prosegym.baselines.lm import Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Imitation, token_scores
 from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
 from prosegym.baselines.practice import Practice, beginning, noted, ratings, twin
-from prosegym.baselines.reflexion import ModelReflector, Reflection
+from prosegym.baselines.reflexion import ModelReflector, Reflection, remembered
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
@@ -126,6 +127,7 @@ class New(NamedTuple):
 
     before: Trajectory
     text: str
+    """What is remembered."""
     sample: Sample
 
 
@@ -134,19 +136,21 @@ def write(
 ) -> list[New]:
     """y ~ M_r(.|x) for every prompt that was collected."""
     prompts = [r[0].prompt for r in rated]
-    answers = practice.answers(
-        reflector, prompts, f"notes-{i}", config.temperature, max_tokens=config.max_tokens
-    )
+    sampling = Sampling(config.temperature, max_tokens=config.max_tokens)  # as those that were collected
+    answers = practice.answers(reflector, prompts, f"notes-{i}", sampling)
     new = []
     for (_, before, _), prompt, answer in zip(rated, prompts, answers, strict=True):
         if (sample := sft.sample(reflector, [*prompt, answer])) and sample.trained:
-            new.append(New(before, answer.content, sample))
+            new.append(New(before, remembered(answer.content), sample))
     return new
 
 
 def try_out(actor: LocalModel, new: Sequence[New], practice: Practice, config: Config, i: int) -> list[float]:
     """The rating of new notes by fresh tries of the frozen actor."""
-    jobs = [Job(n.before.task_id, k, memory=(*n.before.memory, n.text)) for k, n in enumerate(new)]
+    jobs = [
+        Job(n.before.task_id, k, memory=(*n.before.memory, *([n.text] if n.text else [])))
+        for k, n in enumerate(new)
+    ]
     played = practice.play(actor, jobs, f"tries-{i}", temperature=config.temperature)
     return [after.score - n.before.score for n, after in zip(new, played, strict=True)]
 

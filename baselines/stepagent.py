@@ -67,7 +67,7 @@ def inspect(
     talks = [practice.conversation(e) for e in experts]
     places = [(n, t) for n, talk in enumerate(talks) for t in range(len(talk) // 2)]
     states = [talks[n][: 2 * t + 1] for n, t in places]
-    answers = practice.answers(policy, states, f"inspect-{i}", config.temperature)
+    answers = practice.answers(policy, states, f"inspect-{i}", practice.freely(config.temperature))
     found: list[list[Contrast]] = [[] for _ in talks]
     for (n, t), answer in zip(places, answers, strict=True):
         if answer.content.strip() != talks[n][2 * t + 1].content.strip():

@@ -73,7 +73,9 @@ def inspect(
     """At every expert state, the expert's answer and the agent's."""
     talks = [practice.conversation(e) for e in experts]
     told = [only_answer(talk, t) for talk in talks for t in range(len(talk) // 2)]
-    answers = practice.answers(policy, [x[:-1] for x in told], f"inspect-{i}", config.temperature)
+    answers = practice.answers(
+        policy, [x[:-1] for x in told], f"inspect-{i}", practice.freely(config.temperature)
+    )
     expert = sft.samples(policy, told)
     agent = sft.samples(policy, [[*x[:-1], answer] for x, answer in zip(told, answers, strict=True)])
     return expert, agent

@@ -34,7 +34,7 @@ from prosegym.baselines import (  # noqa: E402
     stepagent,
     stepagent_inverse,
 )
-from prosegym.baselines.lm import Generation  # noqa: E402
+from prosegym.baselines.lm import Generation, Sampling  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
 from prosegym.baselines.objectives import Pair, Preference, token_scores  # noqa: E402
 from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer, twin  # noqa: E402
@@ -478,6 +478,26 @@ def test_the_reward_model_tells_good_notes_from_bad(
     texts = sft.samples(reflector, [noted(good[0]), noted(other)])
     is_good, is_bad = (1 / (1 + math.exp(x)) for x in retroformer.judgements(model, texts))
     assert is_good > 0.9 and is_bad < 0.1
+
+
+def test_new_notes_are_drawn_and_remembered_as_those_that_were_collected(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reflector, drawn = load(scratch), []
+
+    def generate(requests: Sequence[object], sampling: Sampling) -> list[Generation]:
+        drawn.append(sampling)
+        return [Generation("<think>It stayed shut.</think> take red key")] * len(requests)
+
+    monkeypatch.setattr(reflector, "generate", generate)
+    place = Practice(
+        LOCKBOX, tmp_path, react.Config("react", top_p=0.5)
+    )  # the actor's, which ends at a label
+    writer = reflexion.ModelReflector(reflector, reflexion.Config(temperature=1.0, max_tokens=8))
+    (collected,) = writer.reflect([reflexion.Failure("", experts[0])])
+    config = retroformer.Config(max_tokens=8)
+    (new,) = retroformer.write(reflector, [rate(0.0, 1.0, experts)], place, config, 1)
+    assert drawn[0] == drawn[1] and new.text == collected.text == "take red key"
 
 
 @pytest.mark.parametrize("rating", ["model", "try"])
