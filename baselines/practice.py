@@ -62,7 +62,17 @@ class Practice:
         return env
 
     def conversation(self, trajectory: Trajectory) -> list[Message]:
-        """An episode as the conversation the agent has, or would have had."""
+        """An episode as the conversation the agent has, or would have had.
+
+        Raises:
+            BadOption: it has none, and the agent's would show lists of actions that no record keeps.
+        """
+        if self.agent.hints and not trajectory.messages:
+            raise BadOption(
+                "an expert's episode does not keep which actions were admissible, so a model would learn "
+                "from other prompts than it plays with; leave out --agent.hints, or give --data that an "
+                "agent with hints played"
+            )
         return conversation(
             trajectory,
             self.env.instruction,

@@ -156,6 +156,16 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
 # --- practice ---
 
 
+def test_hints_are_refused_where_the_data_has_none(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    place = replace(practice(tmp_path), agent=react.Config(format="bare", max_tokens=16, hints=True))
+    with pytest.raises(BadOption, match="leave out --agent.hints, or give --data that an agent with hints"):
+        sft.train(load(scratch), experts, place, CLONING)
+    (played,) = place.play(load(scratch), [Job(TASKS[0])], "played")
+    assert "You can do one of these now" in place.conversation(played)[0].content
+
+
 def test_play_goes_on_where_it_was_cut_and_plays_nothing_twice(cloned: Path, tmp_path: Path) -> None:
     policy, place = load(cloned), practice(tmp_path)
     jobs = [Job(t) for t in TASKS]
