@@ -120,13 +120,14 @@ def step_rewards(
     )
     found: dict[tuple[Place, int], list[float]] = {}
     for key, rollout in zip(keys, played, strict=True):
-        found.setdefault(key, []).append(rollout.score)
+        found.setdefault(key, []).extend([rollout.score] if rollout.ended != "error" else [])
     rewards = {}
     for (task, t), episode in tried.items():
         if best[task].actions[t] != episode.actions[t]:
             ends = (best[task].score, episode.score)
             both = [found.get(((task, t), who), [ends[who]]) for who in (0, 1)]
-            rewards[task, t] = (sum(both[0]) / len(both[0]), sum(both[1]) / len(both[1]))
+            if all(both):  # otherwise every continuation broke off with an error
+                rewards[task, t] = (sum(both[0]) / len(both[0]), sum(both[1]) / len(both[1]))
     return rewards
 
 

@@ -336,8 +336,11 @@ def noted(reflection: Reflection) -> list[Message]:
 def ratings(
     tries: Sequence[Trajectory], notes: Sequence[Reflection]
 ) -> list[tuple[Reflection, Trajectory, Trajectory]]:
-    """Every note with the try it is about and the try that followed it: the scores say its worth."""
-    played = {t.key: t for t in tries}
+    """Every note with the try it is about and the try that followed it: the scores say its worth.
+
+    Tries that broke off with an error have none.
+    """
+    played = {t.key: t for t in tries if t.ended != "error"}
     keys = [(n, (n.task_id, n.attempt, n.trial), (n.task_id, n.attempt, n.trial + 1)) for n in notes]
     return [(n, played[a], played[b]) for n, a, b in keys if n.text and a in played and b in played]
 

@@ -146,13 +146,14 @@ def write(
 
 
 def try_out(actor: LocalModel, new: Sequence[New], practice: Practice, config: Config, i: int) -> list[float]:
-    """The rating of new notes by fresh tries of the frozen actor."""
+    """The rating of new notes by fresh tries of the frozen actor; 0 where one breaks off with an error."""
     jobs = [
         Job(n.before.task_id, k, memory=(*n.before.memory, *([n.text] if n.text else [])))
         for k, n in enumerate(new)
     ]
     played = practice.play(actor, jobs, f"tries-{i}", temperature=config.temperature)
-    return [after.score - n.before.score for n, after in zip(new, played, strict=True)]
+    ended = zip(new, played, strict=True)
+    return [0.0 if after.ended == "error" else after.score - n.before.score for n, after in ended]
 
 
 def improve(

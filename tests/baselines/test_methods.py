@@ -37,7 +37,7 @@ from prosegym.baselines import (  # noqa: E402
 from prosegym.baselines.lm import Generation, Sampling  # noqa: E402
 from prosegym.baselines.local import LocalModel  # noqa: E402
 from prosegym.baselines.objectives import Pair, Preference, token_scores  # noqa: E402
-from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer, twin  # noqa: E402
+from prosegym.baselines.practice import Practice, demonstrations, noted, only_answer, ratings, twin  # noqa: E402
 from prosegym.baselines.train import Lora, add_adapter  # noqa: E402
 from prosegym.baselines.training import Optim  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
@@ -609,6 +609,26 @@ def test_step_rewards_are_means_of_the_scorers_continuations(
     rewards = ipr.step_rewards(load(cloned), best, tried, place, ipr.Config(continuations=4), 1)
     expert, agent = rewards[TASKS[0], 0]
     assert expert >= 0.75 and agent <= 0.25
+
+
+def test_a_crash_rates_nothing(
+    experts: Sequence[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, replaced = practice(tmp_path), records.msgspec.structs.replace
+    crash = replaced(experts[0], score=0.0, ended="error", trial=1)
+    item = rate(0.5, 0.0, experts)
+    assert ratings([item[1], replaced(crash, ended="terminated")], [item[0]]) != []
+    assert ratings([item[1], crash], [item[0]]) == []
+    played = [crash, experts[0], experts[0], crash]
+    monkeypatch.setattr(Practice, "play", lambda self, model, jobs, *_, **__: played[: len(jobs)])
+    new = retroformer.New(item[1], "take red key", sft.Sample((), ()))
+    assert retroformer.try_out(None, [new] * 2, place, retroformer.Config(), 1) == [0.0, 0.5]  # type: ignore[arg-type]
+    (failed,) = rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])])
+    best, tried = {TASKS[0]: experts[0]}, {(TASKS[0], 0): failed}
+    config = ipr.Config(continuations=2)
+    assert ipr.step_rewards(None, best, tried, place, config, 1) == {(TASKS[0], 0): (1.0, 1.0)}  # type: ignore[arg-type]
+    played[1] = crash
+    assert ipr.step_rewards(None, best, tried, place, config, 1) == {}  # type: ignore[arg-type]
 
 
 # --- StepAgent, inverse ---
