@@ -10,6 +10,7 @@
 Read: the paper's method and its released code (93335a3). They differ on L_SFT: the code adds - log pi(win),
 summed, to every pair, the paper to whole episodes only; here as in the code. Reconstructed: that a prefix in
 which the agent does as the expert is not rolled out again by the scorer (its two step rewards are the same).
+Left out: on ALFWorld the code also prefers the agent where its suffix is shorter.
 """
 
 from __future__ import annotations

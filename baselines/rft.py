@@ -30,7 +30,7 @@ class Config:
 
     cloning: sft.Config = sft.Config()
     cloned: bool = False
-    """The model has been cloned already: leave out step 1."""
+    """The model has been cloned already: leave out step 1; step 3 then begins at the clone."""
     samples: int = 4
     """Episodes of each training task."""
     temperature: float = 1.0
