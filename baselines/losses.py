@@ -40,6 +40,15 @@ def masked_whiten(x: Tensor, mask: Tensor) -> Tensor:
     return (x - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
+def mean_of_texts(x: Tensor, mask: Tensor, counts: Tensor | None = None) -> Tensor:
+    """mean_b (sum_t mask_bt x_bt / count_b), count_b = sum_t mask_bt by default: (B, T), (B, T), (B,) to ().
+
+    Texts count the same however long they are, so a batch may be cut into any passes.
+    """
+    counts = mask.sum(-1) if counts is None else counts
+    return ((x * mask).sum(-1) / counts.clamp(min=torch.finfo(x.dtype).tiny)).mean()
+
+
 def sft(logp: Tensor, mask: Tensor) -> Tensor:
     """L = - sum_bt w_bt logp_bt / sum_bt w_bt: (B, T), (B, T) to (). Behavioural cloning; ETO eq. 3-5.
 
@@ -59,7 +68,12 @@ def dpo(win: Tensor, lose: Tensor, ref_win: Tensor, ref_lose: Tensor, beta: floa
 
 
 def clipped_policy_gradient(
-    logp: Tensor, behaviour: Tensor, reward: Tensor, mask: Tensor, clip: float, *, legacy_mean: bool = False
+    logp: Tensor,
+    behaviour: Tensor,
+    reward: Tensor,
+    mask: Tensor,
+    clip: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """L = - mean_b mean_t sg[clip(rho_bt, 1 - eps, 1 + eps)] logp_bt R_b, rho = pi / pi_behaviour: to ().
 
@@ -73,15 +87,11 @@ def clipped_policy_gradient(
         reward: (B,), one for the whole text.
         mask: (B, T).
         clip: eps.
-        legacy_mean: divide by all T tokens of all texts, prompt and padding included, as the released code
-            does, in place of the mean over each text's own trained tokens.
+        counts: (B,), what each text's sum is divided by; by default its trained tokens.
     """
     with torch.no_grad():
         weight = (logp - behaviour).exp().clamp(1 - clip, 1 + clip)
-    terms = weight * logp * reward[:, None] * mask
-    if legacy_mean:
-        return -terms.mean()
-    return -(terms.sum(-1) / mask.sum(-1).clamp(min=1)).mean()
+    return -mean_of_texts(weight * logp * reward[:, None], mask, counts)
 
 
 def ppo(logp: Tensor, old: Tensor, advantage: Tensor, mask: Tensor, clip: float) -> Tensor:

@@ -111,11 +111,12 @@ class Played(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """L_RL + lambda L_IL (RetroAct eq. 9-10): `losses.clipped_policy_gradient` and `losses.sft`."""
+    """L_RL + lambda L_IL (RetroAct eq. 9-10): `losses.clipped_policy_gradient`, cross-entropy by texts."""
 
     clip: float
     regulariser: float
     legacy_mean: bool = False
+    """Divide L_RL by all of a text's tokens, its prompt's included, as the released code does."""
 
     def length(self, item: Played) -> int:
         """The longer of its two texts."""
@@ -136,10 +137,9 @@ class PolicyGradient:
         logp, mask = both[: len(items), :longest], masks[: len(items), :longest]
         behaviour = table([x.behaviour for x in items], logp)
         reward = logp.new_tensor([x.reward for x in items])
-        gradient = losses.clipped_policy_gradient(
-            logp, behaviour, reward, mask, self.clip, legacy_mean=self.legacy_mean
-        )
-        imitation = losses.sft(both[len(items) :], masks[len(items) :])
+        lengths = logp.new_tensor([len(x.sample.token_ids) for x in items]) if self.legacy_mean else None
+        gradient = losses.clipped_policy_gradient(logp, behaviour, reward, mask, self.clip, lengths)
+        imitation = -losses.mean_of_texts(both[len(items) :], masks[len(items) :])
         clipped = losses.clip_share(logp.detach(), behaviour, mask, self.clip)
         metrics = {
             "policy_gradient": float(gradient.detach()),

@@ -7,9 +7,9 @@
 
 Read: the paper and its released code (90fff38). Where they differ the paper is the default: the code's
 reflector reward has a factor (R + c)/c (`reward_offset`), its data keeps positive rewards only (`negatives`),
-its mean is over all tokens (`legacy_mean`), and both train on observations, too (`cloning.observations=1`;
-the default masks them). Reconstructed: the number of trials in training. Expert reflections come from a
-teacher model, as in the paper, or from a rule (`notes`), the default.
+its mean of L_RL is over all tokens (`legacy_mean`), and both train on observations, too
+(`cloning.observations=1`; the default masks them). Reconstructed: the number of trials in training. Expert
+reflections come from a teacher model, as in the paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Config:
     negatives: bool = True
     """Keep rows whose reward is 0 or below."""
     legacy_mean: bool = False
+    """Divide L_RL by all of a text's tokens, its prompt's included."""
     temperature: float = 1.0
     """Of the tries and the notes in training."""
 
@@ -77,8 +78,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     for i in range(1, config.iterations + 1):
         tries, notes = play(policy, reflector, tasks, practice, config, i)
         with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-            plans = behaved(policy, planner_rows(tries, practice), demonstrations, config)
-            words = behaved(reflector, reflector_rows(tries, notes, config), examples, config)
+            rng = random.Random(f"{practice.seed} {i}")
+            plans = behaved(policy, planner_rows(tries, practice), demonstrations, config, rng)
+            words = behaved(reflector, reflector_rows(tries, notes, config), examples, config, rng)
         optimise(policy, reflector, plans, words, practice, config, i)
     if config.roles == "two":
         practice.save(reflector, practice.folder / "reflector", "retroact")
@@ -146,7 +148,11 @@ def worth(last: float, current: float, c: float | None = None) -> float:
 
 
 def behaved(
-    model: LocalModel, rows: Sequence[Row], demonstrations: Sequence[Sample], config: Config
+    model: LocalModel,
+    rows: Sequence[Row],
+    demonstrations: Sequence[Sample],
+    config: Config,
+    rng: random.Random,
 ) -> list[Played]:
     """Rows with what the policy that wrote them gave each token, each beside a demonstration drawn for it."""
     if not demonstrations:
@@ -154,7 +160,6 @@ def behaved(
     kept = [(sft.sample(model, talk, config.cloning.observations), reward) for talk, reward in rows]
     fitting = [(s, reward) for s, reward in kept if s and (config.negatives or reward > 0)]
     behaviour = token_scores(model.model, [s for s, _ in fitting])
-    rng = random.Random(0)
     return [Played(s, b, r, rng.choice(demonstrations)) for (s, r), b in zip(fitting, behaviour, strict=True)]
 
 

@@ -117,12 +117,12 @@ def test_dpo_gradient() -> None:
 def test_policy_gradient_by_hand() -> None:
     """eps 0.3, R = 2. rho = 1 and e^1 (clipped to 1.3), logp -1 and -2: -(1*-1*2 + 1.3*-2*2)/2 = 3.6.
 
-    The legacy mean divides by all four positions in place of the two trained ones: 1.8.
+    Divided by all four positions in place of the two trained ones: 1.8.
     """
     logp, behaviour = tensor([[0.0, -1.0, -2.0, 0.0]]), tensor([[0.0, -1.0, -3.0, 0.0]])
     mask = tensor([[0.0, 1, 1, 0]])
     close(losses.clipped_policy_gradient(logp, behaviour, tensor([2.0]), mask, 0.3), 3.6)
-    close(losses.clipped_policy_gradient(logp, behaviour, tensor([2.0]), mask, 0.3, legacy_mean=True), 1.8)
+    close(losses.clipped_policy_gradient(logp, behaviour, tensor([2.0]), mask, 0.3, tensor([4.0])), 1.8)
 
 
 def test_policy_gradient_on_policy_is_reinforce() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -437,12 +438,16 @@ def test_retroact_on_policy_begins_at_ratio_one(
     policy, place = load(cloned), practice(tmp_path)
     demonstrations = sft.samples(policy, [place.conversation(e) for e in experts])
     rows = retroact.behaved(
-        policy, [(place.conversation(experts[0]), 1.0)], demonstrations, retroact.Config()
+        policy, [(place.conversation(experts[0]), 1.0)], demonstrations, retroact.Config(), Random(0)
     )
     _, metrics = retroact.PolicyGradient(0.3, 1.0).loss(policy.model, rows)
     assert metrics["clip_share"] == 0 and metrics["reward"] == 1
     dropped = retroact.behaved(
-        policy, [(place.conversation(experts[0]), 0.0)], demonstrations, retroact.Config(negatives=False)
+        policy,
+        [(place.conversation(experts[0]), 0.0)],
+        demonstrations,
+        retroact.Config(negatives=False),
+        Random(0),
     )
     assert dropped == []
 

@@ -158,8 +158,21 @@ def test_a_policy_gradient_shares_what_its_texts_begin_with() -> None:
     ratio = (logp.detach() + 1).exp().clamp(0.7, 1.3)
     rewards = torch.tensor([[0.0], [0.5], [1.0]])
     gradient = -((ratio * logp * rewards * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
-    imitation = -(shown * weights).sum() / weights.sum()
+    imitation = -((shown * weights).sum(-1) / weights.sum(-1)).mean()
     torch.testing.assert_close(loss, gradient + 2 * imitation, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("legacy_mean", [False, True])
+def test_a_policy_gradient_is_the_same_however_a_batch_is_cut(legacy_mean: bool) -> None:
+    def text(length: int, trained: int) -> Sample:
+        return Sample(tuple(range(1, length + 1)), (0.0,) * (length - trained) + (1.0,) * trained)
+
+    long, short = text(22, 20), text(4, 1)
+    items = [Played(long, (-1.0,) * 22, 1.0, short), Played(short, (-1.0,) * 4, 0.5, long)]
+    objective = PolicyGradient(0.3, 1.0, legacy_mean)
+    together, _ = objective.loss(MODEL, items)
+    apart = [objective.loss(MODEL, [item])[0] for item in items]
+    torch.testing.assert_close(together, torch.stack(apart).mean(), atol=1e-9, rtol=1e-9)
 
 
 def test_values_of_a_tree_are_those_of_each_text() -> None:
