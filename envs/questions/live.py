@@ -53,7 +53,7 @@ class LiveWiki:
         self._last = -pause
 
     def page(self, title: str) -> Page | None:
-        """The page of that title, redirections followed; a blank line ends a paragraph."""
+        """The page of that title, redirections followed; a blank line ends a paragraph, as in langchain."""
         title = " ".join(title.split())
         if not title or any(mark in title for mark in "[]{}|<>#"):  # no MediaWiki title has these
             return None
@@ -64,13 +64,12 @@ class LiveWiki:
             explaintext="1",
             redirects="1",
             titles=title,
-            exsectionformat="plain",
         )
         for page in answer.get("query", {}).get("pages", []):
             text = page.get("extract", "").strip()
             if text and not page.get("missing"):
-                paragraphs = tuple(part.strip() for part in text.split("\n") if part.strip())
-                return Page(page["title"], paragraphs, "disambiguation" in page.get("pageprops", {}))
+                ambiguous = "disambiguation" in page.get("pageprops", {})
+                return Page(page["title"], tuple(text.split("\n\n")), ambiguous)
         return None
 
     def similar(self, query: str, count: int) -> list[str]:

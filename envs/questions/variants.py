@@ -120,7 +120,7 @@ class ReAct:
             # Of a disambiguation, WikiEnv searches for "[entity]", which is the title of nothing.
             shown = f"[{entity}]" if page else entity
             return Reply(f"Could not find {echo(shown)}. Similar: {corpus.similar(entity, self.SIMILAR)}.")
-        self._sentences = sentences("\n".join(page.paragraphs))
+        self._sentences = sentences(_HEADING.sub("", "\n".join(page.paragraphs)))
         self._keyword = None
         return Reply(" ".join(self._sentences[: self.SENTENCES]), page)
 
@@ -157,6 +157,9 @@ class ReAct:
     def load(self, state: Any) -> None:
         """Go back to it. The lists are never changed in place, so they may be shared."""
         self._sentences, self._keyword, self._found, self._next = state
+
+
+_HEADING = re.compile(r"^==.*==$", re.M)  # of a live page: WikiEnv reads a page's <p> and <ul> alone
 
 
 def sentences(page: str) -> list[str]:

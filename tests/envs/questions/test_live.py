@@ -21,7 +21,7 @@ from prosegym.envs.questions.corpus import Page
 from prosegym.envs.questions.live import LiveWiki
 
 PAGES = {
-    "Ostby": "Ostby is a town. It has a mill.\n\n\nThe mill is old.",
+    "Ostby": "Ostby is a town. It has a mill.\nIt is small.\n\n\n== The old mill ==\nThe mill is old.\n",
     "Lor": "Lor may refer to:\nLor, a river",
     "Empty": "",
 }
@@ -72,7 +72,9 @@ def wiki() -> Iterator[tuple[Wiki, str]]:
 
 def test_pages_and_similar_titles(wiki: tuple[Wiki, str], tmp_path: Path) -> None:
     found = LiveWiki(wiki[1], tmp_path, pause=0.0)
-    assert found.page(" ostby ") == Page("Ostby", ("Ostby is a town. It has a mill.", "The mill is old."))
+    assert found.page(" ostby ") == Page(
+        "Ostby", ("Ostby is a town. It has a mill.\nIt is small.", "\n== The old mill ==\nThe mill is old.")
+    )
     assert found.page("Nowhere") is None and found.page("Empty") is None
     assert found.similar("ost", 5) == ["Ostby"] and found.similar("xyz", 5) == []
     assert found.nearest("ostbee") == found.page("Ostby")
@@ -145,11 +147,14 @@ def test_episodes_over_it(wiki: tuple[Wiki, str], tmp_path: Path, monkeypatch: p
     live.of_address(f"live:{wiki[1]}")._pause = 0.0
     assert env.step("search[Lor]")[0] == "Could not find [Lor]. Similar: ['Lor']."
     observation, *_, info = env.step("search[ostby]")
-    assert observation == "Ostby is a town. It has a mill.. The mill is old.." and info["progress"] == 1.0
+    assert observation == "Ostby is a town. It has a mill.. It is small.. The mill is old.."
+    assert info["progress"] == 1.0
     assert env.step("lookup[old]")[0] == "(Result 1 / 1) The mill is old.."
     env = gymnasium.make("prosegym/HotpotQA-v1", corpus=f"live:{wiki[1]}", variant="reflexion").unwrapped
     env.reset(seed=0)
-    assert env.step("Search[ostby]")[0] == "Ostby is a town. It has a mill."
+    # As Reflexion's logs have it: all lines above the first heading, and a section with its heading.
+    assert env.step("Search[ostby]")[0] == "Ostby is a town. It has a mill.\nIt is small."
+    assert env.step("Lookup[old]")[0] == "(Result 1/1) \n== The old mill ==\nThe mill is old."
     assert env.step("Search[Lor]")[0] == "Could not find [Lor]. Similar: ['Lor']"
     assert env.step("Lookup[mill]")[0].startswith("The last page Searched was not found")
     with pytest.raises(BadOption, match="no corpus"):
