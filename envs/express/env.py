@@ -79,7 +79,8 @@ class TextWorldExpress(TextEnv):
     """A game of TextWorld-Express (Jansen & Cote 2023, arXiv:2208.01174).
 
     Observation: the engine's answer; at first the task's description, an empty line, and the first view.
-    Actions: those that the engine lists as valid in the present state, in its order; any other is invalid.
+    Actions: those that the engine lists as valid in the present state, in its order, and `help`, which
+    repeats the task's description; any other is invalid.
     Reward: the engine's score, at the end; below 0 counts as 0.
     Progress: the score of the moment.
     Termination: the game is won, or lost.
@@ -117,6 +118,7 @@ class TextWorldExpress(TextEnv):
         self._server: Any = None
         self._place = (0, "train")
         self._step = Step("", [], 0.0, False, False)
+        self._description = ""
         self._taken: list[tuple[str, bool]] = []
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -133,9 +135,9 @@ class TextWorldExpress(TextEnv):
             self._machine = machine
         self._place = _place(task)
         self._taken = []
-        description, answer = machine.call(lambda jvm: self._generate())
+        self._description, answer = machine.call(lambda jvm: self._generate())
         outcome = self._outcome(answer)
-        return outcome._replace(observation=f"{description}\n\n{outcome.observation}")
+        return outcome._replace(observation=f"{self._description}\n\n{outcome.observation}")
 
     def _generate(self) -> tuple[str, str]:
         assert self._machine is not None
@@ -144,6 +146,8 @@ class TextWorldExpress(TextEnv):
         return self._server.getTaskDescription(), answer
 
     def _play(self, action: str) -> Outcome:
+        if action == "help":  # answered by the package, not by the engine
+            return self._last._replace(observation=self._description, invalid=False)
         action = action.strip()
         invalid = action not in self._step.validActions
         if invalid:

@@ -71,6 +71,18 @@ def test_admissible_actions_are_the_engine_s_and_a_lost_game_scores_nothing() ->
     env.close()
 
 
+def test_help_repeats_the_task_and_changes_nothing() -> None:
+    """As `step` of the package's own TextWorldExpressEnv answers it, to the letter."""
+    env = gymnasium.make("prosegym/TextWorldExpress-SimonSays-v1")
+    _, before = env.reset(options={"task_id": "test/20000"})
+    assert env.step("help")[0] == "Your task is to do exactly what Simon says."
+    observation, _, _, _, info = env.step("Help")
+    assert observation.startswith("Unknown action") and info["invalid_action"]
+    *_, info = env.step("help")
+    assert info == before | {"steps": 3}
+    env.close()
+
+
 def test_parameters_are_recorded_and_make_other_tasks() -> None:
     made = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=2,includeDoors=0")
     assert made.spec is not None and made.spec.kwargs["params"] == "numLocations=2,includeDoors=0"
