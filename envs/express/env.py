@@ -148,7 +148,7 @@ class TextWorldExpress(TextEnv):
     def _play(self, action: str) -> Outcome:
         if action == "help":  # answered by the package, not by the engine
             return self._last._replace(observation=self._description, invalid=False)
-        action = action.strip()
+        action = action.strip(" \t\n\r")  # as Java trims: no other space
         invalid = action not in self._step.validActions
         if invalid:
             outcome = self._last._replace(observation=UNREAD, invalid=True)

@@ -83,6 +83,17 @@ def test_help_repeats_the_task_and_changes_nothing() -> None:
     env.close()
 
 
+def test_an_action_is_trimmed_as_the_engine_trims_it() -> None:
+    env = gymnasium.make("prosegym/TextWorldExpress-Coin-v1")
+    env.reset(options={"task_id": "dev/10000"})
+    server = env.unwrapped._server
+    for action in ("inventory\n", " \tinventory ", "inventory\u00a0", "\u3000inventory", "inventory\u2028"):
+        unread = env.unwrapped._machine.call(lambda jvm, action=action: server.stepJSON(action))
+        *_, info = env.step(action)
+        assert info["invalid_action"] == ("Unknown action" in unread), action
+    env.close()
+
+
 def test_parameters_are_recorded_and_make_other_tasks() -> None:
     made = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=2,includeDoors=0")
     assert made.spec is not None and made.spec.kwargs["params"] == "numLocations=2,includeDoors=0"
