@@ -350,6 +350,7 @@ class TextEnv(gymnasium.Env[str, str]):
             raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
         self._task, self._steps, self._last, engine = state
         self._load(engine)
+        self._advisor = self.expert() if self.expose_expert else None
         self._shown = self._last.observation
         return self._shown, self._info()
 

@@ -330,6 +330,20 @@ def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:
     env.close()
 
 
+def test_a_restored_episode_has_its_own_expert(env_id: str) -> None:
+    env, other = make(env_id, expose_expert=True), make(env_id, expose_expert=True)
+    _, info = env.reset(seed=2)
+    try:
+        state = env.unwrapped.snapshot()
+    except Unsupported:
+        pytest.skip("this environment has no snapshots")
+    for seed in (None, 3):  # into an environment that has played nothing, or another episode
+        if seed is not None:
+            other.reset(seed=seed)
+        assert other.unwrapped.restore(state)[1] == info
+    env.close(), other.close()
+
+
 def test_made_without_an_import(env_id: str) -> None:
     if env_id == "prosegym/Lockbox-v1":
         pytest.skip("the test environment is registered by the tests")
