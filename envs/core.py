@@ -182,6 +182,8 @@ class TextEnv(gymnasium.Env[str, str]):
         self._shown = ""
         self._advisor: Expert | None = None
         self._index: dict[str, Task] | None = None
+        self.restored: tuple[str, dict[str, Any]] | None = None
+        """What `restore` returned, where the episode goes on from a snapshot; None after `reset`."""
 
     # What a family supplies.
 
@@ -294,6 +296,7 @@ class TextEnv(gymnasium.Env[str, str]):
             raise BadOption(f"the prefix ends the episode (step {self._steps}); leave out its last action")
         self._advisor = self.expert() if self.expose_expert else None
         self._shown = self._last.observation
+        self.restored = None
         return self._shown, self._info()
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -352,7 +355,8 @@ class TextEnv(gymnasium.Env[str, str]):
         self._load(engine)
         self._advisor = self.expert() if self.expose_expert else None
         self._shown = self._last.observation
-        return self._shown, self._info()
+        self.restored = self._shown, self._info()
+        return self.restored
 
     def render(self) -> str | None:
         """The latest observation, when made with `render_mode="ansi"`."""

@@ -6,8 +6,9 @@ gymnasium.make(id, reward="sparse" | "progress" | "potential" | "expert")
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 from gymnasium.utils import RecordConstructorArgs
@@ -15,33 +16,63 @@ from gymnasium.utils import RecordConstructorArgs
 from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import UnknownName
 
-Step = tuple[str, float, bool, bool, dict[str, Any]]
+Step = tuple[str, SupportsFloat, bool, bool, dict[str, Any]]
 
 
-class ProgressReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
-    """r_t = progress_t - progress_{t-1}: the return is the progress made."""
+class _Reward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
+    """What the modes share: a reward is counted from where the episode began or a snapshot was restored."""
 
-    def __init__(self, env: gymnasium.Env[str, str]) -> None:
-        RecordConstructorArgs.__init__(self)
+    def __init__(self, env: gymnasium.Env[str, str], **arguments: Any) -> None:
+        RecordConstructorArgs.__init__(self, **arguments)
         super().__init__(env)
-        self._progress = 0.0
+        text_env = env.unwrapped
+        assert isinstance(text_env, TextEnv)
+        self._text_env = text_env
+        self._restored: tuple[str, dict[str, Any]] | None = None
+
+    @abstractmethod
+    def _begin(self, observation: str, info: dict[str, Any]) -> None:
+        """Take this as the state before the next step."""
+
+    @abstractmethod
+    def _reward(self, action: str, step: Step) -> float:
+        """The reward of the step that was done."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Begin an episode, and remember the progress it starts with."""
+        """Begin an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._progress = info["progress"]
+        self._begin(observation, info)
         return observation, info
 
     def step(self, action: str) -> Step:
-        """Do one action; the reward is what it changed of the progress."""
-        observation, _, terminated, truncated, info = self.env.step(action)
-        before, self._progress = self._progress, info["progress"]
-        return observation, self._progress - before, terminated, truncated, info
+        """Do one action, rewarded in this mode."""
+        restored = self._text_env.restored
+        if restored is not None and restored is not self._restored:
+            self._restored = restored
+            self._begin(*restored)
+        step = self.env.step(action)
+        observation, _, terminated, truncated, info = step
+        return observation, self._reward(action, step), terminated, truncated, info
 
 
-class PotentialReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
+class ProgressReward(_Reward):
+    """r_t = progress_t - progress_{t-1}: the return is the progress made."""
+
+    def __init__(self, env: gymnasium.Env[str, str]) -> None:
+        super().__init__(env)
+        self._progress = 0.0
+
+    def _begin(self, observation: str, info: dict[str, Any]) -> None:
+        self._progress = info["progress"]
+
+    def _reward(self, action: str, step: Step) -> float:
+        before, self._progress = self._progress, step[4]["progress"]
+        return self._progress - before
+
+
+class PotentialReward(_Reward):
     """r_t = sparse reward + gamma * phi(s_t) - phi(s_{t-1}), phi the progress, and 0 in a terminal state.
 
     Shaping of this form keeps the optimal policy of the sparse reward under the same gamma
@@ -49,29 +80,20 @@ class PotentialReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorAr
     """
 
     def __init__(self, env: gymnasium.Env[str, str], gamma: float = 0.99) -> None:
-        RecordConstructorArgs.__init__(self, gamma=gamma)
-        super().__init__(env)
+        super().__init__(env, gamma=gamma)
         self._gamma = gamma
         self._phi = 0.0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Begin an episode, and remember its potential."""
-        observation, info = self.env.reset(seed=seed, options=options)
+    def _begin(self, observation: str, info: dict[str, Any]) -> None:
         self._phi = info["progress"]
-        return observation, info
 
-    def step(self, action: str) -> Step:
-        """Do one action; the reward is the sparse one and the shaping term."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        phi = 0.0 if terminated else info["progress"]
-        shaped = float(reward) + self._gamma * phi - self._phi
-        self._phi = phi
-        return observation, shaped, terminated, truncated, info
+    def _reward(self, action: str, step: Step) -> float:
+        _, reward, terminated, _, info = step
+        before, self._phi = self._phi, 0.0 if terminated else info["progress"]
+        return float(reward) + self._gamma * self._phi - before
 
 
-class ExpertReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
+class ExpertReward(_Reward):
     """r_t = 1 where the action is the one the expert takes in the same state, else 0.
 
     The comparison of agent and expert step by step is StepAgent's (Deng et al. 2024, arXiv:2411.03817);
@@ -79,32 +101,23 @@ class ExpertReward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs)
     """
 
     def __init__(self, env: gymnasium.Env[str, str]) -> None:
-        RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        text_env = env.unwrapped
-        assert isinstance(text_env, TextEnv)
-        self._name = next((name for name, privileged in text_env.experts.items() if privileged), None)
+        experts = self._text_env.experts
+        self._name = next((name for name, privileged in experts.items() if privileged), None)
         if self._name is None:
             raise UnknownName("reward", "expert", ["sparse", "progress", "potential"])
-        self._text_env = text_env
         self._advice: str | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Begin an episode, and ask the expert for its first action."""
-        observation, info = self.env.reset(seed=seed, options=options)
+    def _begin(self, observation: str, info: dict[str, Any]) -> None:
         self._expert = self._text_env.expert(self._name)
         self._advice = self._expert.act(observation, info)
-        return observation, info
 
-    def step(self, action: str) -> Step:
-        """Do one action; the reward says whether it was the expert's."""
-        observation, _, terminated, truncated, info = self.env.step(action)
+    def _reward(self, action: str, step: Step) -> float:
+        observation, _, terminated, truncated, info = step
         agreed = float(action == self._advice)
         if not (terminated or truncated):
             self._advice = self._expert.act(observation, info)
-        return observation, agreed, terminated, truncated, info
+        return agreed
 
 
 REWARDS: dict[str, Callable[[gymnasium.Env[str, str]], gymnasium.Env[str, str]] | None] = {

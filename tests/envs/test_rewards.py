@@ -48,6 +48,23 @@ def test_expert_agreement() -> None:
     assert rewards("expert", DETOUR) == [0.0, 1.0, 0.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("mode", ["progress", "potential", "expert"])
+def test_a_restored_snapshot_is_rewarded_from_where_it_stands(mode: str) -> None:
+    env = gymnasium.make("prosegym/Lockbox-v1", reward=mode)
+    env.reset(options={"task_id": "train/red"})
+    env.step("take red key")
+    state = env.unwrapped.snapshot()
+    first = [env.step(action)[1] for action in ("take blue key", "take red key", "open box")]
+    env.reset(options={"task_id": "train/blue"})  # another episode, another expert
+    for _ in range(2):
+        env.unwrapped.restore(state)
+        again = [env.step(action)[1] for action in ("take blue key", "take red key", "open box")]
+        assert again == first
+    assert first == pytest.approx(
+        {"progress": [-0.5, 0.5, 0.5], "potential": [-0.5, 0.495, 0.5], "expert": [0.0, 1.0, 1.0]}[mode]
+    )
+
+
 def test_unknown_mode_names_the_known() -> None:
     with pytest.raises(UnknownName, match="'progres'; nearest: progress"):
         gymnasium.make("prosegym/Lockbox-v1", reward="progres")
