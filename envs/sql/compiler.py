@@ -303,7 +303,15 @@ class _Compiler:
         for part in parts[1:]:
             if len(part.names) != len(first.names):
                 raise Fault("The used SELECT statements have a different number of columns")
-        current, types = self.numbered(first), first.types
+        # Each step has a name: nested in one another, seven parts overflow the stack of SQLite's parser.
+        steps: list[str] = []
+
+        def named(sql: str) -> str:
+            name = self.fresh("u")
+            steps.append(f"{name} AS ({sql})")
+            return name
+
+        current, types = named(self.numbered(first)), first.types
         for op, part in zip(ops, parts[1:], strict=True):
             before, types = types, tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
             n = len(types)
@@ -315,21 +323,24 @@ class _Compiler:
                 )
                 for kinds in (before, part.types)
             )
-            both = f"SELECT {lefts}, 1 AS _k, _p FROM ({current}) UNION ALL SELECT {rights}, 2, _p FROM ({self.numbered(part)})"
+            added = named(self.numbered(part))
+            both = named(
+                f"SELECT {lefts}, 1 AS _k, _p FROM {current} UNION ALL SELECT {rights}, 2, _p FROM {added}"
+            )
             if op == "UNION ALL":
-                current = f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM ({both})"
+                current = named(f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM {both}")
                 continue
             keys = ", ".join(_folded(f"c{i}", t) for i, t in enumerate(types))
             having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(
                 op.split()[0], ""
             )
-            firsts = f"SELECT {names}, min(_k * 100000000 + _p) AS _m FROM ({both}) GROUP BY {keys}{having}"
+            firsts = f"SELECT {names}, min(_k * 100000000 + _p) AS _m FROM {both} GROUP BY {keys}{having}"
             if having:
                 firsts = (
-                    f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM ({both}) WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND "
+                    f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM {both} WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND "
                     + ("_a > 0 AND _b > 0" if op.startswith("INTERSECT") else "_a > 0 AND _b = 0")
                 )
-            current = f"SELECT {names}, row_number() OVER (ORDER BY _m) AS _p FROM ({firsts})"
+            current = named(f"SELECT {names}, row_number() OVER (ORDER BY _m) AS _p FROM ({firsts})")
         names = ", ".join(f"c{i}" for i in range(len(types)))
         keys_sql = []
         lower = [name.lower() for name in first.names]
@@ -353,7 +364,7 @@ class _Compiler:
                 sql = _sorted(x)
             keys_sql.append(sql + (" DESC" if descending else ""))
         order = ", ".join([*keys_sql, "_p"])
-        sql = f"SELECT {names} FROM ({current}) AS u"
+        sql = f"WITH {', '.join(steps)} SELECT {names} FROM {current} AS u"
         if want != "set" or tree.limit is not None:
             sql += f" ORDER BY {order}"
         if tree.limit is not None:

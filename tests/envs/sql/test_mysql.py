@@ -171,6 +171,9 @@ def error(server: Server, statement: str) -> str:
         ("SELECT kind_id, COUNT(*) AS n FROM items GROUP BY kind_id HAVING n > 1 ORDER BY 1 DESC", [(3, 2), (1, 2)]),
         ("SELECT kind_id, COUNT(*) FROM items GROUP BY kind_id WITH ROLLUP", [(1, 2), (3, 2), (None, 4)]),
         ("SELECT code, ROW_NUMBER() OVER (PARTITION BY kind_id ORDER BY price DESC) FROM items WHERE kind_id = 3 ORDER BY code", [("A1", 1), ("D1", 2)]),
+        (" UNION ALL ".join(f"SELECT {i % 5}" for i in range(40)), [(i % 5,) for i in range(40)]),
+        (" UNION ".join(f"SELECT {i % 9} AS n" for i in range(40)) + " ORDER BY n DESC LIMIT 2", [(8,), (7,)]),
+        ("WITH a AS (SELECT 1 AS x UNION SELECT 2), b AS (SELECT x FROM a UNION ALL SELECT x FROM a) SELECT * FROM b UNION SELECT 9", [(1,), (2,), (9,)]),
         ("SELECT b FROM other.pairs WHERE a = 2", [(8,)]),
         # Order without ORDER BY: clustered index, covering secondary index.
         ("SELECT code FROM items", [("B1",), ("C1",), ("A1",), ("D1",)]),
