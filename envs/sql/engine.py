@@ -10,7 +10,7 @@ import sqlite3
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property, lru_cache
 from typing import Any
@@ -227,7 +227,8 @@ class Server:
                     return Answer(error=f"Unknown database '{tree.db}'")
                 return Answer(db=tree.db.lower())
             if isinstance(tree, Show):
-                return Answer(self._show(tree, db))
+                rows = self._show(tree, db)
+                return Answer(rows if tree.where is None else self._where(rows, tree, db))
             if isinstance(tree, Explain):
                 compile_query(tree.query, self.catalog, db, strict)
                 return Answer(_explained(tree.query))
@@ -353,6 +354,24 @@ class Server:
             raise Fault(f"Table '{where}.{name.lower()}' doesn't exist")
         return self.dbs[where][name.lower()]
 
+    def _where(self, rows: Rows, tree: Show, db: str) -> Rows:
+        """The rows of a SHOW for which its WHERE is true, by the names that their columns have there."""
+        if tree.what not in _SHOWN or not rows:
+            return rows
+        names = _SHOWN[tree.what].format(db=(tree.db or db).lower()).split()
+        names = [name.strip("+") for name in names if tree.full or not name.startswith("+")]
+        selects = (
+            f"SELECT {number} AS `row`, "
+            + ", ".join(f"{_literal(value)} AS `{name}`" for name, value in zip(names, row, strict=True))
+            for number, row in enumerate(rows)
+        )
+        asked = parse(f"SELECT `row` FROM ({' UNION ALL '.join(selects)}) AS shown")
+        answer = self._execute(compile_query(replace(asked, where=tree.where), self.catalog, db, True))
+        if answer.rows is None:
+            raise Fault(answer.error or "")
+        kept = {number for (number,) in answer.rows}
+        return [row for number, row in enumerate(rows) if number in kept]
+
     def _show(self, tree: Show, db: str) -> Rows:
         like = functions.like_pattern(tree.like, "\\") if tree.like is not None else None
 
@@ -401,6 +420,25 @@ class Server:
         if what == "grants":
             return [("GRANT ALL PRIVILEGES ON *.* TO `admin`@`%`",)]
         return []
+
+
+_SHOWN = {
+    "tables": "Tables_in_{db} +Table_type",
+    "databases": "Database",
+    "columns": "Field Type +Collation Null Key Default Extra +Privileges +Comment",
+    "index": "Table Non_unique Key_name Seq_in_index Column_name Collation Cardinality Sub_part Packed Null "
+    "Index_type Comment Index_comment Visible Expression",
+    "variables": "Variable_name Value",
+    "table status": "Name Engine Version Row_format Rows",
+}
+"""The columns of what SHOW gives; with + those of SHOW FULL alone."""
+
+
+def _literal(value: Any) -> str:
+    if value is None or isinstance(value, int):
+        return "NULL" if value is None else str(value)
+    text = value.decode() if isinstance(value, bytes) else value
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 VARIABLES: dict[str, Any] = {
