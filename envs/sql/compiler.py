@@ -1469,6 +1469,8 @@ class _Compiler:
             args = [X("*", INT) if isinstance(a, Star) else self.scalar(a, scope) for a in e.args]
         finally:
             scope.inside = False
+        if not args:
+            raise Fault(f"Incorrect parameter count in the call to native function '{name.upper()}'")
         x = args[0]
         word = "DISTINCT " if e.distinct else ""
         if name == "any_value":

@@ -544,7 +544,9 @@ def _maker(kind: T) -> Callable[[Any], Any] | None:
         return _integer
     if name == "dec":
         step = Decimal(1).scaleb(-(scale or 0))
-        return lambda v: Decimal(repr(v)).quantize(step, ROUND_HALF_UP) if math.isfinite(v) else None
+        return lambda v: (
+            Decimal(repr(v)).quantize(step, ROUND_HALF_UP, functions.WIDE) if math.isfinite(v) else None
+        )
     if name == "double":
         return float if scale is None else lambda v: float(f"{v:.{scale}f}")
     if name == "float":

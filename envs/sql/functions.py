@@ -9,7 +9,7 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Callable
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs.sql.parser import COMPOSITE
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Builder = Callable[[Any, list[Any]], Any]
 """Of a compiler and its compiled arguments, the compiled call."""
+
+WIDE = Context(prec=400)
+"""Room for all digits that a double has, before the point and after it."""
 
 
 def _made(
@@ -88,7 +91,7 @@ def _round(compiler: _Compiler, args: list[X]) -> X:
                 f"my_round({x.sql}, {compiler.number(args[1]).sql})",
                 T("double") if x.type.kind != "int" else x.type,
             )
-        digits = int(float(args[1].const))
+        digits = _places(args[1].const)
     if x.type.kind in ("int", "null"):
         return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", T("int"))
     if x.type.kind == "dec":
@@ -96,11 +99,16 @@ def _round(compiler: _Compiler, args: list[X]) -> X:
     return X(f"my_round_real({x.sql}, {digits})", T("double", max(0, digits)))
 
 
+def _places(value: Any) -> int:
+    """The places that ROUND and TRUNCATE keep: of a text the number that it begins with, 30 at most."""
+    return int(max(-30, min(30, _number(value))))
+
+
 def _truncate(compiler: _Compiler, args: list[X]) -> X:
     from prosegym.envs.sql.compiler import T, X
 
     x = compiler.number(args[0])
-    digits = int(float(args[1].const or 0))
+    digits = _places(args[1].const or 0)
     kind = T("dec", max(0, min(digits, x.type.scale or 0))) if x.type.kind == "dec" else x.type
     return X(f"my_truncate({x.sql}, {digits})", kind)
 
@@ -397,13 +405,13 @@ def _number(value: Any) -> float:
 
 def rounded(value: float, digits: int) -> float:
     """Half away from zero on the decimal digits that the number shows."""
-    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, WIDE))
 
 
 def to_text(value: Any, kind: str, scale: int | None) -> str:
     """A number as MySQL writes it."""
     if kind == "dec":
-        return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-(scale or 0)), ROUND_HALF_UP))
+        return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-(scale or 0)), ROUND_HALF_UP, WIDE))
     if scale is not None:
         return f"{value:.{scale}f}"
     if kind == "float":
@@ -836,7 +844,7 @@ def _field(value: Any, *others: Any) -> int:
 def _round_to(value: float, digits: Any) -> float:
     n = int(_number(digits))
     if isinstance(value, int):
-        return int(Decimal(value).quantize(Decimal(1).scaleb(-n), ROUND_HALF_UP)) if n < 0 else value
+        return int(Decimal(value).quantize(Decimal(1).scaleb(-n), ROUND_HALF_UP, WIDE)) if n < 0 else value
     return rounded(value, n)
 
 
@@ -849,9 +857,7 @@ def _round_real(value: float, digits: int) -> float:
 
 
 def _truncated(value: float, digits: int) -> float:
-    from decimal import ROUND_DOWN
-
-    found = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_DOWN)
+    found = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_DOWN, WIDE)
     return int(found) if isinstance(value, int) else float(found)
 
 

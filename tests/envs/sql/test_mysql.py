@@ -174,6 +174,10 @@ def error(server: Server, statement: str) -> str:
         (" UNION ALL ".join(f"SELECT {i % 5}" for i in range(40)), [(i % 5,) for i in range(40)]),
         (" UNION ".join(f"SELECT {i % 9} AS n" for i in range(40)) + " ORDER BY n DESC LIMIT 2", [(8,), (7,)]),
         ("WITH a AS (SELECT 1 AS x UNION SELECT 2), b AS (SELECT x FROM a UNION ALL SELECT x FROM a) SELECT * FROM b UNION SELECT 9", [(1,), (2,), (9,)]),
+        ("SELECT ROUND(1.55, 'abc'), ROUND(1.55, '1x'), TRUNCATE(1.55, 'abc'), TRUNCATE(2.55, '')", [(D(2), D("1.6"), D(1), D(2))]),
+        ("SELECT ROUND(1.5, 1e30), TRUNCATE(1.25e0, 400), ROUND(15, -400), ROUND(-15, -1)", [(D("1.5"), 1.25, 0, -20)]),
+        ("SELECT 1.0/1/1/1/1/1/1/1", [(D("1." + 29 * "0"),)]),
+        ("SELECT SUM(1e25 * 1.0), ROUND(20000000000000000000000000000.5) > 1", [(1e25, 1)]),
         ("SELECT b FROM other.pairs WHERE a = 2", [(8,)]),
         # Order without ORDER BY: clustered index, covering secondary index.
         ("SELECT code FROM items", [("B1",), ("C1",), ("A1",), ("D1",)]),
@@ -245,6 +249,7 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT 1 FROM items WHERE kind_id IN (SELECT id FROM kinds LIMIT 1)", "This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'"),
         ("SELECT 1 FROM (SELECT 1)", "Every derived table must have its own alias"),
         ("SELECT NOTHING(1)", "FUNCTION shop.nothing does not exist"),
+        ("SELECT ANY_VALUE() FROM items", "Incorrect parameter count in the call to native function 'ANY_VALUE'"),
         ("SELECT LEFT('a')", "Incorrect parameter count in the call to native function 'LEFT'"),
         ("SELECT 1; SELECT 2", "Use multi=True when executing multiple statements"),
         ("  ; ", "Query was empty"),
