@@ -343,7 +343,7 @@ class Cte:
 
 @dataclass(frozen=True)
 class Union:
-    """`parts` joined by `ops` (UNION, UNION ALL, INTERSECT, EXCEPT), left to right."""
+    """`parts` joined by `ops` (UNION, UNION ALL, INTERSECT, EXCEPT), left to right; see `_bound`."""
 
     parts: tuple[Any, ...]
     ops: tuple[str, ...]
@@ -627,7 +627,7 @@ class _Parser:
         elif isinstance(last, Select):
             order, limit, offset = last.order, last.limit, last.offset
             parts[-1] = _replaced(last, order=(), limit=None, offset=0)
-        return Union(tuple(parts), tuple(ops), order, limit, offset, tuple(ctes))
+        return Union(*_bound(parts, ops), order, limit, offset, tuple(ctes))
 
     parenthesised = False
 
@@ -1300,3 +1300,16 @@ def _replaced(tree: Any, **changes: Any) -> Any:
     import dataclasses
 
     return dataclasses.replace(tree, **changes)
+
+
+def _bound(parts: list[Any], ops: list[str]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """The parts and operators of a union in which INTERSECT has bound what it stands between."""
+    bound: list[Any] = [parts[0]]
+    left: list[str] = []
+    for op, part in zip(ops, parts[1:], strict=True):
+        if op.startswith("INTERSECT") and left and not left[-1].startswith("INTERSECT"):
+            bound[-1] = Union((bound[-1], part), (op,))
+        else:
+            bound.append(part)
+            left.append(op)
+    return tuple(bound), tuple(left)

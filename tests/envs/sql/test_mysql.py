@@ -178,6 +178,10 @@ def error(server: Server, statement: str) -> str:
         ("SELECT ROUND(1.5, 1e30), TRUNCATE(1.25e0, 400), ROUND(15, -400), ROUND(-15, -1)", [(D("1.5"), 1.25, 0, -20)]),
         ("SELECT 1.0/1/1/1/1/1/1/1", [(D("1." + 29 * "0"),)]),
         ("SELECT SUM(1e25 * 1.0), ROUND(20000000000000000000000000000.5) > 1", [(1e25, 1)]),
+        ("SELECT 1 UNION SELECT 2 INTERSECT SELECT 2", [(1,), (2,)]),
+        ("SELECT 1 AS n EXCEPT SELECT 2 INTERSECT SELECT 1 UNION ALL SELECT 3 INTERSECT SELECT 3 INTERSECT SELECT 3 ORDER BY n DESC LIMIT 5", [(3,), (1,)]),
+        ("(SELECT 1 UNION SELECT 2) INTERSECT SELECT 2", [(2,)]),
+        ("SELECT 3 INTERSECT SELECT 3 UNION SELECT 4", [(3,), (4,)]),
         ("SELECT b FROM other.pairs WHERE a = 2", [(8,)]),
         # Order without ORDER BY: clustered index, covering secondary index.
         ("SELECT code FROM items", [("B1",), ("C1",), ("A1",), ("D1",)]),
