@@ -117,7 +117,7 @@ class SQLEnv(TextEnv):
         last = self._last
         if action.startswith("submit"):
             return last._replace(terminated=True, invalid=False)
-        if action.strip().lower() == "skip":
+        if action == "skip":
             return Outcome("skipped", 0.0, self._best, False, True)
         if match := _EXECUTE.match(action):
             action = match[1]

@@ -112,6 +112,15 @@ def test_ten_steps_use_skip_and_rows(official: Path) -> None:
     assert observation == "skipped" and terminated and info["score"] == 0.0
 
 
+@pytest.mark.parametrize("action", ["SKIP", " skip", "Submit", "execute[skip]"])
+def test_words_that_upstream_does_not_know_are_sent_to_the_server(official: Path, action: str) -> None:
+    env = intercode()
+    env.reset(options={"task_id": "dev/0"})
+    observation, _, terminated, _, info = env.step(action)
+    assert observation.startswith("Error executing query: You have an error in your SQL syntax")
+    assert info["invalid_action"] and not terminated
+
+
 def test_a_refused_statement_scores_0_as_upstream(official: Path) -> None:
     env = intercode()
     gold = data.official()[0][0].gold
