@@ -492,7 +492,9 @@ def _part(value: Any, what: str) -> int | None:
         return int(match[("hour", "minute", "second").index(what) + 1] or 0)
     if when is None:
         if what in ("year", "month", "day") and (match := re.match(r"(\d{4})-(\d\d)-(\d\d)", str(value))):
-            return int(match[("year", "month", "day").index(what) + 1])
+            year, month, day = map(int, match.groups())
+            if not (year and month and day) and month <= 12 and day <= 31:  # incomplete, not impossible
+                return {"year": year, "month": month, "day": day}[what]
         return None
     if what == "dayofweek":
         return when.isoweekday() % 7 + 1

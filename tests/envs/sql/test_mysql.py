@@ -178,6 +178,7 @@ def error(server: Server, statement: str) -> str:
         ("SELECT ROUND(1.5, 1e30), TRUNCATE(1.25e0, 400), ROUND(15, -400), ROUND(-15, -1)", [(D("1.5"), 1.25, 0, -20)]),
         ("SELECT 1.0/1/1/1/1/1/1/1", [(D("1." + 29 * "0"),)]),
         ("SELECT SUM(1e25 * 1.0), ROUND(20000000000000000000000000000.5) > 1", [(1e25, 1)]),
+        ("SELECT YEAR('2020-02-30'), MONTH('2020-13-01'), DAY('2021-02-29'), YEAR('2020-00-00'), MONTH('2020-05-00'), DAY('2020-00-45')", [(None, None, None, 2020, 5, None)]),
         ("SELECT 1 UNION SELECT 2 INTERSECT SELECT 2", [(1,), (2,)]),
         ("SELECT 1 AS n EXCEPT SELECT 2 INTERSECT SELECT 1 UNION ALL SELECT 3 INTERSECT SELECT 3 INTERSECT SELECT 3 ORDER BY n DESC LIMIT 5", [(3,), (1,)]),
         ("(SELECT 1 UNION SELECT 2) INTERSECT SELECT 2", [(2,)]),
