@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class Imitation:
     """Masked cross-entropy (`losses.sft`): the mean over all trained tokens of a batch."""
+
+    compares: ClassVar[bool] = False
 
     def length(self, item: Sample) -> int:
         """Its tokens."""
@@ -57,6 +59,8 @@ Bundle = tuple[Pair, ...]
 @dataclass(frozen=True)
 class Preference:
     """DPO on summed log-probabilities (`losses.dpo`), plus `imitation` times - log pi(win)."""
+
+    compares: ClassVar[bool] = True
 
     beta: float
     imitation: float = 0.0
@@ -112,6 +116,8 @@ class Played(NamedTuple):
 @dataclass(frozen=True)
 class PolicyGradient:
     """L_RL + lambda L_IL (RetroAct eq. 9-10): `losses.clipped_policy_gradient`, cross-entropy by texts."""
+
+    compares: ClassVar[bool] = True
 
     clip: float
     regulariser: float

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,8 @@ class Settings:
 @dataclass(frozen=True)
 class Clipped:
     """L_clip + c_v L_value - lambda H; the model is a `Headed` one."""
+
+    compares: ClassVar[bool] = True
 
     settings: Settings
 
@@ -183,6 +185,8 @@ class Judged(NamedTuple):
 @dataclass(frozen=True)
 class Judgement:
     """`losses.discriminator` on a `Headed` model, read at each text's last token: sigma(number) = P(bad)."""
+
+    compares: ClassVar[bool] = False
 
     def length(self, item: Judged) -> int:
         """Its tokens."""

@@ -44,6 +44,7 @@ class Lora:
     """0 trains all parameters."""
     alpha: int = 16
     dropout: float = 0.05
+    """In cloning and in models that judge; what is compared with another policy's probabilities has none."""
     targets: str = "all-linear"
     """Names of the layers that get one, separated by commas, or all-linear."""
     four_bit: bool = False

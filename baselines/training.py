@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -82,6 +82,9 @@ def pass_tokens(tokens: int | None, device: torch.device) -> int:
 
 class Objective(Protocol[Item]):
     """What is minimised: a mean over items, each with its weight."""
+
+    compares: ClassVar[bool]
+    """Whether probabilities are compared with what another policy gave, which it did without dropout."""
 
     def length(self, item: Item) -> int:
         """Tokens of the longest sequence that the item adds to a padded batch."""
@@ -235,6 +238,10 @@ def fit(
         log.forget_after(phase, done)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     wrapped.train()
+    if objective.compares:  # dropout would be a margin, or a ratio
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.eval()
     metrics: dict[str, float] = {}
     seen, start = 0, time.perf_counter()
     bar = tqdm(

@@ -188,6 +188,8 @@ class Shelf:
 class Lessons:
     """`objectives.Imitation` over a shelf; an item is a lesson's number."""
 
+    compares = False
+
     def __init__(self, shelf: Shelf) -> None:
         """Over these lessons."""
         self._shelf = shelf

@@ -56,6 +56,8 @@ def test_a_healthy_training_is_left_alone(metrics: dict[str, float]) -> None:
 class Clipped:
     """An objective that reports that half of the ratios are clipped."""
 
+    compares = True
+
     def length(self, item: float) -> int:
         return 1
 

@@ -690,7 +690,7 @@ def test_eto_with_an_adapter_starts_each_iteration_at_its_own_reference(
     experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
 ) -> None:
     policy = load(scratch)
-    add_adapter(policy, Lora(rank=4, dropout=0.0))
+    add_adapter(policy, Lora(rank=4, dropout=0.5))
     base = {n: p.clone() for n, p in policy.model.named_parameters() if "lora" not in n}
     config = eto.Config(replace(CLONING, optim=replace(CLONING.optim, epochs=2)), optim=DPO, later_rate=1e-3)
     eto.train(policy, experts, practice(tmp_path), config)
