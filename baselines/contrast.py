@@ -16,10 +16,24 @@ from prosegym.baselines.objectives import Bundle, Pair, Preference, against
 from prosegym.baselines.practice import Practice
 from prosegym.baselines.training import Optim, pass_tokens
 from prosegym.baselines.tree import common
+from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Message
 
 Contrast = tuple[Sequence[Message], Sequence[Message]]
 """Two conversations that begin alike, the better one first."""
+
+
+def ends(i: int, practice: Practice, why: str, mend: str) -> bool:
+    """Iteration `i` has no pairs: True, and said, where earlier ones had; their policy is what was learnt.
+
+    Raises:
+        ProsegymError: it is the first.
+    """
+    if i == 1:
+        raise ProsegymError(f"iteration 1 has no pairs: {why}; {mend}")
+    if practice.accelerator.is_main_process:
+        print(f"iteration {i} has no pairs: {why}; the training ends here")
+    return True
 
 
 def prefer(

@@ -21,12 +21,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, prefer
+from prosegym.baselines.contrast import Contrast, ends, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, only_answer, prefixes
 from prosegym.baselines.training import Optim
-from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -78,7 +77,11 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
             pairs += versus_expert(experts, explore(policy, experts, practice, config, i), practice, config)
         if config.level != "trajectory" and not config.self_play:
             pairs += step_by_step(policy, experts, practice, config, i)
-        contrast(policy, pairs, practice, config, i)
+        if not contrast(policy, pairs, practice, config, i) and ends(
+            i, practice, "every exploration scored as its expert did",
+            "use more or harder tasks, or fewer epochs of cloning",
+        ):  # fmt: skip
+            return
 
 
 def explore(
@@ -138,14 +141,13 @@ def step_by_step(
 
 def contrast(
     policy: LocalModel, pairs: Sequence[Sequence[Contrast]], practice: Practice, config: Config, i: int
-) -> None:
-    """Minimise L_DPO over this iteration's pairs, the reference being the policy that explored."""
+) -> bool:
+    """Minimise L_DPO over this iteration's pairs, the reference being the policy that explored.
+
+    False where there are none.
+    """
     beta, optim = config.beta, config.optim
     if i > 1:
         beta, optim = config.later_beta, replace(optim, learning_rate=config.later_rate)
     objective = Preference(beta, imitation=config.imitation, mean=True)
-    if not prefer(policy, policy.model, pairs, objective, practice, optim, f"dpo-{i}"):
-        raise ProsegymError(
-            f"iteration {i} has no pairs: every exploration scored as its expert did, so there is nothing to "
-            "contrast; use more or harder tasks, or fewer epochs of cloning"
-        )
+    return prefer(policy, policy.model, pairs, objective, practice, optim, f"dpo-{i}")

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, prefer
+from prosegym.baselines.contrast import Contrast, ends, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, from_answer, prefixes, twin
 from prosegym.baselines.training import Optim
-from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -75,11 +74,12 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         rewards = step_rewards(scorer, best, tried, practice, config, i)
         pairs = pair(best, tried, rewards, practice, config)
         objective = Preference(config.beta, imitation=float(config.imitate))
-        if not prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}"):
-            raise ProsegymError(
-                f"iteration {i} has no pairs: no step reward or score tells agent and expert apart; use more "
-                "or harder tasks, or a smaller --tau"
-            )
+        found = prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}")
+        if not found and ends(
+            i, practice, "no step reward or score tells agent and expert apart",
+            "use more or harder tasks, or a smaller --tau",
+        ):  # fmt: skip
+            return
 
 
 def go_on(

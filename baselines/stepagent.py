@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, prefer
+from prosegym.baselines.contrast import Contrast, ends, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
-from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 
 
@@ -57,7 +56,11 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     reference = twin(policy) if config.reference == "clone" else policy
     for i in range(1, config.cycles + 1):
         steps = inspect(policy, experts, practice, config, i)
-        reflect(policy, reference, steps, practice, config, i)
+        if not reflect(policy, reference, steps, practice, config, i) and ends(
+            i, practice, "the agent answers as the expert does in every state",
+            "use more episodes, fewer epochs of cloning, or a higher temperature",
+        ):  # fmt: skip
+            return
 
 
 def inspect(
@@ -85,11 +88,7 @@ def reflect(
     practice: Practice,
     config: Config,
     i: int,
-) -> None:
-    """Minimise the step-wise contrast, the expert's answer preferred."""
+) -> bool:
+    """Minimise the step-wise contrast, the expert's answer preferred; False where no answer differs."""
     objective = Preference(config.beta, imitation=config.imitation, mean=True)
-    if not prefer(policy, reference.model, steps, objective, practice, config.optim, f"reflect-{i}"):
-        raise ProsegymError(
-            f"cycle {i} has no pairs: the agent answers as the expert does in every state; "
-            "use more episodes, fewer epochs of cloning, or a higher temperature"
-        )
+    return prefer(policy, reference.model, steps, objective, practice, config.optim, f"reflect-{i}")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -335,8 +336,26 @@ def test_stepagent_end_to_end_agrees_more_with_the_expert(
     )
     first, second = (m["agreement"] for m in curve(tmp_path, "inspection"))
     assert second > first
-    with pytest.raises(ProsegymError, match="answers as the expert does in every state"):
-        stepagent.reflect(policy, policy, [], practice(tmp_path), stepagent.Config(), 3)
+    assert not stepagent.reflect(policy, policy, [], practice(tmp_path), stepagent.Config(), 3)
+
+
+@pytest.mark.parametrize("method", [eto, ipr, stepagent])
+def test_a_later_iteration_without_pairs_ends_the_training(
+    method: Any,
+    experts: Sequence[Trajectory],
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    phases: list[str] = []
+    monkeypatch.setattr(method, "prefer", lambda *a: phases.append(a[-1]) or len(phases) == 1)
+    rounds = {"cycles": 5} if method is stepagent else {"iterations": 5}
+    method.train(load(scratch), experts, practice(tmp_path), method.Config(cloned=True, **rounds))
+    assert [phase[-1] for phase in phases] == ["1", "2"]
+    assert "iteration 2 has no pairs" in capsys.readouterr().out
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs"):
+        method.train(load(scratch), experts, practice(tmp_path / "b"), method.Config(cloned=True, **rounds))
 
 
 def test_stepagent_against_the_clone_keeps_one_reference(
