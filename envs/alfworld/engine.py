@@ -319,7 +319,8 @@ class House:
             return f"This is a normal {name}. In it, you see {listing(things)}."
         clean, hot, cold = self.clean >> o & 1, self.hot >> o & 1, self.cold >> o & 1
         sliced = self.sliced >> o & 1
-        warmth = "hot" if hot else "cool" if cold and clean else ""  # cold alone is another word, below
+        # Cold alone is another word, below.
+        warmth = "hot" if hot else "cool" if cold and (clean or sliced) else ""
         words = " and ".join(word for word in (warmth, "clean" if clean else "") if word)
         if words:
             return f"This is a {words} {'sliced ' if sliced else ''}{name}."

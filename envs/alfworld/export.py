@@ -168,6 +168,7 @@ _TEXTS: dict[str, list[tuple[str, str]]] = {
         (f"{_CLEAN} & {_COOL} & {_SLICED}", "This is a cool and clean sliced {o.name}."),
         (f"{_CLEAN} & {_SLICED}", "This is a clean sliced {o.name}."),
         (f"{_HOT} & {_SLICED}", "This is a hot sliced {o.name}."),
+        (f"{_COOL} & {_SLICED}", "This is a cool sliced {o.name}."),
         (f"{_CLEAN} & {_HOT}", "This is a hot and clean {o.name}."),
         (f"{_CLEAN} & {_COOL}", "This is a cool and clean {o.name}."),
         (_HOT, "This is a hot {o.name}."),

@@ -140,6 +140,15 @@ def test_treatment_and_its_words(board: Board) -> None:
     assert house.act("move bowl 1 to countertop 1") is None  # nothing says that it can be put there
 
 
+def test_what_is_sliced_and_cold_is_called_cool(board: Board) -> None:
+    """`examineObject.feedback` of alfred.twl2: iscool & issliced is "a cool sliced", iscool alone "a cold"."""
+    house = House(board)
+    play(house, "go to countertop 1", "take knife 1 from countertop 1", "slice apple 2 with knife 1")
+    play(house, "move knife 1 to countertop 1", "take apple 2 from countertop 1")
+    play(house, "go to fridge 1", "cool apple 2 with fridge 1")
+    assert house.act("examine apple 2") == "This is a cool sliced apple 2."
+
+
 def test_winning_and_progress(board: Board) -> None:
     house = House(board)
     way = plan(house)
