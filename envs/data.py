@@ -7,6 +7,10 @@ publish it; `--from PATH` takes an archive or folder that the user already has.
 from __future__ import annotations
 
 import importlib
+import lzma
+import tarfile
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +27,15 @@ DATASETS: dict[str, str] = {
     "intercode_sql": "prosegym.envs.sql.data:OFFICIAL",
 }
 """Name of each data set, and where its `DataSet` is (`module:attribute`)."""
+
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError)
+"""What reading an archive that is damaged raises, or one that a password locks (RuntimeError)."""
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line: `tarfile` adds one for each compression that it tried."""
+    return str(error).partition("\n")[0].rstrip(":")
 
 
 class DataSet(Protocol):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import lzma
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -28,8 +26,6 @@ URL = "https://github.com/alfworld/alfworld/releases/download/0.4.2/json_2.1.3_t
 SPLITS = ("train", "valid_train", "valid_seen", "valid_unseen")
 GAME_FILE = "game.tw-pddl"
 ENV = "ALFWorld-v1"
-
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
 
 
 class Official:
@@ -131,8 +127,10 @@ def _game_files(source: Path) -> Iterator[tuple[str, bytes, str]]:
                     file = tar.extractfile(member)
                     assert file is not None
                     yield _task_id(member.name), file.read(), f"{source}:{member.name}"
-    except _DAMAGED as error:
-        raise CorruptData(f"{source}: not an archive, or a damaged one ({error}); get it again") from error
+    except data.DAMAGED as error:
+        raise CorruptData(
+            f"{source}: not an archive, or a damaged one ({data.first_line(error)}); get it again"
+        ) from error
 
 
 def _task_id(path: str) -> str:

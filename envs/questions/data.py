@@ -359,8 +359,8 @@ def _unpack(path: Path, target: Path) -> bool:
                         if opened := tar.extractfile(entry):
                             _copy(opened, target / Path(entry.name).name)
             return True
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise CorruptData(f"cannot unpack {path}: {error}") from error
+    except data.DAMAGED as error:
+        raise CorruptData(f"cannot unpack {path}: {data.first_line(error)}") from error
     return False
 
 

@@ -201,9 +201,9 @@ def _files(source: Path, scratch: Path, names: dict[str, str]) -> dict[str, Path
             else:
                 with tarfile.open(source) as packed:
                     packed.extractall(scratch, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except data.DAMAGED as error:
             raise CorruptData(
-                f"{source} is neither a folder nor a whole zip or tar archive: {error}"
+                f"{source} is neither a folder nor a whole zip or tar archive: {data.first_line(error)}"
             ) from error
         source = scratch
     if not source.is_dir():

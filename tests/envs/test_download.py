@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import random
+import tarfile
 import threading
 import time
+import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from prosegym.envs import download
+from prosegym.envs import data, download
 from prosegym.envs.download import fetch
 from prosegym.envs.errors import CorruptData, ProsegymError
 
@@ -246,3 +250,46 @@ def test_unwritable_and_unreachable(tmp_path: Path, server: Server, monkeypatch:
     server.server_close()
     with pytest.raises(ProsegymError, match="tries in a row"):
         fetch(server.url, tmp_path / "g")
+
+
+# Archives that a user has.
+
+
+def archives(folder: Path) -> Iterator[Path]:
+    """Damaged in the middle, locked by a password, and no archive at all."""
+    names = ("a/items_shuffle_1000.json", "a/dev.json", "a/b/c/game.tw-pddl")
+    content = random.Random(0).randbytes(50_000)
+    tar_path, zip_path = folder / "games.tar.xz", folder / "games.zip"
+    with (
+        tarfile.open(tar_path, "w:xz") as tar,
+        zipfile.ZipFile(zip_path, "w", zipfile.ZIP_DEFLATED) as zipped,
+    ):
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+            zipped.writestr(name, content)
+    whole = zip_path.read_bytes()
+    for path in (tar_path, zip_path):
+        damaged = bytearray(path.read_bytes())
+        damaged[1000:1100] = bytes(100) if path is tar_path else b"\xff" * 100
+        path.write_bytes(damaged)
+        yield path
+    locked = bytearray(whole)
+    for sign, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := locked.find(sign, at + 1)) >= 0:
+            locked[at + flags] |= 1
+    zip_path.write_bytes(locked)
+    yield zip_path
+    tar_path.write_bytes(b"no archive at all")
+    yield tar_path
+
+
+@pytest.mark.parametrize("name", ["alfworld", "hotpotqa", "webshop"])
+def test_a_bad_archive_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "home"))
+    for archive in archives(tmp_path):
+        with pytest.raises(CorruptData, match=archive.name) as caught:
+            data.dataset(name).get(archive)
+        assert "\n" not in str(caught.value)
