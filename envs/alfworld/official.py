@@ -46,7 +46,12 @@ class Official:
         """
         if source is None:
             downloads = writable("downloads", self.name)
-            self._install(fetch(URL, downloads / URL.rpartition("/")[2]))
+            archive = fetch(URL, downloads / URL.rpartition("/")[2])
+            try:
+                self._install(archive)
+            except CorruptData:
+                archive.unlink()  # the next call would take it for the download
+                raise
             shutil.rmtree(downloads)
         else:
             self._install(source)

@@ -207,7 +207,11 @@ class QuestionSet:
                 raise ProsegymError(
                     f"{url} sent a web page in place of {file_name}; download it by hand and use --from"
                 )
-        return self.get(folder)
+        try:
+            return self.get(folder)
+        except CorruptData:
+            shutil.rmtree(folder)  # the next call would take it for the download
+            raise
 
     def _install(self, files: list[Path], made: Path, *, alone: bool) -> None:
         aliases: Aliases = {}

@@ -147,6 +147,8 @@ class WebShopData:
                 shelves.build(made, read, total=total, labels=labels, human=human, synthetic=small)
             except CorruptData:  # an interruption is another matter: the next call goes on from there
                 shutil.rmtree(made)
+                if source is None:
+                    self._forget_downloads()
                 raise
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
@@ -155,6 +157,8 @@ class WebShopData:
                 panels.tasks_of(panels.load("WebShop-v1/test"), WebShop(tagger="substitute"))
             except ProsegymError as error:
                 shutil.rmtree(target)
+                if source is None:
+                    self._forget_downloads()
                 raise CorruptData(f"these are not WebShop's 1,000 products: {error}") from error
         else:  # nobody has published these digests: the first to install the set freezes them
             for split in ("test", "dev"):
@@ -164,9 +168,13 @@ class WebShopData:
                 about = "WebShop's official split over the full catalogue's human goals (test: ReAct's 500)"
                 made_panel = panels.make(env, split, name=f"full-{split}", about=about)
                 panels.save(made_panel, target / "panels")
-        for name in self.files if source is None else ():
-            (home_of_downloads() / name).unlink(missing_ok=True)
+        if source is None:
+            self._forget_downloads()
         return target
+
+    def _forget_downloads(self) -> None:
+        for name in self.files:
+            (home_of_downloads() / name).unlink(missing_ok=True)
 
     def _download(self, name: str) -> Path:
         url = f"https://drive.usercontent.google.com/download?id={self.files[name]}&export=download&confirm=t"

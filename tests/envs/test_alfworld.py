@@ -310,6 +310,22 @@ def test_get_downloads(small: Set, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(official.open_pack().entries) == 4
 
 
+def test_a_download_that_is_not_the_set_is_removed(small: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page sent in place of the file, say: kept, it would be what every later call finds."""
+    whole = small.zip()
+
+    def fetch(url: str, target: Path) -> Path:
+        if not target.exists():
+            target.write_bytes(sent.pop())
+        return target
+
+    monkeypatch.setattr(official, "fetch", fetch)
+    sent = [whole.read_bytes(), b"<html>please log in</html>"]
+    with pytest.raises(CorruptData, match="get it again"):
+        data.dataset("alfworld").get()
+    assert data.dataset("alfworld").get() == small.pack.parent
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass

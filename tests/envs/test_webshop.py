@@ -547,6 +547,19 @@ def test_a_quota_page_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list((tmp_path / "downloads" / "webshop").iterdir())
 
 
+def test_a_damaged_download_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+
+    def fetch(url: str, target: Path) -> Path:
+        target.write_text("[{")
+        return target
+
+    monkeypatch.setattr(webshop, "fetch", fetch)
+    with pytest.raises(CorruptData):
+        webshop.small.get()
+    assert not list((tmp_path / "downloads" / "webshop").iterdir())
+
+
 # The environment.
 
 

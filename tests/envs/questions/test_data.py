@@ -245,6 +245,17 @@ def test_a_page_in_place_of_a_file_is_removed(monkeypatch: pytest.MonkeyPatch, h
     assert not list((home / "downloads" / "musique").iterdir()) and not data.folder("musique").exists()
 
 
+def test_a_damaged_download_is_removed(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    def fetch(url: str, target: Path, *, sha256: str | None = None) -> Path:
+        target.write_text("{")
+        return target
+
+    monkeypatch.setattr("prosegym.envs.download.fetch", fetch)
+    with pytest.raises(CorruptData):
+        data.dataset("hotpotqa").get()
+    assert not (home / "downloads" / "hotpotqa").exists()
+
+
 def test_react_500_of_a_whole_development_file(tmp_path: Path) -> None:
     names = [f"{row:024x}" for row in range(REACT_DEV_SIZE)]
     for row, question_id in REFLEXION_ROWS.items():
