@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tqdm import tqdm
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import CorruptData, ProsegymError, at_least
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
@@ -48,8 +49,9 @@ def collect(
         progress: whether to show a progress bar.
 
     Raises:
-        BadOption: a number is too small.
-        ProsegymError: the file holds episodes of another agent or environment, or cannot be written.
+        BadOption: a number is too small, or the split is empty.
+        ProsegymError: the file holds episodes of another agent or environment, or of one made with other
+            arguments, or cannot be written.
     """
     at_least(1, episodes=episodes, batch_size=batch_size)
     out = Path(out)
@@ -58,8 +60,10 @@ def collect(
     text_env = probe.unwrapped
     assert isinstance(text_env, TextEnv)
     tasks = text_env.tasks(split)
+    if not len(tasks):
+        raise BadOption(f"split {split!r} has no tasks here; there are {', '.join(text_env.splits)}")
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in range(episodes)]
-    done = {t.key for t in _resume(out, agent, env_id)}
+    done = {t.key for t in _resume(out, agent, env_id, kwargs)}
     # Episodes that were played but not kept are played again: they cost time, never correctness.
     todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
     if todo:
@@ -88,9 +92,10 @@ def collect(
     return kept
 
 
-def _resume(out: Path, agent: Agent, env_id: str) -> Iterator[Trajectory]:
+def _resume(out: Path, agent: Agent, env_id: str, env_kwargs: dict[str, Any]) -> Iterator[Trajectory]:
     if not out.exists():
         return
+    env_kwargs = msgspec.json.decode(msgspec.json.encode(env_kwargs))  # as the file has them
     whole = 0
     with open(out, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -101,6 +106,11 @@ def _resume(out: Path, agent: Agent, env_id: str) -> Iterator[Trajectory]:
                 raise CorruptData(
                     f"{out}:{number} is an episode of {trajectory.agent} in {trajectory.env_id}, "
                     f"not of {agent.name} in {env_id}; choose another --out"
+                )
+            if trajectory.env_kwargs != env_kwargs:
+                raise CorruptData(
+                    f"{out}:{number} is an episode in {env_id} made with {trajectory.env_kwargs}, "
+                    f"not with {env_kwargs}; choose another --out"
                 )
             whole += len(line)
             yield trajectory

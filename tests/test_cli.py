@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 import os
 import signal
@@ -129,6 +130,34 @@ def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
     assert len({(t["task_id"], t["attempt"]) for t in lines}) == 10 and max(t["attempt"] for t in lines) == 1
     code, _, err = run("collect", "--agent", "null", "--env", ENV, "--out", file)
     assert code == 1 and "episode of expert" in err and err.count("\n") == 1
+    code, _, err = run(*words, "--episodes", 12, "--reward", "progress")
+    assert code == 1 and "made with {}, not with {'reward': 'progress'}" in err and err.count("\n") == 1
+
+
+def test_collect_of_a_split_that_is_empty_here(
+    run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("lockbox.Lockbox.tasks", lambda self, split: [])
+    code, _, err = run("collect", "--agent", "null", "--env", ENV, "--out", tmp_path / "t.jsonl")
+    assert code == 1 and "has no tasks here" in err and err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("prosegym.envs.questions.data._write_split", full)
+    question = {
+        "_id": "a",
+        "question": "Q?",
+        "answer": "A",
+        "context": [["T", ["S."]]],
+        "supporting_facts": [],
+    }
+    (tmp_path / "dev.json").write_text(json.dumps([question]))
+    code, _, err = run("data", "get", "hotpotqa", "--from", tmp_path / "dev.json")
+    assert code == 1 and "make room or set PROSEGYM_HOME" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
