@@ -483,7 +483,11 @@ def _data_get(args: argparse.Namespace) -> int:
 
     found = data.dataset(args.name)
     print(f"{args.name}: {found.about}")
-    print(f"{args.name} is at {found.get(args.source)}")
+    try:
+        print(f"{args.name} is at {found.get(args.source)}")
+    except OSError as error:
+        where = error.filename or data.folder(args.name)
+        raise ProsegymError(f"{where}: {error.strerror}; make room or set PROSEGYM_HOME") from error
     return 0
 
 
