@@ -23,7 +23,7 @@ from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.evaluation.agents import Episode, Reply
-from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.evaluate import env_arguments, make_env
 
 FILE = "sb3.json"
 
@@ -62,6 +62,11 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
     `out/metrics.jsonl` gets mean return, success and length of the last 100 episodes as training goes on.
     """
     algorithm = _algorithm(method)
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProsegymError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
     from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
     from prosegym.baselines.scoring import POLICIES, Scorer
@@ -88,8 +93,6 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
         options["policy_kwargs"]["net_arch"] = {"pi": [], "vf": [64]}
         options |= {"n_steps": config.rollout_steps, "ent_coef": config.entropy}
     model = algorithm(POLICIES[method], envs, verbose=0, **options)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     model.learn(config.steps, callback=_recorder(method, config.record_every, folder / "metrics.jsonl"))
     envs.close()
     model.save(folder / "policy.zip")
@@ -146,7 +149,7 @@ def main(method: str, argv: Sequence[str]) -> int:
     )
     command: Any = tyro.cli(command_type, args=list(argv), prog=f"prosegym train {method}")
     options: Options = command.options
-    folder = train(method, options.env, options.out, command.config, **json.loads(options.env_kwargs))
+    folder = train(method, options.env, options.out, command.config, **env_arguments(options.env_kwargs))
     print(f"policy at {folder}; play it with `prosegym evaluate --agent {folder} --env ... --out RUN`")
     return 0
 

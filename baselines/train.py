@@ -24,7 +24,7 @@ from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
-from prosegym.evaluation.evaluate import evaluate
+from prosegym.evaluation.evaluate import env_arguments, evaluate
 
 PRESETS = {
     "ALFWorld": "alfworld",
@@ -173,7 +173,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             panel,
             options.out / "evaluation",
             seed=options.seed,
-            env_kwargs=json.loads(options.env_kwargs),
+            env_kwargs=env_arguments(options.env_kwargs),
         )
     PartialState().wait_for_everyone()
 
@@ -191,7 +191,7 @@ def learn(method: str, train: Callable[..., None], options: Options, config: Any
         options.env,
         options.out,
         options.agent,
-        json.loads(options.env_kwargs),
+        env_arguments(options.env_kwargs),
         options.seed,
         options.batch_size,
         options.report,
@@ -252,7 +252,7 @@ def expert_episodes(options: Options) -> list[Trajectory]:
         collect(
             built_in(options.expert), options.env, "train", path,
             episodes=options.episodes, seed=options.seed, successes=True,
-            env_kwargs=json.loads(options.env_kwargs),
+            env_kwargs=env_arguments(options.env_kwargs),
         )  # fmt: skip
     return demonstrations(path, options.env)
 
@@ -264,7 +264,7 @@ def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
     if name == "scratch":
         folder = options.out / "scratch"
         if not (folder / "tokenizer.json").exists():
-            env = Practice(options.env, options.out, options.agent, json.loads(options.env_kwargs)).env
+            env = Practice(options.env, options.out, options.agent, env_arguments(options.env_kwargs)).env
             corpus = [env.instruction, *house.texts(experts)]
             house.scratch(
                 folder, size or "1m", corpus,

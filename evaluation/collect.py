@@ -63,7 +63,10 @@ def collect(
     if not len(tasks):
         raise BadOption(f"split {split!r} has no tasks here; there are {', '.join(text_env.splits)}")
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in range(episodes)]
-    done = {t.key for t in _resume(out, agent, env_id, kwargs)}
+    try:
+        done = {t.key for t in _resume(out, agent, env_id, kwargs)}
+    except OSError as error:
+        raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
     # Episodes that were played but not kept are played again: they cost time, never correctness.
     todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
     if todo:

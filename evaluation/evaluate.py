@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from prosegym.envs import ENVS, panels
 from prosegym.envs.core import Tasks, TextEnv
-from prosegym.envs.errors import ProsegymError, UnknownName, at_least
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
@@ -37,6 +37,18 @@ class Retrying(Protocol):
     def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Memory]:
         """What each failed attempt (all its trials so far) carries into its next trial."""
         ...
+
+
+def env_arguments(text: str) -> dict[str, Any]:
+    """An environment's arguments, from the JSON of `--env-kwargs`.
+
+    Raises:
+        BadOption: it is not a JSON object.
+    """
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise BadOption(f"--env-kwargs {text!r} is not a JSON object ({error})") from error
 
 
 def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[str, str]:

@@ -179,6 +179,9 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
         (["compare", "no-run", "no-run"], "no-run is not a run folder"),
         (["data", "get", "alfwrld"], "unknown data set 'alfwrld'"),
         (["collect", "--agent", "null", "--env", ENV, "--episodes", "0", "--out", "x"], "episodes must be"),
+        (["collect", "--agent", "null", "--env", ENV, "--out", "."], "choose another --out"),
+        (["play", ENV, "--seed", "-1"], "seed must be at least 0"),
+        (["panel", "make", "--env", ENV, "--split", "train", "--out", "/dev/null"], "choose another --out"),
         (
             ["collect", "--agent", "null", "--env", ENV, "--agent-arg", "a=1", "--out", "x"],
             "agent null takes neither",

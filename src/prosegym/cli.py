@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs import ENVS
-from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -464,6 +464,7 @@ def _play(args: argparse.Namespace) -> int:
     from prosegym.envs.core import TextEnv
 
     assert isinstance(text_env, TextEnv)
+    at_least(0, seed=args.seed or 0)
     task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]
     terminal = Terminal(text_env)
     try:
@@ -787,7 +788,10 @@ def _panel_make(args: argparse.Namespace) -> int:
 
     env = _text_env(args.env, **_env_kwargs(args))
     panel = panels.make(env, args.split, about=args.about, name=args.name, count=args.count)
-    path = panels.save(panel, args.out)
+    try:
+        path = panels.save(panel, args.out)
+    except OSError as error:
+        raise ProsegymError(f"cannot write {args.out}: {error.strerror}; choose another --out") from error
     print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
     return 0
 

@@ -8,7 +8,7 @@ import pytest
 from prosegym.baselines import SB3, sb3
 from prosegym.cli import main
 from prosegym.envs import panels
-from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
 from prosegym.evaluation.evaluate import evaluate, make_env
 
 pytest.importorskip("stable_baselines3")
@@ -52,6 +52,13 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ProsegymError, match="choose another --out"):
+        sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path / "file" / "out", sb3.Config())
+    for text in ("{bad", "[1]"):
+        with pytest.raises(BadOption, match="not a JSON object"):
+            words = ["--env", "prosegym/Lockbox-v1", "--out", str(tmp_path), "--env-kwargs", text]
+            sb3.main("sb3-ppo", words)
     with pytest.raises(UnknownName, match="sb3-ppo"):
         sb3.train("sb3-pop", "prosegym/Lockbox-v1", tmp_path, sb3.Config())
     with pytest.raises(ProsegymError, match="no Stable-Baselines3 policy"):
