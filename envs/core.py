@@ -276,6 +276,8 @@ class TextEnv(gymnasium.Env[str, str]):
         for key in options:
             if key not in _RESET_OPTIONS:
                 raise BadOption(f"unknown reset option {key!r}; there are {', '.join(_RESET_OPTIONS)}")
+        if isinstance(options.get("prefix"), str):
+            raise BadOption("prefix is a list of actions, not one text")
         if (task_id := options.get("task_id")) is not None:
             task = self.task(task_id)
         else:

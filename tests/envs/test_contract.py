@@ -257,6 +257,8 @@ def test_prefix_and_snapshot(env_id: str) -> None:
             assert [step[0] for step in play(env.unwrapped, actions[half:])] == texts[half + 1 :]
     with pytest.raises(BadOption):
         env.reset(options={"task_id": task_id, "prefix": actions})
+    with pytest.raises(BadOption, match="not one text"):
+        env.reset(options={"task_id": task_id, "prefix": "look"})
     env.close()
 
 
