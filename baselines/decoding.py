@@ -153,9 +153,10 @@ class Writer:
         if any(stop in tail for stop in self.sampling.stop):
             text, stopped = cut(self._decode(self.token_ids), self.sampling.stop)
             if stopped:
-                # Tokens that lie wholly in the stop string go; one that straddles its start stays.
+                # Tokens that lie wholly in the stop string go; one that straddles its start stays. Texts are
+                # compared, not lengths: a part of a character's bytes is as long as the whole of it.
                 keep = len(self.token_ids)
-                while keep and len(self._decode(self.token_ids[: keep - 1])) >= len(text):
+                while keep and self._decode(self.token_ids[: keep - 1]).startswith(text):
                     keep -= 1
                 del self.token_ids[keep:], self.logprobs[keep:]
                 self._finish("stop", text)

@@ -738,6 +738,20 @@ def test_memory_is_bounded_with_guesses() -> None:
     ]
 
 
+@pytest.mark.parametrize("said", ["", "é", "open🔑", "开", "a "])
+def test_a_character_of_many_tokens_before_a_stop_string_is_kept_whole(said: str) -> None:
+    lm = local(MODELS["llama"]())
+    answer = Writer(
+        Request([Message("user", "red")]), Sampling(stop=("\nObservation:",)), lm.chat, [1], lm.end_ids
+    )
+    written = lm.tokenizer.encode(said, add_special_tokens=False)
+    for token in [*written, *lm.tokenizer.encode("\nObservation: red", add_special_tokens=False)]:
+        if answer.reason is None:
+            answer.push(token, -1.0)
+    assert (answer.reason, answer.text) == ("stop", said)
+    assert answer.token_ids == written and len(answer.logprobs) == len(written)
+
+
 def writer(lm: LocalModel, said: str, **more: Any) -> Writer:
     request = Request([Message("user", said)], **more)
     return Writer(request, Sampling(), lm.chat, lm.chat.prompt(request.messages).token_ids, lm.end_ids)
