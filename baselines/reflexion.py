@@ -230,6 +230,12 @@ def passed(trajectory: Trajectory, config: Config) -> bool:
     return trajectory.ended == "terminated" and not stuck(trajectory.steps, config)
 
 
+def _of_another(memories: Sequence[list[str]], tasks: Sequence[str], i: int) -> list[str]:
+    """The memory of the next attempt after `i`, round and round, that is at another task; none is empty."""
+    around = (j % len(tasks) for j in range(i + 1, i + len(tasks)))
+    return next((memories[j] for j in around if tasks[j] != tasks[i]), [])
+
+
 class Reflexion:
     """An agent that tries failed tasks again with a memory; `evaluate` and `solve` play its trials."""
 
@@ -294,7 +300,8 @@ class Reflexion:
                 told = transcript(last, self.config.transcript_tokens, _words)
                 memory.append(LAST_TRY.format(transcript=told))
         if self.config.control == "other_task":
-            memories = [*memories[1:], memories[0]] if len(memories) > 1 else [[] for _ in memories]
+            tasks = [t.task_id for t in lasts]
+            memories = [_of_another(memories, tasks, i) for i in range(len(tasks))]
         return [Memory(tuple(m), used, seconds) for m, used in zip(memories, spent, strict=True)]
 
     def _notes(self, lasts: Sequence[Trajectory]) -> tuple[list[list[str]], list[Usage]]:

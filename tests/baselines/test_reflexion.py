@@ -135,6 +135,14 @@ def test_another_tasks_memory_is_a_control() -> None:
     assert not any(t.success for t in trajectories)
     alone, _, _ = play(Config(trials=2, control="other_task"), ["train/red"])
     assert alone[1].memory == []
+    # Nor is another attempt's at the same task, which stands beside it where no other task has failed.
+    twice, _, _ = play(Config(trials=2, control="other_task"), ["train/red"], attempts=2)
+    assert [t.memory for t in twice] == [[]] * 4
+    done = [t for t in play(Config(trials=1), TASKS[:2], attempts=2)[0] if t.key != ("train/blue", 0, 0)]
+    _, _, runner = play(Config(trials=1), [])
+    control = Reflexion(runner, runner._reflector, Config(trials=2, control="other_task"))
+    notes = [memory.notes for memory in control.remember([[t] for t in done])]
+    assert ["red" in "".join(n) for n in notes] == [False, False, True]
 
 
 def test_a_run_goes_on_where_it_stopped() -> None:
