@@ -23,6 +23,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -119,9 +120,10 @@ class Engine(Protocol):
 class PlainEngine:
     """Computes everything anew each time: right for every model, and the cached engine's measure."""
 
-    def __init__(self, model: Any) -> None:
-        """Any causal language model."""
+    def __init__(self, model: Any, *, alone: bool = False) -> None:
+        """Any causal language model; `alone` for one to which the length of the longest in a pass matters."""
         self._model = model
+        self._alone = alone
 
     def open(self, key: Hashable, token_ids: Sequence[int]) -> Seat:
         """A seat that holds nothing yet."""
@@ -138,7 +140,14 @@ class PlainEngine:
         keep = keep or [1] * len(seats)
         for seat, new in zip(seats, tokens, strict=True):
             seat.token_ids += new
-        logits = self._logits([seat.token_ids for seat in seats], max(keep))
+        sequences = [seat.token_ids for seat in seats]
+        if self._alone:
+            ends = [
+                [s[: len(s) - i] for i in reversed(range(k))] for s, k in zip(sequences, keep, strict=True)
+            ]
+            logits = [torch.cat([self._logits([end])[0] for end in own]) for own in ends]
+        else:
+            logits = self._logits(sequences, max(keep))
         return torch.cat([row[len(row) - count :] for row, count in zip(logits, keep, strict=True)])
 
     def spread(self, seats: Sequence[Seat], trees: Sequence[Tree]) -> list[Any]:
@@ -1001,7 +1010,20 @@ def _kinds(config: Any, layers: int) -> list[tuple[str, int | None]]:
     own = config.to_dict()
     window = own.get("sliding_window")
     kinds = own.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
+    if other := set(kinds) - {"full_attention", "sliding_attention"}:
+        # A window of another form can be wider than the trial of `make_engine` is long.
+        raise NotImplementedError(f"it has layers of the kind {sorted(other)[0]}")
     return [(kind, window if kind == "sliding_attention" else None) for kind in kinds]
+
+
+def _turned_anew_after(config: Any) -> float:
+    """Tokens after which all positions, earlier ones too, get other angles, as two rotary embeddings do."""
+    found = getattr(config, "rope_parameters", None) or {}
+    for rope in (found, *found.values()):  # of all layers, or by their kind
+        if isinstance(rope, dict) and rope.get("rope_type") in ("longrope", "dynamic"):
+            own = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+            return int(own)
+    return math.inf
 
 
 def _ancestry(tree: Tree) -> Any:
@@ -1070,6 +1092,13 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 @torch.inference_mode()
 def make_engine(model: Any, *, max_context: int, cache_bytes: int, static: bool | None = None) -> Engine:
     """The cached engine where this model gives the same logits with it as without, else the plain one."""
+    longest = _turned_anew_after(model.config.get_text_config())
+    if max_context > longest:
+        log.warning(
+            "no cache between turns for %s: beyond %d tokens all positions change; max_context=%d keeps it",
+            *(type(model).__name__, longest, longest),
+        )
+        return PlainEngine(model, alone=True)
     plain = PlainEngine(model)
     rows = [[(7 * i + j * j) % 50 + 1 for i in range(9 + 4 * j)] for j in range(3)]
     try:

@@ -317,6 +317,31 @@ def test_a_model_whose_cache_cannot_be_kept_is_computed_anew(caplog: pytest.LogC
     assert "no cache between turns" in caplog.text
 
 
+def test_windows_and_angles_that_the_cache_does_not_know_are_computed_anew() -> None:
+    """Where keys and values would be right in short sequences, as those that a model is tried on, and then not."""
+    chunks = small(
+        transformers.Llama4TextConfig, head_dim=8, attention_chunk_size=48, num_local_experts=2, intermediate_size_mlp=64,
+        layer_types=["chunked_attention", "chunked_attention", "full_attention"],
+    )  # fmt: skip
+    longer = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    angles = small(
+        transformers.Phi3Config,
+        rope_parameters={**longer, "rope_theta": 10_000.0, "original_max_position_embeddings": 64},
+    )
+    row = [(7 * i + i * i // 3) % (VOCABULARY - 5) + 3 for i in range(100)]
+    with torch.inference_mode():
+        for model in (made(chunks), made(angles)):
+            engine = make_engine(model, max_context=512, cache_bytes=1 << 26)
+            seats = [held(engine.open("a", row)), held(engine.open("b", row))]
+            engine.feed(seats, [row[:40], row[:20]])
+            found = engine.feed(seats, [row[40:], row[20:30]], [40, 1])
+            for logits, length in zip(found, (*range(61, 101), 30), strict=True):
+                own = model(torch.tensor([row[:length]]), use_cache=False).logits[0, -1]
+                assert torch.allclose(logits, own, atol=1e-3)
+        short = make_engine(model, max_context=64, cache_bytes=1 << 26)
+        assert isinstance(short, CachedEngine)
+
+
 def test_context_overflow_ends_one_answer_only() -> None:
     lm = local(MODELS["llama"](), max_context=60)
     long, short = [Message("user", " ".join(WORDS * 9))], [Message("user", "red")]
