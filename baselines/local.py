@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
@@ -142,7 +143,7 @@ class LocalModel:
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 name, revision=revision, dtype=kind, **(four_bits(device) if four_bit else {})
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"cannot load model {name!r}: {reason}") from error
         if adapter is not None:
@@ -581,7 +582,7 @@ def with_adapter(model: Any, folder: str, name: str = "default") -> Any:
             model.load_adapter(folder, adapter_name=name)
             return model
         return peft.PeftModel.from_pretrained(model, folder, adapter_name=name)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"cannot put the adapter {folder!r} on this model: {reason}") from error
 

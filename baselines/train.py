@@ -20,7 +20,7 @@ from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs import panels
-from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
@@ -51,6 +51,7 @@ class Lora:
     """Hold the weights under the adapter in 4 bits (QLoRA); needs bitsandbytes."""
 
     def __post_init__(self) -> None:
+        at_least(0, rank=self.rank)
         if self.four_bit and not self.rank:
             raise BadOption(
                 "weights in 4 bits cannot be trained themselves; give an adapter (--lora.rank 16)"
@@ -95,7 +96,7 @@ class Options:
     """Pieces of the tokenizer of a scratch model."""
     context: int = 4096
     """Longest sequence of a scratch model, in tokens."""
-    report: tuple[str, ...] = ()
+    report: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where curves go beside metrics.jsonl: tensorboard, wandb, trackio."""
     audit: bool = False
     """Show what a sample of the data is trained on, and stop."""
@@ -106,6 +107,17 @@ class Options:
     agent: react.Config = react.Config()
     """Form of the answers, decoding and history; recorded in agent.json. Where none of it is given, a trained
     agent keeps its own."""
+
+    def __post_init__(self) -> None:
+        at_least(1, max_steps=1 if self.max_steps is None else self.max_steps, batch_size=self.batch_size)
+        try:
+            kwargs = json.loads(self.env_kwargs)
+        except json.JSONDecodeError:
+            kwargs = None
+        if not isinstance(kwargs, dict):
+            raise BadOption(
+                f"""env_kwargs must be a JSON object ('{{"name": 1}}'), not {self.env_kwargs!r}"""
+            )
 
 
 def main(method: str, argv: Sequence[str]) -> int:
@@ -286,16 +298,20 @@ def add_adapter(policy: LocalModel, lora: Lora) -> None:
     if isinstance(policy.model, PeftModel):
         raise ModelError("the model already has an adapter; give its base model, or leave out --lora.rank")
     targets = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
-    policy.model = get_peft_model(
-        policy.model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-        ),
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
     )
+    try:
+        policy.model = get_peft_model(policy.model, config)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot give this model an adapter (--lora.targets {lora.targets}): {reason}"
+        ) from error
 
 
 def accelerator(options: Options, policy: LocalModel) -> Any:

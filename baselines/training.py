@@ -61,7 +61,7 @@ class Optim:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise BadOption(f"learning_rate must be above 0, not {self.learning_rate}")
-        for name in ("epochs", "batch_size", "tokens", "save_every"):
+        for name in ("epochs", "batch_size", "tokens", "max_steps", "save_every"):
             if (number := asdict(self)[name]) is not None and number < 1:
                 raise BadOption(f"{name} must be at least 1, not {number}")
 

@@ -464,6 +464,12 @@ def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "mute")
     with pytest.raises(ProsegymError, match="no chat template"):
         agents.load_model(str(tmp_path / "mute"))
+    weights = tmp_path / "mute" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    with pytest.raises(ProsegymError, match="cannot load model .*mute': .*header"):
+        agents.load_model(str(tmp_path / "mute"))
+    weights.write_bytes(whole)
     (tmp_path / "template.jinja").write_text(tiny_lm.PLAIN)
     for options, said in (
         (

@@ -239,6 +239,35 @@ def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
         train.main("sft", [*asked, "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--max-steps", "0"], "max_steps must be at least 1, not 0"),
+        (["--max-steps", "-1"], "max_steps must be at least 1, not -1"),
+        (["--batch-size", "0"], "batch_size must be at least 1, not 0"),
+        (["--env-kwargs", "{"], "env_kwargs must be a JSON object .*, not '{'"),
+        (["--env-kwargs", "[1]"], "env_kwargs must be a JSON object"),
+        (["--lora.rank", "2", "--lora.targets", "nonesuch"], "cannot give this model an adapter .*nonesuch"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, asked: list[str], said: str) -> None:
+    with pytest.raises(ProsegymError, match=said):
+        train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "out"), *asked])
+    assert not (tmp_path / "out" / "agent.json").exists()
+
+
+def test_a_report_or_rank_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for asked, said in (
+        (["--report", "nonesuch"], "nonesuch"),
+        (["--lora.rank", "-1"], "rank must be at least 0"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "out"), *asked])
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
     for size in ("tiny", "350k"):
         command = ["--model", f"scratch:{size}", "--out", str(tmp_path / size), "--max-steps", "1"]

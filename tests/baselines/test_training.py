@@ -159,6 +159,8 @@ def test_nothing_to_train_on_and_bad_numbers_are_errors(tmp_path: Path) -> None:
         Optim(learning_rate=0.0)
     with pytest.raises(BadOption, match="batch_size"):
         Optim(learning_rate=1.0, batch_size=0)
+    with pytest.raises(BadOption, match="max_steps must be at least 1, not 0"):
+        Optim(learning_rate=1.0, max_steps=0)  # all of them were taken
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
