@@ -254,6 +254,7 @@ class Reflexion:
         """
         self.config = config or Config()
         self.trials = self.config.trials
+        self.together = self.config.control == "other_task"  # which hands memories around
         self._noting = self.config.strategy in ("reflection", "both")
         if self._noting and reflector is None:
             raise BadOption(f"strategy {self.config.strategy} needs a model that reflects")
@@ -365,8 +366,7 @@ class Reflexion:
             open_ = {k: b for k, b in before.items() if not b or not passed(b[-1], self.config)}
             absent = {k: b for k, b in open_.items() if all(t.trial != trial for t in played[k])}
             if trial and absent:
-                # The control hands memories around: it needs those of all.
-                asked = open_ if self.config.control == "other_task" else absent
+                asked = open_ if self.together else absent
                 memories = dict(zip(asked, self.remember(list(asked.values())), strict=True))
             else:
                 memories = {key: Memory() for key in absent}

@@ -35,7 +35,11 @@ class Retrying(Protocol):
     """How many trials an attempt may have."""
 
     def remember(self, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Memory]:
-        """What each failed attempt (all its trials so far) carries into its next trial."""
+        """What each failed attempt (all its trials so far) carries into its next trial.
+
+        Where an attribute `together` is true, what one carries depends on the others: then a run that goes on
+        asks about all that failed, not only about those that are still to be played.
+        """
         ...
 
 
@@ -208,21 +212,19 @@ class _Live:
 def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> Iterator[Job]:
     """The episodes of one trial that are still to be played, in panel order, attempt by attempt."""
     done = {t.key for t in run.finished}
-    groups = last_trials(run.finished)
-    pending = [
-        (task_id, attempt)
-        for attempt in range(attempts)
-        for task_id in panel.task_ids
-        if (task_id, attempt, trial) not in done
-    ]
+    keys = [(task_id, attempt) for attempt in range(attempts) for task_id in panel.task_ids]
     if trial == 0:
-        yield from (Job(task_id, attempt) for task_id, attempt in pending)
+        yield from (Job(*key) for key in keys if (*key, trial) not in done)
         return
     assert isinstance(agent, Retrying)
-    failed = [key for key in pending if key in groups and not groups[key][-1].success]
-    memories = agent.remember([groups[key] for key in failed])
-    for (task_id, attempt), memory in zip(failed, memories, strict=True):
-        yield Job.after(memory, task_id, attempt, trial)
+    groups = last_trials(run.finished)
+    before = {key: [t for t in groups.get(key, ()) if t.trial < trial] for key in keys}
+    failed = [key for key in keys if before[key] and not before[key][-1].success]
+    due = [key for key in failed if (*key, trial) not in done]
+    asked = failed if due and getattr(agent, "together", False) else due
+    memories = dict(zip(asked, agent.remember([before[key] for key in asked]), strict=True))
+    for key in due:
+        yield Job.after(memories[key], *key, trial)
 
 
 def conditions_json(run: Run) -> dict[str, Any]:

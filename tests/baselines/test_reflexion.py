@@ -155,6 +155,24 @@ def test_a_run_goes_on_where_it_stopped() -> None:
         ]
 
 
+def test_a_control_that_is_evaluated_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    panel = panels.make(make().unwrapped, "train", about="all")
+
+    def run(folder: str) -> dict[Any, list[str]]:
+        agent = ReAct(Scripted(Actor()), ReActConfig(format="bare"))
+        config = Config(trials=2, control="other_task")
+        runner = Reflexion(agent, ModelReflector(Scripted(reflect), config), config)
+        played = evaluate(runner, panel, tmp_path / folder, progress=False, batch_size=1).finished
+        return {t.key: t.memory for t in played}
+
+    whole = run("run")
+    (tmp_path / "run" / "summary.json").unlink()
+    path = tmp_path / "run" / "episodes.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]))
+    assert run("run") == whole
+
+
 def test_the_heuristic_evaluator_sees_no_score() -> None:
     config = Config(trials=2, evaluator="heuristic", repeats=2, strategy="reflection")
     agent = ReAct(Scripted(lambda r: "open box"), ReActConfig(format="bare"))
