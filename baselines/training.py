@@ -129,7 +129,8 @@ class Log:
     def forget_after(self, phase: str, step: int) -> None:
         """Drop a phase's lines beyond that step: they will be written again."""
         if self.path.exists():
-            lines = self.path.read_text().splitlines()
+            text = self.path.read_text()
+            lines = text[: text.rfind("\n") + 1].splitlines()  # a last line cut by a kill is taken off
             kept = [x for x in lines if (m := json.loads(x))["phase"] != phase or m["step"] <= step]
             part = self.path.with_suffix(".part")
             part.write_text("".join(x + "\n" for x in kept))

@@ -163,6 +163,17 @@ def test_nothing_to_train_on_and_bad_numbers_are_errors(tmp_path: Path) -> None:
         Optim(learning_rate=1.0, max_steps=0)  # all of them were taken
 
 
+def test_a_line_of_the_log_that_was_cut_is_written_again(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    for step in (1, 2):
+        log.write("train", step, {"loss": 0.5})
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole[:-9])
+    log.forget_after("train", 1)
+    log.write("train", 2, {"loss": 0.5})
+    assert log.path.read_bytes() == whole
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ProsegymError, match="checkpoint.pt cannot be read"):
