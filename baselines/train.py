@@ -110,14 +110,7 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(1, max_steps=1 if self.max_steps is None else self.max_steps, batch_size=self.batch_size)
-        try:
-            kwargs = json.loads(self.env_kwargs)
-        except json.JSONDecodeError:
-            kwargs = None
-        if not isinstance(kwargs, dict):
-            raise BadOption(
-                f"""env_kwargs must be a JSON object ('{{"name": 1}}'), not {self.env_kwargs!r}"""
-            )
+        env_arguments(self.env_kwargs)
 
 
 def main(method: str, argv: Sequence[str]) -> int:

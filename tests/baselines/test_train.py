@@ -245,8 +245,8 @@ def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
         (["--max-steps", "0"], "max_steps must be at least 1, not 0"),
         (["--max-steps", "-1"], "max_steps must be at least 1, not -1"),
         (["--batch-size", "0"], "batch_size must be at least 1, not 0"),
-        (["--env-kwargs", "{"], "env_kwargs must be a JSON object .*, not '{'"),
-        (["--env-kwargs", "[1]"], "env_kwargs must be a JSON object"),
+        (["--env-kwargs", "{"], "'{' is not a JSON object"),
+        (["--env-kwargs", "[1]"], "is not a JSON object"),
         (["--lora.rank", "2", "--lora.targets", "nonesuch"], "cannot give this model an adapter .*nonesuch"),
     ],
 )
