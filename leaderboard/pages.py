@@ -374,10 +374,9 @@ def ledger(history: Sequence[history_of.Entry], entries: Mapping[str, Entry]) ->
     for e in history:
         entry = entries.get(e.submission)
         name = tag("a", e.agent, href=f"s/{entry.id}/index.html") if entry else e.agent
-        rows.append(
-            tag("tr", tag("td", e.number), tag("td", e.time), tag("td", e.action), tag("td", name),
-                tag("td", e.reason), tag("td", tag("code", e.sha256[:12])))
-        )  # fmt: skip
+        what = [tag("td", x, class_="short") for x in (e.number, e.time[:10], e.action)]
+        digest = tag("td", tag("code", e.sha256[:12]), class_="short")
+        rows.append(tag("tr", *what, tag("td", name), tag("td", e.reason), digest))
     heads = [tag("th", h, scope="col") for h in ("", "When", "What", "Agent", "Why", "Digest")]
     about = (
         "Every row that was added, removed or rescored, and why. Each entry holds the digest of the one "
