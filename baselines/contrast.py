@@ -23,8 +23,8 @@ Contrast = tuple[Sequence[Message], Sequence[Message]]
 """Two conversations that begin alike, the better one first."""
 
 
-def ends(i: int, practice: Practice, why: str, mend: str) -> bool:
-    """Iteration `i` has no pairs: True, and said, where earlier ones had; their policy is what was learnt.
+def no_pairs(i: int, practice: Practice, why: str, mend: str) -> None:
+    """Say that iteration `i` has none, where earlier ones had: their policy is what was learnt.
 
     Raises:
         ProsegymError: it is the first.
@@ -33,7 +33,6 @@ def ends(i: int, practice: Practice, why: str, mend: str) -> bool:
         raise ProsegymError(f"iteration 1 has no pairs: {why}; {mend}")
     if practice.accelerator.is_main_process:
         print(f"iteration {i} has no pairs: {why}; the training ends here")
-    return True
 
 
 def prefer(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, ends, prefer
+from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, only_answer, prefixes
@@ -77,11 +77,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
             pairs += versus_expert(experts, explore(policy, experts, practice, config, i), practice, config)
         if config.level != "trajectory" and not config.self_play:
             pairs += step_by_step(policy, experts, practice, config, i)
-        if not contrast(policy, pairs, practice, config, i) and ends(
-            i, practice, "every exploration scored as its expert did",
-            "use more or harder tasks, or fewer epochs of cloning",
-        ):  # fmt: skip
-            return
+        if not contrast(policy, pairs, practice, config, i):
+            mend = "use more or harder tasks, or fewer epochs of cloning"
+            return no_pairs(i, practice, "every exploration scored as its expert did", mend)
 
 
 def explore(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, ends, prefer
+from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, from_answer, prefixes, twin
@@ -74,12 +74,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         rewards = step_rewards(scorer, best, tried, practice, config, i)
         pairs = pair(best, tried, rewards, practice, config)
         objective = Preference(config.beta, imitation=float(config.imitate))
-        found = prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}")
-        if not found and ends(
-            i, practice, "no step reward or score tells agent and expert apart",
-            "use more or harder tasks, or a smaller --tau",
-        ):  # fmt: skip
-            return
+        if not prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}"):
+            mend = "use more or harder tasks, or a smaller --tau"
+            return no_pairs(i, practice, "no step reward or score tells agent and expert apart", mend)
 
 
 def go_on(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, ends, prefer
+from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, only_answer, twin
@@ -56,11 +56,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     reference = twin(policy) if config.reference == "clone" else policy
     for i in range(1, config.cycles + 1):
         steps = inspect(policy, experts, practice, config, i)
-        if not reflect(policy, reference, steps, practice, config, i) and ends(
-            i, practice, "the agent answers as the expert does in every state",
-            "use more episodes, fewer epochs of cloning, or a higher temperature",
-        ):  # fmt: skip
-            return
+        if not reflect(policy, reference, steps, practice, config, i):
+            mend = "use more episodes, fewer epochs of cloning, or a higher temperature"
+            return no_pairs(i, practice, "the agent answers as the expert does in every state", mend)
 
 
 def inspect(
