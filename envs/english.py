@@ -2,7 +2,8 @@
 
 The chain is that of Lucene's EnglishAnalyzer, which Anserini's DefaultEnglishAnalyzer uses: StandardTokenizer
 (UAX #29 word breaks, single Han and Hiragana characters, emoji), EnglishPossessiveFilter, LowerCaseFilter,
-StopFilter with Lucene's 33 stop words, PorterStemFilter.
+StopFilter with Lucene's 33 stop words, PorterStemFilter. Lucene knows Unicode 9; later characters are what
+`regex` knows them for.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ MAX_TOKEN = 255
 """Longest token, in characters; a longer word is cut into pieces of this length."""
 
 # Characters that join what stands on both sides of them (UAX #29, Unicode 9, as StandardTokenizer has it).
-_MID_LETTER = "'.:\u00b7\u0387\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55\uff07\uff0e\uff1a"
+_MID_LETTER = "'.:\u00b7\u02d7\u0387\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55\uff07\uff0e\uff1a"
 _MID_NUMBER = (
     "',.;\u037e\u0589\u060c\u060d\u066c\u07f8\u2018\u2019\u2024\u2044"
     "\ufe10\ufe14\ufe50\ufe52\ufe54\uff07\uff0c\uff0e\uff1b"
 )
+
+# What had another class in Unicode 9. No letters; marks, which belong to the character before them, where now
+# there are numbers and letters; what did not belong to the character before it, the skin tones above all.
+_NOT_WORD = (
+    "\u00b8\u02c2-\u02c5\u02d2-\u02d7\u02de\u02df\u02e5-\u02eb\u02ed\u02ef-\u02ff\u055a-\u055c\u055e\u058a"
+    "\ua708-\ua716\ua720\ua721\ua789\ua78a\uab5b"
+)
+_FORMAT = "\u0600-\u0605\u06dd\u070f\u08e2\u1cf2\u1cf3\U000110bd"
+_NOT_EXTEND = "\U0001f3fb-\U0001f3ff\U000111c9"
 
 # Extended_Pictographic as of Emoji 12 to 16. Later versions take characters out, Lucene keeps them.
 _PICTURE = (
@@ -41,18 +51,18 @@ _PICTURE = (
 )
 
 
-def _words(letter: str, number: str, mid_letter: str, mid_number: str, joiner: str, more: str = "") -> str:
-    """Pattern of a word: runs of letters and numbers, held together by what may stand inside them.
-
-    A run of joiners without a word is matched too: it is no token, but the search must pass it in one go.
-    """
-    letters = rf"(?:{letter})+(?:{mid_letter}(?:{letter})+)*{more}"
+def _words(
+    letter: str, number: str, mid_letter: str, mid_number: str, joiner: str, ending: str = "", other: str = ""
+) -> str:
+    """Pattern of a word: runs of letters and numbers, held together by what may stand inside them."""
+    letters = rf"(?:{letter})+(?:{mid_letter}(?:{letter})+)*{ending}"
     numbers = rf"(?:{number})+(?:{mid_number}(?:{number})+)*"
-    run = rf"(?:{letters}|{numbers})+"
-    return rf"(?:{joiner})*{run}(?:(?:{joiner})+{run})*(?:{joiner})*|(?:{joiner})+"
+    run = rf"(?:(?:{letters}|{numbers})+{other})"
+    return rf"(?:{joiner})*{run}(?:(?:{joiner})+{run})*(?:{joiner})*"
 
 
-_ascii = re.compile(_words("[A-Za-z]", "[0-9]", "[':.]", "[',.;]", "_")).findall
+# Joiners without a word are matched too: they are no token, but the search must pass them in one go.
+_ascii = re.compile(_words("[A-Za-z]", "[0-9]", "[':.]", "[',.;]", "_") + "|_+").findall
 
 
 @functools.cache
@@ -60,19 +70,22 @@ def _unicode() -> Callable[[str], list[str]]:
     """Finds the tokens of any text, by the grammar of Lucene's StandardTokenizerImpl."""
     import regex
 
-    more = r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]*+"  # belongs to the character before it (UAX #29, WB4)
+    marks = rf"[\p{{WB=Extend}}--[{_NOT_EXTEND}]]\p{{WB=Format}}{_FORMAT}"
+    more = rf"[{marks}\p{{WB=ZWJ}}]*+"  # belongs to the character before it (UAX #29, WB4)
     hebrew, joiner = r"\p{WB=Hebrew_Letter}", rf"\p{{WB=ExtendNumLet}}{more}"
+    after_hebrew = rf"(?<={hebrew}[{marks}\p{{WB=ZWJ}}]*)"
     words = _words(
-        rf"[\p{{WB=ALetter}}{hebrew}]{more}",
-        rf"[\p{{WB=Numeric}}\uff10-\uff19]{more}",
-        rf"(?:[{_MID_LETTER}]|(?<={hebrew})\"(?={hebrew})){more}",
+        rf"[[\p{{WB=ALetter}}{hebrew}]--[{_NOT_WORD}{_FORMAT}]]{more}",
+        rf"[[\p{{WB=Numeric}}\uff10-\uff19]--[{_NOT_WORD}{_FORMAT}]]{more}",
+        rf"(?:[{_MID_LETTER}]{more}|{after_hebrew}\"{more}(?={hebrew}))",
         rf"[{_MID_NUMBER}]{more}",
         joiner,
-        rf"(?:(?<={hebrew})'{more})?",
+        rf"(?:{after_hebrew}'{more})?",
+        rf"|(?:\p{{WB=Katakana}}{more})+",
     )
-    katakana = rf"(?:{joiner})*\p{{WB=Katakana}}{more}(?:(?:{joiner})*\p{{WB=Katakana}}{more})*(?:{joiner})*"
     # as `more`, but for what chooses a presentation, and a joiner with another picture after it
-    plain = rf"(?:[\p{{WB=Extend}}\p{{WB=Format}}--[\ufe0e\ufe0f]]|\u200d(?![{_PICTURE}]))*+"
+    some = rf"(?:[[{marks}]--[\ufe0e\ufe0f]]|\u200d(?![{_PICTURE}\p{{Emoji_Modifier}}]))*"
+    plain = some + "+"
     picture = (
         rf"(?:\u200d*+[{_PICTURE}--\p{{Emoji_Modifier}}]{plain}\ufe0f?"
         rf"|(?:\u200d*+\p{{Emoji_Modifier_Base}}{plain})?\p{{Emoji_Modifier}}{plain})"
@@ -82,9 +95,10 @@ def _unicode() -> Callable[[str], list[str]]:
         rf"(?:[\U000e0020-\U000e007e]+\U000e007f|(?:\u200d{picture})*)"
     )
     flag = rf"(?:\p{{WB=Regional_Indicator}}{more}){{2}}"
-    key_cap = rf"[#*]{plain}\ufe0f?\u20e3{plain}"
+    key_cap = rf"[#*]{some}\ufe0f?\u20e3{plain}"
     asian = rf"(?:\p{{LB=SA}}{more})+|[\p{{Script=Han}}\p{{Script=Hiragana}}]{more}"
-    pattern = "|".join((katakana, words, emoji, flag, key_cap, asian, r"\u200d++"))
+    lone = rf"(?:(?:{joiner})+|\u200d++)(*SKIP)(*FAIL)"
+    pattern = "|".join((words, emoji, flag, key_cap, asian, lone))
     return regex.compile(pattern, regex.VERSION1).findall  # type: ignore[no-any-return]
 
 
@@ -119,7 +133,7 @@ def terms(text: str) -> list[str]:
 
 
 def _term(token: str) -> str:
-    if len(token) > MAX_TOKEN or not any(map(str.isalnum, token)) and not _is_picture(token):
+    if len(token) > MAX_TOKEN or not token.strip("_"):
         return ""
     if len(token) >= 2 and token[-1] in "sS" and token[-2] in "'\u2019\uff07":
         token = token[:-2]
@@ -128,11 +142,6 @@ def _term(token: str) -> str:
     else:  # Java lower-cases character by character, Python by context (final sigma) and into several
         token = "".join(c.lower()[0] for c in token)
     return "" if token in STOP_WORDS else stem(token)
-
-
-def _is_picture(token: str) -> bool:
-    """Whether a token without letters or digits is a token at all: not one made of joiners only."""
-    return not all(c in "_\u200d\u202f\u203f\u2040\u2054\ufe33\ufe34\ufe4d\ufe4e\ufe4f\uff3f" for c in token)
 
 
 # Porter's stemmer (An algorithm for suffix stripping, Program 14.3, 1980) with the two changes its author

@@ -169,6 +169,11 @@ def test_an_index_of_other_documents_is_refused_and_built_anew(tmp_path: Path) -
         ("👍🏽 👨\u200d💼 🇩🇪🇫🇷 #️⃣ ✔ Kodak™", "👍🏽 👨\u200d💼 🇩🇪 🇫🇷 #️⃣ ✔ kodak ™"),
         ("ΣΑΣ İzmir NAÏVE", "σασ izmir naïv"),
         ("e\u0301te\u0301 soft\u00adware", "e\u0301te\u0301 soft\u00adwar"),
+        # Printed by Lucene 8.11 (Anserini 0.14.3), which knows Unicode 9.
+        ("provenc\u00b8al b\u02f5c \u02c3 b\u02d7c", "provenc al b c b\u02d7c"),
+        ("re🏽d 1🏽2 ✔🏽🏽 #\u20e3 🏻\u200d🏻", "re 🏽 d 1 🏽 2 ✔ 🏽 🏽 #\u20e3 🏻\u200d🏻"),
+        ("_\u0301 __\ufe0f 5_テスト テ_x", "5_テスト テ_x"),
+        ("\u05d0\u05b8'\u05d1 \u05d0\u05b8\"\u05d1", "\u05d0\u05b8'\u05d1 \u05d0\u05b8\"\u05d1"),
     ],
 )
 def test_terms(text: str, expected: str) -> None:
@@ -192,7 +197,7 @@ def test_the_quick_pattern_agrees_with_the_full_one(letters: str) -> None:
     rng = random.Random(1)
     for _ in range(5000):
         text = "".join(rng.choices(letters, k=rng.randint(1, 14)))
-        assert english._ascii(text) == english._unicode()(text)
+        assert [token for token in english._ascii(text) if token.strip("_")] == english._unicode()(text)
 
 
 @pytest.mark.parametrize(
