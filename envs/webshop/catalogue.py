@@ -194,10 +194,15 @@ class _Choice(msgspec.Struct):
     value: str
 
 
-class _Record(msgspec.Struct):
-    """A product as it was scraped; fields that the shop does not use are passed over."""
+class _Named(msgspec.Struct):
+    """What decides whether a record is read at all."""
 
     asin: str
+
+
+class _Record(_Named, kw_only=True):
+    """A product as it was scraped; fields that the shop does not use are passed over."""
+
     name: str
     full_description: str
     small_description: list[str] | str
@@ -225,15 +230,17 @@ def read_products(
     seen: dict[str, str] = {}
     for where, value in _whole(products, _records(products)):
         try:
-            record = msgspec.convert(value, _Record)
-            if record.asin == "nan" or len(record.asin) > 10:
+            # As in WebShop's loader, what is left out is left out whatever its other fields are.
+            asin = msgspec.convert(value, _Named).asin
+            if asin == "nan" or len(asin) > 10:
                 continue
-            if record.asin in seen:
+            if asin in seen:
                 if not repeats:
-                    raise ValueError(f"product {record.asin!r} was already at {seen[record.asin]}")
+                    raise ValueError(f"product {asin!r} was already at {seen[asin]}")
                 continue
-            label = labels.get(record.asin)
-            seen[record.asin] = "" if repeats else where
+            record = msgspec.convert(value, _Record)
+            label = labels.get(asin)
+            seen[asin] = "" if repeats else where
             yield _cleaned(record, label.attributes if label else None)
         except (msgspec.ValidationError, ValueError, InvalidOperation) as error:
             raise CorruptData(f"{products}: {where}: {error or 'a price that is no number'}") from error

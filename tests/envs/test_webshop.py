@@ -389,8 +389,8 @@ def test_records_are_cleaned_as_the_original_does(tmp_path: Path) -> None:
         tmp_path / "p.json",
         record("A1", customization_options=options, pricing="$1,033.99 - $1,035.50 $7"),
         record("A2", pricing="", small_description="one"),
-        record("nan"),
-        record("A234567890123"),
+        {"asin": "nan", "name": float("nan")},  # what is left out need not be whole
+        {"asin": "A234567890123"},
         record("A3", pricing=None),
     )
     a, b, c = read_products(path)
@@ -446,7 +446,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 
 def test_the_full_catalogue_may_repeat_itself(tmp_path: Path) -> None:
-    path = written(tmp_path / "p.json", record("A1"), record("A1", name="Other"), record("A2"))
+    path = written(tmp_path / "p.json", record("A1"), {"asin": "A1", "name": "Other"}, record("A2"))
     assert [(p.asin, p.name) for p in read_products(path, repeats=True)] == [("A1", "Shoe"), ("A2", "Shoe")]
 
 
