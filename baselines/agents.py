@@ -124,6 +124,9 @@ def load_model(
 
     A URL is that of an OpenAI-compatible server (`http://host:port/v1`), with the model's name behind a `#`
     where the server has more than one.
+
+    Raises:
+        ModelError: it cannot be loaded, or what loads it is not installed.
     """
     options = options or ModelOptions()
     if model.startswith(("http://", "https://")):
@@ -131,8 +134,10 @@ def load_model(
 
         url, _, name = model.partition("#")
         return Endpoint(url, name or None, endpoint)
-    from prosegym.baselines.local import LocalModel
-
+    try:
+        from prosegym.baselines.local import LocalModel
+    except ModuleNotFoundError as error:
+        raise ModelError(f'{error.name} is not installed; run `pip install "prosegym[train]"`') from error
     model = shipped(model)
     if (Path(model) / FILE).is_file() and (base := read(model).base) is not None:
         options, model = replace(options, adapter=model), base

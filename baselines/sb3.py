@@ -139,9 +139,9 @@ class Options:
 
 def main(method: str, argv: Sequence[str]) -> int:
     """`prosegym train sb3-ppo|sb3-dqn|sb3-maskable-ppo`; returns the exit status."""
+    _algorithm(method)
     import tyro
 
-    _algorithm(method)
     flat = tyro.conf.arg(name="")
     command_type = make_dataclass(
         "Command",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import email
 import importlib.util
 import os
@@ -153,6 +154,18 @@ def test_the_ranges_admit_what_users_have(metadata: email.message.Message) -> No
             {"extra": "train", "python_version": "3.12"}
         )
         assert found.specifier.contains(version), found
+
+
+def test_the_sb3_extra_brings_what_its_file_imports(metadata: email.message.Message) -> None:
+    wanted = [Requirement(line) for line in metadata.get_all("Requires-Dist") or ()]
+    brought = {
+        r.name.replace("-", "_") for r in wanted if r.marker is None or r.marker.evaluate({"extra": "sb3"})
+    }
+    tree = ast.parse((ROOT / "baselines" / "sb3.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    others = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names) - {"prosegym"}
+    assert others - {"torch"} <= brought  # torch comes with stable-baselines3
 
 
 def interpreter(version: str) -> Path:
