@@ -14,6 +14,21 @@ from prosegym.envs import ENVS, data
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.home import home, writable
 
+EXTRAS = {
+    "textworld": ("textworld",),
+    "scienceworld": ("scienceworld",),
+    "express": ("textworld-express",),
+    "train": ("torch", "transformers", "tokenizers"),
+    "endpoint": ("openai",),
+    "sb3": ("stable-baselines3", "sb3-contrib"),
+    "plot": ("matplotlib",),
+    "minari": ("minari",),
+    "ray": ("ray",),
+    "serve": ("openenv-core",),
+    "mysql": ("pymysql",),
+}
+"""What may be installed beside the core (pyproject.toml), and the packages that tell whether it is."""
+
 
 class Finding(NamedTuple):
     """One thing looked at."""
@@ -32,8 +47,7 @@ def examine() -> list[Finding]:
         Finding("python", sys.version_info >= (3, 10), False, platform.python_version()),
         *(_package(name, "", False) for name in ("gymnasium", "msgspec", "numpy")),
         _home(),
-        *(_package(name, "textworld", True) for name in ("textworld",)),
-        *(_package(name, "train", True) for name in ("torch", "transformers", "tokenizers")),
+        *(_package(name, extra, True) for extra, names in EXTRAS.items() for name in names),
         _java(),
         *(_data(name) for name in data.DATASETS),
         Finding("environments", bool(ENVS), False, f"{len(ENVS)} ids registered"),

@@ -58,6 +58,8 @@ class Terminal:
                 self.show(
                     f"score {info['score']:.2f}, progress {info['progress']:.2f}, step {info['steps']}", "36"
                 )
+            elif typed.startswith(":"):
+                self.show(HELP, "2")
             else:
                 return typed
 

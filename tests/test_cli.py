@@ -6,11 +6,13 @@ import builtins
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ from prosegym.baselines import METHODS
 from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.envs.errors import EngineError
+from prosegym.evaluation.doctor import EXTRAS
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.runs import Run
+from prosegym.leaderboard import ledger
 
 ENV = "prosegym/Lockbox-v1"
 Ask = Callable[..., tuple[int, str, str]]
@@ -235,10 +239,11 @@ def test_unwritable_run_folder(run: Ask, panel: Path, tmp_path: Path) -> None:
 
 
 def test_play(run: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = iter([":actions", ":hint", ":score", "sing", "take red key", "open box"])
+    typed = iter([":actions", ":hint", ":score", ":help", "sing", "take red key", "open box"])
     monkeypatch.setattr(builtins, "input", lambda prompt="": next(typed))
     code, out, _ = run("play", ENV, "--task", "train/red")
     assert code == 0 and "take gold key" in out and "The box is red." in out
+    assert out.count(":hint asks the expert") == 2  # at the start, and where a command is none of them
     assert (
         "\ntake red key\n" in out and "not understood" in out and "score 0.00, progress 0.00, step 0" in out
     )
@@ -298,9 +303,33 @@ def test_panel_commands(run: Ask, panel: Path, tmp_path: Path) -> None:
     assert code == 1 and out == "only in the first: train/jade\n"
 
 
+@pytest.mark.parametrize("agent", [["house"], ["reflexion", "--model", "novice"]])
+def test_an_agent_whose_extra_is_not_installed(
+    run: Ask, monkeypatch: pytest.MonkeyPatch, panel: Path, tmp_path: Path, agent: list[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "prosegym.baselines.local", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it cannot be imported
+    code, _, err = run("evaluate", "--agent", *agent, "--panel", panel, "--out", tmp_path / "r")
+    assert (code, err) == (1, 'prosegym: torch is not installed; run `pip install "prosegym[train]"`\n')
+
+
+def test_ledger_check(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("ledger", "check", "submissions/legder.jsonl")
+    assert code == 1 and err == (
+        "prosegym: submissions/legder.jsonl is no file; name the ledger, FOLDER_OF_SUBMISSIONS/ledger.jsonl\n"
+    )
+    ledger.append(Path("submissions/ledger.jsonl"), "added", "a" * 64, agent="A", reason="replayed")
+    code, out, _ = run("ledger", "check")
+    assert code == 0 and out == "submissions/ledger.jsonl: 1 entries, each chained to the one before\n"
+
+
 def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, out, _ = run("doctor")
     assert code == 0 and "ok    python" in out and "cache folder" in out
+    assert set(EXTRAS) == set(metadata("prosegym").get_all("Provides-Extra") or ()) - {"docs"}
+    for name in (name for names in EXTRAS.values() for name in names):
+        assert re.search(rf"^(ok  |mend)  {name}: ", out, re.MULTILINE), name
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "file" / "home"))
     code, out, _ = run("doctor")

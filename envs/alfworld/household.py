@@ -10,9 +10,9 @@ from typing import Any
 from prosegym.envs.alfworld.base import HouseEnv
 from prosegym.envs.alfworld.engine import Board
 from prosegym.envs.alfworld.game import Game
-from prosegym.envs.alfworld.generator import LEVELS, generate
+from prosegym.envs.alfworld.generator import LEVELS, generate, level_of
 from prosegym.envs.core import Task, Tasks
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.rewards import Maker
 from prosegym.envs.vector import VectorMaker
 
@@ -60,10 +60,16 @@ class Household(HouseEnv):
         return Tasks(len(range(first, size, step)), lambda i: _task(split, first + i * step))
 
     def task(self, task_id: str) -> Task:
-        """The task of that id, whatever its split or level."""
+        """The task of that id, whatever its split."""
         match = re.fullmatch(r"(\w+)/(\d{6})", task_id)
         if not match or match[1] not in SIZES or int(match[2]) >= SIZES[match[1]]:
             raise UnknownName("task id", task_id, [f"{split}/{i:06d}" for split in SIZES for i in (0, 1)])
+        level = level_of(int(match[2]))
+        if self._level is not None and self._level != level:
+            raise BadOption(
+                f"task {task_id} is of level {LEVELS[level]!r}, not {LEVELS[self._level]!r}; drop `level` "
+                "or play a panel of that level (`prosegym panel make --env-arg level=...`)"
+            )
         return _task(match[1], int(match[2]))
 
     def _board(self, task: Task) -> Board:

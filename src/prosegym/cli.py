@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     build = board.add_parser("build", help="build the static site from the verified submissions")
     build.set_defaults(command=_stoppable(_board_build))
-    build.add_argument("--submissions", type=Path, default=Path("leaderboard/submissions"))
+    build.add_argument("--submissions", type=Path, default=Path("submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
     ledger = verbs.add_parser("ledger", help="the public record of rows").add_subparsers(
@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check = ledger.add_parser("check", help="check that every entry is chained to the one before")
     check.set_defaults(command=_ledger_check)
-    check.add_argument("file", type=Path, nargs="?", default=Path("leaderboard/submissions/ledger.jsonl"))
+    check.add_argument("file", type=Path, nargs="?", default=Path("submissions/ledger.jsonl"))
 
     panel = verbs.add_parser("panel", help="make, show and compare panels").add_subparsers(
         required=True, metavar="COMMAND"
@@ -622,7 +622,10 @@ def _compare(args: argparse.Namespace) -> int:
         e = getattr(found, name)
         rows.append((name, f"{e.value:+.3f}", f"[{e.low:+.3f}, {e.high:+.3f}]"))
     _table(rows)
-    print(f"first attempts: fixed {found.fixed}, broken {found.broken}, exact McNemar p = {found.p:.3g}")
+    print(
+        f"first attempts: A alone solves {found.fixed}, B alone {found.broken}, "
+        f"exact McNemar p = {found.p:.3g}"
+    )
     if normalised is not None:
         print(f"score between floor (0) and ceiling (1): A {normalised[0]:.3f}, B {normalised[1]:.3f}")
     print(found.verdict)
@@ -748,6 +751,8 @@ def _board_build(args: argparse.Namespace) -> int:
 def _ledger_check(args: argparse.Namespace) -> int:
     from prosegym.leaderboard import ledger
 
+    if not args.file.is_file():
+        raise ProsegymError(f"{args.file} is no file; name the ledger, FOLDER_OF_SUBMISSIONS/ledger.jsonl")
     entries = ledger.check(args.file)
     print(f"{args.file}: {len(entries)} entries, each chained to the one before")
     return 0

@@ -22,7 +22,7 @@ from prosegym.envs.alfworld.game import Game
 from prosegym.envs.alfworld.generator import LEVELS, generate, level_of
 from prosegym.envs.alfworld.household import Household
 from prosegym.envs.alfworld.statistics import summarise
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import BadOption, UnknownName
 
 REAL_ENGINE = all(importlib.util.find_spec(name) for name in ("textworld", "fast_downward"))
 
@@ -54,6 +54,10 @@ def test_levels_divide_the_splits() -> None:
         Household(level="huge")
     with pytest.raises(UnknownName, match="task id"):
         Household().task("valid/001000")
+    small = Household(level="small")
+    assert small.task("valid/000003") == whole[3]
+    with pytest.raises(BadOption, match="task valid/000001 is of level 'standard', not 'small'"):
+        small.reset(options={"task_id": "valid/000001"})
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
