@@ -18,7 +18,7 @@ from prosegym.evaluation.compare import Outcomes, outcomes
 from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import Child, Html, join, page, tag
-from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, short
+from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, run_name, short
 from prosegym.leaderboard.submission import Result
 from prosegym.leaderboard.verify import Row
 
@@ -122,6 +122,7 @@ def method(name: str, entries: Sequence[Entry]) -> bytes:
                 "th",
                 tag("a", entry.card.agent, href=f"../s/{entry.id}/index.html#run-{number}"),
                 tag("span", entry.card.track, class_=f"chip {entry.card.track}"),
+                tag("span", run, class_="chip quiet") if (run := run_name(entry, number)) else None,
                 scope="row",
                 data_v=entry.card.agent.casefold(),
             ),

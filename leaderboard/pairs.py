@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from prosegym.evaluation.compare import Outcomes, paired
 from prosegym.leaderboard.html import Child, Html, page, tag
-from prosegym.leaderboard.rows import GRADED, Entry, Group
+from prosegym.leaderboard.rows import GRADED, Entry, Group, run_name
 from prosegym.leaderboard.verify import Row
 
 MOST = 20
@@ -62,12 +62,17 @@ def _matrix(group: Group, caption: str, rows: Sequence[tuple[Entry, int, Row]], 
             cells[j, i] = _cell(-e.value, -e.high, -e.low, p)
     head = [tag("th", "", scope="col"), *(tag("th", n, scope="col") for n in range(1, len(rows) + 1))]
     body = []
-    for i, (entry, number, row) in enumerate(rows):
+    for i, (entry, number, _) in enumerate(rows):
         name = tag("a", entry.card.agent, href=f"../s/{entry.id}/index.html#run-{number}")
-        several = len(entry.report.rows) > 1
-        seed = tag("small", f" run {number + 1}, seed {row.seed}") if several else None
+        run = run_name(entry, number)
         line = [cells.get((i, j), tag("td", "–")) for j in range(len(rows))]
-        body.append(tag("tr", tag("th", f"{i + 1} ", name, seed, scope="row"), line))
+        body.append(
+            tag(
+                "tr",
+                tag("th", f"{i + 1} ", name, tag("small", f" {run}") if run else None, scope="row"),
+                line,
+            )
+        )
     table = tag(
         "table", tag("caption", caption), tag("thead", tag("tr", head)), tag("tbody", body), class_="pairs"
     )

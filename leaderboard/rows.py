@@ -73,6 +73,18 @@ def ranks(rows: Sequence[tuple[Entry, int, Row]]) -> dict[int, int]:
     return {id(row): 1 + sum(other.low > mine.high for _, other in bounds) for row, mine in bounds}
 
 
+def run_name(entry: Entry, number: int) -> str | None:
+    """Which of a submission's runs on one board this is; None where it has no other there.
+
+    The seed is that of play, not of training: it is named where it tells the runs apart.
+    """
+    row = entry.report.rows[number]
+    runs = [r for r in entry.report.rows if (r.panel, r.env_kwargs) == (row.panel, row.env_kwargs)]
+    if len(runs) == 1:
+        return None
+    return f"run {number + 1}" + (f", seed {row.seed}" if len({r.seed for r in runs}) > 1 else "")
+
+
 def estimate(e: Estimate) -> Html:
     """A number, its interval, and the two drawn on a line from 0 to 1."""
     low, high, at = (max(0.0, min(1.0, v)) * 100 for v in (e.low, e.high, e.value))

@@ -18,6 +18,7 @@ from prosegym.leaderboard.rows import (
     percent,
     primary,
     ranks,
+    run_name,
     short,
 )
 from prosegym.leaderboard.verify import Row
@@ -60,7 +61,7 @@ def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[t
         "p",
         f"{many(len(entries), 'submission')}. Every action was replayed in the environment and every number "
         "computed again; only what a model card says is taken on trust. Brackets are 95 % intervals over "
-        "tasks; rows share a rank where their intervals overlap.",
+        "tasks; a row's rank is 1 + the number of rows whose interval lies wholly above its own.",
         class_="lead",
     )
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
@@ -149,8 +150,8 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
         else None,
         tag("small", card.base_model) if card.base_model and card.base_model != "none" else None,
     ]
-    if sum((other.panel, other.env_kwargs) == (row.panel, row.env_kwargs) for other in entry.report.rows) > 1:
-        label.insert(3, tag("span", f"run {number + 1}, seed {row.seed}", class_="chip quiet"))
+    if run := run_name(entry, number):
+        label.insert(3, tag("span", run, class_="chip quiet"))
     tokens = n.prompt_tokens + n.completion_tokens
     cost = (n.cost or 0.0) / max(1, row.tasks * row.attempts)
     cells: list[tuple[str, float | str, Child]] = [

@@ -235,9 +235,21 @@ def test_other_arguments_are_another_board(tmp_path: Path) -> None:
 def test_training_seeds_are_told_apart(tmp_path: Path) -> None:
     for seed in (1, 2):
         play(agents.RandomAdmissible(), tmp_path / str(seed), seed=seed)
-    submit([tmp_path / "1", tmp_path / "2"], tmp_path / "s" / "two", Card(agent="A", track="trained"))
+    card = Card(agent="A", track="trained", method="M")
+    submit([tmp_path / "1", tmp_path / "2"], tmp_path / "s" / "two", card)
+    page = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False)
+    (method,) = (page.parent / "m").glob("*.html")
+    for text in (page.read_text(), method.read_text()):
+        assert ">run 1, seed 1<" in text and ">run 2, seed 2<" in text
+
+
+def test_a_seed_of_play_that_all_runs_share_is_not_told(tmp_path: Path) -> None:
+    """It would be read as the seed of training, of which the runs have one each."""
+    for name, attempts in (("one", 1), ("two", 2)):
+        play(agents.RandomAdmissible(), tmp_path / name, attempts=attempts)
+    submit([tmp_path / "one", tmp_path / "two"], tmp_path / "s" / "two", Card(agent="A", track="trained"))
     index = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
-    assert ">run 1, seed 1<" in index and ">run 2, seed 2<" in index
+    assert ">run 1<" in index and ">run 2<" in index
 
 
 def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
