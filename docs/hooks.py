@@ -35,6 +35,7 @@ RESULTS = {
     "house-textworld": "From a model that knows TextWorld",
 }
 """Files of results, and from which model the methods began."""
+LINK = r"https?://[^\s,;)]+"
 TEXTS = ROOT / "baselines"
 """Methods are read as text: the site is built without torch."""
 
@@ -56,7 +57,7 @@ def environments(env_ids: Sequence[str]) -> str:
             ("Experts", ", ".join(experts)),
             ("Panels", ", ".join(own)),
         ]
-        shown = table(("", ""), [(f"**{what}**", text) for what, text in rows])
+        shown = table(("", ""), [(f"**{what}**", re.sub(LINK, r"<\g<0>>", text)) for what, text in rows])
         tables.setdefault(shown, []).append(f"`{env_id}`: {summary(cls)}")
     return "\n\n".join("\n\n".join([*names, shown]) for shown, names in tables.items())
 
@@ -64,13 +65,22 @@ def environments(env_ids: Sequence[str]) -> str:
 def method(name: str) -> str:
     """A method's algorithm box, which is the head of its file, and its settings, in Markdown."""
     head = ast.get_docstring(ast.parse((TEXTS / f"{name}.py").read_text()))
-    config = griffe.GriffeLoader(search_paths=[TEXTS]).load(name)["Config"]
+    module = griffe.GriffeLoader(search_paths=[TEXTS]).load(name)
+    config = module["Config"]
+
+    def told(value: Any) -> str:  # a default that is a constant of the file, as what that is
+        return re.sub(
+            r"\b[A-Z]+\b",
+            lambda m: str(module.attributes[m[0]].value if m[0] in module.attributes else m[0]),
+            str(value),
+        )
+
     rows = [
-        (f"`{field}`", f"`{a.annotation}`", f"`{a.value}`", a.docstring.value if a.docstring else "")
+        (f"`{field}`<br>`{a.annotation} = {told(a.value)}`", a.docstring.value if a.docstring else "")
         for field, a in config.attributes.items()
         if a.annotation and a.value
     ]
-    settings = table(("setting", "type", "default", "meaning, source"), rows)
+    settings = table(("setting, type, default", "meaning, source"), rows)
     return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
 
 
@@ -89,16 +99,17 @@ def results(name: str, methods: Sequence[str] = ()) -> str:
     shown = []
     for panel in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == panel]
+        within = ["within 1, 2, ... trials"] if any(row.get("trials", ())[1:] for row in own) else []
         cells = [
             (
                 f"`{row['name']}`" + (f", {row['seeds']} seeds" if "seeds" in row else ""),
                 _estimate(row["success"]),
-                ", ".join(f"{x:.3f}" for x in row.get("trials", ())[1:] and row["trials"]),
+                *(", ".join(f"{x:.3f}" for x in row.get("trials", ())[1:] and row["trials"]) for _ in within),
                 *(_estimate(row[key]) if key in row else "" for key in ("minus_base", "minus_control")),
             )
             for row in own
         ]
-        head = ("agent", "success", "within 1, 2, ... trials", "minus base", "minus its control")
+        head = ("agent", "success", *within, "minus base", "minus its control")
         shown.append(f"**{panel}**, {own[0]['tasks']} tasks\n\n{table(head, cells)}")
     return "\n\n".join(shown)
 

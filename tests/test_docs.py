@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from html import unescape
 from inspect import signature
 from pathlib import Path
 
@@ -135,6 +136,9 @@ def test_the_sites_pages_show_what_the_code_says(site: Path) -> None:
         assert text.partition(" ")[0].strip("`") in household
     eto = (site / "methods" / "eto.html").read_text()
     assert "L_DPO = - log sigma(beta log pi(e_w)/ref(e_w)" in eto and "<code>later_beta</code>" in eto
+    assert "Optim = Optim(0.0001, epochs=3, batch_size=1" in unescape(
+        (site / "methods" / "retroact.html").read_text()
+    ), "a default that is a constant of the method's file is shown as what it is"
     assert (
         "episode_seed" not in household
         and "Play every job to its end" in (site / "reference.html").read_text()
