@@ -227,14 +227,17 @@ def form(options: Options) -> react.Config:
 
 
 def settle(method: str, options: Options, config: Any) -> None:
-    """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference."""
+    """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference.
+
+    Settings that nothing was made with bind nobody: those of an audit, or with a model that was not found.
+    """
     path = options.out / "training.json"
     free = ("audit", "evaluate", "evaluate_split", "report", "device", "batch_size")
     asked = {"method": method, **asdict(options), "config": asdict(config)}
     now = json.loads(
         json.dumps({k: v for k, v in asked.items() if k not in free and k != "out"}, default=str)
     )
-    if path.exists():
+    if path.exists() and any(other != path for other in options.out.iterdir()):
         was = json.loads(path.read_text())
         changed = [
             f"{k}: {was.get(k)} then, {v} now"

@@ -158,6 +158,21 @@ def test_audit_shows_the_trained_text_and_trains_nothing(
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+def test_settings_that_nothing_was_made_with_do_not_bind(tmp_path: Path) -> None:
+    """As the guide has it: an audit, then the training with an adapter; before it, a name mistyped."""
+    train.main(
+        "sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "base"), "--max-steps", "1"]
+    )
+    data = tmp_path / "base" / "expert.jsonl"
+    command = [*QUICK, "--data", str(data), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "base")]
+    with pytest.raises(ModelError, match="cannot load model"):
+        train.main("sft", [*command[:-1], str(tmp_path / "bsae")])
+    train.main("sft", [*command, "--audit"])
+    train.main("sft", [*command, "--lora.rank", "2", "--max-steps", "1"])
+    with pytest.raises(ProsegymError, match="another training .lora: "):
+        train.main("sft", [*command, "--lora.rank", "3", "--max-steps", "1"])
+
+
 def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="nearest: sft"):
         train.main("sfft", [])
