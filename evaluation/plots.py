@@ -59,8 +59,8 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         out: the folder for the figures.
 
     Raises:
-        ProsegymError: matplotlib is missing, or a folder is neither a run with episodes nor a training, or
-            `out` cannot be written.
+        ProsegymError: matplotlib is missing, or a folder is neither a run with episodes nor a training with
+            measurements, or `out` cannot be written.
         CorruptData: a damaged file.
     """
     try:
@@ -144,6 +144,8 @@ def _trained(folder: Path) -> Trained:
         for name in _CURVES:
             if isinstance(found.get(name), (int, float)):
                 curves[name].append((last, float(found[name])))
+    if not curves:
+        raise ProsegymError(f"{path} has nothing to draw yet: the training was too short, or must go on")
     return Trained(folder.name, dict(curves))
 
 

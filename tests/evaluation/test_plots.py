@@ -120,6 +120,9 @@ def test_bad_input(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "metrics.jsonl").write_text("no\n")
     with pytest.raises(CorruptData, match=r"metrics.jsonl:1"):
         plots.plot([tmp_path], tmp_path / "f")
+    (tmp_path / "metrics.jsonl").write_text("")  # as Stable-Baselines3 leaves it where it took few steps
+    with pytest.raises(ProsegymError, match="metrics.jsonl has nothing to draw yet"):
+        plots.plot([runs["expert"], tmp_path], tmp_path / "f")
     (runs["null"] / "episodes.jsonl").write_bytes(b"")
     with pytest.raises(ProsegymError, match="no finished episode"):
         plots.plot([runs["null"]], tmp_path / "f")
