@@ -192,6 +192,10 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
         ),
         (["panel", "make", "--env", ENV, "--split", "test", "--count", "0", "--out", "x"], "no task"),
         (
+            ["evaluate", "--agent", "null", "--panel", "Household-v1/test", "--split", "valid", "--out", "x"],
+            "--split goes with --env",
+        ),
+        (
             ["evaluate", "--agent", "null", "--suite", "cor", "--out", "x"],
             "unknown suite 'cor'",
         ),

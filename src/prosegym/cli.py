@@ -539,6 +539,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     from prosegym.evaluation.evaluate import evaluate
     from prosegym.evaluation.workers import Limits
 
+    if args.split and not args.env:
+        raise BadOption("--split goes with --env; a panel or a suite has its own split: leave it out")
     if args.suite:
         return _evaluate_suite(args)
     if args.panel:
@@ -587,6 +589,7 @@ def _evaluate_suite(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         workers=args.workers,
         limits=Limits(args.step_limit, args.episode_limit),
+        ray_actors=args.ray,
         make_agent=_maker(args),
         progress=not args.json,
     )

@@ -210,6 +210,8 @@ def test_what_is_in_the_way_is_not_deleted(submissions: Path, tmp_path: Path) ->
     with pytest.raises(ProsegymError, match="something other than a site"):
         board.build(submissions, site, workers=0, progress=False)
     assert (site / "thesis.txt").read_text() == "mine"
+    with pytest.raises(ProsegymError, match="expert is one submission; name the folder that it lies in"):
+        board.build(submissions / "expert", tmp_path / "site", workers=0, progress=False)
     with pytest.raises(ProsegymError, match="not a folder of submissions"):
         board.build(tmp_path / "none", tmp_path / "other", progress=False)
     shutil.rmtree(submissions)
