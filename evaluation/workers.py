@@ -6,13 +6,15 @@ import itertools
 import multiprocessing
 import os
 import selectors
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -260,7 +262,8 @@ class _Worker:
         self.finished: Any = context.Value("q", 0, lock=False)
         told = (theirs, self.beat, self.begun, self.finished, dict(ENVS), self.made)
         self.process = context.Process(target=_work, args=told, daemon=True)
-        self.process.start()
+        with _interrupts_kept():
+            self.process.start()
         theirs.close()
 
     def give(self, jobs: list[Try]) -> None:
@@ -319,6 +322,23 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """A process started within it leaves Ctrl-C, which every process of a terminal gets, to the main one.
+
+    A mask is inherited from the first moment on: a worker that is still importing writes no traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # or the start would begin with it, and it leaves the mask open
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Beating(gymnasium.Wrapper[str, str, str, str]):

@@ -7,6 +7,9 @@ import functools
 import importlib
 import math
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -206,3 +209,27 @@ def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
     make_agent: Any = functools.partial(int, "no number")  # any error of a library that loads weights
     with pytest.raises(ProsegymError, match="the agent could not be made in a worker: ValueError"):
         evaluate(agents.Null(), panel, tmp_path / "r", workers=1, make_agent=make_agent, progress=False)
+
+
+@pytest.mark.parametrize("wait", [0.1, 1.0])
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal's processes are signalled as a group")
+def test_ctrl_c_of_a_terminal_is_one_line_while_workers_start(tmp_path: Path, wait: float) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from prosegym.cli import main\n"
+        "if __name__ == '__main__': raise SystemExit(main(sys.argv[1:]))\n"
+    )
+    (tmp_path / "command.py").write_text(code)  # a file, which workers import as they start
+    words = ["evaluate", "--agent", "random", "--panel", "Household-v1/test", "--attempts", "500"]
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "command.py", *words, "--workers", "2", "--out", tmp_path / "run"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while len(psutil.Process(process.pid).children()) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("prosegym: stopped;")
