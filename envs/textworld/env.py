@@ -20,12 +20,21 @@ EXTRA_MODULE = "textworld"
 LONGEST = 150
 """Longest command that is passed on, in characters; the interpreter itself cuts at 198."""
 
+LETTERS = 9
+"""Letters of a word that the interpreter reads: longer words that begin alike are one word to it."""
+
 INTERPRETER_COMMANDS = frozenset(
-    "again brief die full g long noscript normal notify nouns o oops pronouns q quit recording release "
-    "replay restart restore restrict save score script short superbrief transcript undo unscript verbose "
-    "verify version".split()
+    word[:LETTERS]
+    for word in (
+        "again brief die disable enable full g long noscript normal notify nouns o oops pronouns q quit "
+        "recording release replay restart restore restrict save score script short superbrief transcript undo "
+        "unscript verbose verify version"
+    ).split()
 )
 """First words that the interpreter and the story's framework keep for themselves: no action of the game."""
+
+FRAMEWORK_PREFIXES = ("tw-", "print_")
+"""What the first words of TextWorld's own commands begin with; one prints the whole state of the world."""
 
 # The status line that the interpreter draws after each answer, and the prompt before it.
 _STATUS = re.compile(r"\s*>?[ ]*-= [^\n]* =-\s*-?\d+/\d+\s*\Z")
@@ -37,6 +46,8 @@ _UNREAD = re.compile(
     r"You can't see any such thing|That's not a verb|I (?:didn't|only) underst|What do you want to|"
     r"Which do you mean|You can only do that|You excepted something|That noun did not"
 )
+# The game's words for examining something.
+_EXAMINING = re.compile(r"(?:examine|x|watch|describe|check|read|look at|l at) ", re.IGNORECASE)
 _GAPS = re.compile(r"\n{3,}")
 
 
@@ -153,7 +164,7 @@ class TextWorld(TextEnv):
         self._state = state
         observation = clean(state.feedback)
         # Cooking describes food in place of Inform's examining, which then does not count as a move.
-        described = command.startswith("examine ") and not _UNREAD.match(observation)
+        described = _EXAMINING.match(command) is not None and not _UNREAD.match(observation)
         valid = state["moves"] > before or described
         self._tried.append((command, valid))
         if not valid:
@@ -220,9 +231,12 @@ def _readable(command: str) -> bool:
     if len(command) > LONGEST or not command.isascii() or not (command.isprintable() or command == ""):
         return False
     words = command.lower().split()
-    return not words or not (
-        words[0] in INTERPRETER_COMMANDS or words[0].startswith("tw-") or "then" in words or "." in command
-    )
+    if not words:
+        return True
+    # After a comma, as after "then" and a full stop, the interpreter reads another command.
+    several = "then" in words or "." in command or "," in command
+    kept = words[0][:LETTERS] in INTERPRETER_COMMANDS or words[0].startswith(FRAMEWORK_PREFIXES)
+    return not (several or kept)
 
 
 @functools.cache

@@ -293,7 +293,9 @@ def test_a_lost_game_ends_without_success() -> None:
 @pytest.mark.parametrize(
     "action",
     ["quit", "restart", "UNDO", "save", "tw-extra-infos description", "look. look", "look then look",
-     "take coin\nlook", "restrict commands", "l" * 200, "wait", "go nowhere"],
+     "take coin\nlook", "restrict commands", "l" * 200, "wait", "go nowhere", "look, restart", "look,then undo",
+     "no, quit", "me, save", "transcripts", "superbriefly", "print_state", "Print_Statement",
+     "enable print state option"],
 )  # fmt: skip
 def test_what_is_no_action_of_the_game_changes_nothing(action: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
@@ -301,8 +303,10 @@ def test_what_is_no_action_of_the_game_changes_nothing(action: str, tmp_path: Pa
     task_id = env.tasks("train")[1].id
     actions, texts, _ = solve(env, task_id, "privileged")
     env.reset(options={"task_id": task_id})
-    *_, terminated, _, info = env.step(action)
+    told, _, terminated, _, info = env.step(action)
     assert info["invalid_action"] and not terminated
+    if action not in ("wait", "go nowhere"):
+        assert told == env.refusal
     assert [env.step(a)[0] for a in actions] == texts[1:]
     assert not list(tmp_path.iterdir())
     env.close()
@@ -398,7 +402,7 @@ def test_search_reaches_its_ceiling_on_every_test_game(cls: type[TextWorld]) -> 
 
 def test_whatever_is_listed_is_valid_on_the_way_through_a_kitchen() -> None:
     """Food describes itself when examined, which Inform does not count as an action."""
-    env: Any = gymnasium.make("prosegym/TextWorld-Cooking-v1", level="recipe1+cut")
+    env: Any = gymnasium.make("prosegym/TextWorld-Cooking-v1", level="recipe1+cook", max_steps=1000)
     task_id = env.unwrapped.tasks("valid")[0].id
     _, info = env.reset(options={"task_id": task_id})
     expert, done, seen = env.unwrapped.expert("privileged"), False, 0
@@ -407,6 +411,9 @@ def test_whatever_is_listed_is_valid_on_the_way_through_a_kitchen() -> None:
             if action.startswith("examine "):
                 observation, *_, told = env.step(action)
                 assert not told["invalid_action"], (action, observation)
+                for spelling in ("x", "Check", "look at", "read"):
+                    same, *_, told = env.step(action.replace("examine", spelling, 1))
+                    assert same == observation and not told["invalid_action"], (action, spelling)
                 seen += 1
         assert env.step("examine unicorn")[-1]["invalid_action"]
         *_, terminated, truncated, info = env.step(expert.act("", info))
