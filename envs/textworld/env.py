@@ -27,8 +27,8 @@ INTERPRETER_COMMANDS = frozenset(
     word[:LETTERS]
     for word in (
         "again brief die disable enable full g long noscript normal notify nouns o oops pronouns q quit "
-        "recording release replay restart restore restrict save score script short superbrief transcript undo "
-        "unscript verbose verify version"
+        "recording release replay restart restore restrict save score script short superbrief transcript "
+        "undo unscript verbose verify version"
     ).split()
 )
 """First words that the interpreter and the story's framework keep for themselves: no action of the game."""
