@@ -120,10 +120,10 @@ class ScienceWorld(TextEnv):
     Splits: train, dev, test: the package's own, 7,207 variations of 30 tasks. A task's digest covers the
     engine's file, the task's name and the variation; simplifications are an argument, recorded beside it.
     Source: https://github.com/allenai/ScienceWorld, release 1.2.3, Apache-2.0.
-    Differences: the step limit counts actions; the package's counts moments of the simulation, none for a look
-    or an unread action, 11 for `wait`. Things are listed in a fixed order, and live, grow and conduct in it, so the
-    same actions give the same text in any process. The list of valid actions (300 to 3,000 of them, 20 ms
-    and more) is made only with `admissible=True`, and making it does not change the episode.
+    Differences: the step limit counts actions; the package's counts moments of the simulation, none for a
+    look or an unread action, 11 for `wait`. Things are listed in a fixed order, and live, grow and conduct in
+    it, so the same actions give the same text in any process. The list of valid actions (300 to 3,000 of
+    them, 20 ms and more) is made only with `admissible=True`, and making it does not change the episode.
     """
 
     env_id = "prosegym/ScienceWorld-v1"

@@ -130,6 +130,7 @@ class TextWorld(TextEnv):
                     # Jericho knows no addresses in a generated game; TextWorld does not need them.
                     warnings.simplefilter("ignore")
                     self._engine = textworld.start(path, self._infos)
+                    _follow_takes(self._engine)
                 self._game = path
             self._state = self._engine.reset()
         except Exception as error:
@@ -165,12 +166,13 @@ class TextWorld(TextEnv):
         observation = clean(state.feedback)
         # Cooking describes food in place of Inform's examining, which then does not count as a move.
         described = _EXAMINING.match(command) is not None and not _UNREAD.match(observation)
-        valid = state["moves"] > before or described
+        won: bool = state["won"]
+        share = score / state["max_score"]
+        changed = won or state["lost"] or share != self._last.score
+        valid = state["moves"] > before or described or changed
         self._tried.append((command, valid))
         if not valid:
             return self._last._replace(observation=observation, invalid=True)
-        won: bool = state["won"]
-        share = score / state["max_score"]
         progress = 1.0 if won else share if self._nearness is None else self._nearness.best(state)
         return Outcome(observation, share, progress, won, won or state["lost"])
 
@@ -224,6 +226,33 @@ class TextWorld(TextEnv):
         """Let go of the engine; closing twice is harmless."""
         super().close()
         self._release()
+
+
+def _follow_takes(engine: Any) -> None:
+    """Have TextWorld's tracker see every taking of a thing that lies on or in another.
+
+    Its logic calls that removing the thing from the other. The game reports so for `take X` and `take X from
+    Y`, but for `get X`, `pick up X` and `take X and Z` it reports a taking, which the tracker overlooks: from
+    then on the facts, the admissible commands and the policy were those of a world where it still lies there.
+    """
+    from textworld.envs.wrappers.tw_inform7 import StateTracking
+
+    while not isinstance(engine, StateTracking):
+        engine = engine._wrapped_env
+    inform7 = engine._inform7
+    detect = inform7.detect_action
+
+    def detect_action(event: str, actions: Sequence[Any]) -> Any:
+        if (found := detect(event, actions)) is not None or not event.startswith("taking the "):
+            return found
+        removing = event.replace("taking", "removing", 1).lower() + " from the "
+        for action in actions:
+            known = inform7.kb.inform7_events[action.name].format(**inform7._get_name_mapping(action))
+            if known.lower().startswith(removing):
+                return action
+        return None
+
+    inform7.detect_action = detect_action
 
 
 def _readable(command: str) -> bool:

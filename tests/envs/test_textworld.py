@@ -321,6 +321,33 @@ def test_other_spellings_are_valid(action: str) -> None:
     env.close()
 
 
+def test_a_game_won_by_another_spelling_is_won() -> None:
+    """TextWorld's own tracker overlooks `get X` where X lies on something; the game does not."""
+    env = TreasureHunter(level="level-13")
+    task_id = env.tasks("train")[0].id
+    actions, texts, _ = solve(env, task_id, "privileged")
+    assert actions[-1] == "take passkey from bench"
+    env.reset(options={"task_id": task_id, "prefix": actions[:-1]})
+    observation, reward, terminated, _, info = env.step("get passkey")
+    assert observation == texts[-1] and terminated and reward == 1.0
+    assert info["success"] and not info["invalid_action"]
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "command", ["get knife", "pick up knife", "take knife and cookbook", "take all from table"]
+)
+def test_what_was_taken_by_another_spelling_can_be_used(command: str) -> None:
+    env = Cooking()
+    _, info = env.reset(options={"task_id": "valid/recipe2+cook+cut/100001", "prefix": [command]})
+    assert not info["invalid_action"] and "take knife from table" not in info["admissible_actions"]
+    assert {"drop knife", "put knife on table"} <= set(info["admissible_actions"])
+    observation, *_, info = env.step("put knife on table")
+    assert observation == "You put the knife on the table." and not info["invalid_action"]
+    assert env.expert("privileged").act(observation, info) is not None
+    env.close()
+
+
 def test_clean_keeps_what_was_said() -> None:
     status = ">" + " " * 80 + "-= Barn =-0/3"
     assert (
