@@ -242,6 +242,7 @@ class CookingWorld(TextWorldExpress):
 
     env_id = "prosegym/TextWorldExpress-CookingWorld-v1"
     game = "cookingworld"
+    ceiling = 0.98  # a few gold paths (3 of the test panel's 200) are longer than the limit
     instruction = (
         "You are in a house and are to cook a meal by the recipe in the kitchen's cookbook, then to eat it. "
         f"{_HOUSE}, read cookbook, cook THING in DEVICE, slice/dice/chop THING, prepare meal, eat meal."

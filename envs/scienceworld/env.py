@@ -39,11 +39,15 @@ noElectricalAction, which these do not admit)."""
 UNREAD = "No known action matches that input."
 """The engine's answer to what it cannot read."""
 
+UNKNOWN = "Unknown action."
+"""What its answer begins with where a numbered list was not answered with one of its numbers."""
+
 LONGEST = 1000
 """Longest action that is passed on, in characters."""
 
 PACKAGE_LIMIT = 100
-"""Step limit of the package and of the ScienceWorld paper, for every task."""
+"""Step limit of the package and of the ScienceWorld paper, for every task; the package counts moments of the
+simulation by it (none for a look or an unread action, 11 for `wait`), and here it counts actions."""
 
 ETO_LIMITS = {
     "boil": 100,
@@ -106,8 +110,9 @@ class ScienceWorld(TextEnv):
     Observation: the engine's answer; at first the task's description, an empty line, and the room.
     Actions: the engine's 25 templates, such as `open door to kitchen`, `pour cup in sink`, `focus on plant`.
     An ambiguous one is answered with a numbered list; the next action is then a number. `help`, `objects`
-    and `task` are read, too, and cost a step. An action is invalid where the engine finds no action in it;
-    one that fails in the simulation (opening what is open) is not.
+    and `task` are read, too, and cost a step. An action is invalid where the engine says that it knows none
+    such; one that fails in the simulation (opening what is open) is not. Where a numbered list is answered
+    with anything but one of its numbers, a moment of the simulation passes all the same.
     Reward: the engine's score over 100, at the end; below 0 counts as 0.
     Termination: all of the task's sub-goals reached (success, score 100), or a focus on the wrong thing (the
     engine's score is then -100; here 0, and no success).
@@ -115,9 +120,10 @@ class ScienceWorld(TextEnv):
     Splits: train, dev, test: the package's own, 7,207 variations of 30 tasks. A task's digest covers the
     engine's file, the task's name and the variation; simplifications are an argument, recorded beside it.
     Source: https://github.com/allenai/ScienceWorld, release 1.2.3, Apache-2.0.
-    Differences: things are listed in a fixed order, and live, grow and conduct in it, so the
-    same actions give the same text in any process. The list of valid actions (300 to 3,000 of them, 20 ms
-    and more) is made only with `admissible=True`, and making it does not change the episode.
+    Differences: the step limit counts actions; the package's counts moments of the simulation, none for a
+    look or an unread action, 11 for `wait`. Things are listed in a fixed order, and live, grow and conduct in
+    it, so the same actions give the same text in any process. The list of valid actions (300 to 3,000 of
+    them, 20 ms and more) is made only with `admissible=True`, and making it does not change the episode.
     """
 
     env_id = "prosegym/ScienceWorld-v1"
@@ -237,7 +243,7 @@ def _outcome(answer: Answer) -> Outcome:
         progress=min(1.0, max(0.0, answer.score)),
         success=answer.completed and score == 1.0,
         terminated=answer.completed or failed,
-        invalid=answer.text.startswith((UNREAD, "ERROR: Unknown response", "ERROR: Value out of range")),
+        invalid=answer.text.startswith((UNREAD, UNKNOWN)),
     )
 
 

@@ -20,12 +20,21 @@ EXTRA_MODULE = "textworld"
 LONGEST = 150
 """Longest command that is passed on, in characters; the interpreter itself cuts at 198."""
 
+LETTERS = 9
+"""Letters of a word that the interpreter reads: longer words that begin alike are one word to it."""
+
 INTERPRETER_COMMANDS = frozenset(
-    "again brief die full g long noscript normal notify nouns o oops pronouns q quit recording release "
-    "replay restart restore restrict save score script short superbrief transcript undo unscript verbose "
-    "verify version".split()
+    word[:LETTERS]
+    for word in (
+        "again brief die disable enable full g long noscript normal notify nouns o oops pronouns q quit "
+        "recording release replay restart restore restrict save score script short superbrief transcript "
+        "undo unscript verbose verify version"
+    ).split()
 )
 """First words that the interpreter and the story's framework keep for themselves: no action of the game."""
+
+FRAMEWORK_PREFIXES = ("tw-", "print_")
+"""What the first words of TextWorld's own commands begin with; one prints the whole state of the world."""
 
 # The status line that the interpreter draws after each answer, and the prompt before it.
 _STATUS = re.compile(r"\s*>?[ ]*-= [^\n]* =-\s*-?\d+/\d+\s*\Z")
@@ -37,6 +46,8 @@ _UNREAD = re.compile(
     r"You can't see any such thing|That's not a verb|I (?:didn't|only) underst|What do you want to|"
     r"Which do you mean|You can only do that|You excepted something|That noun did not"
 )
+# The game's words for examining something.
+_EXAMINING = re.compile(r"(?:examine|x|watch|describe|check|read|look at|l at) ", re.IGNORECASE)
 _GAPS = re.compile(r"\n{3,}")
 
 
@@ -119,6 +130,7 @@ class TextWorld(TextEnv):
                     # Jericho knows no addresses in a generated game; TextWorld does not need them.
                     warnings.simplefilter("ignore")
                     self._engine = textworld.start(path, self._infos)
+                    _follow_takes(self._engine)
                 self._game = path
             self._state = self._engine.reset()
         except Exception as error:
@@ -153,13 +165,14 @@ class TextWorld(TextEnv):
         self._state = state
         observation = clean(state.feedback)
         # Cooking describes food in place of Inform's examining, which then does not count as a move.
-        described = command.startswith("examine ") and not _UNREAD.match(observation)
-        valid = state["moves"] > before or described
+        described = _EXAMINING.match(command) is not None and not _UNREAD.match(observation)
+        won: bool = state["won"]
+        share = score / state["max_score"]
+        changed = won or state["lost"] or share != self._last.score
+        valid = state["moves"] > before or described or changed
         self._tried.append((command, valid))
         if not valid:
             return self._last._replace(observation=observation, invalid=True)
-        won: bool = state["won"]
-        share = score / state["max_score"]
         progress = 1.0 if won else share if self._nearness is None else self._nearness.best(state)
         return Outcome(observation, share, progress, won, won or state["lost"])
 
@@ -215,14 +228,44 @@ class TextWorld(TextEnv):
         self._release()
 
 
+def _follow_takes(engine: Any) -> None:
+    """Have TextWorld's tracker see every taking of a thing that lies on or in another.
+
+    Its logic calls that removing the thing from the other. The game reports so for `take X` and `take X from
+    Y`, but for `get X`, `pick up X` and `take X and Z` it reports a taking, which the tracker overlooks: from
+    then on the facts, the admissible commands and the policy were those of a world where it still lies there.
+    """
+    from textworld.envs.wrappers.tw_inform7 import StateTracking
+
+    while not isinstance(engine, StateTracking):
+        engine = engine._wrapped_env
+    inform7 = engine._inform7
+    detect = inform7.detect_action
+
+    def detect_action(event: str, actions: Sequence[Any]) -> Any:
+        if (found := detect(event, actions)) is not None or not event.startswith("taking the "):
+            return found
+        removing = event.replace("taking", "removing", 1).lower() + " from the "
+        for action in actions:
+            known = inform7.kb.inform7_events[action.name].format(**inform7._get_name_mapping(action))
+            if known.lower().startswith(removing):
+                return action
+        return None
+
+    inform7.detect_action = detect_action
+
+
 def _readable(command: str) -> bool:
     """Whether the game may read it: one command, in printable ASCII, not the interpreter's own."""
     if len(command) > LONGEST or not command.isascii() or not (command.isprintable() or command == ""):
         return False
     words = command.lower().split()
-    return not words or not (
-        words[0] in INTERPRETER_COMMANDS or words[0].startswith("tw-") or "then" in words or "." in command
-    )
+    if not words:
+        return True
+    # After a comma, as after "then" and a full stop, the interpreter reads another command.
+    several = "then" in words or "." in command or "," in command
+    kept = words[0][:LETTERS] in INTERPRETER_COMMANDS or words[0].startswith(FRAMEWORK_PREFIXES)
+    return not (several or kept)
 
 
 @functools.cache

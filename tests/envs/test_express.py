@@ -71,6 +71,14 @@ def test_admissible_actions_are_the_engine_s_and_a_lost_game_scores_nothing() ->
     env.close()
 
 
+def test_a_gold_path_longer_than_the_limit_wins_with_more_steps() -> None:
+    env = gymnasium.make("prosegym/TextWorldExpress-CookingWorld-v1", max_steps=150)
+    assert env.unwrapped.ceiling < 1.0  # type: ignore[attr-defined]
+    actions, _ = expert_texts(env, "test/20123")
+    assert 100 < len(actions) <= 123
+    env.close()
+
+
 def test_help_repeats_the_task_and_changes_nothing() -> None:
     """As `step` of the package's own TextWorldExpressEnv answers it, to the letter."""
     env = gymnasium.make("prosegym/TextWorldExpress-SimonSays-v1")

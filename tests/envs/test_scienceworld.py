@@ -187,6 +187,25 @@ def test_a_wrong_focus_ends_the_episode_and_is_no_success() -> None:
     env.close()
 
 
+def test_a_list_answered_with_none_of_its_numbers_is_an_invalid_action() -> None:
+    """The engine cancels the action that it asked about, and says that it knows none such."""
+    env = make()
+    for answer, invalid in (
+        ("", True),
+        ("open door to kitchen", True),
+        ("99", True),
+        (" 0", True),
+        ("0", False),
+    ):
+        env.reset(options={"task_id": "train/boil/0"})
+        observation, *_, info = env.step("open door")
+        assert observation.startswith("Ambiguous request") and not info["invalid_action"]
+        observation, *_, info = env.step(answer)
+        assert info["invalid_action"] == invalid == observation.startswith("Unknown action."), answer
+        assert env.step("look around")[0].startswith("This room")
+    env.close()
+
+
 def test_simplifications_and_limits() -> None:
     env = make(simplifications="easy", step_limits="eto")
     env.reset(options={"task_id": "dev/find-animal/150"})

@@ -293,7 +293,9 @@ def test_a_lost_game_ends_without_success() -> None:
 @pytest.mark.parametrize(
     "action",
     ["quit", "restart", "UNDO", "save", "tw-extra-infos description", "look. look", "look then look",
-     "take coin\nlook", "restrict commands", "l" * 200, "wait", "go nowhere"],
+     "take coin\nlook", "restrict commands", "l" * 200, "wait", "go nowhere", "look, restart", "look,then undo",
+     "no, quit", "me, save", "transcripts", "superbriefly", "print_state", "Print_Statement",
+     "enable print state option"],
 )  # fmt: skip
 def test_what_is_no_action_of_the_game_changes_nothing(action: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
@@ -301,8 +303,10 @@ def test_what_is_no_action_of_the_game_changes_nothing(action: str, tmp_path: Pa
     task_id = env.tasks("train")[1].id
     actions, texts, _ = solve(env, task_id, "privileged")
     env.reset(options={"task_id": task_id})
-    *_, terminated, _, info = env.step(action)
+    told, _, terminated, _, info = env.step(action)
     assert info["invalid_action"] and not terminated
+    if action not in ("wait", "go nowhere"):
+        assert told == env.refusal
     assert [env.step(a)[0] for a in actions] == texts[1:]
     assert not list(tmp_path.iterdir())
     env.close()
@@ -314,6 +318,33 @@ def test_other_spellings_are_valid(action: str) -> None:
     env.reset(options={"task_id": env.tasks("train")[1].id})
     *_, info = env.step(action)
     assert not info["invalid_action"]
+    env.close()
+
+
+def test_a_game_won_by_another_spelling_is_won() -> None:
+    """TextWorld's own tracker overlooks `get X` where X lies on something; the game does not."""
+    env = TreasureHunter(level="level-13")
+    task_id = env.tasks("train")[0].id
+    actions, texts, _ = solve(env, task_id, "privileged")
+    assert actions[-1] == "take passkey from bench"
+    env.reset(options={"task_id": task_id, "prefix": actions[:-1]})
+    observation, reward, terminated, _, info = env.step("get passkey")
+    assert observation == texts[-1] and terminated and reward == 1.0
+    assert info["success"] and not info["invalid_action"]
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "command", ["get knife", "pick up knife", "take knife and cookbook", "take all from table"]
+)
+def test_what_was_taken_by_another_spelling_can_be_used(command: str) -> None:
+    env = Cooking()
+    _, info = env.reset(options={"task_id": "valid/recipe2+cook+cut/100001", "prefix": [command]})
+    assert not info["invalid_action"] and "take knife from table" not in info["admissible_actions"]
+    assert {"drop knife", "put knife on table"} <= set(info["admissible_actions"])
+    observation, *_, info = env.step("put knife on table")
+    assert observation == "You put the knife on the table." and not info["invalid_action"]
+    assert env.expert("privileged").act(observation, info) is not None
     env.close()
 
 
@@ -398,7 +429,7 @@ def test_search_reaches_its_ceiling_on_every_test_game(cls: type[TextWorld]) -> 
 
 def test_whatever_is_listed_is_valid_on_the_way_through_a_kitchen() -> None:
     """Food describes itself when examined, which Inform does not count as an action."""
-    env: Any = gymnasium.make("prosegym/TextWorld-Cooking-v1", level="recipe1+cut")
+    env: Any = gymnasium.make("prosegym/TextWorld-Cooking-v1", level="recipe1+cook", max_steps=1000)
     task_id = env.unwrapped.tasks("valid")[0].id
     _, info = env.reset(options={"task_id": task_id})
     expert, done, seen = env.unwrapped.expert("privileged"), False, 0
@@ -407,6 +438,9 @@ def test_whatever_is_listed_is_valid_on_the_way_through_a_kitchen() -> None:
             if action.startswith("examine "):
                 observation, *_, told = env.step(action)
                 assert not told["invalid_action"], (action, observation)
+                for spelling in ("x", "Check", "look at", "read"):
+                    same, *_, told = env.step(action.replace("examine", spelling, 1))
+                    assert same == observation and not told["invalid_action"], (action, spelling)
                 seen += 1
         assert env.step("examine unicorn")[-1]["invalid_action"]
         *_, terminated, truncated, info = env.step(expert.act("", info))
