@@ -167,6 +167,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             has nothing to learn from.
     """
     options = replace(options, agent=form(options))
+    panel = panels.of_split(options.env, options.evaluate_split) if options.evaluate else None
     processes = accelerator(options)  # before anything else that asks which process this is
     if processes.is_main_process:
         settle(method, options, config)
@@ -174,8 +175,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
         processes.print(f"{options.out} holds this training, finished")
     else:
         learn(method, train, options, config, processes)
-    if options.evaluate and not options.audit and processes.is_main_process:
-        panel = panels.of_split(options.env, options.evaluate_split)
+    if panel is not None and not options.audit and processes.is_main_process:
         evaluate(
             agents.load(str(options.out)),
             panel,

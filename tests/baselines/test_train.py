@@ -268,6 +268,13 @@ def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
         )
 
 
+def test_a_panel_that_is_not_there_is_said_before_training(tmp_path: Path) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--evaluate", "--evaluate-split", "nowhere"]
+    with pytest.raises(UnknownName, match="unknown panel 'Lockbox-v1/nowhere'"):
+        train.main("sft", [*command, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_curves_are_drawn_of_every_phase_that_has_a_loss(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     lines = [{"phase": "sft", "step": 1, "loss": 1.0}, {"phase": "reward", "step": 1, "mean": 0.5}]
