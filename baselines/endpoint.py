@@ -7,6 +7,7 @@ comes from here can be evaluated and used as demonstrations, but not trained on 
 from __future__ import annotations
 
 import datetime
+import email.utils
 import json
 import os
 import random
@@ -34,9 +35,9 @@ class EndpointOptions:
     retries: int = 5
     """Times a request is sent again after a time-out, a broken connection or answer, 408, 409, 429 or 5xx."""
     backoff: float = 1.0
-    """Seconds before the first retry; doubles each time, up to 60; `Retry-After` is obeyed."""
+    """Seconds before the first retry; doubles each time, up to 60; `Retry-After` is obeyed, up to 60, too."""
     timeout: float = 120.0
-    """Seconds for one answer."""
+    """Seconds for one answer, to its last byte."""
     per_minute: float = 0.0
     """Most requests a minute; 0 sets no limit."""
     cache: str | None = None
@@ -99,8 +100,12 @@ class _Answer(msgspec.Struct):
 
 
 _RETRIED = (408, 409, 429)
-_HOPELESS = (401, 403, 404)
-"""Statuses that every other request would get, too."""
+_HOPELESS = (401, 402, 403, 404)
+"""Statuses that every other request would get, too: wrong key, no credit, no such model."""
+
+
+_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What reading an answer raises where it is none."""
 
 
 class Endpoint:
@@ -184,34 +189,38 @@ class Endpoint:
                 "option `constrain` for a server with guided_choice"
             )
         pool = ThreadPoolExecutor(max_workers=max(min(self.options.concurrency, len(requests)), 1))
+        over = threading.Event()
         try:
-            return list(pool.map(lambda request: self._answer(request, sampling), requests))
+            return list(pool.map(lambda request: self._answer(request, sampling, over), requests))
         finally:
+            over.set()  # Ctrl-C: who waits to ask again gives up
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, request: Request, sampling: Sampling) -> Generation:
+    def _answer(self, request: Request, sampling: Sampling, over: threading.Event) -> Generation:
         arguments = self._arguments(request, sampling)
         kept = self._kept(arguments)
         if kept is not None and kept.is_file():
             try:
                 return self._read(kept.read_bytes(), sampling)
-            except (msgspec.DecodeError, ValueError):
+            except _UNREADABLE:
                 pass  # cut short by a crash: asked again
         jitter = random.Random(request.seed)
         wait, failure = self.options.backoff, ""
         for attempt in range(self.options.retries + 1):
-            self._pace()
+            self._pace(over)
+            if over.is_set():
+                break
             pause = None
             try:
-                raw = self._client.chat.completions.with_raw_response.create(**arguments)
-                body = raw.content
+                body = self._body(arguments)
                 generation = self._read(body, sampling)
                 if kept is not None:
                     _keep(kept, body)
                 return generation
             except self._openai.APIStatusError as error:
                 status, reason = error.status_code, _line(error)
-                if status in _HOPELESS:
+                if status in _HOPELESS or error.code == "insufficient_quota":
+                    over.set()
                     raise ModelError(f"{self._url} refuses model {self.name!r}: {reason}") from error
                 if status == 400 and "context" in str(error).lower():
                     return Generation("", stop_reason="context")
@@ -219,15 +228,30 @@ class Endpoint:
                     return self._failed(f"the endpoint answered {status}: {reason}")
                 pause = _seconds(error.response.headers.get("retry-after"))
                 failure = f"the endpoint answered {status}: {reason}"
-            except self._openai.APITimeoutError:
+            except (self._openai.APITimeoutError, TimeoutError):
                 failure = f"the endpoint did not answer within {self.options.timeout:g} s"
-            except (self._openai.OpenAIError, msgspec.DecodeError, ValueError) as error:
+            except (self._openai.OpenAIError, ConnectionError, *_UNREADABLE) as error:
                 failure = f"the endpoint's answer cannot be read: {_line(error)}"
             if attempt < self.options.retries:
-                time.sleep(pause if pause is not None else wait * (0.5 + jitter.random()))
+                over.wait(pause if pause is not None else wait * (0.5 + jitter.random()))
                 wait = min(2 * wait, 60.0)
         tries = self.options.retries + 1
         return self._failed(f"{failure} ({tries} tries)")
+
+    def _body(self, arguments: Mapping[str, Any]) -> bytes:
+        """What the server answers. Some send a blank now and then while they work, so each part is timed."""
+        due = time.monotonic() + self.options.timeout
+        parts = []
+        with self._client.chat.completions.with_streaming_response.create(**arguments) as response:
+            found = response.iter_bytes()
+            while time.monotonic() < due:
+                try:
+                    parts.append(next(found))
+                except StopIteration:
+                    return b"".join(parts)
+                except Exception as error:  # of the HTTP library; clients differ in which that is
+                    raise ConnectionError(_line(error)) from error
+        raise TimeoutError
 
     def _failed(self, why: str) -> Generation:
         """No answer. Whether the tries were charged for is not known."""
@@ -273,7 +297,7 @@ class Endpoint:
         name = digest(self._url, json.dumps(arguments, sort_keys=True))
         return self._cache / name[:2] / f"{name}.json"
 
-    def _pace(self) -> None:
+    def _pace(self, over: threading.Event) -> None:
         """Wait for this request's turn."""
         if self.options.per_minute <= 0:
             return
@@ -281,7 +305,7 @@ class Endpoint:
             now = time.monotonic()
             at = max(self._next, now)
             self._next = at + 60.0 / self.options.per_minute
-        time.sleep(max(at - now, 0.0))
+        over.wait(max(at - now, 0.0))
 
 
 def _keep(path: Path, body: bytes) -> None:
@@ -305,11 +329,15 @@ def _read_price(path: str | None, model: str) -> Price | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A `Retry-After` in seconds, at most 60; None where there is none that can be read."""
+    """A `Retry-After`, a number or a date, in seconds, at most 60; None where there is none to be read."""
     try:
-        return None if text is None else min(max(float(text), 0.0), 60.0)
+        seconds = float(text or "nan")
     except ValueError:
-        return None
+        try:
+            seconds = email.utils.parsedate_to_datetime(text or "").timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), 60.0) if seconds == seconds else None
 
 
 def _line(error: object) -> str:

@@ -185,6 +185,10 @@ class LocalModel:
         Keys and values go of themselves where weights or adapters are seen to have changed.
         """
         self.drafter = Drafter()
+        self.rest()
+
+    def rest(self) -> None:
+        """Let go of the keys and values of all episodes, and their memory, which training needs, too."""
         if self._engine is not None:
             self._engine.forget()
 

@@ -32,8 +32,11 @@ class Read(NamedTuple):
 class Headed(nn.Module):
     """A language model with a number read at every token: a value, or a score of the text up to there."""
 
-    def __init__(self, model: Any) -> None:
-        """Add a head that reads 0 everywhere to a causal language model, which is shared, not copied."""
+    def __init__(self, model: Any, *, speaks: bool = True) -> None:
+        """Add a head that reads 0 everywhere to a causal language model, which is shared, not copied.
+
+        One that never `speaks` is trained on its numbers alone; an output layer of its own is frozen.
+        """
         super().__init__()
         self.model = model
         self.config = model.config
@@ -42,6 +45,9 @@ class Headed(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.head.to(next(model.parameters()).device)
+        layer = model.get_output_embeddings()
+        if not speaks and layer is not None and layer.weight is not model.get_input_embeddings().weight:
+            layer.requires_grad_(False)  # several processes wait for the gradient of all that is trained
 
     def get_output_embeddings(self) -> Any:
         """The language model's."""

@@ -18,7 +18,7 @@ from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
-from prosegym.baselines.reflexion import Reflection, Reflector
+from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv, digest
@@ -156,6 +156,7 @@ class Practice:
         """
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         self._play(model, jobs[rank::ranks], self._file(phase, rank), phase, temperature, forced or {})
+        rest(model)
         self.accelerator.wait_for_everyone()
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
         found = [played[job.task_id, job.attempt, job.trial] for job in jobs]
@@ -194,6 +195,7 @@ class Practice:
             part = notes.with_suffix(".part")
             part.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
             part.replace(notes)
+            rest(model, *([reflector.model] if isinstance(reflector, ModelReflector) else []))
         self.accelerator.wait_for_everyone()
         written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
         played = list(records.read(path))
@@ -220,6 +222,7 @@ class Practice:
             for i, state in enumerate(states)
         ]
         said = model.generate(requests, sampling)
+        rest(model)
         different = diagnosis.alike(phase, [g.text for g in said], sampling.temperature)
         self.tell(f"{phase}-answers", 1, {"answers": len(said), "different": different})
         return [
@@ -274,6 +277,13 @@ def _whole_lines(path: Path) -> list[Trajectory]:
     if len(whole) < len(data):
         path.write_bytes(whole)
     return list(records.read(path))
+
+
+def rest(*models: LanguageModel) -> None:
+    """Let go of what local models keep between turns: training needs the memory."""
+    for model in models:
+        if isinstance(model, LocalModel):
+            model.rest()
 
 
 def twin(policy: LocalModel) -> LocalModel:

@@ -130,16 +130,16 @@ class ModelReflector:
 
     def __init__(self, model: LanguageModel, config: Config | None = None) -> None:
         """Notes by that model."""
-        self._model = model
+        self.model = model
         self._config = config or Config()
 
     def conditions(self) -> Mapping[str, Any]:
         """Model, prompt digest."""
-        return {"reflector": dict(self._model.conditions()), "reflect_sha256": digest(REFLECT, NOTES)}
+        return {"reflector": dict(self.model.conditions()), "reflect_sha256": digest(REFLECT, NOTES)}
 
     def prompt(self, failure: Failure) -> list[Message]:
         """What the model is asked about a try."""
-        told = transcript(failure.trajectory, self._config.transcript_tokens, self._model.count_tokens)
+        told = transcript(failure.trajectory, self._config.transcript_tokens, self.model.count_tokens)
         notes = NOTES.format(notes=_numbered(failure.notes)) if failure.notes else ""
         text = REFLECT.format(
             instruction=failure.instruction,
@@ -157,7 +157,7 @@ class ModelReflector:
             seed = int(digest(str(failure.trajectory.seed), "reflection")[:15], 16)
             requests.append(Request(prompt, seed=seed))
         sampling = Sampling(self._config.temperature, max_tokens=self._config.max_tokens)
-        answers = self._model.generate(requests, sampling)
+        answers = self.model.generate(requests, sampling)
         return [
             Reflection(t.task_id, t.attempt, t.trial, prompt, answer, t.score, remembered(answer.text))
             for prompt, answer, t in zip(prompts, answers, (f.trajectory for f in failures), strict=True)

@@ -114,7 +114,7 @@ def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, con
 
 def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> Headed:
     """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer."""
-    model = Headed(twin(reflector).model)
+    model = Headed(twin(reflector).model, speaks=False)
     texts = [(sft.sample(reflector, noted(r[0])), rating(r) > config.threshold) for r in rated]
     good = [Judged(s, True) for s, is_good in texts if s and is_good]
     bad = [Judged(s, False) for s, is_good in texts if s and not is_good]

@@ -56,7 +56,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     clone = twin(policy)
-    discriminator = Headed(twin(policy).model)
+    discriminator = Headed(twin(policy).model, speaks=False)
     critic = Headed(policy.model)
     for i in range(1, config.cycles + 1):
         expert, agent = inspect(policy, experts, practice, config, i)

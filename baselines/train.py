@@ -6,25 +6,26 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from accelerate import PartialState
+from accelerate import Accelerator, InitProcessGroupKwargs
 
 from prosegym.baselines import METHODS, agents, house, react
 from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
-from prosegym.baselines.local import LocalModel
+from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
-from prosegym.evaluation.evaluate import env_arguments, evaluate
+from prosegym.evaluation.evaluate import env_arguments, evaluate, make_env
 
 PRESETS = {
     "ALFWorld": "alfworld",
@@ -166,13 +167,15 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             has nothing to learn from.
     """
     options = replace(options, agent=form(options))
-    settle(method, options, config)
+    panel = panels.of_split(options.env, options.evaluate_split) if options.evaluate else None
+    processes = accelerator(options)  # before anything else that asks which process this is
+    if processes.is_main_process:
+        settle(method, options, config)
     if finished(options):
-        print(f"{options.out} holds this training, finished")
+        processes.print(f"{options.out} holds this training, finished")
     else:
-        learn(method, train, options, config)
-    if options.evaluate and not options.audit and PartialState().is_main_process:
-        panel = panels.of_split(options.env, options.evaluate_split)
+        learn(method, train, options, config, processes)
+    if panel is not None and not options.audit and processes.is_main_process:
         evaluate(
             agents.load(str(options.out)),
             panel,
@@ -180,7 +183,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             seed=options.seed,
             env_kwargs=env_arguments(options.env_kwargs),
         )
-    PartialState().wait_for_everyone()
+    processes.wait_for_everyone()
 
 
 def finished(options: Options) -> bool:
@@ -188,10 +191,12 @@ def finished(options: Options) -> bool:
     return not options.audit and (options.out / "README.md").exists()
 
 
-def learn(method: str, train: Callable[..., None], options: Options, config: Any) -> None:
+def learn(
+    method: str, train: Callable[..., None], options: Options, config: Any, processes: Accelerator
+) -> None:
     """Train and save, or show what would be trained on."""
-    experts = expert_episodes(options)
-    policy = load(options, experts)
+    experts = expert_episodes(options, processes)
+    policy = load(options, experts, processes)
     practice = Practice(
         options.env,
         options.out,
@@ -201,19 +206,19 @@ def learn(method: str, train: Callable[..., None], options: Options, config: Any
         options.batch_size,
         options.report,
         options.max_steps,
-        accelerator(options, policy),
+        processes,
     )
     report = audit(
         policy.chat, [practice.conversation(e) for e in experts[:50]]
     )  # raises where a mask is wrong
     if options.audit:
-        print(report)
+        processes.print(report)
         return
     if options.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
     practice.save(policy, options.out, method)
-    if practice.accelerator.is_main_process:
+    if processes.is_main_process:
         curves(options.out)
         (options.out / "README.md").write_text(card(method, options, config, len(experts)))
 
@@ -252,32 +257,35 @@ def settle(method: str, options: Options, config: Any) -> None:
     path.write_text(json.dumps(now, indent=1) + "\n")
 
 
-def expert_episodes(options: Options) -> list[Trajectory]:
-    """The data: as given, or collected now from the environment's expert."""
+def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory]:
+    """The data: as given, or collected now from the environment's expert, by one process."""
     path = options.data
     if path is None:
         path = options.out / "expert.jsonl"
-        collect(
-            built_in(options.expert), options.env, "train", path,
-            episodes=options.episodes, seed=options.seed, successes=True,
-            env_kwargs=env_arguments(options.env_kwargs),
-        )  # fmt: skip
+        if processes.is_main_process:
+            collect(
+                built_in(options.expert), options.env, "train", path,
+                episodes=options.episodes, seed=options.seed, successes=True,
+                env_kwargs=env_arguments(options.env_kwargs),
+            )  # fmt: skip
+        processes.wait_for_everyone()
     return demonstrations(path, options.env)
 
 
-def load(options: Options, experts: Sequence[Trajectory]) -> LocalModel:
+def load(options: Options, experts: Sequence[Trajectory], processes: Accelerator) -> LocalModel:
     """The model to be trained: by name or path, a trained agent's folder, or made from scratch."""
     name, _, size = options.model.partition(":")
     path = options.model
     if name == "scratch":
         folder = options.out / "scratch"
-        if not (folder / "tokenizer.json").exists():
-            env = Practice(options.env, options.out, options.agent, env_arguments(options.env_kwargs)).env
+        if processes.is_main_process and not (folder / "tokenizer.json").exists():
+            env: Any = make_env(options.env, **env_arguments(options.env_kwargs)).unwrapped
             corpus = [env.instruction, *house.texts(experts)]
             house.scratch(
                 folder, size or "1m", corpus,
                 vocabulary=options.vocabulary, context=options.context, seed=options.seed,
             )  # fmt: skip
+        processes.wait_for_everyone()
         path = str(folder)
     dtype = "auto" if options.lora.rank else None
     policy = trainable(path, options.device, dtype=dtype, four_bit=options.lora.four_bit)
@@ -310,13 +318,19 @@ def add_adapter(policy: LocalModel, lora: Lora) -> None:
         ) from error
 
 
-def accelerator(options: Options, policy: LocalModel) -> Any:
-    """Accelerate's view of this process; `accelerate launch` starts several."""
-    from accelerate import Accelerator
+def accelerator(options: Options) -> Accelerator:
+    """Accelerate's view of this process, with its own GPU where `accelerate launch` starts several.
 
-    on_gpu = policy.model.device.type == "cuda"
+    One process may play for hours while the others wait.
+    """
+    device = options.device or best_device()
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
     half = options.precision == "bfloat16" or (options.precision == "auto" and on_gpu)
-    return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if half else "no")
+    return Accelerator(
+        cpu=not on_gpu and device != "mps",
+        mixed_precision="bf16" if half else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(weeks=4))],
+    )
 
 
 def curves(folder: Path) -> Path | None:

@@ -239,10 +239,9 @@ def fit(
         log.forget_after(phase, done)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     wrapped.train()
-    if objective.compares:  # dropout would be a margin, or a ratio
+    if objective.compares:  # dropout, of attention too, would be a margin, or a ratio
         for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.eval()
+            module.training = bool(getattr(module, "gradient_checkpointing", False))  # else it keeps all
     metrics: dict[str, float] = {}
     seen, start = 0, time.perf_counter()
     bar = tqdm(
@@ -306,6 +305,7 @@ def fit(
         each(steps)
     # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    accelerator.free_memory()  # it would hold every phase's optimizer
     model.eval()
     return {**metrics, "steps": steps}
 

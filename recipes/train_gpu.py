@@ -27,14 +27,13 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate import Accelerator
 from rollout_gpu import ENV, tokenizer_of
 
 from prosegym.baselines import objectives, react, sft
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Imitation, Pair, Preference
 from prosegym.baselines.practice import Practice, only_answer
-from prosegym.baselines.train import Lora, add_adapter
+from prosegym.baselines.train import Lora, Options, accelerator, add_adapter
 from prosegym.baselines.training import Log, Optim, fit
 from prosegym.evaluation.agents import ExpertAgent, RandomAdmissible
 from prosegym.evaluation.evaluate import make_env
@@ -129,13 +128,13 @@ def optim(bench: Bench, size: int) -> Optim:
 
 def train(bench: Bench, objective: Any, items: Any, size: int) -> dict[str, float]:
     """Our loop for `--steps` steps, after one to warm up."""
-    accelerator = Accelerator(cpu=bench.device.type == "cpu")
+    processes = accelerator(Options(ENV, "", Path(), device=bench.args.device))  # in the command's precision
     warm = Optim(RATE, batch_size=size, schedule="constant", max_steps=1)
     for config in (warm, optim(bench, size)):
         folder = Path(tempfile.mkdtemp())
         found = bench.clock(
             lambda c=config, f=folder: fit(  # type: ignore[misc]
-                bench.policy.model, objective, items, c, f, Log(f), accelerator=accelerator
+                bench.policy.model, objective, items, c, f, Log(f), accelerator=processes
             )
         )
     return found

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,21 @@ def hangs_up(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
+def trickles(handler: BaseHTTPRequestHandler) -> None:
+    """A blank every tenth of a second, as services send while they work, for twice the time-out."""
+    body = b" " * 10 + json.dumps(completion("too late")).encode()
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    try:
+        for part in (*([b" "] * 10), body[10:]):
+            time.sleep(0.1)
+            handler.wfile.write(part)
+    except OSError:
+        pass  # nobody waits for it
+
+
 FAULTS: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "429": lambda h: reply(h, {"error": {"message": "slow down"}}, 429, Retry_After="0.01"),
     "500": lambda h: reply(h, {"error": {"message": "oops"}}, 500),
@@ -110,6 +126,9 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "malformed": lambda h: reply(h, b'{"choices": ['),
     "another shape": lambda h: reply(h, {"answer": "open box"}),
     "no choices": lambda h: reply(h, {"choices": []}),
+    "trickles": trickles,
+    "no gzip": lambda h: reply(h, b"plain", Content_Encoding="gzip"),
+    "nested without end": lambda h: reply(h, b"[" * 100_000),
 }
 
 ASK = Request([Message("user", "The box is red.")], seed=7)
@@ -161,9 +180,11 @@ def test_a_lasting_fault_is_an_error_of_that_episode_alone(server: Server) -> No
     assert played["train/blue"].error and "3 tries" in played["train/blue"].error
 
 
-@pytest.mark.parametrize("status", [401, 404])
-def test_what_every_request_would_get_stops_the_run(server: Server, status: int) -> None:
-    server.faults = [lambda h: reply(h, {"error": {"message": "no"}}, status)]
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, None), (402, None), (404, None), (429, "insufficient_quota")]
+)
+def test_what_every_request_would_get_stops_the_run(server: Server, status: int, code: str | None) -> None:
+    server.faults = [lambda h: reply(h, {"error": {"message": "no", "code": code}}, status)]
     with pytest.raises(ModelError, match="refuses"):
         Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())
 
@@ -215,6 +236,31 @@ def test_concurrency_is_used_and_bounded(server: Server) -> None:
     answers = Endpoint(server.url, "tiny", options).generate(requests, Sampling())
     assert [a.text for a in answers] == [str(i) for i in range(24)]
     assert 2 <= server.busiest <= 4
+
+
+@pytest.mark.parametrize("until", ["0.5", "date", "nan", "soon", ""])
+def test_retry_after_is_obeyed(server: Server, until: str) -> None:
+    """A number or a date; what is neither leaves the backoff."""
+    said = formatdate(time.time() + 2, usegmt=True) if until == "date" else until  # in whole seconds
+    server.faults = [lambda h: reply(h, {"error": {"message": "slow down"}}, 429, Retry_After=said)]
+    begun = time.monotonic()
+    assert Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())[0].text == "open box"
+    assert (time.monotonic() - begun >= 0.45) == (until in ("0.5", "date"))
+
+
+def test_who_stops_waits_for_no_other_request(server: Server) -> None:
+    """One request ends all; another would wait a minute, and ask again."""
+    server.faults = [
+        lambda h: reply(h, {"error": {"message": "slow down"}}, 429, Retry_After="60"),
+        lambda h: (time.sleep(0.2), reply(h, {"error": {"message": "no"}}, 401))[1],
+    ]
+    before = set(threading.enumerate())
+    with pytest.raises(ModelError, match="refuses"):
+        Endpoint(server.url, "tiny", FAST).generate([ASK] * 2, Sampling())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(server.asked) == 2
 
 
 def test_rate_limit_spaces_requests(server: Server) -> None:

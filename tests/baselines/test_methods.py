@@ -180,6 +180,23 @@ def test_play_goes_on_where_it_was_cut_and_plays_nothing_twice(cloned: Path, tmp
     assert [t.task_id for t in again] == TASKS
 
 
+def test_nothing_played_is_held_while_training(cloned: Path, tmp_path: Path) -> None:
+    """Keys and values may take most of the memory there is; training needs it."""
+    policy, place = load(cloned), practice(tmp_path)
+
+    def held() -> int:
+        layers = policy._engine._layers  # type: ignore[union-attr]
+        return sum(layer.keys is not None for layer in layers)
+
+    place.play(policy, [Job(TASKS[0])], "played")
+    assert held() == 0
+    place.answers(policy, [[records.Message("user", "The box is red.")]], "answered", Sampling(max_tokens=2))
+    assert held() == 0
+    loop = reflexion.Config(trials=2)
+    place.trials(policy, reflexion.ModelReflector(policy, loop), TASKS[:1], "tried", loop)
+    assert held() == 0
+
+
 def test_forced_answers_come_first_and_the_model_goes_on_from_them(cloned: Path, tmp_path: Path) -> None:
     place = practice(tmp_path)
     forced = {(TASKS[0], 2): ["take blue key", "take red key"]}

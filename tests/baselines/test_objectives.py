@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 from prosegym.baselines import house, losses  # noqa: E402
 from prosegym.baselines.batch import Sample, logp  # noqa: E402
@@ -67,6 +67,28 @@ def test_preference_is_log_2_at_the_reference_and_falls_with_training(tmp_path: 
     fit(m, Preference(beta=0.1), data, Optim(3e-3, epochs=30, batch_size=8), tmp_path, Log(tmp_path))
     loss, metrics = Preference(beta=0.1).loss(m, data)
     assert loss.item() < 0.5 and metrics["accuracy"] == 1.0 and metrics["win_gain"] > metrics["lose_gain"]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_no_dropout_is_a_margin(checkpointing: bool, tmp_path: Path) -> None:
+    """GPT-2 drops a tenth of its attention, by a function and not by a module: log 2 at the reference."""
+    config = transformers.GPT2Config(
+        vocab_size=60, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2
+    )
+    assert config.attn_pdrop == config.resid_pdrop == 0.1
+    torch.manual_seed(0)
+    gpt2 = transformers.GPT2LMHeadModel(config)
+    if checkpointing:
+        gpt2.gradient_checkpointing_enable()
+    rng = random.Random(0)
+    texts = [
+        Sample(tuple(rng.randrange(3, 60) for _ in range(30)), (0.0,) * 4 + (1.0,) * 26) for _ in range(8)
+    ]
+    found = against(gpt2, [(Pair(win, lose),) for win, lose in zip(texts[::2], texts[1::2], strict=True)])
+    optim = Optim(1e-4, batch_size=4, max_steps=1)
+    first = fit(gpt2, Preference(0.5), found, optim, tmp_path, Log(tmp_path))
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["margin"] == pytest.approx(0, abs=1e-4)
 
 
 def test_preference_with_imitation_adds_the_winners_negative_log_likelihood() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 from prosegym.baselines import house, ppo  # noqa: E402
 from prosegym.baselines.batch import Sample  # noqa: E402
@@ -71,6 +71,22 @@ def test_the_first_step_of_ppo_is_the_policy_gradient() -> None:
     _, metrics = ppo.Clipped(ppo.Settings()).loss(m, items)
     assert metrics["clip_share"] == 0 and metrics["policy"] == pytest.approx(0, abs=1e-5)
     assert metrics["kl_from_old"] == pytest.approx(0, abs=1e-6)
+
+
+def test_all_that_a_judge_trains_has_a_gradient() -> None:
+    """Processes wait for the gradient of every trained weight; an output layer of its own has none here."""
+    config = transformers.LlamaConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    for tied in (False, True):
+        config.tie_word_embeddings = tied
+        judge = ppo.Headed(transformers.LlamaForCausalLM(config), speaks=False)
+        loss, _ = ppo.Judgement().loss(judge, [ppo.Judged(Sample((3, 4, 5), (0.0, 1.0, 1.0)), True)])
+        loss.backward()
+        trained = {name: p.grad for name, p in judge.named_parameters() if p.requires_grad}
+        assert [name for name, gradient in trained.items() if gradient is None] == []
+        assert ("model.lm_head.weight" in dict(judge.named_parameters())) != tied
+        assert ("model.model.embed_tokens.weight" in trained) and "model.lm_head.weight" not in trained
 
 
 def test_a_judge_learns_and_padding_does_not_change_it(tmp_path: Path) -> None:

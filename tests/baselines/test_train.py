@@ -3,14 +3,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("accelerate")
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tyro")
 
+from accelerate import Accelerator  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from prosegym.baselines import METHODS, agents, train  # noqa: E402
@@ -70,6 +75,75 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(
         train.main("eto", command)
 
 
+WORKER = """
+import sys
+import conftest  # registers the environment
+import torch
+from datetime import timedelta
+from prosegym.baselines import train
+torch.set_num_threads(1)
+learn = train.learn
+def watched(*arguments):
+    if torch.distributed.is_initialized():  # one process may play for longer than the others' usual patience
+        backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+        assert backend.options._timeout > timedelta(days=7)
+    learn(*arguments)
+train.learn = watched
+train.main("sft", sys.argv[1:])
+"""
+
+
+def in_processes(count: int, folder: Path, *command: str) -> None:
+    """Train in that many processes of their own."""
+    folder.mkdir()
+    script = folder / "worker.py"
+    script.write_text(WORKER)
+    tests = Path(__file__).parents[1]
+    several = (
+        ["-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"] if count > 1 else []
+    )
+    run = subprocess.run(
+        [sys.executable, *several, str(script), *QUICK, *command, "--out", str(folder / "out")],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tests.parent / "src"), str(tests)]),
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_two_processes_by_command_train_what_one_does(tmp_path: Path) -> None:
+    """Data are collected and the model is made once, and each has its share of every batch."""
+    more = [
+        "--model",
+        "scratch:tiny",
+        "--max-steps",
+        "3",
+        "--optim.learning-rate",
+        "1e-3",
+        "--optim.tokens",
+        "128",
+    ]
+    for count in (1, 2):
+        in_processes(count, tmp_path / str(count), *more)
+    one, two = (load_file(tmp_path / f"{n}" / "out" / "model.safetensors") for n in (1, 2))
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+    lines = [(tmp_path / f"{n}" / "out" / "metrics.jsonl").read_text().splitlines() for n in (1, 2)]
+    assert len(lines[0]) == len(lines[1]) == 4
+
+
+def test_a_model_from_scratch_in_bfloat16(tmp_path: Path) -> None:
+    """What any GPU begins with."""
+    in_processes(
+        1, tmp_path / "one", "--model", "scratch:tiny", "--max-steps", "1", "--precision", "bfloat16"
+    )
+    assert (tmp_path / "one" / "out" / "model.safetensors").exists()
+
+
 def test_eto_from_a_trained_agents_folder(tmp_path: Path) -> None:
     train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "sft"), "--max-steps", "2"])
     more = ["--iterations", "1", "--optim.learning-rate", "1e-4", "--imitation", "1", "--max-steps", "4"]
@@ -113,7 +187,7 @@ def test_an_adapter_begins_as_the_seed_says_whatever_was_drawn_before(tmp_path: 
             device="cpu",
             lora=train.Lora(2),
         )
-        named = train.load(options, []).model.named_parameters()
+        named = train.load(options, [], Accelerator()).model.named_parameters()
         return [x for name, p in named if "lora_A" in name for x in p.flatten().tolist()]
 
     found = []
@@ -192,6 +266,13 @@ def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
                 str(tmp_path / "empty.jsonl"),
             ],
         )
+
+
+def test_a_panel_that_is_not_there_is_said_before_training(tmp_path: Path) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--evaluate", "--evaluate-split", "nowhere"]
+    with pytest.raises(UnknownName, match="unknown panel 'Lockbox-v1/nowhere'"):
+        train.main("sft", [*command, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 def test_curves_are_drawn_of_every_phase_that_has_a_loss(tmp_path: Path) -> None:

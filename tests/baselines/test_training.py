@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+from accelerate import Accelerator  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from prosegym.baselines import training  # noqa: E402
@@ -256,6 +260,33 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
     together = torch.load(tmp_path / "weights.pt", weights_only=True)
     torch.testing.assert_close(together, weights(alone), atol=1e-6, rtol=1e-5)
+
+
+def test_a_finished_phase_keeps_no_optimizer(tmp_path: Path) -> None:
+    """Its states are twice the weights; the next phase has its own."""
+    accelerator = Accelerator(cpu=True)
+    made: list[weakref.ref[torch.optim.Optimizer]] = []
+    prepare = accelerator.prepare
+
+    def watched(model: Any, optimizer: Any) -> Any:
+        made.append(weakref.ref(optimizer))
+        return prepare(model, optimizer)
+
+    accelerator.prepare = watched  # type: ignore[method-assign]
+    model = net()
+    for phase in ("one", "two"):
+        fit(
+            model,
+            Fixed(),
+            ITEMS,
+            CONFIG,
+            tmp_path / phase,
+            Log(tmp_path),
+            phase=phase,
+            accelerator=accelerator,
+        )
+    gc.collect()
+    assert [optimizer() for optimizer in made] == [None, None]
 
 
 def test_tensorboard_gets_the_curves(tmp_path: Path) -> None:
