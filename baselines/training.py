@@ -230,7 +230,8 @@ def fit(
         foreach=False if not fused else None,
     )
     budget = pass_tokens(config.tokens, accelerator.device)
-    settings = {**asdict(config), "items": digest(objective, items), "parameters": len(trained)}
+    texts, numbers = digest(objective, items)
+    settings = {**asdict(config), "items": texts, "numbers": numbers, "parameters": len(trained)}
     torch.manual_seed(config.seed)
     path = folder / "checkpoint.pt"
     done = _load(path, trained, optimizer, settings, accelerator.device) if path.exists() else 0
@@ -349,12 +350,28 @@ def _backward(
     return {"loss": float(loss.detach()), **metrics}
 
 
-def digest(objective: Objective[T], items: Sequence[T]) -> str:
-    """Tells one list of items from another: their count, lengths, weights and contents."""
-    hashed = hashlib.sha256()
+def digest(objective: Objective[T], items: Sequence[T]) -> tuple[str, float]:
+    """Tells one list of items from another: their count and contents but for floats; the size of these.
+
+    Floats can be what a model gave (a reference, values), and on another machine their last bits are others.
+    """
+    hashed, numbers = hashlib.sha256(), 0.0
+
+    def take(part: Any) -> None:
+        nonlocal numbers
+        if isinstance(part, float):
+            numbers += abs(part)
+        elif not isinstance(part, tuple) or part and isinstance(part[0], int):  # a text's tokens at once
+            hashed.update(repr(part).encode())
+        else:
+            hashed.update(f"{len(part)}:".encode())
+            for x in part:
+                take(x)
+
     for item in items:
-        hashed.update(repr((objective.length(item), objective.weight(item), item)).encode())
-    return f"{len(items)}:{hashed.hexdigest()[:16]}"
+        hashed.update(str(objective.length(item)).encode())
+        take(item)
+    return f"{len(items)}:{hashed.hexdigest()[:16]}", numbers
 
 
 def _save(
@@ -391,7 +408,9 @@ def _load(
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ProsegymError(f"{path} cannot be read ({error}); delete its folder to train again") from error
-    was = state["settings"]
+    was = dict(state["settings"])
+    if math.isclose(was.get("numbers", math.nan), settings["numbers"], rel_tol=0.01):
+        was["numbers"] = settings["numbers"]
     changed = [
         f"{k}: {was.get(k)} then, {settings.get(k)} now" for k in settings if was.get(k) != settings[k]
     ]

@@ -122,6 +122,16 @@ def test_resume_with_other_settings_is_refused_with_the_difference(tmp_path: Pat
         fit(net(), Fixed(), ITEMS, Optim(0.01, 4, 8, save_every=4), tmp_path, Log(tmp_path))
     with pytest.raises(ProsegymError, match="items: 41:"):
         fit(net(), Fixed(), ITEMS[:-1], CONFIG, tmp_path, Log(tmp_path))
+    with pytest.raises(ProsegymError, match="numbers: .* then"):
+        fit(net(), Fixed(), [(x, 2 * y) for x, y in ITEMS], CONFIG, tmp_path, Log(tmp_path))
+
+
+def test_last_bits_of_what_a_model_gave_do_not_bind(tmp_path: Path) -> None:
+    """As where a training goes on on another machine, which computes its references again."""
+    model, again = net(), net()
+    fit(model, Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path))
+    fit(again, Fixed(), [(x, y * (1 + 1e-6)) for x, y in ITEMS], CONFIG, tmp_path, Log(tmp_path))
+    assert torch.equal(weights(model), weights(again))
 
 
 def test_accumulation_over_passes_gives_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
