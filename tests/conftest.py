@@ -6,7 +6,9 @@ import functools
 import importlib
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+# Before torch is imported: tests run side by side, and mean the CPU where they name no device.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from pathlib import Path
 
