@@ -52,7 +52,7 @@ class Config:
     self_play: int = 0
     """Explorations of each task, contrasted with each other, no expert (section 4.5); 0 has the expert."""
     extra_turns: int | None = None
-    """Turns a rejected episode may have beyond the expert's (code: 5 on WebShop and ScienceWorld)."""
+    """Turns a rejected exploration may have beyond the expert's (code: 5 on WebShop and ScienceWorld)."""
     imitation: float = 0.0
     """Weight of - log pi(e_w) per token beside L_DPO; not in the paper, steadies models made from scratch."""
 
@@ -101,7 +101,7 @@ def versus_expert(
     for tried in explored:
         lose, win = sorted((tried, best[tried.task_id]), key=lambda t: t.score)
         rejected = practice.conversation(lose)
-        if config.extra_turns is not None:
+        if config.extra_turns is not None and lose is tried:
             rejected = rejected[: 2 * (len(win.steps) + config.extra_turns)]
         if win.score > lose.score:
             pairs.append([(practice.conversation(win), rejected)])

@@ -248,6 +248,14 @@ def test_eto_limits_how_far_a_rejected_episode_outlasts_the_expert(
     assert (len(win), len(lose)) == (4, 6) and lose[-1].role == "assistant"
 
 
+def test_eto_limits_the_agents_rejected_episodes_alone(experts: Sequence[Trajectory], tmp_path: Path) -> None:
+    """construct_preference.py cuts what was explored; an expert's episode that loses stays whole."""
+    place = practice(tmp_path)
+    failed = list(rollout(lambda: make_env(LOCKBOX), Null(), [Job(TASKS[0])]))
+    pairs = eto.versus_expert(failed, experts[:1], place, eto.Config(extra_turns=1))
+    assert pairs == [[(place.conversation(experts[0]), place.conversation(failed[0]))]]
+
+
 def test_eto_self_play_pairs_the_best_with_the_worst(experts: Sequence[Trajectory], tmp_path: Path) -> None:
     place = practice(tmp_path)
     tries = [scored(experts[0], s) for s in (0.2, 0.9, 0.0)] + [scored(experts[1], 0.4)] * 2
