@@ -10,6 +10,8 @@
 Read: the paper's method and its released code (93335a3). They differ on L_SFT: the code adds - log pi(win),
 summed, to every pair, the paper to whole episodes only; here as in the code. Reconstructed: that a prefix in
 which the agent does as the expert is not rolled out again by the scorer (its two step rewards are the same).
+Different from the code: whole episodes are paired however little their scores differ, and again as suffixes
+where the first step's rewards agree (the code begins suffixes at the second action).
 Left out: on ALFWorld the code also prefers the agent where its suffix is shorter.
 """
 
@@ -34,21 +36,21 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class Config:
-    """Paper section 4.1 and the scripts: batch 48, 3 epochs, learning rate 3e-6, beta 0.1, N = 5."""
+    """Paper section 4.1 and run_pipeline.sh: batch 48 and 3 epochs in cloning and refinement, N = 5."""
 
-    cloning: sft.Config = sft.Config()
+    cloning: sft.Config = sft.Config(Optim(2e-5, epochs=3, batch_size=48, schedule="cosine", warmup=0.03))
     cloned: bool = False
     """The model has been cloned already: leave out step 1."""
     iterations: int = 4
     """Paper; the script has 6."""
-    optim: Optim = Optim(3e-6, epochs=3, batch_size=48, schedule="cosine", warmup=0.03)
+    optim: Optim = Optim(3e-6, epochs=3, batch_size=48, schedule="constant", warmup=0.1)
     beta: float = 0.1
     continuations: int = 5
     """N, at temperature 1."""
     tau: float = 0.01
     """Step rewards must differ by more (scripts; see PRESETS)."""
     outcome: float = 0.01
-    """Final scores must differ by more (scripts)."""
+    """Final scores must differ by more, for suffixes to be paired (scripts)."""
     temperature: float = 0.0
     """Of the agent's own continuations."""
     imitate: bool = True

@@ -631,6 +631,16 @@ def test_ipr_pairs_where_step_reward_and_outcome_agree(experts: Sequence[Traject
     assert [m.trainable for m in win if m.role == "assistant"] == [False, True]
 
 
+def test_iprs_defaults_are_those_of_its_script() -> None:
+    """run_pipeline.sh: batch 48 twice; cosine after 3 % in cloning, constant after 10 % in refinement."""
+    config = ipr.Config()
+    told = [
+        (o.learning_rate, o.epochs, o.batch_size, o.schedule, o.warmup)
+        for o in (config.cloning.optim, config.optim)
+    ]
+    assert told == [(2e-5, 3, 48, "cosine", 0.03), (3e-6, 3, 48, "constant", 0.1)]
+
+
 def test_ipr_end_to_end(experts: Sequence[Trajectory], scratch: Path, tmp_path: Path) -> None:
     optim = Optim(1e-3, epochs=1, batch_size=8)
     config = ipr.Config(HALF, iterations=1, optim=optim, continuations=2)
