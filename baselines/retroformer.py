@@ -3,15 +3,16 @@
     collect   Reflexion's trials with the frozen actor M_a: notes y on failed tries, prompts x
     rate      r(x, y) = G_{i+1} - G_i, the return of the try after the note less that of the try before
     1. SFT    M_r on the notes with a positive rating                                        -> M_ref
-    2. judge  a reward model on all notes: good where the rating is above 0.25
+    2. judge  a reward model on as many good notes as bad: good where the rating is above 0.25
     3. PPO    max E[ r(x, y) - beta log(M_r(y|x) / M_ref(y|x)) ], y sampled anew, each (x, y) by itself
 
 Read: the released code (9e4f1b1, which does not run as it stands) and notes on the paper; the paper's own
 text was not at hand. y is new in step 3, so it must be judged by a model (`rating="model"`, as the scripts
 do) or by a fresh try of the actor (`rating="try"`). Reconstructed: how many rounds of new notes PPO takes,
 and how often each is used: the script's 50 epochs are over its own small batches. Different from the code:
-the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says; the KL
-coefficient stays as it is, where the code adapts it, and notes are drawn from all tokens, not with top_p 0.9.
+the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says; a judged
+note earns P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, and notes are
+drawn from all tokens, not with top_p 0.9.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     for i in range(1, config.rounds + 1):
         new = write(reflector, rated, practice, config, i)
         if reward_model is not None:
-            rewards = [1 / (1 + math.exp(x)) for x in judgements(reward_model, [n.sample for n in new])]
+            bad = judgements(reward_model, [n.sample for n in new])
+            rewards = [1 / (1 + math.exp(x)) for x in bad]  # P(good): the numbers are logits of bad
         else:
             rewards = try_out(policy, new, practice, config, i)
         improve(critic, [n.sample for n in new], rewards, reference, practice, config, i)
@@ -148,10 +150,9 @@ def write(
 
 def try_out(actor: LocalModel, new: Sequence[New], practice: Practice, config: Config, i: int) -> list[float]:
     """The rating of new notes by fresh tries of the frozen actor; 0 where one breaks off with an error."""
-    jobs = [
-        Job(n.before.task_id, k, memory=(*n.before.memory, *([n.text] if n.text else [])))
-        for k, n in enumerate(new)
-    ]
+    kept = reflexion.Config().memory
+    memories = [(*n.before.memory, *([n.text] if n.text else []))[-kept:] for n in new]
+    jobs = [Job(n.before.task_id, k, memory=memories[k]) for k, n in enumerate(new)]
     played = practice.play(actor, jobs, f"tries-{i}", temperature=config.temperature)
     ended = zip(new, played, strict=True)
     return [0.0 if after.ended == "error" else after.score - n.before.score for n, after in ended]

@@ -559,6 +559,20 @@ def test_new_notes_are_drawn_and_remembered_as_those_that_were_collected(
     assert drawn[0] == drawn[1] and new.text == collected.text == "take red key"
 
 
+def test_a_fresh_try_remembers_as_much_as_a_collected_one(
+    experts: Sequence[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reflexion keeps the last three notes; so does the try that rates a fourth one."""
+    place, jobs = practice(tmp_path), []
+    before = records.msgspec.structs.replace(experts[0], memory=["a", "b", "c"])
+    monkeypatch.setattr(
+        Practice, "play", lambda self, model, asked, *_, **__: jobs.extend(asked) or experts[:2]
+    )
+    new = [retroformer.New(before, text, sft.Sample((), ())) for text in ("d", "")]
+    retroformer.try_out(None, new, place, retroformer.Config(), 1)  # type: ignore[arg-type]
+    assert [job.memory for job in jobs] == [("b", "c", "d"), ("a", "b", "c")]
+
+
 @pytest.mark.parametrize("rating", ["model", "try"])
 def test_retroformer_end_to_end_leaves_the_actor_alone(
     rating: str, experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
