@@ -163,21 +163,13 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(-1)
 
 
-def ranking(better: Tensor, worse: Tensor) -> Tensor:
-    """L = - mean log sigma(r_better - r_worse): two (B,) scores to ().
+def discriminator(logits: Tensor, agent: Tensor) -> Tensor:
+    """L = - mean_b [log D_b where the agent wrote b, log(1 - D_b) elsewhere], D = sigma(logit): (B,)s to ().
 
-    Bradley-Terry; the reward model's loss in Ouyang et al. 2022 (arXiv:2203.02155) eq. 1.
+    `agent` says where. With as many of either it is half of GAIL's objective (Ho & Ermon 2016,
+    arXiv:1606.03476, eq. 16) with the sign of a loss; StepAgent-Inverse. At D = 1/2 everywhere it is log 2.
     """
-    return -F.logsigmoid(better - worse).mean()
-
-
-def discriminator(agent: Tensor, expert: Tensor) -> Tensor:
-    """L = - mean_agent log D - mean_expert log(1 - D), D = sigma(logit) = P(the agent wrote it): (B,)s to ().
-
-    GAIL (Ho & Ermon 2016, arXiv:1606.03476) eq. 16 with the sign of a loss; StepAgent-Inverse. At D = 1/2
-    everywhere it is 2 log 2, the negative of the saddle point's value.
-    """
-    return -F.logsigmoid(agent).mean() - F.logsigmoid(-expert).mean()
+    return torch.where(agent, F.softplus(-logits), F.softplus(logits)).mean()
 
 
 def discriminator_reward(agent: Tensor, *, airl: bool = False) -> Tensor:

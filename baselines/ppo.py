@@ -210,9 +210,8 @@ class Judgement:
         """The mean of both classes' binary cross-entropy; how often it is right."""
         numbers = judge(model, [x.sample for x in items])
         good = torch.tensor([x.good for x in items], device=numbers.device)
-        per_text = torch.where(good, nn.functional.softplus(numbers), nn.functional.softplus(-numbers))
         right = ((numbers > 0) != good).float().mean()
-        return per_text.mean(), {"accuracy": float(right)}
+        return losses.discriminator(numbers, ~good), {"accuracy": float(right)}
 
 
 def judge(model: nn.Module, samples: Sequence[Sample]) -> Tensor:

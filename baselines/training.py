@@ -110,20 +110,13 @@ class Diverged(ProsegymError):
 class Log:
     """Metrics as JSON Lines, and to TensorBoard, W&B or Trackio where asked."""
 
-    def __init__(self, folder: Path, report: Sequence[str] = (), conditions: Mapping[str, Any] | None = None):
-        """Append to `folder/metrics.jsonl`.
-
-        Args:
-            folder: of the run.
-            report: any of tensorboard, wandb, trackio.
-            conditions: recorded beside the curves by W&B and Trackio.
-        """
+    def __init__(self, folder: Path, report: Sequence[str] = ()) -> None:
+        """Append to `folder/metrics.jsonl`; `report` is any of tensorboard, wandb, trackio."""
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self._trackers = Accelerator(log_with=list(report), project_dir=str(folder)) if report else None
         if self._trackers is not None:
-            plain = {k: v for k, v in (conditions or {}).items() if isinstance(v, (int, float, str, bool))}
-            self._trackers.init_trackers("prosegym", config=plain)
+            self._trackers.init_trackers("prosegym")
         self._count = 0
 
     def forget_after(self, phase: str, step: int) -> None:
@@ -189,7 +182,6 @@ def fit(
     *,
     phase: str = "train",
     accelerator: Accelerator | None = None,
-    names: Sequence[str] = (),
     each: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Minimise the objective over the items; the model's trainable parameters change in place.
@@ -203,7 +195,6 @@ def fit(
         log: where metrics go.
         phase: its name in the log and on the progress bar.
         accelerator: None makes one from the environment, as `accelerate launch` set it.
-        names: of the items, for messages; their index otherwise.
         each: called with the number of steps when a checkpoint is written, the last one too: validation.
 
     Returns:
@@ -271,7 +262,7 @@ def fit(
             norm = 0.0 if total is None else float(total)
             if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
                 _save(path, trained, optimizer, settings, step, accelerator)
-                which = ", ".join(names[i] if names else str(i) for i in sorted(batch)[:8])
+                which = ", ".join(map(str, sorted(batch)[:8]))
                 raise Diverged(
                     f"{phase}: loss {metrics['loss']}, gradient norm {norm} at step {step + 1}, "
                     f"items {which}; the weights before it are in {path}: lower the learning rate or look at "

@@ -225,9 +225,3 @@ def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> It
     memories = dict(zip(asked, agent.remember([before[key] for key in asked]), strict=True))
     for key in due:
         yield Job.after(memories[key], *key, trial)
-
-
-def conditions_json(run: Run) -> dict[str, Any]:
-    """A run's conditions as plain JSON."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(run.conditions))
-    return plain

@@ -48,7 +48,6 @@ MAX_DEPTH = 8
 LZMA_MEMORY = 1 << 27
 """Most memory a decompressor may ask for: xz -9 needs half of it."""
 
-TRACKS = ("zero-shot", "few-shot", "trained", "retry", "reference")
 Track = Literal["zero-shot", "few-shot", "trained", "retry", "reference"]
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

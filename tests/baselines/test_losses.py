@@ -217,17 +217,13 @@ def test_entropy_by_hand() -> None:
 # --- rewards ---
 
 
-def test_ranking_by_hand() -> None:
-    """Scores apart by log 3: -log(3/4); equal: log 2; the mean of both."""
-    close(losses.ranking(tensor([LOG3, 1.0]), tensor([0.0, 1.0])), (math.log(4 / 3) + LOG2) / 2)
-    gradcheck(losses.ranking, f64(3), f64(3, seed=1))
-
-
 def test_discriminator_by_hand() -> None:
-    """Logit log 3 means D = 3/4. Agent at 3/4, expert at 1/4: -2 log 3/4. At D = 1/2: 2 log 2."""
-    close(losses.discriminator(tensor([LOG3]), tensor([-LOG3])), -2 * math.log(0.75))
-    close(losses.discriminator(torch.zeros(3), torch.zeros(2)), 2 * LOG2)
-    gradcheck(losses.discriminator, f64(3), f64(2, seed=1))
+    """Logit log 3 means D = 3/4. Agent at 3/4, expert at 1/4: -log 3/4, twice. At D = 1/2: log 2."""
+    agent = torch.tensor([True, False, False])
+    close(losses.discriminator(tensor([LOG3, -LOG3]), agent[:2]), -math.log(0.75))
+    close(losses.discriminator(tensor([LOG3, LOG3]), agent[:2]), -(math.log(0.75) + math.log(0.25)) / 2)
+    close(losses.discriminator(torch.zeros(3), agent), LOG2)
+    gradcheck(lambda logits: losses.discriminator(logits, agent), f64(3))
 
 
 def test_discriminator_reward_by_hand() -> None:
@@ -237,19 +233,20 @@ def test_discriminator_reward_by_hand() -> None:
 
 
 def test_discriminator_on_identical_data_converges_to_a_half() -> None:
-    """A logistic D on one feature, agent and expert alike: D goes to 1/2, the reward to log 2, the loss to 2 log 2."""
+    """A logistic D on one feature, agent and expert alike: D goes to 1/2, reward and loss to log 2."""
     x = f64(64, 1)
+    agent = torch.arange(128) < 64
     weight, bias = tensor([[2.0]]).double().requires_grad_(), tensor([-1.0]).double().requires_grad_()
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100)
 
     def loss() -> Tensor:
         optimizer.zero_grad()
         logits = (x @ weight + bias)[:, 0]
-        value = losses.discriminator(logits, logits)
+        value = losses.discriminator(torch.cat([logits, logits]), agent)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimizer.step(loss)  # type: ignore[arg-type]
     logits = (x @ weight + bias)[:, 0].detach()
     close(losses.discriminator_reward(logits), torch.full((64,), LOG2), 1e-4)
-    close(losses.discriminator(logits, logits), 2 * LOG2, 1e-6)
+    close(losses.discriminator(torch.cat([logits, logits]), agent), LOG2, 1e-6)

@@ -146,8 +146,8 @@ def test_accumulation_over_passes_gives_the_gradient_of_the_whole_batch(tmp_path
 def test_a_loss_that_is_not_finite_stops_with_the_weights_before_it(tmp_path: Path) -> None:
     bad = [*ITEMS, (0.5, math.nan)]
     model = net()
-    with pytest.raises(Diverged, match=r"step \d+, items .*item41"):
-        fit(model, Fixed(), bad, CONFIG, tmp_path, Log(tmp_path), names=[f"item{i}" for i in range(42)])
+    with pytest.raises(Diverged, match=r"step \d+, items .*\b41\b"):
+        fit(model, Fixed(), bad, CONFIG, tmp_path, Log(tmp_path))
     assert torch.isfinite(weights(model)).all()
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["weights"]
     assert all(torch.equal(saved[n], p) for n, p in model.named_parameters())
@@ -301,7 +301,7 @@ def test_a_finished_phase_keeps_no_optimizer(tmp_path: Path) -> None:
 
 def test_tensorboard_gets_the_curves(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    log = Log(tmp_path, ["tensorboard"], {"epochs": 1})
+    log = Log(tmp_path, ["tensorboard"])
     log.write("sft", 1, {"loss": 1.0})
     assert training.Log(tmp_path).path.read_text() == '{"phase": "sft", "step": 1, "loss": 1.0}\n'
     assert list(tmp_path.rglob("events.out.tfevents*"))
