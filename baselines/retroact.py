@@ -5,11 +5,13 @@
        note a reflector row with R = R_next - R (eq. 6); minimise, for each role,                  (eq. 7-10)
        L = - E[clip(pi/pi_behaviour, 1 - eps, 1 + eps) log pi R] + lambda L_IL
 
-Read: the paper and its released code (90fff38). Where they differ the paper is the default: the code's
-reflector reward has a factor (R + c)/c (`reward_offset`), its data keeps positive rewards only (`negatives`),
-its mean of L_RL is over all tokens (`legacy_mean`), and both train on observations, too
-(`cloning.observations=1`; the default masks them). Reconstructed: the number of trials in training. Expert
-reflections come from a teacher model, as in the paper, or from a rule (`notes`), the default.
+Read: the paper and its released code (90fff38). The log pi in L is the code's: eq. 7-8 print the ratio times
+R alone. Where else they differ the paper is the default: the code's reflector reward has a factor (R + c)/c
+(`reward_offset`), its data keeps positive rewards only (`negatives`), its mean of L_RL is over all tokens
+(`legacy_mean`). Both train on observations, too; the default masks them, and `cloning.observations=1` trains
+on the prompt as well, which the code masks. Reconstructed: the number of trials in training; that one model
+for both roles is cloned into the planner first, then into the reflector. Expert reflections come from a
+teacher model, as in the paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.reflector and self.roles == "one":
             raise BadOption("one role has no reflector of its own; leave out --reflector or set --roles two")
+        if self.reward_offset is not None and self.reward_offset <= 0:
+            raise BadOption(f"reward_offset divides a reward: above 0, not {self.reward_offset:g}")
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
@@ -174,9 +178,10 @@ def optimise(
 ) -> None:
     """Minimise L for each role; with one model, for both together."""
     if not plans:
-        raise ProsegymError(
-            f"iteration {i} has nothing to learn from: no try earned anything; set --negatives"
-        )
+        why = "every try broke off or is longer than the context; use shorter tasks"
+        if not config.negatives:
+            why = "no try earned anything; set --negatives"
+        raise ProsegymError(f"iteration {i} has nothing to learn from: {why}")
     objective = PolicyGradient(config.clip, config.regulariser, config.legacy_mean)
     if reflector is policy:
         plans, words = plans + words, []

@@ -411,6 +411,17 @@ def test_a_reflectors_reward_is_the_difference_and_telescopes() -> None:
     assert worth == pytest.approx([0.3, -0.1]) and sum(worth) == pytest.approx(0.4 - 0.2)
     assert retroact.worth(0.2, 0.5) == -retroact.worth(0.5, 0.2)
     assert retroact.worth(0.2, 0.5, c=1.0) == pytest.approx(0.36)
+    with pytest.raises(BadOption, match="reward_offset divides a reward: above 0, not 0"):
+        retroact.Config(reward_offset=0.0)
+
+
+def test_retroact_says_why_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
+    for config, why in (
+        (retroact.Config(), "every try broke off"),
+        (retroact.Config(negatives=False), "set --negatives"),
+    ):
+        with pytest.raises(ProsegymError, match=f"iteration 1 has nothing to learn from: .*{why}"):
+            retroact.optimise(None, None, [], [], practice(tmp_path), config, 1)  # type: ignore[arg-type]
 
 
 RL = Optim(1e-3, epochs=1, batch_size=4)
