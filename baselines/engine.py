@@ -34,6 +34,8 @@ import torch
 import transformers
 from transformers.cache_utils import Cache, DynamicLayer
 
+from prosegym.baselines.tree import common
+
 log = logging.getLogger(__name__)
 
 BUCKET = 64
@@ -1076,17 +1078,6 @@ def _spared(size: int, length: int) -> int:
 
 def _round(count: int, step: int = BUCKET) -> int:
     return -(-count // step) * step
-
-
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common beginning."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while high - low > 1:  # a[:low] == b[:low], a[:high] != b[:high]
-        middle = (low + high) // 2
-        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
-    return low
 
 
 @torch.inference_mode()

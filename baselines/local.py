@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, common, make_engine
+from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
+from prosegym.baselines.tree import common
 from prosegym.envs.errors import UnknownName, at_least
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")

@@ -357,8 +357,7 @@ def ratings(
 
 def only_answer(talk: Sequence[Message], t: int) -> list[Message]:
     """A conversation up to its t-th answer, from 0, and that answer alone trained on."""
-    read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
-    return [*read, talk[2 * t + 1]]
+    return from_answer(talk[: 2 * t + 2], t)
 
 
 def from_answer(talk: Sequence[Message], t: int) -> list[Message]:

@@ -19,10 +19,11 @@ from prosegym.baselines.agents import ModelOptions, load_model
 from prosegym.baselines.chat import Chat
 from prosegym.baselines.decoding import Writer
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import CachedEngine, PlainEngine, Seat, Tree, common, make_engine
+from prosegym.baselines.engine import CachedEngine, PlainEngine, Seat, Tree, make_engine
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.train import Lora, add_adapter
+from prosegym.baselines.tree import common
 from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Message
 
