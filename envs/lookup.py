@@ -17,7 +17,7 @@ def env_class(env_id: str) -> type[TextEnv]:
 
     Raises:
         UnknownName: no such id.
-        ProsegymError: a package it needs is not installed; the message says the extra.
+        ProsegymError: what is registered for it is no `Maker`.
     """
     if env_id not in ENVS:
         raise UnknownName("environment", env_id, ENVS)

@@ -140,7 +140,7 @@ class Maker:
         """Make the environment; `kwargs` are those of its class."""
         if reward not in REWARDS:
             raise UnknownName("reward", reward, REWARDS)
-        known = _arguments(self.env_class)
+        known = arguments(self.env_class)
         for name in kwargs:
             if name not in known:
                 raise UnknownName(f"argument of {self.env_class.env_id}", name, ["reward", *known])
@@ -149,7 +149,7 @@ class Maker:
         return env if wrapper is None else wrapper(env)
 
 
-def _arguments(env_class: type[TextEnv]) -> list[str]:
+def arguments(env_class: type[TextEnv]) -> list[str]:
     """Names of the constructor arguments, those that a family passes on to its bases included."""
     names: dict[str, None] = {}
     for cls in env_class.__mro__:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prosegym.envs.errors import ProsegymError
+from prosegym.envs.lookup import env_class
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.submission import Refused
@@ -51,7 +52,7 @@ def needs(before: Path, proposed: Path) -> list[str]:
             submission, _ = reader.read(folder)
         except ProsegymError:  # the review says what is wrong with it
             continue
-        data = (reader.env_class(result.env_id).data for result in submission.results)
+        data = (env_class(result.env_id).data for result in submission.results)
         found |= {name for name in data if name is not None}
     return sorted(found)
 

@@ -11,8 +11,6 @@ plain files of these names is opened, a JSON text must be byte for byte what thi
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import lzma
 import os
 import re
@@ -26,10 +24,10 @@ import msgspec
 from msgspec import Meta
 
 from prosegym.envs import ENVS, panels
-from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
-from prosegym.envs.rewards import REWARDS, Maker
+from prosegym.envs.rewards import REWARDS, arguments
 from prosegym.evaluation.statistics import Estimate
 
 SCHEMA = 1
@@ -333,7 +331,7 @@ def check_env(env_id: str, env_kwargs: dict[str, Scalar], where: str = "result")
     """
     if env_id not in ENVS:
         raise Refused(f"{where}: {UnknownName('environment', env_id[:80], ENVS)}")
-    known = arguments(env_class(env_id))
+    known = {"reward", *arguments(env_class(env_id))}
     for name, value in env_kwargs.items():
         if name not in SETTINGS or name not in known:
             raise Refused(f"{where}: env_kwargs: {name[:80]!r} may not be set in a submission")
@@ -357,33 +355,6 @@ def _admits(setting: object, value: Scalar) -> bool:
     if not value:
         return True
     return bool((setting if isinstance(setting, re.Pattern) else _WORD).fullmatch(value))
-
-
-def env_class(env_id: str) -> type[TextEnv]:
-    """The class behind an id of our table.
-
-    Raises:
-        ProsegymError: the environment's extra is not installed.
-    """
-    module, _, attribute = ENVS[env_id].partition(":")
-    try:
-        maker = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise ProsegymError(
-            f"{env_id} needs {error.name}; install prosegym with the extra it is in"
-        ) from error
-    assert isinstance(maker, Maker)
-    return maker.env_class
-
-
-def arguments(cls: type[TextEnv]) -> set[str]:
-    """Names of the constructor arguments of an environment, the reward mode included."""
-    names = {"reward"}
-    for base in cls.__mro__:
-        if issubclass(base, TextEnv) and "__init__" in vars(base):
-            parameters = inspect.signature(vars(base)["__init__"]).parameters
-            names |= {n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
-    return names - {"self"}
 
 
 _FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}

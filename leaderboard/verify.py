@@ -415,7 +415,7 @@ class _Run:
         ]
         solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
         flags = []
-        for name in reader.env_class(self.result.env_id).experts:
+        for name in lookup.env_class(self.result.env_id).experts:
             plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
             same = sum(plans[task_id, 0] == actions for task_id, actions in solved)
             if same >= 5 and same * 2 >= len(solved):
