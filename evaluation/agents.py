@@ -24,7 +24,7 @@ class Episode:
     info: dict[str, Any]
     """What the environment said beside the observation."""
     seed: int
-    """Seeds whatever this episode's agent draws: a function of run seed, task and attempt alone."""
+    """Seeds whatever this episode's agent draws: a function of run seed, task, attempt and trial alone."""
     attempt: int = 0
     trial: int = 0
     memory: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ class Summary(msgspec.Struct, frozen=True):
     """Episodes the panel and the number of attempts ask for."""
     played: int
     errors: int
-    """Episodes that ended in an engine's error; in the means as 0."""
+    """Episodes that ended in an error, the engine's or the model's; in the means as 0."""
     tasks: int
     attempts: int
     trials: int

@@ -212,10 +212,9 @@ def _cost(runs: Sequence[Played]) -> Any:
 
     In dollars where those of every run are known.
     """
-    known = all(run.summary.cost is not None for run in runs)
 
     def dollars(s: Summary) -> float:
-        return s.cost / s.played if known and s.cost is not None else 0.0
+        return (s.cost or 0.0) / s.played
 
     def tokens(s: Summary) -> float:
         return s.prompt_tokens + s.completion_tokens

@@ -28,8 +28,6 @@ class Job:
     attempt: int = 0
     trial: int = 0
     memory: tuple[str, ...] = ()
-    prefix: tuple[str, ...] = ()
-    """Actions to take before the agent's first turn (teacher forcing)."""
     spent: Usage = Usage()
     """What was used for this episode before it began, such as for its memory; counted with it."""
     seconds: float = 0.0
@@ -38,7 +36,7 @@ class Job:
     @classmethod
     def after(cls, memory: Memory, task_id: str, attempt: int, trial: int) -> Job:
         """The next trial of an attempt that failed."""
-        return cls(task_id, attempt, trial, memory.notes, (), memory.spent, memory.seconds)
+        return cls(task_id, attempt, trial, memory.notes, memory.spent, memory.seconds)
 
 
 @dataclass(frozen=True)
@@ -189,14 +187,13 @@ class _Place:
         text_env = self.text_env
         assert isinstance(text_env, TextEnv)
         task: Task = text_env.task(job.task_id)
-        options: dict[str, Any] = {"task_id": job.task_id}
-        if job.prefix:
-            options["prefix"] = list(job.prefix)
         self.episode = Episode(
             task, text_env.instruction, "", {}, seed, job.attempt, job.trial, memory=job.memory
         )
         try:
-            self.episode.observation, self.episode.info = self.env.reset(seed=seed % 2**31, options=options)
+            self.episode.observation, self.episode.info = self.env.reset(
+                seed=seed % 2**31, options={"task_id": job.task_id}
+            )
         except EngineError as error:
             self.engine_failed = True
             return self.finish(agent, "error", str(error))

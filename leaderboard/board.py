@@ -8,7 +8,7 @@ SITE/m/<method>.html            a method: its rows on every board, its learning 
 SITE/pairs/<panel>.html         a panel's rows two by two: differences, their intervals, McNemar's p
 SITE/latest.json                the tables for machines
 
-Every page works from the file system and loads nothing but style.css and app.js of the site.
+Every page works from the file system and loads nothing but the site's own styles and app.js.
 """
 
 from __future__ import annotations

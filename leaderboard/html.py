@@ -59,7 +59,7 @@ CSP = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Nothing but the site's own two files is loaded, and no script stands in a page."""
+"""Nothing but the site's own styles and script is loaded, and no script stands in a page."""
 
 
 def page(title: str, *body: Child, root: str, css_class: str = "") -> bytes:

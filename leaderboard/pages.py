@@ -1,4 +1,4 @@
-"""A submission's page and those of its episodes, the ledger and the rules."""
+"""The pages of submissions, their episodes and methods, of the ledger and the rules."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 (done), 1 (failed, with one line that says why) or 2 (wrong usage)."""
+    """Run the command; returns 0 (done), 1 (failed, with one line that says why) or 130 (stopped before
+    anything was written). Wrong usage ends the process with 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
         return _guarded(lambda: _train(arguments[1], arguments[2:]))
@@ -537,7 +538,6 @@ def _train(method: str, argv: list[str]) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
     from prosegym.evaluation.evaluate import evaluate
-    from prosegym.evaluation.workers import Limits
 
     if args.split and not args.env:
         raise BadOption("--split goes with --env; a panel or a suite has its own split: leave it out")
@@ -555,14 +555,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         panel,
         args.out,
         attempts=args.attempts,
-        seed=args.seed,
-        batch_size=args.batch_size,
         env_kwargs=_env_kwargs(args),
-        workers=args.workers,
-        limits=Limits(args.step_limit, args.episode_limit),
-        ray_actors=args.ray,
-        make_agent=_maker(args),
-        progress=not args.json,
+        **_how(args),
     )
     summary = run.summary()
     if args.json:
@@ -572,27 +566,30 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `evaluate` that a suite leaves open, too."""
+    from prosegym.evaluation.workers import Limits
+
+    return {
+        "seed": args.seed,
+        "batch_size": args.batch_size,
+        "workers": args.workers,
+        "limits": Limits(args.step_limit, args.episode_limit),
+        "ray_actors": args.ray,
+        "make_agent": _maker(args),
+        "progress": not args.json,
+    }
+
+
 def _evaluate_suite(args: argparse.Namespace) -> int:
     from prosegym.evaluation import suites
-    from prosegym.evaluation.workers import Limits
 
     suite = suites.load(args.suite)
     if args.attempts != 1 or args.tasks is not None or _env_kwargs(args):
         raise ProsegymError(
             "a suite fixes its tasks, attempts and environment arguments; leave those options out"
         )
-    runs = suites.play(
-        _agent(args),
-        suite,
-        args.out,
-        seed=args.seed,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        limits=Limits(args.step_limit, args.episode_limit),
-        ray_actors=args.ray,
-        make_agent=_maker(args),
-        progress=not args.json,
-    )
+    runs = suites.play(_agent(args), suite, args.out, **_how(args))
     found = suites.summarise(suite, runs)
     if args.json:
         _print_json(found)
