@@ -39,18 +39,14 @@ class Format:
     """What stands before the action."""
     closes: str
     """What stands after it."""
-    thought: tuple[str, str]
-    """What stands before and after the thought."""
     read: Callable[[str], str | None]
     """The action in an answer of this form; None where the answer has another form."""
     stop: tuple[str, ...] = ()
     """Strings that end an answer: the model has begun to play the environment."""
 
-    def write(self, action: str, thought: str = "") -> str:
-        """An answer in this form."""
-        before, after = self.thought
-        said = f"{before}{thought}{after}" if thought and before + after else ""
-        return f"{said}{self.opens}{action}{self.closes}"
+    def write(self, action: str) -> str:
+        """An answer in this form, without a thought."""
+        return f"{self.opens}{action}{self.closes}"
 
 
 _LABEL = re.compile(r"[ \t]*(thought|action|observation)[ \t]*\d*[ \t]*:(.*)", re.IGNORECASE | re.DOTALL)
@@ -92,7 +88,6 @@ FORMATS = {
             "Thought: your reasoning\nAction: the action",
             "Action: ",
             "",
-            ("Thought: ", "\n"),
             _read_labelled,
             ("\nObservation:",),
         ),
@@ -102,7 +97,6 @@ FORMATS = {
             "</action>.",
             "<action>",
             "</action>",
-            ("<think>", "</think>\n"),
             _read_tagged,
         ),
         Format(
@@ -110,7 +104,6 @@ FORMATS = {
             "Each turn, answer with exactly one action and nothing else.",
             "",
             "",
-            ("", ""),
             _read_bare,
         ),
     )
@@ -216,7 +209,6 @@ def conversation(
     trajectory: Trajectory,
     instruction: str,
     fmt: Format,
-    thoughts: Sequence[str] = (),
     *,
     memory: Sequence[str] = (),
     brief: bool = False,
@@ -228,7 +220,6 @@ def conversation(
         trajectory: any episode; one that has a conversation of its own keeps it.
         instruction: the environment's.
         fmt: the form of the answers.
-        thoughts: one for each step, where there are any.
         memory: notes from earlier trials.
         brief: as in `Config`.
         remind: as in `Config`.
@@ -240,8 +231,7 @@ def conversation(
             return opening("" if brief else instruction, steps[0].observation, fmt, memory, ask=not brief)
         return reminded(steps[i].observation, steps[0].observation) if remind else steps[i].observation
 
-    said = thoughts or [""] * len(steps)
-    answers = [fmt.write(step.action, thought) for step, thought in zip(steps, said, strict=False)]
+    answers = [fmt.write(step.action) for step in steps]
     return convert.messages(trajectory, heard, answers)
 
 

@@ -73,7 +73,6 @@ def test_parse(fmt: str, text: str, action: str | None) -> None:
 @pytest.mark.parametrize("action", ["go", "search[Action: x]", "SELECT '</a>'\nFROM b", "take red key"])
 def test_what_is_written_is_read(fmt: Any, action: str) -> None:
     assert parse(fmt.write(action), fmt) == action
-    assert parse(fmt.write(action, "I think so"), fmt) == action
 
 
 def test_parse_survives_a_million_characters() -> None:
@@ -128,8 +127,8 @@ def test_experts_become_the_same_conversation() -> None:
     (played,) = play(ReAct(Scripted(lambda r: expert.actions[len(r.messages) // 2]), Config(format="bare")))
     assert taught == played.messages
     assert conversation(played, "", FORMATS["react"]) == played.messages
-    thoughts = conversation(expert, instruction, FORMATS["react"], ["I see red.", "Now open it."])
-    assert thoughts[1].content == "Thought: I see red.\nAction: take red key"
+    marked = conversation(expert, instruction, FORMATS["react"])
+    assert marked[1].content == "Action: take red key"
 
 
 def test_a_brief_agent_is_reminded_of_its_task() -> None:
