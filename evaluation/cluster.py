@@ -36,9 +36,13 @@ class _Player:
     ) -> None:
         ENVS.update(envs)
         register_envs()
-        self._agent = make_agent()
-        self._make_env, self._seed, self._env_kwargs = make_env, seed, env_kwargs
+        self._make_env, self._make_agent = make_env, make_agent
+        self._seed, self._env_kwargs = seed, env_kwargs
         self._batch_size, self._retries = batch_size, retries
+
+    def load(self) -> None:
+        """Make the agent: the answer says that this actor has a place and can play."""
+        self._agent = self._make_agent()
 
     def play(self, jobs: list[Job]) -> Iterator[bytes | Incident]:
         """Episodes as they end, and engines that failed as they fail."""
@@ -79,7 +83,7 @@ def rollout_on_ray(
     Ray places the actors, ships the agents and says when a node is gone; what this adds is that the
     episodes that a lost actor had are played again elsewhere, `limits.retries` times; lost then, each is
     tried by itself, and is an error row where that actor is lost, too. What has ended is handed in at once,
-    so nothing finished is lost.
+    so nothing finished is lost. Actors for which the cluster has no place wait for one; the others play.
 
     Args:
         make_env: makes one environment; shipped to the actors.
@@ -97,7 +101,8 @@ def rollout_on_ray(
         report: told of every job that was lost.
 
     Raises:
-        ProsegymError: Ray is not installed.
+        ProsegymError: Ray is not installed, the cluster lacks the GPUs that an actor takes, or actors are
+            unable to make the agent.
     """
     try:
         import ray
@@ -107,17 +112,25 @@ def rollout_on_ray(
 
     if not ray.is_initialized():
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    gpus: float = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+    if gpus_per_actor > gpus:
+        raise ProsegymError(f"an actor is to take {gpus_per_actor:g} GPUs and the Ray cluster has {gpus:g}")
     waiting = deque(map(Try, jobs))
     remote = ray.remote(_Player)
-
-    def start() -> Any:
-        options = remote.options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
-        return options.remote(
-            dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size, limits.retries
-        )
-
     busy: dict[Any, tuple[Any, dict[Key, Try]]] = {}
+    loading: dict[Any, Any] = {}
     players: list[Any] = []
+    lost = 0
+    """Actors in a row that were lost before they could play."""
+
+    def start() -> None:
+        options = remote.options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
+        players.append(
+            options.remote(
+                dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size, limits.retries
+            )
+        )
+        loading[players[-1].load.remote()] = players[-1]
 
     def give(player: Any) -> None:
         share = min(_PART * batch_size, -(-len(waiting) // actors))
@@ -127,22 +140,29 @@ def rollout_on_ray(
 
     try:
         for _ in range(max(1, min(actors, -(-len(waiting) // batch_size)))):
-            players.append(start())
-            give(players[-1])
-        while busy:
-            ready: Any = ray.wait(list(busy), num_returns=1)[0]
+            start()
+        while busy or waiting:
+            ready: Any = ray.wait([*busy, *loading], num_returns=1)[0]
             episodes = ready[0]
-            player, part = busy[episodes]
+            loads = episodes in loading
+            player, part = (loading.pop(episodes), {}) if loads else busy[episodes]
             try:
+                if loads:
+                    ray.get(episodes)
+                    lost = 0
+                    give(player)
+                    continue
                 answer: Any = ray.get(next(episodes))
             except StopIteration:
                 del busy[episodes]
                 give(player)
             except ray.exceptions.RayActorError as error:
-                del busy[episodes]
+                busy.pop(episodes, None)
                 players.remove(player)
-                players.append(start())
                 what = f"the Ray actor was lost ({type(error).__name__})"
+                lost = lost + 1 if loads else 0
+                if lost > limits.retries:
+                    raise ProsegymError(f"{what} while it made the agent, {lost} times in a row") from error
                 for tried in part.values():
                     again = len(part) > 1 or tried.tries < limits.retries
                     report(Incident(tried.job, what, again))
@@ -152,7 +172,7 @@ def rollout_on_ray(
                     else:
                         task = task_of(tried.job.task_id)
                         yield error_row(agent_name, task, tried.job, seed, what, env_kwargs or {})
-                give(players[-1])
+                start()
             except ray.exceptions.RayTaskError as error:
                 raise ProsegymError(f"a Ray actor failed: {error.cause!r}") from error
             else:

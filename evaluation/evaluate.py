@@ -81,6 +81,7 @@ def evaluate(
     workers: int = 0,
     limits: Limits = LIMITS,
     ray_actors: int = 0,
+    ray_gpus: float = 0.0,
     make_agent: Callable[[], Agent] | None = None,
     progress: bool = True,
 ) -> Run:
@@ -98,6 +99,7 @@ def evaluate(
             `batch_size` among them, without it each plays one episode at a time.
         limits: of a step and of an episode, with `workers`; what broke them is in `incidents.jsonl`.
         ray_actors: actors on the Ray cluster this process is connected to, or on one it starts; 0 for none.
+        ray_gpus: share of a GPU that each of them takes; Ray hides the GPUs from one that takes none.
         make_agent: makes the agent where a worker or an actor runs, so that a model is loaded there;
             without it the agent itself is sent. Workers pickle it.
         progress: whether to show a progress bar.
@@ -108,7 +110,9 @@ def evaluate(
     """
     kwargs = dict(env_kwargs or {})
     at_least(1, attempts=attempts, batch_size=batch_size)
-    at_least(0, workers=workers, ray_actors=ray_actors)
+    at_least(0, workers=workers, ray_actors=ray_actors, ray_gpus=ray_gpus)
+    if ray_gpus and not ray_actors:
+        raise BadOption("ray_gpus is what each of the ray_actors takes, and there are none")
     probe = make_env(panel.env_id, **kwargs)
     text_env = probe.unwrapped
     assert isinstance(text_env, TextEnv)
@@ -157,7 +161,7 @@ def evaluate(
             jobs = list(_jobs(run, agent, panel, attempts, trial))
             if ray_actors:
                 played = rollout_on_ray(
-                    made, make_agent or (lambda: agent), jobs, actors=ray_actors,
+                    made, make_agent or (lambda: agent), jobs, actors=ray_actors, gpus_per_actor=ray_gpus,
                     task_of=text_env.task, agent_name=agent.name, seed=seed, env_kwargs=kwargs,
                     batch_size=batch_size, limits=limits, report=run.report,
                 )  # fmt: skip

@@ -95,7 +95,7 @@ def play(agent: Agent, suite: Suite, out: str | Path, **options: Any) -> list[Ru
     """Evaluate the agent on every panel of the suite, each in a run folder of its own below `out`.
 
     `options` are those of `evaluate` that are not the suite's to say: seed, batch_size, workers, limits,
-    ray_actors, make_agent, progress. A killed call goes on.
+    ray_actors, ray_gpus, make_agent, progress. A killed call goes on.
     """
     if fixed := {"attempts", "env_kwargs"} & options.keys():
         raise ProsegymError(f"a suite fixes {' and '.join(sorted(fixed))}")

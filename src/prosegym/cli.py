@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--attempts", type=int, default=1)
     evaluate.add_argument("--workers", type=int, default=0, help="processes (default: this one alone)")
     evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
+    evaluate.add_argument("--ray-gpus", type=float, default=0.0, help="share of a GPU that each actor takes")
     evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
     evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
     evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
@@ -576,6 +577,7 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
         "workers": args.workers,
         "limits": Limits(args.step_limit, args.episode_limit),
         "ray_actors": args.ray,
+        "ray_gpus": args.ray_gpus,
         "make_agent": _maker(args),
         "progress": not args.json,
     }

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from prosegym.envs import panels
+from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation import agents
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.evaluate import evaluate, make_env
@@ -90,6 +91,35 @@ def test_an_episode_is_not_blamed_for_anothers_death(cluster: Any) -> None:
     assert {t.key for t in played} == {(job.task_id, job.attempt, job.trial) for job in JOBS[:8]}
     assert {t.task_id for t in played if t.ended == "error"} == {"train/green"}
     assert {i.job.task_id for i in incidents if not i.retried} == {"train/green"}
+
+
+class Leaving(agents.RandomAdmissible):
+    """Its process ends while it is made, as where there is no memory for a model."""
+
+    def __init__(self) -> None:
+        os._exit(7)
+
+
+def unloadable() -> Any:
+    raise ProsegymError("no such model")
+
+
+@pytest.mark.timeout(120)
+def test_actors_without_a_place_hold_nothing_back(cluster: Any) -> None:
+    """Five actors, two processors: two play, and the others' share is theirs."""
+    env: Any = make_env(ENV).unwrapped
+    options: dict[str, Any] = dict(task_of=env.task, agent_name="random", seed=3, batch_size=4)
+    here = plain(rollout(partial(make_env, ENV), agents.RandomAdmissible(), JOBS, seed=3))
+    make = partial(make_env, ENV)
+    assert plain(rollout_on_ray(make, agents.RandomAdmissible, JOBS, actors=5, **options)) == here
+    for agent, said in (
+        (unloadable, "a Ray actor failed: ProsegymError.'no such model'"),
+        (Leaving, "lost .* while it made the agent, 2 times in a row"),
+    ):
+        with pytest.raises(ProsegymError, match=said):
+            list(rollout_on_ray(make, agent, JOBS, actors=2, **options))
+    with pytest.raises(ProsegymError, match="to take 0.5 GPUs and the Ray cluster has 0"):
+        list(rollout_on_ray(make, agents.RandomAdmissible, JOBS, actors=2, gpus_per_actor=0.5, **options))
 
 
 def test_evaluate_on_ray_shows_its_progress(
