@@ -42,9 +42,8 @@ def test_a_suite_is_played_whole(suite: Suite, tmp_path: Path, capsys: pytest.Ca
     conditions = json.loads((tmp_path / "out" / "Lockbox-v1-test" / "run.json").read_text())
     assert conditions["attempts"] == 2 and conditions["env_kwargs"] == {"max_steps": 3}
     assert main([*words, "--attempts", "3"]) == 1 and "a suite fixes" in capsys.readouterr().err
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # as where it is not installed: what is asked for is not left out
+    # As where it is not installed: what is asked for is not left out.
+    with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "ray", None)
         elsewhere = [*words[:-1], str(tmp_path / "ray"), "--ray", "2"]
         assert main(elsewhere) == 1 and "ray is not installed" in capsys.readouterr().err
