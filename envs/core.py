@@ -266,7 +266,7 @@ class TextEnv(gymnasium.Env[str, str]):
                 episode starts where they lead (they count as steps).
 
         Raises:
-            BadOption: an unknown option, or a prefix that ends the episode.
+            BadOption: an unknown option, a task id that is no text, or a prefix that ends the episode.
             UnknownName: no such task.
         """
         if self._closed:
@@ -279,6 +279,8 @@ class TextEnv(gymnasium.Env[str, str]):
         if isinstance(options.get("prefix"), str):
             raise BadOption("prefix is a list of actions, not one text")
         if (task_id := options.get("task_id")) is not None:
+            if not isinstance(task_id, str):
+                raise BadOption(f"task_id is the id of a task, a text, not {type(task_id).__name__}")
             task = self.task(task_id)
         else:
             pool = self.tasks(self.split)
