@@ -352,10 +352,17 @@ class TextEnv(gymnasium.Env[str, str]):
         return self._task, self._steps, self._last, self._save()
 
     def restore(self, state: Any) -> tuple[str, dict[str, Any]]:
-        """Go back to a snapshot; returns its observation and info, as `reset` does."""
+        """Go back to a snapshot; returns its observation and info, as `reset` does.
+
+        Raises:
+            BadOption: the snapshot is of another environment.
+        """
         if self._closed:
             raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
-        self._task, self._steps, self._last, engine = state
+        task, steps, last, engine = state
+        if task.env_id != self.env_id:
+            raise BadOption(f"a snapshot of {task.env_id} cannot be restored in {self.env_id}")
+        self._task, self._steps, self._last = task, steps, last
         self._load(engine)
         self._advisor = self.expert() if self.expose_expert else None
         self._shown = self._last.observation

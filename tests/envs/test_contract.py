@@ -331,6 +331,15 @@ def test_closed_and_unknown(env_id: str) -> None:
         env.step("look")
 
 
+def test_a_snapshot_of_another_environment_is_refused() -> None:
+    """ALFWorld and Household have the same engine, whose states fit both."""
+    made = [make("prosegym/Household-v1").unwrapped, make("prosegym/MiniSQL-v1").unwrapped]
+    state, before = made[0].reset(seed=1) and made[0].snapshot(), made[1].reset(seed=1)[1]
+    with pytest.raises(BadOption, match="Household-v1 cannot be restored in prosegym/MiniSQL-v1"):
+        made[1].restore(state)
+    assert made[1].step("SELECT 1")[4]["task_id"] == before["task_id"]
+
+
 def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:
     env = make(env_id, expose_expert=True)
     _, info = env.reset(seed=2)
