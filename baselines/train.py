@@ -220,7 +220,7 @@ def learn(
     practice.save(policy, options.out, method)
     if processes.is_main_process:
         curves(options.out)
-        (options.out / "README.md").write_text(card(method, options, config, len(experts)))
+        (options.out / "README.md").write_text(card(method, options, config, len(experts)), "utf-8")
 
 
 def form(options: Options) -> react.Config:

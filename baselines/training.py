@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import random
-import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -423,4 +423,11 @@ def _load(
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kilobytes, on Linux
+    if sys.platform == "win32":
+        import psutil  # comes with accelerate
+
+        return float(psutil.Process().memory_info().peak_wset) / 2**30
+    import resource
+
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # getrusage(2): bytes on macOS, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -266,7 +266,7 @@ class TextEnv(gymnasium.Env[str, str]):
                 episode starts where they lead (they count as steps).
 
         Raises:
-            BadOption: an unknown option, or a prefix that ends the episode.
+            BadOption: an unknown option, a task id that is no text, or a prefix that ends the episode.
             UnknownName: no such task.
         """
         if self._closed:
@@ -279,6 +279,8 @@ class TextEnv(gymnasium.Env[str, str]):
         if isinstance(options.get("prefix"), str):
             raise BadOption("prefix is a list of actions, not one text")
         if (task_id := options.get("task_id")) is not None:
+            if not isinstance(task_id, str):
+                raise BadOption(f"task_id is the id of a task, a text, not {type(task_id).__name__}")
             task = self.task(task_id)
         else:
             pool = self.tasks(self.split)
@@ -350,10 +352,17 @@ class TextEnv(gymnasium.Env[str, str]):
         return self._task, self._steps, self._last, self._save()
 
     def restore(self, state: Any) -> tuple[str, dict[str, Any]]:
-        """Go back to a snapshot; returns its observation and info, as `reset` does."""
+        """Go back to a snapshot; returns its observation and info, as `reset` does.
+
+        Raises:
+            BadOption: the snapshot is of another environment.
+        """
         if self._closed:
             raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
-        self._task, self._steps, self._last, engine = state
+        task, steps, last, engine = state
+        if task.env_id != self.env_id:
+            raise BadOption(f"a snapshot of {task.env_id} cannot be restored in {self.env_id}")
+        self._task, self._steps, self._last = task, steps, last
         self._load(engine)
         self._advisor = self.expert() if self.expose_expert else None
         self._shown = self._last.observation

@@ -95,14 +95,14 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         """View `env`, which must list its admissible actions.
 
         Raises:
-            BadOption: it was made with `admissible=False`.
+            BadOption: it was made without `admissible=True` (the default of all but ScienceWorld).
         """
         RecordConstructorArgs.__init__(self, slots=slots, size=size, action_size=action_size)
         super().__init__(env)
         text_env = env.unwrapped
         if not isinstance(text_env, TextEnv) or not text_env.admissible:
             raise BadOption(
-                "DiscreteActions needs the admissible actions; make the environment without admissible=False"
+                "DiscreteActions needs the admissible actions; make the environment with admissible=True"
             )
         self._shape: dict[str, int] = {"slots": slots, "size": size, "action_size": action_size}
         self._actions: list[str] = []

@@ -13,7 +13,11 @@ class ProsegymError(Exception):
 class UnknownName(ProsegymError):
     """A name that is not among those that exist; the message lists the nearest."""
 
-    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: object = None, known: Iterable[str] | None = None) -> None:
+        """A `kind` of thing has no such name; one text alone is the message, as another process sends it."""
+        if known is None:
+            super().__init__(kind)
+            return
         known = list(known)
         near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or known[:5]
         more = f" ({len(known)} in all)" if len(known) > len(near) else ""

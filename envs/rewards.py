@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -140,13 +140,22 @@ class Maker:
         """Make the environment; `kwargs` are those of its class."""
         if reward not in REWARDS:
             raise UnknownName("reward", reward, REWARDS)
-        known = arguments(self.env_class)
-        for name in kwargs:
-            if name not in known:
-                raise UnknownName(f"argument of {self.env_class.env_id}", name, ["reward", *known])
+        check_arguments(self.env_class, kwargs)
         env = self.env_class(**kwargs)
         wrapper = REWARDS[reward]
         return env if wrapper is None else wrapper(env)
+
+
+def check_arguments(env_class: type[TextEnv], kwargs: Iterable[str]) -> None:
+    """Refuse what is no argument of the environment.
+
+    Raises:
+        UnknownName: one is not; the message lists the nearest.
+    """
+    known = arguments(env_class)
+    for name in kwargs:
+        if name not in known:
+            raise UnknownName(f"argument of {env_class.env_id}", name, ["reward", *known])
 
 
 def arguments(env_class: type[TextEnv]) -> list[str]:

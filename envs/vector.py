@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.rewards import REWARDS, check_arguments
 from prosegym.envs.spaces import Text
 
 Observations = tuple[str, ...]
@@ -82,6 +83,8 @@ class TextVectorEnv(VectorEnv[Observations, Sequence[str], Arrays]):
 
     def step(self, actions: Sequence[str]) -> tuple[Observations, Arrays, Arrays, Arrays, Infos]:
         """Do one action in every environment; those that had ended begin a new episode instead."""
+        if isinstance(actions, str):
+            raise BadOption("actions are a sequence of texts, one for each environment, not one text")
         if len(actions) != self.num_envs:
             raise BadOption(f"{len(actions)} actions for {self.num_envs} environments")
         observations, rewards, terminations, truncations, infos = [], [], [], [], []
@@ -153,6 +156,12 @@ class VectorMaker:
 
     def __call__(self, *, num_envs: int = 1, reward: str = "sparse", **kwargs: Any) -> TextVectorEnv:
         """Make the vector environment; `kwargs` are those of the class. The reward is sparse: no wrappers."""
+        if reward not in REWARDS:
+            raise UnknownName("reward", reward, REWARDS)
         if reward != "sparse":
-            raise UnknownName("reward of a vector entry point", reward, ["sparse"])
+            raise BadOption(
+                f"the vector environment of {self.env_class.env_id} has the sparse reward only; "
+                f'reward={reward!r} needs vectorization_mode="sync" or "async"'
+            )
+        check_arguments(self.env_class, kwargs)
         return TextVectorEnv(self.env_class, num_envs, **kwargs)

@@ -52,16 +52,21 @@ def _plain(found: Iterable[Message]) -> list[Row]:
     return [{"role": message.role, "content": message.content} for message in found]
 
 
+def _answered(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
+    """Those with a turn: nothing is learnt from an episode that ended before its first answer."""
+    return (trajectory for trajectory in trajectories if trajectory.steps)
+
+
 def openai(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
     """`{"messages": [{"role", "content"}, ...]}`, as OpenAI's fine-tuning and TRL's SFT read it."""
-    for trajectory in trajectories:
+    for trajectory in _answered(trajectories):
         yield {"messages": _plain(messages(trajectory))}
 
 
 def sharegpt(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
     """`{"conversations": [{"from", "value", "loss"}, ...]}`, with the loss flag of each message."""
     speakers = {"system": "system", "user": "human", "assistant": "gpt"}
-    for trajectory in trajectories:
+    for trajectory in _answered(trajectories):
         yield {
             "id": f"{trajectory.env_id}/{trajectory.task_id}/{trajectory.attempt}/{trajectory.trial}",
             "conversations": [
@@ -103,8 +108,8 @@ def preferences(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
     The prompt is the first message; episodes whose first messages differ are not paired.
     """
     by_task: dict[tuple[str, str], list[Trajectory]] = defaultdict(list)
-    for trajectory in trajectories:
-        if trajectory.steps and trajectory.ended != "error":
+    for trajectory in _answered(trajectories):
+        if trajectory.ended != "error":
             by_task[trajectory.env_id, trajectory.task_id].append(trajectory)
     for group in by_task.values():
         best = max(group, key=lambda t: t.score)
@@ -127,6 +132,8 @@ FORMATS = (*JSON_LINES, "minari")
 def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     """Convert trajectory files; returns how many rows (episodes, for Minari) were written.
 
+    Episodes that ended before their first turn are left out.
+
     Args:
         sources: JSON Lines files of trajectories.
         to: one of `FORMATS`.
@@ -140,7 +147,7 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
         raise UnknownName("format", to, FORMATS)
     trajectories = (trajectory for source in sources for trajectory in records.read(source))
     if to == "minari":
-        return to_minari(list(trajectories), out)
+        return to_minari(list(_answered(trajectories)), out)
     path = Path(out)
     part = path.with_name(path.name + ".part")
     count = 0
@@ -162,8 +169,9 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
 def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
     """Store the episodes as a Minari dataset (a local one) of that id; returns how many there are.
 
-    Observations and actions are Minari's texts; each step's info has score, progress and invalid_action;
-    each episode's seed is that of the trajectory and its options name the task.
+    Each has a turn at least, in one environment made with the same arguments. Observations and actions are
+    Minari's texts; each step's info has score, progress and invalid_action; each episode's seed is that of
+    the trajectory and its options name the task.
     """
     try:
         import minari
@@ -181,6 +189,10 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
             f"a Minari dataset holds one environment, not {len(ids)}: {', '.join(sorted(ids))}"
         )
     (env_id,) = ids
+    env_class(env_id)  # raises where there is no such environment here
+    kwargs = trajectories[0].env_kwargs
+    if (other := next((t.env_kwargs for t in trajectories if t.env_kwargs != kwargs), None)) is not None:
+        raise ProsegymError(f"a Minari dataset holds one environment, not one made with {kwargs} and {other}")
     try:
         parse_dataset_id(dataset_id)
     except (ValueError, TypeError) as error:  # TypeError: without a version
@@ -211,7 +223,7 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
                 },
             )
         )
-    env = gymnasium.make(env_id, disable_env_checker=True, **trajectories[0].env_kwargs)
+    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     minari.create_dataset_from_buffers(
         dataset_id,
         buffers,

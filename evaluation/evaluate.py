@@ -60,10 +60,15 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[str, str]:
 
     Raises:
         UnknownName: no such id.
+        BadOption: an argument is no JSON, which is what a record keeps it as.
         ProsegymError: it would show the expert's actions.
     """
     if env_id not in ENVS:
         raise UnknownName("environment", env_id, ENVS)
+    try:
+        msgspec.json.encode(kwargs)
+    except TypeError as error:
+        raise BadOption(f"an environment's arguments are recorded as JSON: {error}") from error
     if kwargs.get("expose_expert"):
         raise ProsegymError("evaluation refuses expose_expert=True: the agent would be shown the answer")
     return gymnasium.make(env_id, disable_env_checker=True, **kwargs)

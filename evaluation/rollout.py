@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from prosegym.envs.core import Task, TextEnv
-from prosegym.envs.errors import EngineError, ProsegymError
+from prosegym.envs.errors import EngineError, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
@@ -80,7 +80,11 @@ def rollout(
         env_kwargs: recorded in each trajectory.
         retries: how often an episode whose engine failed is played again; then it is an error row.
         report: told of every such failure.
+
+    Raises:
+        BadOption: there is no place in the batch.
     """
+    at_least(1, batch_size=batch_size)
     waiting = iter(jobs)
     again: list[Job] = []
     failures: Counter[Job] = Counter()

@@ -61,7 +61,7 @@ class Household(HouseEnv):
 
     def task(self, task_id: str) -> Task:
         """The task of that id, whatever its split."""
-        match = re.fullmatch(r"(\w+)/(\d{6})", task_id)
+        match = re.fullmatch(r"(\w+)/([0-9]{6})", task_id)
         if not match or match[1] not in SIZES or int(match[2]) >= SIZES[match[1]]:
             raise UnknownName("task id", task_id, [f"{split}/{i:06d}" for split in SIZES for i in (0, 1)])
         level = level_of(int(match[2]))

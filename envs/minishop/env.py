@@ -71,8 +71,8 @@ class MiniShop(Shop):
     def task(self, task_id: str) -> Task:
         """The task of that id, SPLIT/NUMBER, or SPLIT/NUMBER/PRODUCTS in a catalogue of another size."""
         split, number = (*task_id.split("/"), "")[:2]
-        if split in COUNTS and number.isascii() and number.isdigit() and int(number) < COUNTS[split]:
-            task = self._task_of(split, int(number))
+        if split in COUNTS and number.isascii() and number.isdigit() and int(number[:9]) < COUNTS[split]:
+            task = self._task_of(split, int(number[:9]))
             if task.id == task_id:
                 return task
         raise UnknownName("task id", task_id, [self._id(split, i) for split in COUNTS for i in range(2)])

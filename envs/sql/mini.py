@@ -54,7 +54,7 @@ class MiniSQL(SQLEnv):
         if (
             split in COUNTS
             and number.isdecimal()
-            and str(int(number)) == number
+            and str(int(number[:9])) == number
             and int(number) < COUNTS[split]
         ):
             return self._task_of(split, int(number))

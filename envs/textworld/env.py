@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 import warnings
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from prosegym.envs.textworld import games
 from prosegym.envs.textworld.experts import Cook, Privileged, Seeker
 
 EXTRA_MODULE = "textworld"
+
+_LOADING = threading.Lock()
+"""Held while a game is loaded: TextWorld parses its logic with one parser for the whole process."""
 
 LONGEST = 150
 """Longest command that is passed on, in characters; the interpreter itself cuts at 198."""
@@ -126,7 +130,7 @@ class TextWorld(TextEnv):
             if path != self._game:
                 self._release()
                 self._infos = self._wanted(textworld.EnvInfos)
-                with warnings.catch_warnings():
+                with _LOADING, warnings.catch_warnings():
                     # Jericho knows no addresses in a generated game; TextWorld does not need them.
                     warnings.simplefilter("ignore")
                     self._engine = textworld.start(path, self._infos)

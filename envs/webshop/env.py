@@ -87,7 +87,7 @@ class WebShop(Shop):
         """The task of that id."""
         kind, _, number = task_id.rpartition("/")
         if kind == f"{self.catalogue}/{self.goals}" and number.isascii() and number.isdigit():
-            place = int(number)
+            place = int(number[:9])
             if place < len(self._open()[1]) and str(place) == number:
                 split = next(s for s, (a, b) in SPLITS.items() if a <= place and (b is None or place < b))
                 return self._task_of(split, place)

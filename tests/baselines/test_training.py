@@ -305,3 +305,11 @@ def test_tensorboard_gets_the_curves(tmp_path: Path) -> None:
     log.write("sft", 1, {"loss": 1.0})
     assert training.Log(tmp_path).path.read_text() == '{"phase": "sft", "step": 1, "loss": 1.0}\n'
     assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_peak_memory_is_in_gigabytes_where_the_system_counts_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """getrusage(2): `ru_maxrss` is in kilobytes on Linux and in bytes on macOS."""
+    kilobytes = training._peak_memory(torch.device("cpu"))
+    assert 0.05 < kilobytes < 64
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert training._peak_memory(torch.device("cpu")) == pytest.approx(kilobytes / 1024, rel=0.1)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -304,8 +305,13 @@ def test_closed_and_unknown(env_id: str) -> None:
     env = make(env_id).unwrapped
     with pytest.raises(ResetNeeded):
         env.step("look")
-    with pytest.raises(UnknownName, match="nearest"):
-        env.reset(options={"task_id": "no/such/task"})
+    task = env.tasks(env.splits[0])[0]
+    for task_id in ("no/such/task", re.sub(r"\d*$", "9" * 5000, task.id), re.sub(r"\w$", "\u0665", task.id)):
+        with pytest.raises(UnknownName, match="nearest"):
+            env.reset(options={"task_id": task_id})
+    for no_text in (3, task):
+        with pytest.raises(BadOption, match="task_id"):
+            env.reset(options={"task_id": no_text})
     with pytest.raises(UnknownName, match="split"):
         env.tasks("tset")
     with pytest.raises(UnknownName, match="split"):
@@ -323,6 +329,15 @@ def test_closed_and_unknown(env_id: str) -> None:
         env.reset()
     with pytest.raises(ClosedEnvironmentError):
         env.step("look")
+
+
+def test_a_snapshot_of_another_environment_is_refused() -> None:
+    """ALFWorld and Household have the same engine, whose states fit both."""
+    made = [make("prosegym/Household-v1").unwrapped, make("prosegym/MiniSQL-v1").unwrapped]
+    state, before = made[0].reset(seed=1) and made[0].snapshot(), made[1].reset(seed=1)[1]
+    with pytest.raises(BadOption, match="Household-v1 cannot be restored in prosegym/MiniSQL-v1"):
+        made[1].restore(state)
+    assert made[1].step("SELECT 1")[4]["task_id"] == before["task_id"]
 
 
 def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:

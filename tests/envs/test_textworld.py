@@ -447,3 +447,18 @@ def test_whatever_is_listed_is_valid_on_the_way_through_a_kitchen() -> None:
         done = terminated or truncated
     assert seen > 10 and info["success"]
     env.close()
+
+
+def test_threads_load_their_games_at_the_same_time() -> None:
+    """As the sessions of a server do; TextWorld's own parsers are one for the process."""
+    (task,) = Cooking(level="recipe1").tasks("valid")[:1]
+    Cooking().prepare([task])
+
+    def first(_: int) -> str:
+        env = Cooking()
+        observation, _ = env.reset(options={"task_id": task.id})
+        env.close()
+        return observation
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(first, range(4)))) == 1

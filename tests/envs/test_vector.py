@@ -83,8 +83,14 @@ def test_errors() -> None:
         envs.step(["look"])
     with pytest.raises(BadOption, match="seeds"):
         envs.reset(seed=[1])
-    with pytest.raises(UnknownName, match="reward"):
+    with pytest.raises(BadOption, match="not one text"):
+        envs.step("no")
+    with pytest.raises(BadOption, match="reward='progress' needs vectorization_mode=\"sync\""):
         vector(2, reward="progress")
+    with pytest.raises(UnknownName, match="reward"):
+        vector(2, reward="progres")
+    with pytest.raises(UnknownName, match="argument of prosegym/Household-v1 'spilt'; nearest: split"):
+        vector(2, spilt="valid")
     with pytest.raises(BadOption, match="num_envs"):
         vector(0)
     envs.close()

@@ -51,7 +51,7 @@ def test_discrete_view() -> None:
     env.step(np.int64(listed.index("take red key")))
     *_, terminated, _, info = env.step(np.int64(listed.index("open box")))
     assert terminated and info["success"]
-    with pytest.raises(BadOption, match="admissible=False"):
+    with pytest.raises(BadOption, match="with admissible=True"):
         DiscreteActions(gymnasium.make(ENV, admissible=False))
 
 

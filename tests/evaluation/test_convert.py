@@ -109,6 +109,22 @@ def test_minari_round_trip(
         assert list(episode.infos["progress"][1:]) == [s.progress for s in t.steps]
 
 
+def test_an_episode_without_a_turn_is_left_out(
+    played: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL has no template for no message, and Minari cannot read a dataset that holds an empty episode."""
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    failed = msgspec.structs.replace(played[0], steps=[], ended="error", error="the engine died", score=0.0)
+    records.write(tmp_path / "t.jsonl", [played[0], failed])
+    for to in ("openai", "sharegpt"):
+        assert convert.convert([tmp_path / "t.jsonl"], to, str(tmp_path / "out.jsonl")) == 1
+        assert len(rows(tmp_path / "out.jsonl")) == 1
+    assert convert.convert([tmp_path / "t.jsonl"], "minari", "lockbox/failed-v0") == 1
+    (episode,) = minari.load_dataset("lockbox/failed-v0").iterate_episodes()
+    assert list(episode.actions) == played[0].actions
+
+
 def test_what_cannot_be_written_is_one_line(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,3 +153,9 @@ def test_unknown_format_and_mixed_environments(
         convert.to_minari(
             [played[0], msgspec.structs.replace(played[1], env_id="prosegym/Other-v1")], "a/b-v0"
         )
+    shorter = msgspec.structs.replace(played[0], env_kwargs={"max_steps": 7})
+    for mixed in ([played[1], shorter], [shorter, played[1]]):
+        with pytest.raises(ProsegymError, match="one environment, not one made with .*max_steps"):
+            convert.to_minari(mixed, "a/b-v0")
+    with pytest.raises(ProsegymError, match="unknown environment 'prosegym/Other-v1'"):
+        convert.to_minari([msgspec.structs.replace(played[1], env_id="prosegym/Other-v1")], "a/b-v0")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from prosegym.envs import panels
@@ -20,9 +21,11 @@ from prosegym.envs.errors import BadOption, CorruptData, EngineError, ProsegymEr
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation import agents
+from prosegym.evaluation.collect import collect
 from prosegym.evaluation.compare import compare, normalised_score
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.replay import replay
+from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.workers import Limits
 
@@ -195,6 +198,17 @@ def test_numbers_that_would_play_nothing_are_refused(
             Limits(step=wrong)
     with pytest.raises(BadOption, match="at least 1 task, not 0"):
         panel.head(0)
+    with pytest.raises(BadOption, match="batch_size must be at least 1, not 0"):
+        list(rollout(lambda: make_env(ENV), agents.Null(), [Job(panel.task_ids[0])], batch_size=0))
+
+
+def test_an_argument_that_cannot_be_recorded_is_refused_before_an_episode_is_played(tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="recorded as JSON: .*numpy.int64"):
+        collect(
+            agents.Null(), ENV, "train", tmp_path / "t.jsonl",
+            episodes=1, env_kwargs={"max_steps": np.int64(3)}, progress=False,
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_other_conditions_is_refused(panel: Panel, tmp_path: Path) -> None:

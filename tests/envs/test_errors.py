@@ -1,0 +1,34 @@
+"""Errors, as they come back from other processes."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import gymnasium
+import pytest
+
+from prosegym.envs.errors import ProsegymError, UnknownName
+
+
+def test_an_unknown_name_is_the_same_after_pickling() -> None:
+    """What a pool of processes does with an error; one that cannot be read back breaks the pool."""
+    error = UnknownName("split", "tset", ["train", "test"])
+    again = pickle.loads(pickle.dumps(error))
+    assert (
+        type(again) is UnknownName
+        and str(again) == str(error) == "unknown split 'tset'; nearest: test (2 in all)"
+    )
+
+
+def test_an_error_in_a_worker_of_gymnasium_is_raised_as_it_is() -> None:
+    envs: Any = gymnasium.make_vec("prosegym/Household-v1", num_envs=2, vectorization_mode="async")
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(ProsegymError, match="unknown task id 'nope'; nearest") as raised,
+    ):
+        warnings.simplefilter("ignore")  # Gymnasium logs it, too
+        envs.reset(options={"task_id": "nope"})
+    assert type(raised.value) is UnknownName
+    envs.close(terminate=True)
