@@ -59,8 +59,9 @@ class SQLEnv(TextEnv):
         Args:
             kendall: how the order of rows counts: "upstream" (times tau), "retroact" (times (tau + 1) / 2),
                 "none" (not at all).
-            gold: what is compared with where MySQL refuses the gold query: "repaired" (its answer under
-                SQLite's rules, for which it was written) or "upstream" (no rows, as InterCode does).
+            gold: what is right: "repaired" (the gold query's answer in the task's own database; where MySQL
+                refuses it, its answer under SQLite's rules, for which it was written) or "upstream" (its
+                answer in the session's database; no rows where it is refused, as InterCode does).
             stop_at_success: whether the episode ends, unasked, at reward 1, as InterCode's and RetroAct's
                 experiments do with the reward as their oracle.
             rows: rows that an observation shows at most.
@@ -104,13 +105,15 @@ class SQLEnv(TextEnv):
         return Outcome(question)
 
     def _gold_rows(self) -> list[str]:
-        """The gold answer's rows as text, in the database that the session is in now, as upstream has it."""
-        found = self._golds.get(self._db)
+        """The gold answer's rows as text."""
+        # Upstream asks in the session's database: after a USE of one without the tables, no rows are right.
+        db = self._db if self.gold_rule == "upstream" else self._home
+        found = self._golds.get(db)
         if found is None:
-            answer = self._judge.run(self._gold, self._db)
+            answer = self._judge.run(self._gold, db)
             if answer.error is not None and self.gold_rule == "repaired":
-                answer = self._judge.run(self._gold, self._db, strict=False)
-            found = self._golds[self._db] = [] if answer.error is not None else answer.row_texts
+                answer = self._judge.run(self._gold, db, strict=False)
+            found = self._golds[db] = [] if answer.error is not None else answer.row_texts
         return found
 
     def _play(self, action: str) -> Outcome:

@@ -56,6 +56,33 @@ def test_gold_queries_that_mysql_refuses(official: Path) -> None:
     assert info["score"] == 1.0
 
 
+ELSEWHERE = ("USE information_schema", "SELECT 1 FROM TABLES LIMIT 0")
+
+
+def test_another_database_does_not_make_an_empty_answer_right(official: Path) -> None:
+    gold = data.official()[0][0].gold
+    env = intercode()
+    env.reset(options={"task_id": "dev/0"})
+    for statement in ELSEWHERE:
+        *_, info = env.step(statement)
+    assert info["score"] == 0.0
+    *_, info = env.step(gold.replace("FROM ", "FROM poker_player.").replace("JOIN ", "JOIN poker_player."))
+    assert info["score"] == 1.0
+    # As upstream has it: the gold query is refused there, and no rows are right.
+    env = intercode(gold="upstream")
+    env.reset(options={"task_id": "dev/0"})
+    assert [env.step(statement)[4]["score"] for statement in ELSEWHERE][-1] == 1.0
+
+
+def test_another_database_does_not_make_an_empty_answer_right_in_mini() -> None:
+    env = mini(split="test")
+    for number in range(20):
+        env.reset(options={"task_id": f"test/{number}"})
+        for statement in ELSEWHERE:
+            *_, info = env.step(statement)
+        assert info["score"] == 0.0
+
+
 def test_panels_stand(official: Path) -> None:
     env = intercode()
     assert len(panels.tasks_of(panels.load("InterCodeSQL-v1/dev"), env)) == 1034
