@@ -134,7 +134,7 @@ class TextWorld(TextEnv):
                     # Jericho knows no addresses in a generated game; TextWorld does not need them.
                     warnings.simplefilter("ignore")
                     self._engine = textworld.start(path, self._infos)
-                    _follow_takes(self._engine)
+                    _follow_more(self._engine)
                 self._game = path
             self._state = self._engine.reset()
         except Exception as error:
@@ -232,12 +232,14 @@ class TextWorld(TextEnv):
         self._release()
 
 
-def _follow_takes(engine: Any) -> None:
-    """Have TextWorld's tracker see every taking of a thing that lies on or in another.
+def _follow_more(engine: Any) -> None:
+    """Have TextWorld's tracker see what it overlooks: some takings, and all drinking.
 
-    Its logic calls that removing the thing from the other. The game reports so for `take X` and `take X from
-    Y`, but for `get X`, `pick up X` and `take X and Z` it reports a taking, which the tracker overlooks: from
-    then on the facts, the admissible commands and the policy were those of a world where it still lies there.
+    Left alone, the facts, the admissible commands and the policy are from then on those of another world.
+
+    * Taking a thing that lies on or in another is removing it from there in its logic. The game reports so
+      for `take X` and `take X from Y`, but for `get X`, `pick up X` and `take X and Z` it reports a taking.
+    * Drinking is "drinking carried thing" in the game's report, and "drinking" in its logic.
     """
     from textworld.envs.wrappers.tw_inform7 import StateTracking
 
@@ -247,6 +249,7 @@ def _follow_takes(engine: Any) -> None:
     detect = inform7.detect_action
 
     def detect_action(event: str, actions: Sequence[Any]) -> Any:
+        event = event.replace("drinking carried thing ", "drinking ", 1)
         if (found := detect(event, actions)) is not None or not event.startswith("taking the "):
             return found
         removing = event.replace("taking", "removing", 1).lower() + " from the "

@@ -348,6 +348,17 @@ def test_what_was_taken_by_another_spelling_can_be_used(command: str) -> None:
     env.close()
 
 
+def test_what_was_drunk_is_gone() -> None:
+    env = Cooking()
+    env.reset(options={"task_id": "valid/recipe1/100002", "prefix": ["take water from fridge"]})
+    observation, *_, info = env.step("drink water")
+    assert observation == "You drink the water. Not bad." and not info["invalid_action"]
+    assert not any("water" in action for action in info["admissible_actions"])
+    *_, info = env.step("drink water")
+    assert info["invalid_action"]
+    env.close()
+
+
 def test_clean_keeps_what_was_said() -> None:
     status = ">" + " " * 80 + "-= Barn =-0/3"
     assert (
