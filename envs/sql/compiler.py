@@ -112,6 +112,13 @@ class Scope:
     visible: int | None = None
     """In an ON clause: how many of the sources can be seen."""
 
+    def around(self) -> Iterator[Scope]:
+        """The scopes around this one, from the nearest."""
+        scope = self.parent
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
@@ -210,6 +217,7 @@ def compile_rows(catalog: Catalog, db: str, table: TableRef, exprs: tuple[Any, .
         Fault: MySQL refuses it.
     """
     compiler = _Compiler(catalog, db, True)
+    compiler.check_forms(exprs)
     compiler.check_tables((table, *exprs), frozenset())
     scope = Scope(None)
     source = compiler.source(table, scope)()
@@ -235,9 +243,39 @@ class _Compiler:
         return f"{letter}{self.count}"
 
     def top(self, tree: Any) -> Compiled:
+        self.check_forms(tree)
         self.check_tables(tree, frozenset())
         self.outermost = tree
         return self.query(tree, None, {}, "rows")
+
+    def check_forms(self, node: Any) -> None:
+        """What the parser refuses, before any table is opened: LIMIT below IN and ANY, an alias given twice."""
+        if isinstance(node, Select):
+            seen: set[tuple[str, str]] = set()
+            for table in walk(node.source or (), lambda n: isinstance(n, Derived) or _is_query(n)):
+                if isinstance(table, TableRef):
+                    name = (table.db or self.db).lower(), (table.alias or table.name).lower()
+                    if name in seen:
+                        raise Fault(f"Not unique table/alias: '{table.alias or table.name}'")
+                    seen.add(name)
+        query = (
+            node.items
+            if isinstance(node, In)
+            else node.query
+            if isinstance(node, Sub) and node.kind in ("any", "all")
+            else None
+        )
+        if (
+            isinstance(query, (Select, Union))
+            and query.limit is not None
+            and not (isinstance(query, Select) and query.source is None)
+        ):
+            raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
+        for child in (
+            node if isinstance(node, tuple) else (getattr(node, n) for n in _fields(type(node)) or ())
+        ):
+            if isinstance(child, tuple) or _fields(type(child)) is not None:
+                self.check_forms(child)
 
     # Tables are opened before any name is resolved, so a missing one is what is reported first.
 
@@ -457,6 +495,12 @@ class _Compiler:
                 expr = self.inline(expr, scope, items, group, having=False)
             order.append((expr, self.expr(expr, scope), descending))
         if aggregated and self.full_group_by:
+            if not group and not has_aggregate((*(i.expr for i in items), tree.having or ())):
+                number = next(n for n, (expr, _, _) in enumerate(order, 1) if has_aggregate(expr))
+                raise Fault(
+                    f"Expression #{number} of ORDER BY contains aggregate function and applies to the result of a "
+                    "non-aggregated query"
+                )
             self.check_group(tree, items, names, group, grouped, order, scope)
         if tree.distinct and self.full_group_by:
             chosen = {(x.source, x.column) for x in outputs if x.source}
@@ -634,9 +678,9 @@ class _Compiler:
         def build() -> str:
             condition = merged
             if node.on is not None:
+                condition = self.truth(node.on, Scope(scope.parent, seen, where="on clause", ctes=scope.ctes))
                 if has_aggregate(node.on):
                     raise Fault("Invalid use of group function")
-                condition = self.truth(node.on, Scope(scope.parent, seen, where="on clause", ctes=scope.ctes))
             right, left = build_right(), build_left()
             if isinstance(node.right, Join):
                 right = f"({right})"
@@ -686,7 +730,7 @@ class _Compiler:
         db = (node.db or self.db).lower()
         table = self.catalog.dbs[db][name]
         sql = self.fresh("t")
-        alias = node.alias or name
+        alias = node.alias or node.name
         self.add(scope, Source(alias, sql, self.catalog.types[db, name], table, db))
         return f'"{db}.{name}" AS {sql}'
 
@@ -1290,12 +1334,6 @@ class _Compiler:
         return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
-        if (
-            isinstance(query, (Select, Union))
-            and query.limit is not None
-            and not (isinstance(query, Select) and query.source is None)
-        ):
-            raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
         values = value.items if isinstance(value, Row) else (value,)
         clause, scope.where = scope.where, "IN/ALL/ANY subquery"
         xs = [self.scalar(v, scope) for v in values]
@@ -1332,8 +1370,6 @@ class _Compiler:
         )
 
     def quantified(self, name: str, left: Any, sub: Sub, scope: Scope) -> X:
-        if sub.query.limit is not None:
-            raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
         compiled = self.query(sub.query, scope, scope.ctes, "set")
         if len(compiled.types) != 1:
             raise Fault("Operand should contain 1 column(s)")
@@ -1459,9 +1495,11 @@ class _Compiler:
                 if parent is not None and parent.aggregating and e.args and not isinstance(e.args[0], Star):
                     owner = parent
             if owner is None:
-                for arg in e.args:
-                    if not isinstance(arg, Star):
-                        self.expr(arg, scope)
+                # Where no query around it admits aggregates either, MySQL refuses it before it reads its argument.
+                if any(outer.aggregating for outer in scope.around()):
+                    for arg in e.args:
+                        if not isinstance(arg, Star):
+                            self.expr(arg, scope)
                 raise Fault("Invalid use of group function")
         name = e.name
         scope.inside = True
@@ -1613,7 +1651,7 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X(f"my_date_add({x.sql}, {amount.sql}, {quote(unit)}, {sign})", kind)
     known = FUNCTIONS.get(e.name)
     if known is None:
-        raise Fault(f"FUNCTION {self.db}.{e.name} does not exist")
+        raise Fault(f"FUNCTION {self.db}.{e.written or e.name} does not exist")
     low, high, build = known
     if not low <= len(e.args) <= high or any(isinstance(a, Star) for a in e.args):
         raise Fault(f"Incorrect parameter count in the call to native function '{e.name.upper()}'")

@@ -212,6 +212,8 @@ class Func:
     order: tuple[tuple[Any, bool], ...] = ()
     separator: str = ","
     over: Window | None = None
+    written: str = field(default="", compare=False)
+    """The name as written."""
 
 
 @dataclass(frozen=True)
@@ -520,7 +522,7 @@ class _Parser:
             verb = self.token.text.lower()
             words = []
             while self.token.kind != "end" and not self.is_op(";"):
-                if self.token.kind == "bad":
+                if self.token.kind == "bad" or self.is_op("[") or self.is_op("]"):  # in no statement
                     self.fail()
                 words.append(self.token.text.lower())
                 self.at += 1
@@ -1206,6 +1208,7 @@ class _Parser:
         return Cast(value, to, scale)
 
     def call(self, name: str) -> Any:
+        written = self.tokens[self.at - 1].text
         self.need_op("(")
         if name in ("date_add", "date_sub", "adddate", "subdate"):
             value = self.expr()
@@ -1278,7 +1281,7 @@ class _Parser:
             over = self.window() if self.op("(") else Window((), (), "", self.name().lower())
         elif name in WINDOW_ONLY:
             self.fail()
-        return Func(name, args, distinct, order, separator, over)
+        return Func(name, args, distinct, order, separator, over, written)
 
 
 def _named(tree: Any, windows: dict[str, Window]) -> Any:
