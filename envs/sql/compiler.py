@@ -1481,6 +1481,15 @@ class _Compiler:
             kind = DOUBLE
         return X(f"{name}({inner}) OVER ({' '.join(parts)})", kind)
 
+    def from_around(self, e: Func, scope: Scope) -> bool:
+        """Whether an aggregate's columns all come from queries around this one, none of which admits it."""
+        columns = [node for node in walk(e.args, _is_query) if isinstance(node, Col)]
+        homes = [
+            next((s for s in (scope, *scope.around()) if self.find(c, s, local=True, quiet=True)), scope)
+            for c in columns
+        ]
+        return bool(homes) and not any(home is scope or home.aggregating for home in homes)
+
     def aggregate(self, e: Func, scope: Scope) -> X:
         if e.over is not None:
             return self.window(e, scope)
@@ -1510,6 +1519,11 @@ class _Compiler:
         if not args:
             raise Fault(f"Incorrect parameter count in the call to native function '{name.upper()}'")
         x = args[0]
+        if scope.aggregating and scope.sources and self.from_around(e, scope):
+            # SQLite would take it for the query's that its columns come from: a column of this one keeps it here.
+            first = scope.sources[0]
+            own = self.reference(first, next(iter(first.columns))).sql
+            x = x._replace(sql=f"CASE WHEN {own} IS NULL THEN {x.sql} ELSE {x.sql} END")
         word = "DISTINCT " if e.distinct else ""
         if name == "any_value":
             return X(f"max({x.sql})", x.type)

@@ -69,8 +69,9 @@ class TextWorld(TextEnv):
     Actions: the game's commands, one at a time, such as `go north`, `open fridge`, `take coin from table`.
     The parser also takes other spellings (`n`, `get coin`). `admissible_actions` is TextWorld's own list.
     An action is invalid where the game reports no action as done (examining what is there always counts
-    as one, so a list entry is always valid): so `wait`, and walking into a wall, are invalid too. Commands of
-    the interpreter (`undo`, `restart`, `save`, ...) and several commands in one action are refused unread.
+    as one): so `wait`, and walking into a wall, are invalid too; of the list, `prepare meal` is, as long as
+    an ingredient is not ready. Commands of the interpreter (`undo`, `restart`, `save`, ...) and several
+    commands in one action are refused unread.
     Reward: the engine's score over its maximum, at the end.
     Progress: in Cooking the score; elsewhere the share of the way to the thing, in rooms.
     Termination: the game is won, or lost; a lost game keeps its score and is no success.

@@ -215,6 +215,10 @@ def error(server: Server, statement: str) -> str:
         ("SELECT index_name, column_name, cardinality, nullable FROM information_schema.statistics WHERE table_name = 'items'",
          [("PRIMARY", "code", 4, ""), ("kind_key", "kind_id", 2, "YES")]),
         ("SHOW TABLES FROM information_schema LIKE 'schemata%'", [("SCHEMATA",), ("SCHEMATA_EXTENSIONS",)]),
+        # An aggregate that the query its columns come from does not admit belongs to the query it stands in.
+        ("SELECT code FROM items i WHERE 3 = (SELECT COUNT(i.kind_id) FROM kinds) ORDER BY code", [("A1",), ("B1",), ("C1",), ("D1",)]),
+        ("SELECT code FROM items i WHERE kind_id >= (SELECT AVG(i.kind_id) FROM kinds) AND code < 'C' ORDER BY code", [("A1",), ("B1",)]),
+        ("SELECT kind_id FROM items i GROUP BY kind_id HAVING 1 < (SELECT COUNT(i.code) FROM kinds LIMIT 1)", [(1,), (3,)]),
         ("USE other", None),
         ("SET NAMES utf8", None),
     ],
