@@ -2,7 +2,9 @@
 
 Up to 100 rows are sorted by C++'s std::sort, more by std::stable_sort; with a LIMIT far below the number
 of rows of a table (not of groups, whose number is not known beforehand) a bounded priority queue is kept
-instead. The first and the last are not stable, but deterministic.
+instead. The first and the last are not stable, but deterministic. Where no queue is kept, LIMIT 1 is the
+first of the least rows, and for a LIMIT below half of 17 to 100 rows std::nth_element takes the rows before
+they are sorted (up to 16 it does not, by the published episodes).
 """
 
 from __future__ import annotations
@@ -24,10 +26,15 @@ def filesort(keys: Sequence[int], limit: int | None, counted: bool = True) -> li
     n = len(keys)
     if counted and limit is not None and limit + 1 < n // 3:
         return _bounded(keys, limit + 1)[:limit]
+    if limit == 1 and n:
+        return [min(range(n), key=keys.__getitem__)]
     order = list(range(n))
     if n > 100 or n <= 16:
         order.sort(key=keys.__getitem__)  # stable, as insertion sort is
     else:
+        if limit is not None and 1 < limit < n // 2:
+            _select(order, keys, limit - 1)
+            order = order[:limit]
         _introsort(order, keys)
     return order if limit is None else order[:limit]
 
@@ -67,8 +74,8 @@ def _bounded(keys: Sequence[int], size: int) -> list[int]:
     return [slots[s] for s in order]
 
 
-def _introsort(order: list[int], keys: Sequence[int]) -> None:
-    """libstdc++'s std::sort: quicksort by the median of three down to 16, then one insertion sort."""
+def _partition(order: list[int], keys: Sequence[int], first: int, last: int) -> int:
+    """libstdc++'s partition of a range about the median of three; where its second part begins."""
 
     def less(a: int, b: int) -> bool:
         return keys[order[a]] < keys[order[b]]
@@ -76,37 +83,65 @@ def _introsort(order: list[int], keys: Sequence[int]) -> None:
     def swap(a: int, b: int) -> None:
         order[a], order[b] = order[b], order[a]
 
+    a, b, c = first + 1, first + (last - first) // 2, last - 1
+    if less(a, b):
+        swap(first, b if less(b, c) else c if less(a, c) else a)
+    else:
+        swap(first, a if less(a, c) else c if less(b, c) else b)
+    i, j = first + 1, last
+    while True:
+        while less(i, first):
+            i += 1
+        j -= 1
+        while less(first, j):
+            j -= 1
+        if i >= j:
+            return i
+        swap(i, j)
+        i += 1
+
+
+def _insert(order: list[int], keys: Sequence[int], first: int, last: int) -> None:
+    """Insertion sort of a range."""
+    for i in range(first + 1, last):
+        value = order[i]
+        j = i
+        while j > first and keys[value] < keys[order[j - 1]]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = value
+
+
+def _select(order: list[int], keys: Sequence[int], nth: int) -> None:
+    """libstdc++'s std::nth_element: the nth least to its place, none greater before it, none less behind."""
+    first, last = 0, len(order)
+    depth = 2 * (last.bit_length() - 1)
+    while last - first > 3:
+        if depth == 0:
+            order[first:last] = sorted(order[first:last], key=keys.__getitem__)
+            return
+        depth -= 1
+        cut = _partition(order, keys, first, last)
+        if cut <= nth:
+            first = cut
+        else:
+            last = cut
+    _insert(order, keys, first, last)
+
+
+def _introsort(order: list[int], keys: Sequence[int]) -> None:
+    """libstdc++'s std::sort: quicksort by the median of three down to 16, then one insertion sort."""
+
     def loop(first: int, last: int, depth: int) -> None:
         while last - first > 16:
             if depth == 0:
                 order[first:last] = sorted(order[first:last], key=keys.__getitem__)
                 return
             depth -= 1
-            a, b, c = first + 1, first + (last - first) // 2, last - 1
-            if less(a, b):
-                swap(first, b if less(b, c) else c if less(a, c) else a)
-            else:
-                swap(first, a if less(a, c) else c if less(b, c) else b)
-            i, j = first + 1, last
-            while True:
-                while less(i, first):
-                    i += 1
-                j -= 1
-                while less(first, j):
-                    j -= 1
-                if i >= j:
-                    break
-                swap(i, j)
-                i += 1
-            loop(i, last, depth)
-            last = i
+            cut = _partition(order, keys, first, last)
+            loop(cut, last, depth)
+            last = cut
 
     n = len(order)
     loop(0, n, 2 * n.bit_length())
-    for i in range(1, n):
-        value = order[i]
-        j = i
-        while j and keys[value] < keys[order[j - 1]]:
-            order[j] = order[j - 1]
-            j -= 1
-        order[j] = value
+    _insert(order, keys, 0, n)

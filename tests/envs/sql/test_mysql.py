@@ -399,6 +399,10 @@ def test_filesort_is_stable_where_mysql_is() -> None:
     assert order != sorted(range(60), key=middle.__getitem__)
     # A bounded queue keeps the right keys.
     assert [big[i] for i in filesort(big, 5)] == [0] * 5
+    # LIMIT 1 is the first of the least, whatever their number.
+    assert [filesort([1] * n, 1, counted=False) for n in (15, 36, 100, 190)] == [[0]] * 4
+    # A C++ program's output: std::nth_element to the tenth of 23, then std::sort of ten, by the number modulo 3.
+    assert filesort([i % 3 for i in range(23)], 10, counted=False) == [6, 12, 15, 9, 18, 3, 0, 21, 13, 22]
 
 
 def test_tied_groups_come_by_the_index_or_last_row_first_without_statistics() -> None:
