@@ -258,22 +258,16 @@ class _Compiler:
                     if name in seen:
                         raise Fault(f"Not unique table/alias: '{table.alias or table.name}'")
                     seen.add(name)
-        query = (
-            node.items
-            if isinstance(node, In)
-            else node.query
-            if isinstance(node, Sub) and node.kind in ("any", "all")
-            else None
-        )
-        if (
-            isinstance(query, (Select, Union))
-            and query.limit is not None
-            and not (isinstance(query, Select) and query.source is None)
-        ):
+        query: Any = None
+        if isinstance(node, In):
+            query = node.items
+        elif isinstance(node, Sub) and node.kind in ("any", "all"):
+            query = node.query
+        sourceless = isinstance(query, Select) and query.source is None
+        if isinstance(query, (Select, Union)) and query.limit is not None and not sourceless:
             raise Fault("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
-        for child in (
-            node if isinstance(node, tuple) else (getattr(node, n) for n in _fields(type(node)) or ())
-        ):
+        fields = _fields(type(node)) or ()
+        for child in node if isinstance(node, tuple) else [getattr(node, name) for name in fields]:
             if isinstance(child, tuple) or _fields(type(child)) is not None:
                 self.check_forms(child)
 

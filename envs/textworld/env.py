@@ -246,7 +246,7 @@ def _follow_more(engine: Any) -> None:
 
     while not isinstance(engine, StateTracking):
         engine = engine._wrapped_env
-    inform7 = engine._inform7
+    inform7: Any = engine._inform7
     detect = inform7.detect_action
 
     def detect_action(event: str, actions: Sequence[Any]) -> Any:
