@@ -221,6 +221,8 @@ def learn(
     if processes.is_main_process:
         curves(options.out)
         (options.out / "README.md").write_text(card(method, options, config, len(experts)), "utf-8")
+    out = options.out
+    processes.print(f"{out} holds the agent: prosegym evaluate --agent {out} --env {options.env} --out RUN")
 
 
 def form(options: Options) -> react.Config:

@@ -41,9 +41,12 @@ def solved(folder: Path) -> float:
     return sum(t.success for t in played) / len(played)
 
 
-def test_sft_by_command_writes_an_agent_that_loads(tmp_path: Path) -> None:
+def test_sft_by_command_writes_an_agent_that_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "sft"
     assert train.main("sft", [*QUICK, *FAST, "--model", "scratch:tiny", "--out", str(out)]) == 0
+    assert f"{out} holds the agent: prosegym evaluate --agent {out} --env" in capsys.readouterr().out
     assert solved(out) == 1
     about = agents.read(out)
     assert (about.method, about.base, about.config.format) == ("sft", None, "bare")
