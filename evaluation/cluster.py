@@ -120,8 +120,7 @@ def rollout_on_ray(
     busy: dict[Any, tuple[Any, dict[Key, Try]]] = {}
     loading: dict[Any, Any] = {}
     players: list[Any] = []
-    lost = 0
-    """Actors in a row that were lost before they could play."""
+    lost = 0  # actors in a row, before they could play
 
     def start() -> None:
         options = remote.options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
