@@ -1,13 +1,15 @@
 """Where a search looks: a question's own paragraphs, or a large corpus in memory-mapped files.
 
-A page is all paragraphs of one title. A title is matched without regard to case, underscores, and runs of
-spaces; an exact match goes first. What matches none is ranked by BM25 over titles and texts (`bm25`).
+A page is all paragraphs of one title. A title is matched without regard to case, underscores, runs of spaces,
+and HTML's escapes, which HotpotQA's titles have and its texts and questions have not; an exact match goes
+first. What matches none is ranked by BM25 over titles and texts (`bm25`).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import html
 import json
 import mmap
 import os
@@ -29,7 +31,7 @@ from prosegym.envs.questions.data import Split, open_split
 from prosegym.envs.questions.ranking import Ranking, encode
 from prosegym.envs.questions.records import Paragraph, Question, read_corpus
 
-FORMAT = 1
+FORMAT = 2
 """Version of a built corpus's files; one of another version is built anew."""
 
 MAX_KEPT = 256
@@ -66,6 +68,8 @@ class Corpus(Protocol):
 
 def title_key(title: str) -> str:
     """What two spellings of a title have in common."""
+    if "&" in title:
+        title = html.unescape(title)
     if not title.isascii():
         title = unicodedata.normalize("NFC", title)
     return " ".join(title.replace("_", " ").split()).casefold()
