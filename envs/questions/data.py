@@ -28,6 +28,7 @@ from prosegym.envs.home import writable
 from prosegym.envs.questions.panels import REACT_DEV_SIZE, REFLEXION_ROWS, react_rows
 from prosegym.envs.questions.ranking import encode
 from prosegym.envs.questions.records import (
+    UNANSWERABLE,
     Aliases,
     Question,
     Skipped,
@@ -276,7 +277,8 @@ class QuestionSet:
 
 def set_aside(question_id: str) -> bool:
     """Whether a question trains where no training file is given; never one of Reflexion's 100."""
-    return question_id not in REFLEXION_ROWS.values() and int(digest(question_id)[:8], 16) % HELD_OUT == 0
+    shared = question_id.removesuffix(UNANSWERABLE)  # MuSiQue-Full asks everything twice
+    return question_id not in REFLEXION_ROWS.values() and int(digest(shared)[:8], 16) % HELD_OUT == 0
 
 
 def _react500(dev: list[Question]) -> list[str]:
@@ -342,11 +344,11 @@ def _question_files(source: Path, unpacked: Path) -> list[Path]:
         for path in top.rglob("*")
         if path.is_file() and path.name.lower().endswith(names) and "__MACOSX" not in path.parts
     ]
-    return sorted((path for path in found if "test" not in path.name.lower()), key=lambda path: path.name)
+    return sorted((path for path in found if "test" not in path.name.lower()), key=lambda path: (path.name, path))
 
 
 def _unpack(path: Path, target: Path) -> bool:
-    """Unpack a zip or tar archive's JSON files, flat, beside each other; False where it is no archive."""
+    """Unpack a zip or tar archive's JSON files into `target`; False where it is no archive."""
     names = tuple(suffix + packed for suffix in _SUFFIXES for packed in _PACKED)
     try:
         if zipfile.is_zipfile(path) and not path.name.lower().endswith((".npz", ".pt", ".joblib")):
@@ -354,22 +356,25 @@ def _unpack(path: Path, target: Path) -> bool:
                 for member in archive.infolist():
                     if member.filename.lower().endswith(names) and "__MACOSX" not in member.filename:
                         with archive.open(member) as file:
-                            _copy(file, target / Path(member.filename).name)
+                            _copy(file, target, member.filename)
             return True
         if ".tar" in path.name.lower() or path.name.lower().endswith(".tgz"):
             with tarfile.open(path) as tar:
                 for entry in tar:
                     if entry.isfile() and entry.name.lower().endswith(names):
                         if opened := tar.extractfile(entry):
-                            _copy(opened, target / Path(entry.name).name)
+                            _copy(opened, target, entry.name)
             return True
     except data.DAMAGED as error:
         raise CorruptData(f"cannot unpack {path}: {data.first_line(error)}") from error
     return False
 
 
-def _copy(file: IO[bytes], target: Path) -> None:
-    with open(target, "wb") as out:
+def _copy(file: IO[bytes], target: Path, name: str) -> None:
+    """Into a folder of its own: archives of several sets have a `dev.json` for each."""
+    folder = target / str(len(list(target.iterdir())))
+    folder.mkdir()
+    with open(folder / Path(name).name, "wb") as out:
         shutil.copyfileobj(file, out)
 
 

@@ -157,7 +157,7 @@ class OfficialQuestions(Questions):
             base: see `Questions`.
         """
         super().__init__(**base)
-        if corpus not in ("question", "split") and not live.is_live(corpus) and not Path(corpus).exists():
+        if corpus not in ("question", "split") and not live.is_live(corpus) and not Path(corpus).is_file():
             raise BadOption(f"no corpus {corpus!r}: give question, split, live, or a file of paragraphs")
         if corpus_sha256 is not None and (corpus == "question" or live.is_live(corpus)):
             raise BadOption(f"corpus_sha256 names a split's or file's corpus; corpus is {corpus!r}")

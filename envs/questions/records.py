@@ -38,6 +38,10 @@ MAX_PARAGRAPHS = 256
 """Paragraphs that a question can come with; more are a corpus."""
 
 
+UNANSWERABLE = "/unanswerable"
+"""Put to the id of an unanswerable question of MuSiQue-Full: its own is that of the answerable one it was made from."""
+
+
 class Paragraph(msgspec.Struct, frozen=True):
     """A paragraph of an encyclopaedia, under the title of its page."""
 
@@ -331,9 +335,8 @@ def _from_musique(question_id: str, record: _MuSiQue) -> Question:
     answers = [record.answer] if isinstance(record.answer, str) else record.answer
     kind = question_id.split("__")[0] if question_id[1:4] == "hop" else "question"
     if not record.answerable:
-        # MuSiQue-Full gives an unanswerable question the id of the answerable one it was made from.
         return Question(
-            f"{question_id}/unanswerable", record.question, (NO_ANSWER,), (), tuple(paragraphs), kind
+            question_id + UNANSWERABLE, record.question, (NO_ANSWER,), (), tuple(paragraphs), kind
         )
     return Question(
         question_id, record.question, _once([*answers, *record.answer_aliases]), supporting,
@@ -415,15 +418,17 @@ def read_corpus(path: Path) -> Iterator[Paragraph]:
     """The paragraphs of a corpus file, in its order.
 
     Read: JSON Lines or a JSON array of {"title", "text"}, the text a string or a list of sentences (the own
-    form, HippoRAG 2, HotpotQA's Wikipedia abstracts), and a JSON object from title to either (HippoRAG).
+    form, HippoRAG 2, HotpotQA's Wikipedia abstracts), and one JSON object from title to either (HippoRAG).
 
     Raises:
         CorruptData: the file cannot be read, is a pickle, or has a malformed record, named by line and field.
     """
-    for where, raw in raw_records(path):
+    records = raw_records(path)
+    head = list(itertools.islice(records, 2))
+    for where, raw in itertools.chain(head, records):
         try:
             fields = msgspec.json.decode(raw, type=dict[str, Any])
-            if "title" not in fields:
+            if "title" not in fields and len(head) == 1:
                 yield from _titled(fields)
                 continue
             row = msgspec.convert(fields, _CorpusRow)

@@ -121,6 +121,22 @@ def test_archives(tmp_path: Path) -> None:
     assert ids("2wikimultihopqa", "train") == ["t"]  # what was installed is still there
 
 
+def test_an_archive_of_several_sets_whose_files_have_the_same_names(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("hotpotqa/dev.json", json.dumps([hotpot("h")]))
+        archive.writestr("2wikimultihopqa/dev.json", json.dumps([two_wiki("w")]))
+    for name, question_id in (("hotpotqa", "h"), ("2wikimultihopqa", "w")):
+        data.dataset(name).get(tmp_path / "all.zip")
+        assert ids(name, "train") + ids(name, "dev") == [question_id]
+
+
+def test_musique_full_asks_no_question_in_both_splits(tmp_path: Path) -> None:
+    pairs = [musique(f"2hop__{i}", answerable=answerable) for i in range(60) for answerable in (True, False)]
+    data.dataset("musique").get(write(tmp_path / "musique_full_v1.0_dev.jsonl", pairs, True))
+    train, dev = ({one.partition("/")[0] for one in ids("musique", split)} for split in ("train", "dev"))
+    assert train and dev and not train & dev
+
+
 def test_musique_full_gives_way_to_ans(tmp_path: Path) -> None:
     write(tmp_path / "m" / "musique_ans_v1.0_dev.jsonl", [musique("2hop__1_2")], True)
     write(

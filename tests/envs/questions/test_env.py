@@ -143,6 +143,7 @@ def test_the_instruction_tells_the_variants_actions(small: Path) -> None:
         ({"variant": "ReAct"}, UnknownName, "variant.*react"),
         ({"metric": "bleu"}, UnknownName, "metric.*em"),
         ({"corpus": "no/such/file"}, BadOption, "no corpus"),
+        ({"corpus": "."}, BadOption, "no corpus"),
         ({"corpus": "live", "corpus_sha256": "0" * 64}, BadOption, "corpus_sha256"),
         ({"corpus_sha256": "0" * 64}, BadOption, "corpus_sha256"),
     ],

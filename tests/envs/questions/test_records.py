@@ -268,6 +268,9 @@ def test_corpora_in_every_form(tmp_path: Path) -> None:
     path.write_text(lines({"title": "A", "text": "x"}, {"title": "B"}))
     with pytest.raises(CorruptData, match=r"corpus\.json:2: .*text"):
         list(read_corpus(path))
+    path.write_text(lines({"title": "A", "text": "x"}, {"name": "B", "text": "y"}))
+    with pytest.raises(CorruptData, match=r"corpus\.json:2: .*title"):
+        list(read_corpus(path))
     path.write_text(json.dumps({"A": 3}))
     with pytest.raises(CorruptData, match="corpus.json:1"):
         list(read_corpus(path))
