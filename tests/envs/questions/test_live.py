@@ -83,7 +83,7 @@ def test_pages_and_similar_titles(wiki: tuple[Wiki, str], tmp_path: Path) -> Non
 
 def test_what_is_no_title_is_never_asked_for(wiki: tuple[Wiki, str], tmp_path: Path) -> None:
     found = LiveWiki(wiki[1], tmp_path, pause=0.0)
-    for title in ("", "  ", "a[b]", "a|b", "#x", "<i>"):
+    for title in ("", "  ", "a[b]", "a|b", "#x", "<i>", "x" * 70_000, "\N{EURO SIGN}" * 100):
         assert found.page(title) is None
     assert found.similar(" ", 3) == [] and wiki[0].asked == []
 
