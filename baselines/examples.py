@@ -9,7 +9,7 @@ from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Trajectory
 
 ANY = ""
-"""Key of the examples for task types that have none of their own."""
+"""Key of the examples for task types that have none of their own, and for tasks that do not tell theirs."""
 
 
 def pick(

@@ -322,7 +322,7 @@ class ReAct:
         """Start the conversation: instruction, examples, memory."""
         talk = _Talk()
         before = ""
-        for i, example in enumerate(self._shown(episode)):
+        for i, example in enumerate(self._shown(episode, env)):
             shown = conversation(example, "", self._format, remind=self.config.remind)
             first = example.steps[0].observation
             told = self._opening(episode.instruction, first) if i == 0 else before + first
@@ -343,9 +343,10 @@ class ReAct:
         brief = self.config.brief
         return opening("" if brief else instruction, observation, self._format, memory, ask=not brief)
 
-    def _shown(self, episode: Episode) -> list[Trajectory]:
+    def _shown(self, episode: Episode, env: TextEnv) -> list[Trajectory]:
         """The examples for an episode; its own task is never among them."""
-        of_type = self._examples.get(episode.task.task_type) or self._examples.get(ANY, ())
+        kind = episode.task.task_type if env.tells_type else ANY
+        of_type = self._examples.get(kind) or self._examples.get(ANY, ())
         return [t for t in of_type if t.task_id != episode.task.id and t.steps]
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:

@@ -137,6 +137,8 @@ class TextEnv(gymnasium.Env[str, str]):
     """Whether its tasks are those of a published benchmark; generated tasks are a benchmark of our own."""
     extra: ClassVar[str | None] = None
     """The optional dependency it needs (`pip install "prosegym[EXTRA]"`), None where it needs none."""
+    tells_type: ClassVar[bool] = True
+    """Whether a task's beginning tells its type; where it does not, an agent's examples do not go by it."""
     ceiling: ClassVar[float] = 1.0
     """Mean score that the default expert is known to reach."""
     max_steps: int = 50

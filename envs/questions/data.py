@@ -344,7 +344,9 @@ def _question_files(source: Path, unpacked: Path) -> list[Path]:
         for path in top.rglob("*")
         if path.is_file() and path.name.lower().endswith(names) and "__MACOSX" not in path.parts
     ]
-    return sorted((path for path in found if "test" not in path.name.lower()), key=lambda path: (path.name, path))
+    return sorted(
+        (path for path in found if "test" not in path.name.lower()), key=lambda path: (path.name, path)
+    )
 
 
 def _unpack(path: Path, target: Path) -> bool:

@@ -33,6 +33,7 @@ class Questions(TextEnv):
     """
 
     experts: ClassVar[Mapping[str, bool]] = {"oracle": True}
+    tells_type: ClassVar[bool] = False
     closed_answers: ClassVar[bool] = True
     """Whether yes, no and noanswer must match as a whole for F1."""
     about: ClassVar[str] = "Answer a question after searching an encyclopaedia, over several pages."

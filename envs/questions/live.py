@@ -56,7 +56,11 @@ class LiveWiki:
         """The page of that title, redirections followed; a blank line ends a paragraph, as in langchain."""
         title = " ".join(title.split())
         # No MediaWiki title has these, or is longer; a server refuses an address that is too long.
-        if not title or any(mark in title for mark in "[]{}|<>#") or len(title.encode(errors="replace")) > 255:
+        if (
+            not title
+            or any(mark in title for mark in "[]{}|<>#")
+            or len(title.encode(errors="replace")) > 255
+        ):
             return None
         answer = self._ask(
             action="query",

@@ -39,7 +39,7 @@ MAX_PARAGRAPHS = 256
 
 
 UNANSWERABLE = "/unanswerable"
-"""Put to the id of an unanswerable question of MuSiQue-Full: its own is that of the answerable one it was made from."""
+"""Ends the id of an unanswerable question of MuSiQue-Full, which there has that of its answerable twin."""
 
 
 class Paragraph(msgspec.Struct, frozen=True):

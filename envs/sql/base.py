@@ -37,6 +37,7 @@ class SQLEnv(TextEnv):
     """One question about one database; statements are answered, the last answer is what counts."""
 
     experts: ClassVar[Mapping[str, bool]] = {"gold": True}
+    tells_type: ClassVar[bool] = False
     max_steps = 10
     refusal = (
         "Error executing query: the statement is longer than "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 from pathlib import Path
@@ -242,6 +243,24 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
     assert own.split("/")[1] not in "".join(m.content for m in again.messages[:4])
     with pytest.raises(BadOption, match="prosegym collect"):
         pick(pool, "prosegym/Other-v1", 1)
+
+
+def test_examples_do_not_tell_the_type_of_a_task_that_does_not_tell_it() -> None:
+    env_id = "prosegym/MiniWiki-v1"
+    wiki = functools.partial(gymnasium.make, env_id)
+    jobs = [Job(f"train/{i}") for i in range(16)]
+    picked = pick(rollout(wiki, ExpertAgent(), jobs), env_id, 2)
+    assert {t.steps[-1].action for t in picked["unanswerable"]} == {"finish[noanswer]"}
+    beginnings: list[list[str]] = []
+
+    def answer(request: Request) -> str:
+        beginnings.append([m.content for m in request.messages[:-1]])
+        return "Action: finish[noanswer]"
+
+    tests = [wiki().unwrapped.task(f"test/{i}") for i in range(8)]
+    assert len({task.task_type for task in tests}) == 7 and "unanswerable" in {t.task_type for t in tests}
+    list(rollout(wiki, ReAct(Scripted(answer), Config(), examples=picked), [Job(t.id) for t in tests]))
+    assert len(beginnings) == 8 and all(one == beginnings[0] for one in beginnings)
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,10 @@ def test_titles_match_without_regard_to_case_and_spaces(small: OwnParagraphs | F
     assert small.page("viva") == page  # then the one that comes first
     assert small.page("  the_PUMP ") == Page("The Pump", ("",))
     assert small.page("STRASSE") == Page("Straße", ("A road in German.",))
-    assert small.page('x&y "live"') == small.page("X&amp;Y &quot;Live&quot;") == Page(
-        "X&amp;Y &quot;Live&quot;", ("A record.",)
+    assert (
+        small.page('x&y "live"')
+        == small.page("X&amp;Y &quot;Live&quot;")
+        == Page("X&amp;Y &quot;Live&quot;", ("A record.",))
     )
     assert small.page("Vivas") is None and small.page("") is None
 
