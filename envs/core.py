@@ -357,13 +357,17 @@ class TextEnv(gymnasium.Env[str, str]):
         """Go back to a snapshot; returns its observation and info, as `reset` does.
 
         Raises:
-            BadOption: the snapshot is of another environment.
+            BadOption: the snapshot is of another environment, or of one whose arguments make other tasks.
         """
         if self._closed:
             raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
         task, steps, last, engine = state
         if task.env_id != self.env_id:
             raise BadOption(f"a snapshot of {task.env_id} cannot be restored in {self.env_id}")
+        if task != self._task and task != self.task(task.id):
+            raise BadOption(
+                f"task {task.id!r} of the snapshot is another one here; make both with equal arguments"
+            )
         self._task, self._steps, self._last = task, steps, last
         self._load(engine)
         self._advisor = self.expert() if self.expose_expert else None

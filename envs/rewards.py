@@ -56,6 +56,14 @@ class _Reward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
         observation, _, terminated, truncated, info = step
         return observation, self._reward(action, step), terminated, truncated, info
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Around a pickled environment, which is a new one, the wrapper is a new one, too."""
+        return _rewrap, (type(self), self.env, self._saved_kwargs)
+
+
+def _rewrap(cls: type[_Reward], env: gymnasium.Env[str, str], arguments: dict[str, Any]) -> _Reward:
+    return cls(env, **arguments)
+
 
 class ProgressReward(_Reward):
     """r_t = progress_t - progress_{t-1}: the return is the progress made."""

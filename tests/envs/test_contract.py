@@ -290,8 +290,9 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def test_pickle_and_spec_round_trips(env_id: str) -> None:
-    env = make(env_id, reward="progress", split=class_of(env_id).splits[-1])
+@pytest.mark.parametrize("mode", ["progress", "expert"])
+def test_pickle_and_spec_round_trips(env_id: str, mode: str) -> None:
+    env = make(env_id, reward=mode, split=class_of(env_id).splits[-1])
     text = env.reset(seed=11)[0]
     copy = pickle.loads(pickle.dumps(env))
     assert copy.reset(seed=11)[0] == text
@@ -338,6 +339,16 @@ def test_a_snapshot_of_another_environment_is_refused() -> None:
     with pytest.raises(BadOption, match="Household-v1 cannot be restored in prosegym/MiniSQL-v1"):
         made[1].restore(state)
     assert made[1].step("SELECT 1")[4]["task_id"] == before["task_id"]
+
+
+def test_a_snapshot_of_another_catalogue_is_refused() -> None:
+    """The task has the same name there, and is another: its goal is of another catalogue."""
+    shops = [make("prosegym/MiniShop-v1", products=products).unwrapped for products in (1000, 2000)]
+    state = shops[0].reset(seed=1) and shops[0].snapshot()
+    before = shops[1].reset(seed=1)[1]["task_id"]
+    with pytest.raises(UnknownName, match="task id"):
+        shops[1].restore(state)
+    assert shops[1].step("look")[4]["task_id"] == before
 
 
 def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:
