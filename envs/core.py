@@ -161,7 +161,9 @@ class TextEnv(gymnasium.Env[str, str]):
             split: the split that `reset` draws from when no task is named.
             max_steps: steps after which an episode is truncated; None keeps the published limit.
             admissible: whether info lists the admissible actions (None instead of the list saves time).
-            expose_expert: whether info carries `expert_action`; evaluation refuses such an environment.
+            expose_expert: whether info carries `expert_action`, what the first privileged expert would do now
+                (an honest one can say it only where all its actions were taken; it is asked where none is
+                privileged); evaluation refuses such an environment.
             render_mode: None or "ansi".
         """
         if split not in self.splits:
@@ -257,6 +259,10 @@ class TextEnv(gymnasium.Env[str, str]):
             raise ResetNeeded("call reset before asking for an expert")
         return self._expert(name)
 
+    def _any_state(self) -> str | None:
+        """The expert that may be asked in any state: the first privileged one; None where none is."""
+        return next((name for name, privileged in self.experts.items() if privileged), None)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
@@ -300,7 +306,7 @@ class TextEnv(gymnasium.Env[str, str]):
             self._steps += 1
         if self._last.terminated or self._steps >= self.max_steps:
             raise BadOption(f"the prefix ends the episode (step {self._steps}); leave out its last action")
-        self._advisor = self.expert() if self.expose_expert else None
+        self._advisor = self.expert(self._any_state()) if self.expose_expert else None
         self._shown = self._last.observation
         self.restored = None
         return self._shown, self._info()
@@ -370,7 +376,7 @@ class TextEnv(gymnasium.Env[str, str]):
             )
         self._task, self._steps, self._last = task, steps, last
         self._load(engine)
-        self._advisor = self.expert() if self.expose_expert else None
+        self._advisor = self.expert(self._any_state()) if self.expose_expert else None
         self._shown = self._last.observation
         self.restored = self._shown, self._info()
         return self.restored

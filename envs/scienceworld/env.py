@@ -166,6 +166,8 @@ class ScienceWorld(TextEnv):
         """
         super().__init__(max_steps=max_steps, admissible=admissible, **base)
         for label in simplifications.split(",") if simplifications not in ("", "easy") else ():
+            if label == "easy":
+                raise BadOption("the simplification 'easy' stands for several; give it alone, without others")
             if label not in SIMPLIFICATIONS:
                 raise UnknownName("simplification", label, [*SIMPLIFICATIONS, "easy"])
         if step_limits not in STEP_LIMITS:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pickle
+import random
 import re
 import subprocess
 import sys
@@ -355,6 +356,26 @@ def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:
     env = make(env_id, expose_expert=True)
     _, info = env.reset(seed=2)
     assert set(info) == {*INFO_KEYS, "expert_action"}
+    env.close()
+
+
+def test_exposed_expert_advises_in_any_state() -> None:
+    """Whatever was done before: Household's default expert knows only where its own actions lead."""
+    env = make("prosegym/Household-v1", expose_expert=True, split="test")
+    chosen = random.Random(0)
+    for seed in range(10):
+        _, info = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            other = chosen.random() < 0.3
+            action = chosen.choice(info["admissible_actions"]) if other else info["expert_action"]
+            _, _, terminated, truncated, info = env.step(action)
+            assert not info["invalid_action"], action
+            ended = terminated or truncated
+        assert info["success"]
+    task_id = info["task_id"]
+    first = env.reset(options={"task_id": task_id})[1]["expert_action"]
+    assert env.reset(options={"task_id": task_id, "prefix": ["look"]})[1]["expert_action"] == first
     env.close()
 
 

@@ -224,6 +224,8 @@ def test_simplifications_and_limits() -> None:
     env.close()
     with pytest.raises(UnknownName, match="openDoors"):
         make(simplifications="opendoor")
+    with pytest.raises(BadOption, match="alone"):  # it said: unknown simplification 'easy'; nearest: easy
+        make(simplifications="easy,openContainers")
     with pytest.raises(UnknownName, match="step_limits"):
         make(step_limits="ETO")
     env = make(simplifications="openDoors,noElectricalAction")
