@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any, SupportsFloat
 
 import gymnasium
+import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import BadOption, UnknownName
 
 Step = tuple[str, SupportsFloat, bool, bool, dict[str, Any]]
 
@@ -154,24 +156,39 @@ class Maker:
         return env if wrapper is None else wrapper(env)
 
 
-def check_arguments(env_class: type[TextEnv], kwargs: Iterable[str]) -> None:
-    """Refuse what is no argument of the environment.
+def check_arguments(env_class: type[TextEnv], kwargs: Mapping[str, Any]) -> None:
+    """Refuse what is no argument of the environment, or no value of the argument's type.
 
     Raises:
         UnknownName: one is not; the message lists the nearest.
+        BadOption: a value is of another type: `"no"` would be true, and a list fail in the constructor.
     """
     known = arguments(env_class)
-    for name in kwargs:
+    for name, value in kwargs.items():
         if name not in known:
             raise UnknownName(f"argument of {env_class.env_id}", name, ["reward", *known])
+        kinds = known[name].split(" | ")
+        if _KINDS.keys() >= set(kinds) and not any(isinstance(value, _KINDS[kind][1]) for kind in kinds):
+            called = " or ".join(_KINDS[kind][0] for kind in kinds)
+            raise BadOption(f"{name} must be {called}, not {value!r}")
 
 
-def arguments(env_class: type[TextEnv]) -> list[str]:
-    """Names of the constructor arguments, those that a family passes on to its bases included."""
-    names: dict[str, None] = {}
+_KINDS: dict[str, tuple[str, Any]] = {
+    "bool": ("true or false", (bool, np.bool_)),
+    "int": ("a whole number", Integral),
+    "str": ("a text", str),
+    "None": ("nothing", type(None)),
+}
+"""Types of arguments that are checked: what a person calls them, and what may be given."""
+
+
+def arguments(env_class: type[TextEnv]) -> dict[str, str]:
+    """The constructor arguments and their types, those that a family passes on to its bases included."""
+    found: dict[str, str] = {}
     for cls in env_class.__mro__:
         if "__init__" in vars(cls) and issubclass(cls, TextEnv):
             for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
                 if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-                    names[name] = None
-    return list(names)
+                    kind = parameter.annotation
+                    found.setdefault(name, kind if isinstance(kind, str) else inspect.formatannotation(kind))
+    return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import BadOption, UnknownName
 
 
 def rewards(mode: str, actions: list[str], **kwargs: Any) -> list[float]:
@@ -68,3 +69,23 @@ def test_a_restored_snapshot_is_rewarded_from_where_it_stands(mode: str) -> None
 def test_unknown_mode_names_the_known() -> None:
     with pytest.raises(UnknownName, match="'progres'; nearest: progress"):
         gymnasium.make("prosegym/Lockbox-v1", reward="progres")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name", "value", "said"),
+    [
+        ("ScienceWorld", "simplifications", ["easy"], "a text, not"),
+        ("MiniShop", "products", "many", "a whole number, not 'many'"),
+        ("TextWorld-Cooking", "level", [1], "a text or nothing, not"),
+        ("Household", "either_put", "no", "true or false, not 'no'"),  # it was taken for true
+        ("Household", "max_steps", 2.5, "a whole number or nothing, not 2.5"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_line(env_id: str, name: str, value: Any, said: str) -> None:
+    with pytest.raises(BadOption, match=f"^{name} must be {said}"):
+        gymnasium.make(f"prosegym/{env_id}-v1", **{name: value})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    env: Any = gymnasium.make("prosegym/Lockbox-v1", max_steps=np.int64(3), admissible=np.bool_(True))
+    assert env.unwrapped.max_steps == 3
