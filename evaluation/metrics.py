@@ -136,8 +136,9 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
 
 
 def _refused(trajectory: Trajectory) -> int:
-    """Actions that the environment refused; turns in which none could be read are not among them."""
-    return sum(step.invalid and not step.parse_failed for step in trajectory.steps)
+    """Actions that the environment refused; turns in which none could be read, and none was sent, are not
+    among them."""
+    return sum(step.invalid and bool(step.action or not step.parse_failed) for step in trajectory.steps)
 
 
 def _histogram(values: Sequence[int]) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -151,7 +152,18 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
                 f"agent {agent.name} answered {repr(reply)[:80]} at step {len(episode.steps) + 1} of "
                 f"{episode.task.id}; it owes a Reply whose response and action are text that UTF-8 can hold"
             )
+        counts = reply.prompt_tokens, reply.completion_tokens
+        if not (all(type(n) is int and n >= 0 for n in counts) and _is_cost(reply.cost)):
+            raise ProsegymError(
+                f"agent {agent.name} counted {counts[0]!r} and {counts[1]!r} tokens and a cost of "
+                f"{reply.cost!r} at step {len(episode.steps) + 1} of {episode.task.id}; it owes tokens as "
+                "int and a cost as a finite float, or None where it is not known"
+            )
     return replies
+
+
+def _is_cost(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and 0 <= value < math.inf)
 
 
 def _is_text(value: object) -> bool:
@@ -162,8 +174,9 @@ def _is_text(value: object) -> bool:
 
 
 def _fault(agent: Agent, error: Exception) -> ProsegymError:
+    said = " ".join(str(error).split())
     return ProsegymError(
-        f"agent {agent.name} raised {type(error).__name__}: {error}; what was finished is kept: "
+        f"agent {agent.name} raised {type(error).__name__}: {said}; what was finished is kept: "
         "mend the agent and run the same command again"
     )
 

@@ -102,7 +102,8 @@ def paired_bootstrap(
     if not a:
         return Estimate(math.nan, math.nan, math.nan, 0)
     sums = _resampled(np.hstack([_totals(a), _totals(b)]), resamples, seed)
-    differences = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+    # Means of unequal numbers of attempts are rounded otherwise: 1e-17 would be a difference.
+    differences = np.round(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3], 12)
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     flat_a, flat_b = [v for c in a for v in c], [v for c in b for v in c]
     value = math.fsum(flat_a) / len(flat_a) - math.fsum(flat_b) / len(flat_b)

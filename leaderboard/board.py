@@ -27,7 +27,7 @@ from prosegym.leaderboard import ledger, pages, pairs, tables
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import page
 from prosegym.leaderboard.pool import Pool
-from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks
+from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks, title_of
 from prosegym.leaderboard.verify import TIME_LIMIT, verified
 
 STATIC = Path(__file__).parent / "static"
@@ -129,14 +129,16 @@ def _entries(
     standing: list[Entry] = []
     seen: dict[tuple[str, str], Entry] = {}
     for entry in entries:
-        keys = [(row.panel, row.actions_sha256) for row in entry.report.rows]
+        # References are run again, so one that acts alike on another board is no copy.
+        reference = entry.card.track == "reference"
+        keys = [(title_of(row) if reference else row.panel, row.actions_sha256) for row in entry.report.rows]
         same = next((seen[key] for key in keys if key in seen), None)
         if same is not None:
             refused.append((entry.folder.name, f"the same actions as {same.card.agent!r} ({same.id})"))
             continue
         seen |= dict.fromkeys(keys, entry)
         standing.append(entry)
-    return standing, [(name[:200], reason[:500]) for name, reason in refused]
+    return standing, [(reader.printable(name[:200]), reason[:500]) for name, reason in refused]
 
 
 def _latest(

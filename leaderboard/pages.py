@@ -338,6 +338,10 @@ def _trial(t: Trajectory, several: bool) -> Html:
         tag("details", tag("summary", "What the agent was told at the start"), tag("pre", _cut(prompt)))
         if prompt
         else None,
+        tag("details", tag("summary", "Notes from earlier trials"),
+            [tag("pre", _cut(note), class_="thought") for note in t.memory], open=True)
+        if t.memory
+        else None,
         tag("ol", steps, end, class_="script"),
     )  # fmt: skip
 

@@ -115,6 +115,9 @@ class Player:
         priced = cost == 0 or LEAST_COST <= cost <= 1e9
         if not (all(0 <= n <= 10**12 for n in tokens) and 0 <= t.seconds <= 1e9 and priced):
             raise Refused(f"{where}: tokens, cost or seconds out of range")
+        read, written = sum(s.prompt_tokens for s in t.steps), sum(s.completion_tokens for s in t.steps)
+        if t.usage.prompt_tokens < read or t.usage.completion_tokens < written:
+            raise Refused(f"{where}: fewer tokens than its steps have")
         return t
 
     def _replay(self, t: Trajectory) -> str | None:
@@ -153,9 +156,9 @@ class Player:
 
 
 def _slim(t: Trajectory) -> Trajectory:
-    """The trajectory without its texts: what the metrics read."""
-    texts = {"observation": "", "response": "", "action": "", "observation_sha256": ""}
-    steps = [msgspec.structs.replace(step, **texts) for step in t.steps]
+    """The trajectory without its texts: what the metrics read, whether there was an action included."""
+    texts = {"observation": "", "response": "", "observation_sha256": ""}
+    steps = [msgspec.structs.replace(step, action=step.action[:1], **texts) for step in t.steps]
     return msgspec.structs.replace(
         t, steps=steps, messages=[], env_kwargs={}, final_observation="", final_observation_sha256=""
     )

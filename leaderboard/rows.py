@@ -11,12 +11,10 @@ from pathlib import Path
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard.html import Html, join, tag
 from prosegym.leaderboard.submission import Card, Result
-from prosegym.leaderboard.verify import Report, Row
+from prosegym.leaderboard.verify import SAME_BOARD, Report, Row
 
 GRADED = frozenset({"prosegym/ScienceWorld-v1", "prosegym/WebShop-v1", "prosegym/MiniShop-v1"})
 """Environments whose published measure is the mean score; everywhere else it is the success rate."""
-SAME_BOARD = ("admissible", "split", "reward")
-"""Arguments that make no other benchmark; runs that differ in any other one are not ranked together."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,18 @@ def groups_of(entries: Iterable[Entry]) -> list[Group]:
     groups: dict[str, Group] = {}
     for entry in entries:
         for number, row in enumerate(entry.report.rows):
-            other = {k: v for k, v in sorted(row.env_kwargs.items()) if k not in SAME_BOARD}
-            title = " · ".join([row.panel, *(f"{k}={v}" for k, v in other.items())])
+            title = title_of(row)
             slug = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")
             groups.setdefault(title, Group(title, slug, row.tier, row)).rows.append((entry, number, row))
     for group in groups.values():
         group.rows.sort(key=lambda r: (-primary(r[2]).value, r[0].card.agent))
     return sorted(groups.values(), key=lambda g: (g.tier != "official", g.title))
+
+
+def title_of(row: Row) -> str:
+    """The name of the board that a row stands on: its panel, and what makes it another benchmark."""
+    other = {k: v for k, v in sorted(row.env_kwargs.items()) if k not in SAME_BOARD}
+    return " · ".join([row.panel, *(f"{k}={v}" for k, v in other.items())])
 
 
 def primary(row: Row) -> Estimate:

@@ -166,7 +166,9 @@ def read(folder: Path) -> tuple[Submission, str]:
         Refused: what is wrong, and where.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise Refused(f"{folder} is not a folder; make one with `prosegym submit RUN --out FOLDER`")
+        raise Refused(
+            f"{printable(str(folder))} is not a folder; make one with `prosegym submit RUN --out FOLDER`"
+        )
     _listing(folder, {"submission.json": False, "episodes": True})
     with _open(folder / "submission.json", MAX_MANIFEST) as file:
         data = file.read(MAX_MANIFEST + 1)
@@ -188,11 +190,12 @@ def read(folder: Path) -> tuple[Submission, str]:
     files = [result.file for result in submission.results]
     if len(set(files)) != len(files):
         raise Refused("submission.json: two results name the same episodes file")
-    if (submission.card.track == "retry") != any(result.trials > 1 for result in submission.results):
-        raise Refused(
-            f"track {submission.card.track!r}: runs of more than one trial are of the retry track, "
-            "others are not"
-        )
+    for number, result in enumerate(submission.results):
+        if (submission.card.track == "retry") != (result.trials > 1):
+            raise Refused(
+                f"results[{number}]: track {submission.card.track!r}, trials {result.trials}: "
+                "runs of more than one trial are of the retry track, others are not"
+            )
     _listing(folder / "episodes", dict.fromkeys(files, False))
     return submission, hashlib.sha256(data).hexdigest()
 
@@ -421,12 +424,14 @@ def _listing(folder: Path, expected: dict[str, bool]) -> None:
             if entry.is_symlink():
                 raise Refused(f"{name!r} is a link; a submission holds plain files only")
             if name not in expected:
-                raise Refused(f"{folder.name}/ holds {name[:80]!r}, which submission.json does not name")
+                raise Refused(
+                    f"{printable(folder.name)}/ holds {name[:80]!r}, which submission.json does not name"
+                )
             if entry.is_dir(follow_symlinks=False) != expected[name]:
                 raise Refused(f"{name!r} should be a {'folder' if expected[name] else 'file'}")
             found.add(name)
     if lacking := sorted(expected.keys() - found):
-        raise Refused(f"{folder.name}/ lacks {lacking[0]!r}")
+        raise Refused(f"{printable(folder.name)}/ lacks {lacking[0]!r}")
 
 
 def _open(path: Path, limit: int) -> BinaryIO:
@@ -515,7 +520,12 @@ def reason(error: Exception) -> str:
     """What a decoder says, in one line that a terminal can show: it may quote the stranger's text."""
     if isinstance(error, RecursionError):
         return "nests too deep"
-    return "".join(c if c.isprintable() else "?" for c in str(error)[:300])
+    return printable(str(error)[:300])
+
+
+def printable(text: str) -> str:
+    """A stranger's text, or the name of its folder, as a terminal can show it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def read_card(path: Path) -> Card:

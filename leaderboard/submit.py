@@ -18,7 +18,7 @@ from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.replayer import actions_digest
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
-from prosegym.leaderboard.verify import claim, contamination, is_reference, minimum, run_digest
+from prosegym.leaderboard.verify import attempts_of, claim, contradictions, is_reference, minimum, run_digest
 
 
 def submit(
@@ -67,7 +67,7 @@ def submit(
                     "evaluate on a panel that was not trained on"
                 )
         card = msgspec.structs.replace(card, training_tasks=len(trained)) if trained else card
-        for problem in contamination(card, results):
+        for problem in contradictions(card, results):
             raise Refused(problem)
         (part / "submission.json").write_bytes(reader.encode(Submission(SCHEMA, card, results)))
         reader.read(part)
@@ -84,11 +84,13 @@ def submit(
 def below_minimum(folder: Path) -> list[str]:
     """What the rules ask of the runs of a submission and these lack, as verification will say it."""
     found, _ = reader.read(folder)
-    actions = [
-        run_digest(actions_digest(trajectory.decode(line)) for line in reader.lines(folder, result))
-        for result in found.results
-    ]
-    lacking = minimum(found.card, found.results, actions)
+    actions, tries = [], []
+    for result in found.results:
+        episodes = map(trajectory.decode, reader.lines(folder, result))
+        played = [(t.attempt, actions_digest(t)) for t in episodes]
+        actions.append(run_digest(digest for _, digest in played))
+        tries.append(attempts_of(played))
+    lacking = minimum(found.card, found.results, actions, tries)
     return [f"run {n}: {lack}" for n, lacks in enumerate(lacking, 1) for lack in lacks]
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.replayer import Context, actions_digest
-from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
+from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Scalar, Submission
 
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
@@ -49,6 +49,8 @@ ENGINES = ("prosegym", "textworld", "scienceworld")
 """Packages of which another version may give other texts."""
 TOLERANCE = 1e-6
 """Difference allowed between a claimed number and the same number computed here."""
+SAME_BOARD = ("admissible", "split", "reward")
+"""Arguments that make no other benchmark; runs that differ in any other one are not ranked together."""
 SAMPLE = 50
 """Solved episodes of a run that are compared with the experts' plans."""
 
@@ -58,6 +60,7 @@ class Row(msgspec.Struct, frozen=True):
 
     env_id: str
     env_kwargs: dict[str, Any]
+    """Those that differ from what the environment does by itself."""
     panel: str
     panel_sha256: str
     tier: str
@@ -136,10 +139,11 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
     start = time.perf_counter()
     try:
         submission, digest = reader.read(folder)
-        problems = [*contamination(submission.card, submission.results)]
+        problems = [*contradictions(submission.card, submission.results)]
     except Refused as error:
         return Report(str(folder), "", None, False, [str(error)], [], [], False, 0, 0.0)
-    rows, flags, episodes, rerun = [], [], 0, submission.card.track == "reference"
+    flags = [*oddities(submission.card, submission.results)]
+    rows, tries, episodes, rerun = [], [], 0, submission.card.track == "reference"
     for number, result in enumerate(submission.results):
         run = _Run(submission, result, number)
         run.play(folder, pool, progress)
@@ -147,6 +151,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         episodes += len(run.episodes)
         if not run.problems:
             rows.append(run.row())
+            tries.append(run.tries())
             flags += run.flags()
             if submission.card.track == "reference":
                 again = run.rerun()
@@ -154,7 +159,8 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
                 rerun = rerun and not again
     ok = not problems
     if ok:
-        lacking = minimum(submission.card, submission.results, [row.actions_sha256 for row in rows])
+        played = [row.actions_sha256 for row in rows]
+        lacking = minimum(submission.card, submission.results, played, tries)
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, rerun and ok, episodes,
@@ -199,13 +205,29 @@ def _keep(report: Report) -> None:
         pass
 
 
-def contamination(card: Card, results: Sequence[Result]) -> Iterator[str]:
-    """Panels declared as training data that share tasks with those played."""
+def contradictions(card: Card, results: Sequence[Result]) -> Iterator[str]:
+    """What a card says and cannot be: a reference's name, training on the panel that was played."""
+    if is_reference(card.agent.casefold()) and card.track != "reference":
+        yield f"card.agent: {card.agent!r} is the name of a reference; the track is {card.track}"
     for name in card.training_panels:
         trained = set(reader.panel_of(name).tasks)
         for played in sorted({result.panel for result in results}):
             if shared := trained & set(reader.panel_of(played).tasks):
                 yield f"trained on {len(shared)} of the tasks of {played} (card.training_panels: {name})"
+
+
+def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
+    """What sits oddly with the label, by the submission's own words."""
+    if card.track != "reference":
+        for name in sorted({r.agent for r in results if is_reference(r.agent)}):
+            yield f"its episodes are of agent {name!r}, which needs no model, under the label {card.track}"
+    if card.track in ("zero-shot", "few-shot"):
+        played = {result.env_id for result in results}
+        for panel in card.training_panels:
+            if reader.panel_of(panel).env_id in played:
+                yield f"trained or tuned on {panel}, by its card, under the label {card.track}"
+        if card.curve:
+            yield f"its card has a learning curve, under the label {card.track}"
 
 
 ATTEMPTS = 4
@@ -214,27 +236,46 @@ TRAINING_SEEDS = 3
 """Runs on a panel, each of another training, that a trained agent needs to be ranked."""
 
 
-def minimum(card: Card, results: Sequence[Result], actions: Sequence[str]) -> list[list[str]]:
+def minimum(
+    card: Card, results: Sequence[Result], actions: Sequence[str], tries: Sequence[int]
+) -> list[list[str]]:
     """For each run, what the rules ask of it and it lacks (RULES.md, "Attempts and seeds").
 
     Args:
         card: its track decides what is asked; nothing is of the reference track.
         results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
         actions: the digest of each run's actions; runs that act alike are one training seed.
+        tries: each run's number of attempts, those that act alike counted as one.
     """
-    boards = [msgspec.json.encode([r.panel, sorted(r.env_kwargs.items())]) for r in results]
+    boards = [msgspec.json.encode([r.panel, sorted(settings(r).items())]) for r in results]
     found: list[list[str]] = [[] for _ in results]
     if card.track == "reference":
         return found
-    for lacks, result, board in zip(found, results, boards, strict=True):
+    for lacks, result, board, different in zip(found, results, boards, tries, strict=True):
         c = result.conditions
         sampled = c.get("deterministic") is not True and c.get("temperature") not in (0, 0.0)
-        if sampled and result.attempts < ATTEMPTS:
-            lacks.append(f"{result.attempts} of the {ATTEMPTS} attempts that a sampled agent needs")
+        if sampled and different < ATTEMPTS:
+            lacks.append(f"{different} of the {ATTEMPTS} attempts that a sampled agent needs")
         seeds = len({a for a, other in zip(actions, boards, strict=True) if other == board})
         if card.track == "trained" and seeds < TRAINING_SEEDS:
             lacks.append(f"{seeds} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
     return found
+
+
+def settings(result: Result) -> dict[str, Scalar]:
+    """A run's arguments without those that say what the environment does by itself."""
+    usual = lookup.defaults(lookup.env_class(result.env_id))
+    said = {k: v for k, v in result.env_kwargs.items() if k not in usual or usual[k] != v}
+    limit = said.get("max_steps")
+    if limit is not None and said.keys() <= {"max_steps", *SAME_BOARD}:
+        env = make_env(result.env_id)
+        try:
+            assert isinstance(env.unwrapped, TextEnv)
+            if env.unwrapped.max_steps == limit:
+                del said["max_steps"]
+        finally:
+            env.close()
+    return said
 
 
 def is_reference(agent: str) -> bool:
@@ -387,7 +428,7 @@ class _Run:
         tier = lookup.tier(r.env_id)
         return Row(
             env_id=r.env_id,
-            env_kwargs=dict(r.env_kwargs),
+            env_kwargs=settings(r),
             panel=r.panel,
             panel_sha256=r.panel_sha256,
             tier=tier,
@@ -403,6 +444,10 @@ class _Run:
             pass_hat=summary.pass_hat,
             actions_sha256=run_digest(self.actions),
         )
+
+    def tries(self) -> int:
+        """Its attempts, those that act alike counted as one."""
+        return attempts_of((t.attempt, a) for t, a in zip(self.episodes, self.actions, strict=True))
 
     def flags(self) -> list[str]:
         """What looks odd and proves nothing."""
@@ -455,6 +500,18 @@ class _Run:
 def run_digest(actions: Iterable[str]) -> str:
     """Digest of a run's actions, from those of its episodes in the panel's order."""
     return hashlib.sha256("".join(actions).encode()).hexdigest()
+
+
+def attempts_of(episodes: Iterable[tuple[int, str]]) -> int:
+    """A run's attempts, those that act alike counted as one.
+
+    Args:
+        episodes: each one's attempt and the digest of its actions, in the panel's order.
+    """
+    tries: dict[int, list[str]] = defaultdict(list)
+    for attempt, actions in episodes:
+        tries[attempt].append(actions)
+    return len(set(map(tuple, tries.values())))
 
 
 @functools.cache

@@ -397,6 +397,7 @@ class Bad(agents.Null):
     ("agent", "said"),
     [
         (Bad(ZeroDivisionError("division by zero")), "agent bad raised ZeroDivisionError: division by zero"),
+        (Bad(RuntimeError("two\nlines")), "agent bad raised RuntimeError: two lines"),
         (Bad("no beginning"), "agent bad raised KeyError: 'no beginning'; what was finished is kept"),
         (Bad(None, one=False), "agent bad gave NoneType to"),
         (Bad([], one=False), "agent bad gave 0 replies to"),
@@ -404,6 +405,11 @@ class Bad(agents.Null):
         (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
         (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
         (Bad(agents.Reply("", "\ud800")), "agent bad answered .*text that UTF-8 can hold"),
+        # What no record could hold: a half token made a line that could not be read again.
+        (Bad(agents.Reply("", "look", 1.5)), "agent bad counted 1.5 and 0 tokens"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "look", np.int64(3))), r"agent bad counted .*3.* tokens .* owes tokens as int"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "look", 0, None)), "agent bad counted 0 and None tokens"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "look", cost=float("nan"))), "a cost of nan at step 2 of train/"),
         (Bad(agents.Reply(b"", "")), "agent bad answered Reply.response=b''"),  # type: ignore[arg-type]
     ],
 )

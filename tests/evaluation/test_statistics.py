@@ -44,6 +44,12 @@ def test_paired_bootstrap_is_scipys_on_differences() -> None:
         s.paired_bootstrap([[1.0]], [])
 
 
+def test_rounding_is_no_difference() -> None:
+    """0.06 added up 66 times and divided by 66 is not 0.06 to the last bit; three attempts are not better than one."""
+    apart = s.paired_bootstrap([[0.06] * 3] * 22, [[0.06]] * 22)
+    assert apart.low == apart.high == 0.0
+
+
 def test_alike_tasks_are_drawn_together_by_the_same_law() -> None:
     """Against the draw of one number a task: 60 tasks of uneven attempts, 20,000 resamples of each."""
     rng = np.random.default_rng(4)

@@ -186,6 +186,37 @@ def test_the_same_actions_under_another_name(
     assert "left out: 'copy': the same actions as 'First'" in capsys.readouterr().out
 
 
+def test_notes_stand_beside_the_trial_they_were_for(submissions: Path, tmp_path: Path) -> None:
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    row = next(r for r in latest(site)["panels"][0]["rows"] if r["agent"] == "Retrier")
+    text = (site / Path(row["page"].partition("#")[0]).parent / "0" / "0.html").read_text()
+    trials = text.split("<article>")[1:]
+    assert [trial.count(">take the key first<") for trial in trials] == [0, 1, 2]
+    assert [trial.count("Notes from earlier trials") for trial in trials] == [0, 1, 1]
+
+
+def test_every_board_has_its_own_reference_rows(tmp_path: Path) -> None:
+    """An expert that is done before either limit acts alike on two boards, and is the ceiling of both."""
+    play(agents.ExpertAgent(), tmp_path / "a")
+    for name, limit in (("b", 60), ("c", 6)):
+        play(agents.ExpertAgent(), tmp_path / name, env_kwargs={"max_steps": limit})
+    for name in "abc":
+        submit([tmp_path / name], tmp_path / "s" / name)
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    assert [len(p["rows"]) for p in latest(site)["panels"]] == [1, 1]
+    assert [row["folder"] for row in latest(site)["refused"]] == ["c"]  # 6 is the environment's own limit
+
+
+def test_a_folder_s_name_cannot_act_on_a_terminal(submissions: Path, tmp_path: Path) -> None:
+    (submissions / "broken").rename(submissions / "x\x1b[2Jy")
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    assert "x?[2Jy" in {row["folder"] for row in latest(site)["refused"]}
+    (submissions / "x\x1b[2Jy" / "more").write_text("")
+    assert verify(submissions / "x\x1b[2Jy", workers=0, progress=False).problems == [
+        "x?[2Jy/ holds 'more', which submission.json does not name"
+    ]
+
+
 def test_a_removed_row_is_gone_and_the_ledger_says_why(submissions: Path, tmp_path: Path) -> None:
     digest = verify(submissions / "evil", workers=0, progress=False).digest
     history = submissions / "ledger.jsonl"

@@ -170,6 +170,20 @@ def test_answers_that_could_not_be_read_are_counted_as_the_run_counts_them(tmp_p
     assert report.rows[0].numbers.invalid_rate == pytest.approx(4 / 6)  # of 6 turns 2 had no action to refuse
 
 
+def test_an_action_that_was_refused_counts_whatever_was_said_of_the_answer(tmp_path: Path) -> None:
+    """A submission could call every answer unreadable and so show no invalid action."""
+
+    class Sly(agents.Null):
+        name = "sly"
+
+        def respond(self, episodes: Any) -> list[agents.Reply]:
+            return [agents.Reply("I dance", "dance", parse_failed=True) for _ in episodes]
+
+    play(Sly(), tmp_path / "r")
+    report = check(submit([tmp_path / "r"], tmp_path / "s", Card(agent="Sly", track="zero-shot")))
+    assert report.ok and report.rows[0].numbers.invalid_rate == 1.0
+
+
 def test_another_version_is_named_where_the_replay_differs(tamper: Tamper) -> None:
     def older(found: Json) -> None:
         found["results"][0]["versions"]["prosegym"] = "0.0.1"
@@ -251,6 +265,7 @@ EPISODE_CHEATS: dict[str, tuple[Any, list[str]]] = {
     "true for one": (lambda es: es[0].update(attempt=False), ["not an episode", "Expected `int`"]),
     "error invented": (lambda es: es[0].update(ended="error", success=False, score=0.0), ["ended error, error 'None'"]),
     "task type": (lambda es: es[0].update(task_type="hard"), ["task_type: expected 'cold', found 'hard'"]),
+    "tokens left out": (lambda es: es[0]["steps"][0].update(prompt_tokens=9), ["fewer tokens than its steps have"]),
     "tokens": (lambda es: es[0]["usage"].update(prompt_tokens=-5), ["tokens, cost or seconds out of range"]),
     "a cost next to nothing": (lambda es: es[0]["usage"].update(cost=5e-324), ["tokens, cost or seconds out of"]),
     "notes": (lambda es: es[0].update(memory=["the gold one"]), ["gold attempt 0 trial 0: a first trial that was"]),
@@ -391,6 +406,7 @@ MANIFEST_CHEATS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "long condition": (result(conditions={"a": "x" * 5000}), "a text of 5000 characters"),
     "long name of a condition": (result(conditions={"a" * 300 + "\u202e": 1}), "a name of 301 characters"),
     "long name": (card(agent="x" * 81), "length <= 80"),
+    "name of a reference": (card(agent="Expert"), "'Expert' is the name of a reference"),
     "empty name": (card(agent=""), "length >= 1"),
     "blank name": (card(agent=" "), "begins or ends with a blank"),
     "reversed name": (card(agent="abc\u202edef"), "U+202E"),
@@ -438,6 +454,27 @@ def test_a_manifest_of_another_form_is_refused(honest: Path, old: bytes, new: by
     refused(honest, words)
 
 
+def test_a_single_trial_is_not_of_the_retry_track(runs: dict[str, Path], tmp_path: Path) -> None:
+    """It would be ranked among single trials without the minima of their tracks."""
+    with pytest.raises(
+        Refused, match=r"results\[1\]: track 'retry', trials 1: runs of more than one trial are"
+    ):
+        submit([runs["retry"], runs["random"]], tmp_path / "s", Card(agent="R", track="retry"))
+
+
+def test_a_default_that_is_spelled_out_makes_no_other_board(tmp_path: Path) -> None:
+    """Lockbox's own limit is 6 steps; 7 are another benchmark."""
+    for said, left in (
+        ({"max_steps": 6, "admissible": True}, {}),
+        ({"max_steps": None}, {}),
+        ({"max_steps": 7, "admissible": False}, {"max_steps": 7, "admissible": False}),
+    ):
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        play(agents.Null(), out / "r", env_kwargs=said)
+        report = check(submit([out / "r"], out / "s"))
+        assert report.ok and report.rows[0].env_kwargs == left
+
+
 def test_markup_in_a_name_is_text(tamper: Tamper) -> None:
     assert check(tamper(manifest=card(agent="<img src=x onerror=alert(1)>"))).ok
 
@@ -461,7 +498,33 @@ def test_the_minimum_of_attempts_and_seeds_is_looked_at(runs: dict[str, Path], t
     assert check(retry).unranked == [] and below_minimum(retry) == []
     for said, lacks in (({"deterministic": 1}, 1), ({"temperature": 0}, 0), ({"temperature": "0"}, 1), ({"temperature": 0.7}, 1)):  # fmt: skip
         result = msgspec.structs.replace(read(retry)[0].results[0], conditions=said)
-        assert [len(x) for x in minimum(Card(agent="R", track="retry"), [result], ["x"])] == [lacks], said
+        assert [len(x) for x in minimum(Card(agent="R", track="retry"), [result], ["x"], [1])] == [lacks], (
+            said
+        )
+
+
+def test_attempts_that_act_alike_are_one(tmp_path: Path) -> None:
+    """One attempt sent in four times, its seeds made to fit, is not the four that a sampled agent needs."""
+
+    class Sampled(agents.Null):
+        name = "sampled"
+
+    play(Sampled(), tmp_path / "r", attempts=4)
+    folder = submit([tmp_path / "r"], tmp_path / "s", Card(agent="A", track="zero-shot"))
+    lack = ("run 1", "1 of the 4 attempts that a sampled agent needs")
+    assert check(folder).unranked == [lack] and below_minimum(folder) == [": ".join(lack)]
+
+
+# What sits oddly with the label.
+
+
+def test_a_label_against_the_submission_s_own_words_is_flagged(tamper: Tamper) -> None:
+    trained = {"training_panels": ["Lockbox-v1/train"], "curve": [[0.0, 0.1], [1.0, 0.2]]}
+    assert check(tamper(manifest=card(**trained))).flags == [
+        "its episodes are of agent 'random', which needs no model, under the label zero-shot",
+        "trained or tuned on Lockbox-v1/train, by its card, under the label zero-shot",
+        "its card has a learning curve, under the label zero-shot",
+    ]
 
 
 # What the expert would have done.
@@ -471,10 +534,10 @@ def test_the_expert_s_plan_under_another_label_is_flagged(tmp_path: Path) -> Non
     play(agents.ExpertAgent(), tmp_path / "run", split="train")
     folder = submit([tmp_path / "run"], tmp_path / "s", Card(agent="Pasted", track="zero-shot"))
     report = check(folder)
-    assert report.ok and len(report.flags) == 2
-    assert "8 of 8 solved episodes looked at are the plan of expert 'reader'" in report.flags[0]
+    assert report.ok and len(report.flags) == 3  # its own words, and two experts
+    assert "8 of 8 solved episodes looked at are the plan of expert 'reader'" in report.flags[1]
     trained = submit([tmp_path / "run"], tmp_path / "t", Card(agent="Learned", track="trained"))
-    assert check(trained).flags == []
+    assert [f.partition(",")[0] for f in check(trained).flags] == ["its episodes are of agent 'expert'"]
 
 
 # Engines that die or hang.
