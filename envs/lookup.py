@@ -33,17 +33,6 @@ def tier(env_id: str) -> str:
     return "official" if env_class(env_id).official else "generated"
 
 
-def defaults(cls: type[TextEnv]) -> dict[str, object]:
-    """What the constructor's arguments are where none is given; a class goes before its bases."""
-    found: dict[str, object] = {}
-    for base in cls.__mro__:
-        if "__init__" in vars(base) and issubclass(base, TextEnv):
-            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
-                if parameter.default is not parameter.empty:
-                    found.setdefault(name, parameter.default)
-    return found
-
-
 FACTS = ("Observation", "Actions", "Reward", "Progress", "Termination", "Splits", "Source", "Differences")
 """What the docstring of an environment's class says, each as lines that begin with its name and a colon."""
 

@@ -167,7 +167,7 @@ def check_arguments(env_class: type[TextEnv], kwargs: Mapping[str, Any]) -> None
     for name, value in kwargs.items():
         if name not in known:
             raise UnknownName(f"argument of {env_class.env_id}", name, ["reward", *known])
-        kinds = known[name].split(" | ")
+        kinds = str(known[name].annotation).split(" | ")
         if _KINDS.keys() >= set(kinds) and not any(isinstance(value, _KINDS[kind][1]) for kind in kinds):
             called = " or ".join(_KINDS[kind][0] for kind in kinds)
             raise BadOption(f"{name} must be {called}, not {value!r}")
@@ -182,13 +182,12 @@ _KINDS: dict[str, tuple[str, Any]] = {
 """Types of arguments that are checked: what a person calls them, and what may be given."""
 
 
-def arguments(env_class: type[TextEnv]) -> dict[str, str]:
-    """The constructor arguments and their types, those that a family passes on to its bases included."""
-    found: dict[str, str] = {}
+def arguments(env_class: type[TextEnv]) -> dict[str, inspect.Parameter]:
+    """The constructor arguments, those that a family passes on to its bases included."""
+    found: dict[str, inspect.Parameter] = {}
     for cls in env_class.__mro__:
         if "__init__" in vars(cls) and issubclass(cls, TextEnv):
             for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
                 if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-                    kind = parameter.annotation
-                    found.setdefault(name, kind if isinstance(kind, str) else inspect.formatannotation(kind))
+                    found.setdefault(name, parameter)
     return found

@@ -27,6 +27,7 @@ from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.home import home
 from prosegym.envs.panels import Panel
+from prosegym.envs.rewards import arguments
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import ExpertAgent, built_in
 from prosegym.evaluation.evaluate import make_env
@@ -264,8 +265,8 @@ def minimum(
 
 def settings(result: Result) -> dict[str, Scalar]:
     """A run's arguments without those that say what the environment does by itself."""
-    usual = lookup.defaults(lookup.env_class(result.env_id))
-    said = {k: v for k, v in result.env_kwargs.items() if k not in usual or usual[k] != v}
+    usual = arguments(lookup.env_class(result.env_id))
+    said = {k: v for k, v in result.env_kwargs.items() if k not in usual or usual[k].default != v}
     limit = said.get("max_steps")
     if limit is not None and said.keys() <= {"max_steps", *SAME_BOARD}:
         env = make_env(result.env_id)
