@@ -108,6 +108,34 @@ def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) 
     assert lessons.play(source, 0) == [talk for talk in talks if talk not in asked]
 
 
+def test_lessons_of_kitchens_have_foods_that_nobody_has_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("textworld_express")
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import lessons
+    from pretrain import KITCHENS
+
+    monkeypatch.setattr(lessons, "CHUNK", 20)
+    source = lessons.Source(lessons.EXPRESS, 1_020, variants=KITCHENS[1:3])  # two foods, then three
+    unknown = 0
+    for chunk, foods in ((0, 2), (50, 3)):
+        talks = lessons.play(source, chunk)
+        assert len(talks) == 20
+        for talk in talks:
+            read = next(m.content for m in talk if "Ingredients:" in m.content)
+            listed, directions = read.split("Ingredients:")[1].split("Directions:")
+            recipe = [line.strip() for line in listed.splitlines() if line.strip()]
+            assert len(recipe) == foods
+            did = [m.content for m in talk if m.role == "assistant"]
+            told = [line.strip() for line in directions.splitlines() if line.strip()]
+            cuts = [
+                line.replace(" the ", " ") for line in told if line.split()[0] in ("chop", "slice", "dice")
+            ]
+            assert all(cut in did for cut in cuts) and did[-1] == "eat meal"
+            assert all(f"take {food}" in did for food in recipe)
+            unknown += sum(food not in lessons.FOODS for food in recipe)
+    assert 50 < unknown < 95  # of 100, three in four of which get another name
+
+
 def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     from compare import control_of, mean_by_trial

@@ -4,8 +4,9 @@ Household's train tasks and, where they are installed, ALFWorld's and TextWorld'
 episodes is played by an expert that slips now and then (goes or looks elsewhere): what it does then is not
 learnt, how it goes on is. Another part are second tries: the expert knows what an earlier, failed try showed,
 and the note on that try stands in the prompt, so that a model learns to use its memory. The notes can be
-lessons themselves, asked for as a reflector is. Most foods of Cooking's recipes get invented names there,
-so that a model learns to read them: some foods of the test games are in no training game.
+lessons themselves, asked for as a reflector is. TextWorld's 200 kitchens are too few to learn from that a
+recipe is to be read, so TextWorld-Express's, which are as many as one likes and speak otherwise, stand beside
+them; and in both most foods get invented names, for some foods of the test games are in no training game.
 
 Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
 and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).
@@ -32,17 +33,18 @@ from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe, note
 from prosegym.baselines.notes.household import contents
 from prosegym.baselines.practice import noted
-from prosegym.baselines.react import FORMATS, Config, opening, reminded
+from prosegym.baselines.react import FORMATS, Config, conversation, opening, reminded
 from prosegym.baselines.reflexion import Failure
 from prosegym.envs.alfworld.experts import Searcher
 from prosegym.envs.core import TextEnv
 from prosegym.envs.trajectory import Message, Trajectory
-from prosegym.evaluation.agents import Episode, Reply
+from prosegym.evaluation.agents import Episode, ExpertAgent, Reply
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
 HOUSEHOLD, ALFWORLD = "prosegym/Household-v1", "prosegym/ALFWorld-v1"
 TEXTWORLD = tuple(f"prosegym/TextWorld-{name}-v1" for name in ("CoinCollector", "TreasureHunter", "Cooking"))
+EXPRESS = "prosegym/TextWorldExpress-CookingWorld-v1"
 
 AGENT = Config(format="bare", decoding="score", max_tokens=24, brief=True, remind=True)
 """The form in which the lessons are written and the models play."""
@@ -54,9 +56,17 @@ LEAVES = (0.5, 0.8, 0.95)
 """How often an expert leaves the step to the model."""
 CHUNK = 500
 """Tasks of one file."""
+FOODS = (
+    "banana", "black pepper", "block of cheese", "carrot", "chicken leg", "chicken wing", "cilantro", "flour",
+    "olive oil", "orange bell pepper", "parsley", "pork chop", "purple potato", "red apple", "red hot pepper",
+    "red onion", "red potato", "salt", "water", "white onion", "yellow bell pepper", "yellow potato",
+)  # fmt: skip
+"""The foods of the kitchens of train."""
 RENAMED = 0.75
-"""How often a food of Cooking gets another name."""
-_FOODS = re.compile(r"Ingredients:\n(?P<list>.+?)\n\n|The cookbook asks for (?P<note>.+?)\.", re.DOTALL)
+"""How often one of them gets another name."""
+REAL = 0.6
+"""How often a word of that name is one of a real food's."""
+_FOOD = re.compile(rf"\b(?:{'|'.join(sorted(FOODS, key=len, reverse=True))})\b")
 _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 Key = tuple[str, int]
 """A task and which attempt at it."""
@@ -77,6 +87,8 @@ class Source:
     """Whether the notes on first tries are lessons, beside the play or without it."""
     cut: bool = False
     """Whether an expert's lesson that is too long is cut, not left out."""
+    variants: tuple[Mapping[str, Any], ...] = ({},)
+    """Arguments of the environment; each time that train is played has the next ones."""
 
 
 class Teacher:
@@ -187,13 +199,17 @@ def play(
         student: plays where the expert slips.
         reader: counts the tokens of what a reflector is asked; without it, notes are no lessons.
     """
-    kwargs = {"split": "train"}
-    probe = make_env(source.env_id, **kwargs).unwrapped
+    numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
+    probe = make_env(source.env_id, split="train").unwrapped
     assert isinstance(probe, TextEnv)
     tasks = probe.tasks("train")
-    numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
+    kwargs = {"split": "train", **source.variants[numbers[0] // len(tasks) % len(source.variants)]}
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in numbers]
     rng = random.Random(f"{seed} {source.env_id} {chunk}")
+    if source.env_id == EXPRESS:  # its expert follows a path, and cannot slip
+        walks = rollout(lambda: make_env(EXPRESS, **kwargs), ExpertAgent("gold"), jobs, seed=seed)
+        talks = [conversation(t, "", FORMATS["bare"], brief=True) for t in walks if t.success]
+        return [renamed(talk, rng) for talk in talks]
     second = [job for job in jobs if source.notes == "only" or rng.random() < source.second_tries]
     later = set(second)
     firsts = [job for job in jobs if job not in later]
@@ -222,27 +238,36 @@ def play(
     if reader:
         written = [r for r in Scribe(reader).reflect(failures) if r.text]
         talks += [noted(replace(r, generation=Generation(r.text))) for r in written]
-    return [renamed(talk, rng) for talk in talks]
+    return [renamed(talk, rng) for talk in talks] if source.env_id == TEXTWORLD[-1] else talks
 
 
 def renamed(talk: Sequence[Message], rng: random.Random) -> list[Message]:
-    """The conversation with invented names for some of the foods that its recipe asks for."""
-    told = _FOODS.findall("\n\n".join(message.content for message in talk))
-    foods = {food.strip() for names in told for food in re.split(r"\n|, | and ", names[0] or names[1])}
-    names = {food: invented(rng) for food in sorted(foods) if food and rng.random() < RENAMED}
-    if not names:
-        return list(talk)
-    known = re.compile(r"\b(" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
+    """The conversation in a kitchen, with other names for most of its foods."""
+    found = {food for message in talk for food in _FOOD.findall(message.content)}
+    names: dict[str, str] = {}
+    for food in sorted(found):
+        if rng.random() < RENAMED:
+            while (name := invented(rng)) in found or name in names.values():
+                pass
+            names[food] = name
     return [
-        msgspec.structs.replace(message, content=known.sub(lambda found: names[found[1]], message.content))
+        msgspec.structs.replace(
+            message, content=_FOOD.sub(lambda match: names.get(match[0], match[0]), message.content)
+        )
         for message in talk
     ]
 
 
 def invented(rng: random.Random) -> str:
-    """A food that nobody has heard of, of one word or two."""
-    words = ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) + rng.choice("nrst") for _ in range(2)]
-    return " ".join(words[: rng.randint(1, 2)])
+    """A food that nobody has heard of, of one to three words, some of them of real foods."""
+    words = sorted({word for food in FOODS for word in food.split()})
+
+    def word() -> str:
+        if rng.random() < REAL:
+            return rng.choice(words)
+        return "".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) + rng.choice("nrst")
+
+    return " ".join(word() for _ in range(rng.choice((1, 2, 2, 3))))
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from lessons import AGENT, ALFWORLD, CHUNK, HOUSEHOLD, TEXTWORLD, Source, play, write
+from lessons import AGENT, ALFWORLD, CHUNK, EXPRESS, HOUSEHOLD, TEXTWORLD, Source, play, write
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -73,8 +73,17 @@ class Scale:
 FIT = {"warmup": 0.02, "floor": 0.02, "weight_decay": 0.01}
 PRACTISED = {"warmup": 0.05, "floor": 0.02, "weight_decay": 0.01}
 CPU = Optim(1e-3, batch_size=8, tokens=2048, save_every=600, **PRACTISED)
-PLAYS = dict(zip(TEXTWORLD, (2, 4, 14), strict=True))
+PLAYS = dict(zip(TEXTWORLD, (5, 10, 40), strict=True))
 """How often the `textworld` scale plays each of a challenge's 200 train games."""
+KITCHENS = tuple(
+    {
+        "params": f"numLocations=1,numIngredients={foods},numDistractorItems={others},"
+        "includeDoors=0,limitInventorySize=0"
+    }
+    for others in (3, 10, 6, 0, 8, 5)
+    for foods in range(1, 6)
+)
+"""TextWorld-Express's kitchens of one room."""
 SCALES = {
     "tiny": Scale(
         "tiny",
@@ -114,19 +123,22 @@ SCALES = {
     ),
     "textworld": Scale(
         "1m",
-        tuple(
-            Source(env_id, plays * 200, second_tries=0.25, notes="too", cut=True)
-            for env_id, plays in PLAYS.items()
+        (
+            Source(EXPRESS, 1_000 * len(KITCHENS), variants=KITCHENS),
+            *(
+                Source(env_id, plays * 200, second_tries=0.25, notes="too", cut=True)
+                for env_id, plays in PLAYS.items()
+            ),
         ),
         3072,
-        Optim(3e-3, epochs=3, batch_size=4, tokens=4096, save_every=800, **FIT),
+        Optim(3e-3, batch_size=8, tokens=4096, save_every=800, **FIT),
         tuple(
             Round(
                 (Source(TEXTWORLD[-1], 1_000, first, 0.2),),
                 3072,
                 Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
             )
-            for first in (14 * 200, 19 * 200)
+            for first in (40 * 200, 45 * 200)
         ),
         valid=50,
         judged=TEXTWORLD,
@@ -136,6 +148,7 @@ SCALES = {
         (
             Source(HOUSEHOLD, 600_000, notes="too"),
             Source(ALFWORLD, 30 * 3_553, notes="too"),
+            Source(EXPRESS, 3 * 1_000 * len(KITCHENS), variants=KITCHENS),
             *(Source(env_id, 60 * 200, notes="too", cut=True) for env_id in TEXTWORLD),
         ),
         1536,
