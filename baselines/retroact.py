@@ -112,6 +112,9 @@ def teach(
     examples = texts(reflector, talks, practice, config, "sft-reflector")
     if examples:
         practice.fit(reflector.model, Imitation(), examples, config.cloning.optim, "sft-reflector")
+    elif practice.accelerator.is_main_process:
+        why = "the clone failed at no training task, or its notes are empty or too long"
+        print(f"sft-reflector: no expert reflection, so the reflector stays as it is: {why}")
     return examples
 
 

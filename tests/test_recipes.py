@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
+import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 pytest.importorskip("torch")
@@ -20,6 +24,7 @@ from prosegym.baselines.react import ReAct  # noqa: E402
 from prosegym.baselines.reflexion import REFLECT  # noqa: E402
 from prosegym.cli import _parser  # noqa: E402
 from prosegym.envs.alfworld.experts import Searcher  # noqa: E402
+from prosegym.envs.trajectory import Message  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 from prosegym.leaderboard import ledger  # noqa: E402
@@ -108,14 +113,14 @@ def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) 
     assert lessons.play(source, 0) == [talk for talk in talks if talk not in asked]
 
 
-def test_lessons_of_kitchens_have_foods_that_nobody_has_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lessons_of_kitchens_are_done_by_the_recipe_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("textworld_express")
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     import lessons
-    from pretrain import KITCHENS
+    from pretrain import ROOMS
 
     monkeypatch.setattr(lessons, "CHUNK", 20)
-    source = lessons.Source(lessons.EXPRESS, 1_020, variants=KITCHENS[1:3])  # two foods, then three
+    source = lessons.Source(lessons.EXPRESS, 1_020, variants=ROOMS[1:3])  # two foods, then three
     unknown = 0
     for chunk, foods in ((0, 2), (50, 3)):
         talks = lessons.play(source, chunk)
@@ -126,14 +131,52 @@ def test_lessons_of_kitchens_have_foods_that_nobody_has_heard_of(monkeypatch: py
             recipe = [line.strip() for line in listed.splitlines() if line.strip()]
             assert len(recipe) == foods
             did = [m.content for m in talk if m.role == "assistant"]
-            told = [line.strip() for line in directions.splitlines() if line.strip()]
-            cuts = [
-                line.replace(" the ", " ") for line in told if line.split()[0] in ("chop", "slice", "dice")
-            ]
-            assert all(cut in did for cut in cuts) and did[-1] == "eat meal"
-            assert all(f"take {food}" in did for food in recipe)
+            assert all(f"take {food}" in did for food in recipe) and did[-1] == "eat meal"
             unknown += sum(food not in lessons.FOODS for food in recipe)
+            for line in directions.strip().splitlines():
+                way, _, food = line.strip().partition(" the ")
+                told = {"fry": f"cook {food} in stove", "roast": f"cook {food} in oven"}
+                if way in ("chop", "slice", "dice", *told):
+                    assert told.get(way, f"{way} {food}") in did
     assert 50 < unknown < 95  # of 100, three in four of which get another name
+
+
+def test_ways_to_cut_and_to_cook_change_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import lessons
+
+    told = "chop the carrot, fry the carrot: chopped, sliced, diced. A pork chop fried on the stove, grilled"
+    cuts, heats = Counter[str](), Counter[str]()
+    for seed in range(300):
+        (message,) = lessons.renamed([Message("user", told)], random.Random(seed))
+        found = re.fullmatch(
+            r"(\w+) the (.*), (\w+) the \2: (\w+), (\w+), (\w+)\. A .* (\w+) on the (\w+), grilled",
+            message.content,
+        )
+        assert found
+        cut, _, heat, *chopped_sliced_diced, heated, place = found.groups()
+        assert sorted(chopped_sliced_diced) == ["chopped", "diced", "sliced"]
+        assert (cut, chopped_sliced_diced[0]) in lessons.CUTS
+        assert (place, heat, heated) in [way[:3] for way in lessons.HEATS]
+        cuts[cut] += 1
+        heats[heat] += 1
+    assert len(cuts) == 3 and min(cuts.values()) > 70 and min(heats.values()) > 120
+
+
+def test_lessons_of_further_kitchens(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("textworld")
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import kitchens
+    import lessons
+
+    own = gymnasium.make("prosegym/TextWorld-Cooking-v1").unwrapped.tasks("train")
+    tasks = kitchens.Kitchens().tasks("train")
+    assert [task.id for task in tasks[: len(own)]] == [task.id for task in own]
+    assert len({task.id for task in tasks}) == len(tasks) == 1_700
+    monkeypatch.setattr(lessons, "CHUNK", 2)
+    first, second = lessons.play(lessons.Source(lessons.KITCHENS, 1_000, len(own), second_tries=0.0), 0)
+    for talk in (first, second):
+        assert talk[0].content.startswith("You are hungry!") and talk[-1].content == "eat meal"
 
 
 def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:

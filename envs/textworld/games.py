@@ -153,7 +153,7 @@ def ready(challenge: str, task: Task) -> Path:
             builds is not the game of the digest.
     """
     path = _path(challenge, task)
-    if _content(path) != task.sha256:
+    if not _there(task, path):
         build(challenge, [task], workers=1, progress=False)
     return path
 
@@ -168,9 +168,7 @@ def build(
     """
     paths = [_path(challenge, task) for task in tasks]
     wanted = [
-        (task, path)
-        for task, path in dict(zip(tasks, paths, strict=True)).items()
-        if _content(path) != task.sha256
+        (task, path) for task, path in dict(zip(tasks, paths, strict=True)).items() if not _there(task, path)
     ]
     if not wanted:
         return paths
@@ -204,7 +202,7 @@ def _build_one(worker: _Workers, challenge: str, task: Task, path: Path) -> None
         answer = worker.ask({"game": [challenge, split, level, int(seed)], "path": str(part)})
         if error := answer.get("error"):
             raise EngineError(f"{task.env_id} {task.id}: the game could not be built: {error}")
-        if answer["content"] != task.sha256:
+        if task.sha256 not in ("", answer["content"]):
             raise ProsegymError(
                 f"{task.env_id} {task.id}: TextWorld {_version()} builds another game here than this version "
                 f"of prosegym knows; install the release it was made with (`pip install textworld==1.7.0`)"
@@ -223,14 +221,20 @@ def _folder(challenge: str) -> tuple[str, ...]:
     return "games", "textworld", _version(), challenge
 
 
-def _content(path: Path) -> str | None:
+def _there(task: Task, path: Path) -> bool:
+    """Whether the task's game is built; where the task has no digest, no game of the table, it may be any."""
+    built = content(path)
+    return built is not None and task.sha256 in ("", built)
+
+
+def content(path: Path) -> str | None:
     """The digest of a built game's content; None where it is missing, or its files are not those built."""
     try:
-        content, *sums = path.with_suffix(".sha256").read_text().split()
+        built, *sums = path.with_suffix(".sha256").read_text().split()
         whole = sums == [hashlib.sha256(path.with_suffix(s).read_bytes()).hexdigest() for s in _SUFFIXES]
     except (OSError, ValueError, UnicodeDecodeError):
         return None
-    return content if whole else None
+    return built if whole else None
 
 
 @functools.cache

@@ -4,9 +4,12 @@ Household's train tasks and, where they are installed, ALFWorld's and TextWorld'
 episodes is played by an expert that slips now and then (goes or looks elsewhere): what it does then is not
 learnt, how it goes on is. Another part are second tries: the expert knows what an earlier, failed try showed,
 and the note on that try stands in the prompt, so that a model learns to use its memory. The notes can be
-lessons themselves, asked for as a reflector is. TextWorld's 200 kitchens are too few to learn from that a
-recipe is to be read, so TextWorld-Express's, which are as many as one likes and speak otherwise, stand beside
-them; and in both most foods get invented names, for some foods of the test games are in no training game.
+lessons themselves, asked for as a reflector is.
+
+TextWorld's 200 kitchens can be known by heart, recipe and all. So many more are built (`kitchens.py`), and
+TextWorld-Express's, which speak otherwise, stand beside them; in all of them most foods get invented names,
+for some of the test games are in no training game, and the ways to cut and to cook change places: what to do
+can then only be read from the recipe.
 
 Once there is a model, it slips in the expert's place: the model plays, the expert takes a step now and then,
 and what the expert does, or would have done as well, is learnt (DAgger: Ross et al. 2011, arXiv:1011.0686).
@@ -22,6 +25,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium
+import kitchens
 import msgspec
 import numpy as np
 import torch
@@ -45,6 +50,7 @@ from prosegym.evaluation.rollout import Job, rollout
 HOUSEHOLD, ALFWORLD = "prosegym/Household-v1", "prosegym/ALFWorld-v1"
 TEXTWORLD = tuple(f"prosegym/TextWorld-{name}-v1" for name in ("CoinCollector", "TreasureHunter", "Cooking"))
 EXPRESS = "prosegym/TextWorldExpress-CookingWorld-v1"
+KITCHENS = kitchens.Kitchens.env_id
 
 AGENT = Config(format="bare", decoding="score", max_tokens=24, brief=True, remind=True)
 """The form in which the lessons are written and the models play."""
@@ -66,7 +72,13 @@ RENAMED = 0.75
 """How often one of them gets another name."""
 REAL = 0.6
 """How often a word of that name is one of a real food's."""
-_FOOD = re.compile(rf"\b(?:{'|'.join(sorted(FOODS, key=len, reverse=True))})\b")
+CUTS = (("chop", "chopped"), ("slice", "sliced"), ("dice", "diced"))
+"""Ways to cut,"""
+HEATS = (("stove", "fry", "fried", "frying"), ("oven", "roast", "roasted", "roasting"))
+"""and to cook in a kitchen, any of which may stand for another."""
+_WORD = re.compile(
+    rf"\b(?:{'|'.join([*sorted(FOODS, key=len, reverse=True), *(w for way in CUTS + HEATS for w in way)])})\b"
+)
 _SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
 Key = tuple[str, int]
 """A task and which attempt at it."""
@@ -164,13 +176,18 @@ class Teacher:
         return [answer.text for answer in self._student.generate(requests, AGENT.sampling())]
 
 
+def make(env_id: str, **kwargs: Any) -> gymnasium.Env[str, str]:
+    """An environment of the suite or of the recipe."""
+    return kitchens.Kitchens(**kwargs) if env_id == KITCHENS else make_env(env_id, **kwargs)
+
+
 def knowing(env: TextEnv, failed: Trajectory | None) -> Any:
     """The searching expert for an episode that begins, with what a failed try showed it."""
     if env.env_id in (HOUSEHOLD, ALFWORLD):
         return Searcher("move", contents(failed) if failed else None)
     expert: Any = env.expert("search")
     if failed:  # it watches that try in an environment of its own
-        again = make_env(env.env_id, **failed.env_kwargs)
+        again = make(env.env_id, **failed.env_kwargs)
         observation, info = again.reset(options={"task_id": failed.task_id})
         for step in failed.steps:
             expert.act(observation, info)
@@ -200,14 +217,14 @@ def play(
         reader: counts the tokens of what a reflector is asked; without it, notes are no lessons.
     """
     numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
-    probe = make_env(source.env_id, split="train").unwrapped
+    probe = make(source.env_id, split="train").unwrapped
     assert isinstance(probe, TextEnv)
     tasks = probe.tasks("train")
     kwargs = {"split": "train", **source.variants[numbers[0] // len(tasks) % len(source.variants)]}
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in numbers]
     rng = random.Random(f"{seed} {source.env_id} {chunk}")
     if source.env_id == EXPRESS:  # its expert follows a path, and cannot slip
-        walks = rollout(lambda: make_env(EXPRESS, **kwargs), ExpertAgent("gold"), jobs, seed=seed)
+        walks = rollout(lambda: make(EXPRESS, **kwargs), ExpertAgent("gold"), jobs, seed=seed)
         talks = [conversation(t, "", FORMATS["bare"], brief=True) for t in walks if t.success]
         return [renamed(talk, rng) for talk in talks]
     second = [job for job in jobs if source.notes == "only" or rng.random() < source.second_tries]
@@ -215,7 +232,7 @@ def play(
     firsts = [job for job in jobs if job not in later]
 
     def tries(teacher: Teacher, what: Sequence[Job]) -> list[Trajectory]:
-        return list(rollout(lambda: make_env(source.env_id, **kwargs), teacher, what, seed=seed))
+        return list(rollout(lambda: make(source.env_id, **kwargs), teacher, what, seed=seed))
 
     slips = LEAVES if student else SLIPS
     played = tries(Teacher(slips, student=student), firsts)
@@ -238,21 +255,24 @@ def play(
     if reader:
         written = [r for r in Scribe(reader).reflect(failures) if r.text]
         talks += [noted(replace(r, generation=Generation(r.text))) for r in written]
-    return [renamed(talk, rng) for talk in talks] if source.env_id == TEXTWORLD[-1] else talks
+    return [renamed(talk, rng) for talk in talks] if source.env_id in (KITCHENS, TEXTWORLD[-1]) else talks
 
 
 def renamed(talk: Sequence[Message], rng: random.Random) -> list[Message]:
-    """The conversation in a kitchen, with other names for most of its foods."""
-    found = {food for message in talk for food in _FOOD.findall(message.content)}
+    """The conversation in a kitchen, with other names for most foods and for ways to cut and to cook."""
+    found = {word for message in talk for word in _WORD.findall(message.content)}
     names: dict[str, str] = {}
-    for food in sorted(found):
+    for food in sorted(found.intersection(FOODS)):
         if rng.random() < RENAMED:
             while (name := invented(rng)) in found or name in names.values():
                 pass
             names[food] = name
+    for ways in (CUTS, HEATS):
+        for way, other in zip(ways, rng.sample(ways, len(ways)), strict=True):
+            names.update(zip(way, other, strict=True))
     return [
         msgspec.structs.replace(
-            message, content=_FOOD.sub(lambda match: names.get(match[0], match[0]), message.content)
+            message, content=_WORD.sub(lambda match: names.get(match[0], match[0]), message.content)
         )
         for message in talk
     ]

@@ -21,10 +21,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import kitchens
 import numpy as np
 import torch
 from accelerate import Accelerator
-from lessons import AGENT, ALFWORLD, CHUNK, EXPRESS, HOUSEHOLD, TEXTWORLD, Source, play, write
+from lessons import AGENT, ALFWORLD, CHUNK, EXPRESS, HOUSEHOLD, KITCHENS, TEXTWORLD, Source, make, play, write
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -73,7 +74,7 @@ class Scale:
 FIT = {"warmup": 0.02, "floor": 0.02, "weight_decay": 0.01}
 PRACTISED = {"warmup": 0.05, "floor": 0.02, "weight_decay": 0.01}
 CPU = Optim(1e-3, batch_size=8, tokens=2048, save_every=600, **PRACTISED)
-KITCHENS = tuple(
+ROOMS = tuple(
     {
         "params": f"numLocations=1,numIngredients={foods},numDistractorItems={others},"
         "includeDoors=0,limitInventorySize=0"
@@ -81,7 +82,7 @@ KITCHENS = tuple(
     for others in range(10)
     for foods in (1, 2, 3)
 )
-"""TextWorld-Express's kitchens of one room."""
+"""TextWorld-Express's kitchens of one room: every number of foods, with every number of others."""
 SCALES = {
     "tiny": Scale(
         "tiny",
@@ -122,18 +123,18 @@ SCALES = {
     "textworld": Scale(
         "1m",
         (
-            Source(EXPRESS, 1_000 * len(KITCHENS), variants=KITCHENS),
-            Source(TEXTWORLD[-1], 40 * 200, second_tries=0.25, notes="too", cut=True),
+            Source(EXPRESS, 1_000 * len(ROOMS), variants=ROOMS),
+            Source(KITCHENS, 5 * 1_700, second_tries=0.25, notes="too", cut=True),
         ),
         3072,
         Optim(3e-3, batch_size=8, tokens=4096, save_every=800, **FIT),
         tuple(
             Round(
-                (Source(TEXTWORLD[-1], 1_000, first, 0.2),),
+                (Source(KITCHENS, 1_000, first, 0.2),),
                 3072,
                 Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
             )
-            for first in (40 * 200, 45 * 200)
+            for first in (8_500, 9_500)
         ),
         valid=50,
         judged=TEXTWORLD[-1:],
@@ -143,8 +144,8 @@ SCALES = {
         (
             Source(HOUSEHOLD, 600_000, notes="too"),
             Source(ALFWORLD, 30 * 3_553, notes="too"),
-            Source(EXPRESS, 3 * 1_000 * len(KITCHENS), variants=KITCHENS),
-            *(Source(env_id, 60 * 200, notes="too", cut=True) for env_id in TEXTWORLD),
+            Source(EXPRESS, 3 * 1_000 * len(ROOMS), variants=ROOMS),
+            *(Source(env_id, 60 * 200, notes="too", cut=True) for env_id in (*TEXTWORLD[:-1], KITCHENS)),
         ),
         1536,
         Optim(2e-3, batch_size=64, tokens=65536, save_every=1000, **FIT),
@@ -226,7 +227,10 @@ def main() -> None:
 def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     """All of it."""
     sources = [source for source in scale.sources if installed(source)]
-    judged = [env_id for env_id in scale.judged if env_id in {source.env_id for source in sources}]
+    env_ids = [TEXTWORLD[-1] if source.env_id == KITCHENS else source.env_id for source in sources]
+    judged = [env_id for env_id in scale.judged if env_id in env_ids]
+    if TEXTWORLD[-1] in env_ids:
+        kitchens.build()
     base = Path(agents.shipped(scale.begins)) if scale.begins else out / "scratch"
     if not (base / "tokenizer.json").exists():
         corpus = [m.content for source in sources for talk in play(source, 0) for m in talk]
@@ -263,7 +267,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     def save(folder: Path, dtype: torch.dtype) -> None:
         agents.save(
             folder, policy.model.to(dtype), policy.tokenizer, AGENT,
-            method="house", env_ids=[source.env_id for source in sources],
+            method="house", env_ids=env_ids,
         )  # fmt: skip
 
     train("pretrain", lessons, scale.optim, out / "fit")
@@ -289,7 +293,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
 def installed(source: Source) -> bool:
     """Whether the environment's data and engine are there; says so where they are not."""
     try:
-        env = make_env(source.env_id, split="train")
+        env = make(source.env_id, split="train")
         env.reset(seed=0)
         env.close()
     except ProsegymError as error:

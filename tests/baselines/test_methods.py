@@ -487,6 +487,16 @@ def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
     assert last["loss"] < first["loss"] / 2
 
 
+def test_retroact_says_where_the_reflector_has_nothing_to_imitate(
+    scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = load(scratch)
+    weights = {k: v.clone() for k, v in policy.model.state_dict().items()}
+    assert retroact.teach(policy, policy, [], practice(tmp_path), retroact.Config()) == []
+    assert "the reflector stays as it is: the clone failed at no training task" in capsys.readouterr().out
+    assert all(torch.equal(weights[k], v) for k, v in policy.model.state_dict().items())
+
+
 def test_retroact_on_policy_begins_at_ratio_one(
     experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
 ) -> None:
