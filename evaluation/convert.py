@@ -140,8 +140,8 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
         out: the file to write; for Minari the dataset's id, `namespace/name-v0`.
 
     Raises:
-        ProsegymError: a file cannot be read or written, or Minari would not take the episodes; nothing is
-            left behind.
+        ProsegymError: a file cannot be read or written, one would be written over, or Minari would not take
+            the episodes; nothing is left behind.
     """
     if to not in FORMATS:
         raise UnknownName("format", to, FORMATS)
@@ -149,6 +149,8 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     if to == "minari":
         return to_minari(list(_answered(trajectories)), out)
     path = Path(out)
+    if path.resolve() in {Path(source).resolve() for source in sources}:
+        raise ProsegymError(f"{out} is what is converted and would be lost; choose another --out")
     part = path.with_name(path.name + ".part")
     count = 0
     try:

@@ -137,6 +137,18 @@ def test_what_cannot_be_written_is_one_line(
     assert set(tmp_path.iterdir()) == before
 
 
+def test_what_is_converted_is_not_written_over(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = file.read_bytes()
+    monkeypatch.chdir(file.parent)
+    (tmp_path / "link").symlink_to(file)
+    for out in (str(file), file.name, str(tmp_path / "link")):
+        assert main(["convert", str(file), "--to", "sharegpt", "--out", out]) == 1
+        assert "would be lost; choose another --out" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_an_id_that_minari_would_not_take(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("minari")
     for out in ("expert.jsonl", "lockbox/expert"):
