@@ -18,6 +18,10 @@ from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
 
+BEGINNING = b'{"env_id":'
+"""How each line of a file of trajectories begins; one that was cut by a kill is thrown away, nothing else is."""
+
+
 def collect(
     agent: Agent,
     env_id: str,
@@ -103,6 +107,8 @@ def _resume(out: Path, agent: Agent, env_id: str, env_kwargs: dict[str, Any]) ->
     with open(out, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
+                if not line.startswith(BEGINNING[: len(line)]):
+                    raise CorruptData(f"{out}:{number} is no episode's beginning; choose another --out")
                 break
             trajectory = records.decode(line, f"{out}:{number}")
             if (trajectory.agent, trajectory.env_id) != (agent.name, env_id):

@@ -138,6 +138,21 @@ def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
     assert code == 1 and "made with {}, not with {'reward': 'progress'}" in err and err.count("\n") == 1
 
 
+def test_collect_leaves_a_file_that_it_did_not_write(run: Ask, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    words = ("collect", "--agent", "expert", "--env", ENV, "--split", "train", "--episodes", 1, "--out", file)
+    for text in ('{"no": "newline at its end"}', "x"):
+        file.write_text(text)
+        code, _, err = run(*words)
+        assert code == 1 and "settings.json:1 is no episode's beginning" in err and err.count("\n") == 1
+        assert file.read_text() == text
+    assert run(*words[:-1], tmp_path / "t.jsonl")[0] == 0
+    for cut in (0, 4, 40):
+        file.write_bytes((tmp_path / "t.jsonl").read_bytes()[:cut])
+        assert run(*words)[0] == 0
+        assert len(file.read_text().splitlines()) == 1
+
+
 def test_collect_of_a_split_that_is_empty_here(
     run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
