@@ -17,9 +17,8 @@ from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
 
-
 BEGINNING = b'{"env_id":'
-"""How each line of a file of trajectories begins; one that was cut by a kill is thrown away, nothing else is."""
+"""How each line of a file of trajectories begins: one that a kill cut is thrown away, nothing else is."""
 
 
 def collect(
