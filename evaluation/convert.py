@@ -151,6 +151,8 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     path = Path(out)
     if path.resolve() in {Path(source).resolve() for source in sources}:
         raise ProsegymError(f"{out} is what is converted and would be lost; choose another --out")
+    if path.is_dir():
+        raise ProsegymError(f"cannot write {out}: it is a folder; choose another --out")
     part = path.with_name(path.name + ".part")
     count = 0
     try:

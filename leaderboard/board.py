@@ -60,6 +60,8 @@ def build(
         raise ProsegymError(f"{submissions} is not a folder of submissions; make one with `prosegym submit`")
     if (submissions / "submission.json").is_file():
         raise ProsegymError(f"{submissions} is one submission; name the folder that it lies in")
+    if out.resolve() == Path.cwd():
+        raise ProsegymError(f"{out} is the folder you are in, which cannot be replaced; choose another --out")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "latest.json").is_file())):
         raise ProsegymError(f"{out} holds something other than a site; choose another --out")
     history = ledger.check(submissions / "ledger.jsonl")

@@ -49,6 +49,8 @@ def submit(
     out = Path(out)
     if not runs:
         raise ProsegymError("nothing to submit; name at least one run folder")
+    if out.resolve() == Path.cwd():
+        raise ProsegymError(f"{out} is the folder you are in, which cannot be replaced; choose another --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProsegymError(f"{out} exists already; choose another --out")
     part = out.with_name(out.name + ".part")

@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "folder").mkdir()
     before = set(tmp_path.iterdir())
-    for out in (tmp_path / "folder", file / "x"):
+    for out in (tmp_path / "folder", file / "x", "."):
         assert main(["convert", str(file), "--to", "openai", "--out", str(out)]) == 1
         said = capsys.readouterr().err
         assert said.startswith(f"prosegym: cannot write {out}: ") and said.count("\n") == 1

@@ -234,6 +234,17 @@ def test_a_removed_row_is_gone_and_the_ledger_says_why(submissions: Path, tmp_pa
     assert latest(site) == found
 
 
+def test_the_folder_one_is_in_is_not_replaced(
+    submissions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (".", tmp_path):
+        with pytest.raises(ProsegymError, match="is the folder you are in"):
+            board.build(submissions, out, workers=0, progress=False)
+        with pytest.raises(ProsegymError, match="is the folder you are in"):
+            submit([tmp_path / "run"], out)
+
+
 def test_what_is_in_the_way_is_not_deleted(submissions: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
