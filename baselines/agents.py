@@ -180,7 +180,7 @@ def load(
     folder = (Path(name) / FILE).is_file()
     if not folder and name not in ("react", "reflexion"):
         if Path(name).is_dir():
-            raise ModelError(f"{name} is no trained agent: it has no {FILE}")
+            raise ModelError(f"{name or repr(name)} is no trained agent: it has no {FILE}")
         try:
             agent = built_in(name)
         except UnknownName as error:

@@ -542,9 +542,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     if args.split and not args.env:
         raise BadOption("--split goes with --env; a panel or a suite has its own split: leave it out")
-    if args.suite:
+    if args.suite is not None:
         return _evaluate_suite(args)
-    if args.panel:
+    if args.panel is not None:
         panel = panels.load(args.panel)
     else:
         env = _text_env(args.env)
