@@ -32,7 +32,7 @@ RESULTS = {
     "house-novice": "From the house model before it practised",
     "house-novice-seed1": "From a novice of other random weights",
     "house-cpu": "From the house model as it is packaged",
-    "house-textworld": "From a model that knows TextWorld",
+    "house-textworld": "From a model that knows TextWorld's kitchens",
 }
 """Files of results, and from which model the methods began."""
 LINK = r"https?://[^\s,;)]+"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from prosegym.envs.core import Task
 from prosegym.envs.errors import ProsegymError
@@ -19,6 +20,11 @@ class Kitchens(Cooking):
     env_id = "house/TextWorld-Cooking-v1"
     splits = ("train",)
 
+    def __init__(self, *, one_room: bool = False, **base: Any) -> None:
+        """All of them or, of one room, those in which little is walked and much is cut and cooked."""
+        super().__init__(**base)
+        self.one_room = one_room
+
     def tasks(self, split: str) -> Sequence[Task]:
         """Train's own; then one game of every level, and the next of each."""
         further = [
@@ -26,7 +32,11 @@ class Kitchens(Cooking):
             for seed in SEEDS
             for level in games.LEVELS[self.challenge]
         ]
-        return [*super().tasks(split), *further]
+        return [
+            task
+            for task in [*super().tasks(split), *further]
+            if not self.one_room or games.LEVELS[self.challenge][task.task_type]["go"] == 1
+        ]
 
 
 def build() -> None:

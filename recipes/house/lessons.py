@@ -217,7 +217,7 @@ def play(
         reader: counts the tokens of what a reflector is asked; without it, notes are no lessons.
     """
     numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
-    probe = make(source.env_id, split="train").unwrapped
+    probe = make(source.env_id, split="train", **source.variants[0]).unwrapped
     assert isinstance(probe, TextEnv)
     tasks = probe.tasks("train")
     kwargs = {"split": "train", **source.variants[numbers[0] // len(tasks) % len(source.variants)]}

@@ -3,8 +3,8 @@
     python recipes/house/pretrain.py OUT [--scale cpu|notes|textworld|gpu|tiny]
 
 The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
-then, round by round, what the expert says of the model's own play. Validation plays games of the valid split
-and measures the loss on the expert's lessons that are not trained on; its curve is
+then, round by round, more of it or what the expert says of the model's own play. Validation plays games of
+the valid split and measures the loss on the expert's lessons that are not trained on; its curve is
 OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model.
 """
 
@@ -45,12 +45,14 @@ OBSERVED = 0.1
 
 @dataclass(frozen=True)
 class Round:
-    """What the model plays itself before it learns again."""
+    """What is played, by the model itself or by the expert, before the model learns again."""
 
     sources: tuple[Source, ...]
     longest: int
     """Tokens of a game at most; the rest is cut."""
     optim: Optim
+    student: bool = True
+    """Whether the model plays; else the expert does, other games than before."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,18 @@ SCALES = {
         ),
         3072,
         Optim(3e-3, batch_size=8, tokens=4096, save_every=800, **FIT),
-        tuple(
+        (
             Round(
-                (Source(KITCHENS, 1_000, first, 0.2),),
+                (Source(KITCHENS, 8_000, 8_500, 0.1, variants=({"one_room": True},)),),
+                3072,
+                Optim(2e-3, batch_size=8, tokens=4096, save_every=500, **PRACTISED),
+                student=False,
+            ),
+            Round(
+                (Source(KITCHENS, 1_000, 8_500, 0.2),),
                 3072,
                 Optim(1e-3, batch_size=4, tokens=4096, save_every=800, **PRACTISED),
-            )
-            for first in (8_500, 9_500)
+            ),
         ),
         valid=50,
         judged=TEXTWORLD[-1:],
@@ -275,13 +282,14 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     for number, round_ in enumerate(scale.practice, start=1):
         folder = out / f"practice-{number}"
         student = folder / "student"
+        player = str(student) if round_.student else ""
         if not student.exists():
             save(folder / "student.part", torch.float32)
             (folder / "student.part").rename(student)
         new = [
             path
             for source in filter(installed, round_.sources)
-            for path in shelves(source, folder, base, round_.longest, workers, str(student))
+            for path in shelves(source, folder, base, round_.longest, workers, player)
         ]
         practised += new
         # As many files of the expert's own play, other ones each round, keep that in mind.
