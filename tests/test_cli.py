@@ -138,6 +138,16 @@ def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
     assert code == 1 and "made with {}, not with {'reward': 'progress'}" in err and err.count("\n") == 1
 
 
+def test_an_empty_name_is_shown_as_one(run: Ask, tmp_path: Path) -> None:
+    for words, said in (
+        (("--agent", "null", "--panel", ""), "unknown panel ''"),
+        (("--agent", "null", "--suite", ""), "unknown suite ''"),
+        (("--agent", "", "--env", "prosegym/Household-v1"), "'' is no trained agent"),
+    ):
+        code, _, err = run("evaluate", *words, "--out", tmp_path / "r")
+        assert code == 1 and said in err and err.count("\n") == 1
+
+
 def test_collect_leaves_a_file_that_it_did_not_write(run: Ask, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     words = ("collect", "--agent", "expert", "--env", ENV, "--split", "train", "--episodes", 1, "--out", file)

@@ -255,7 +255,7 @@ def play(
     if reader:
         written = [r for r in Scribe(reader).reflect(failures) if r.text]
         talks += [noted(replace(r, generation=Generation(r.text))) for r in written]
-    return [renamed(talk, rng) for talk in talks] if source.env_id in (KITCHENS, TEXTWORLD[-1]) else talks
+    return [renamed(talk, rng) for talk in talks] if source.env_id == KITCHENS else talks
 
 
 def renamed(talk: Sequence[Message], rng: random.Random) -> list[Message]:

@@ -52,7 +52,7 @@ class Round:
     """Tokens of a game at most; the rest is cut."""
     optim: Optim
     student: bool = True
-    """Whether the model plays; else the expert does, other games than before."""
+    """Whether the model plays, or else the expert."""
 
 
 @dataclass(frozen=True)
