@@ -15,10 +15,11 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
+from prosegym.baselines.cached_engine import SHARED, make_engine
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import SHARED, Engine, Seat, Tree, make_engine
+from prosegym.baselines.engine import Engine, Seat, Tree
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.tree import common
 from prosegym.envs.errors import UnknownName, at_least

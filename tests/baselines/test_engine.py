@@ -13,13 +13,13 @@ import tiny_lm
 import torch
 import transformers
 
-from prosegym.baselines import draft
-from prosegym.baselines import engine as engine_module
+from prosegym.baselines import attention, cached_engine, draft
 from prosegym.baselines.agents import ModelOptions, load_model
+from prosegym.baselines.cached_engine import CachedEngine, make_engine
 from prosegym.baselines.chat import Chat
 from prosegym.baselines.decoding import Writer
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import CachedEngine, PlainEngine, Seat, Tree, make_engine
+from prosegym.baselines.engine import PlainEngine, Seat, Tree
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.train import Lora, add_adapter
@@ -370,7 +370,7 @@ def test_whole_actions_need_room_for_the_longest(room: int) -> None:
         assert scores == pytest.approx(lm.score([request])[0])
 
 
-@pytest.mark.skipif(engine_module._ONEDNN is None, reason="torch without oneDNN")
+@pytest.mark.skipif(attention.ONEDNN is None, reason="torch without oneDNN")
 def test_linear_layers_have_a_stand_in_within_a_pass_alone() -> None:
     model = MODELS["qwen2"]()  # its layers have biases
     rows = [[(7 * i + j) % VOCABULARY for i in range(60)] for j in range(3)]
@@ -391,7 +391,7 @@ def test_linear_layers_have_a_stand_in_within_a_pass_alone() -> None:
     assert not any("forward" in m.__dict__ for m in linear)
     with torch.no_grad():  # few tokens and many, the same
         layer = linear[0]
-        x = torch.randn(1, 2 * engine_module.FEW, layer.in_features)
+        x = torch.randn(1, 2 * attention.FEW, layer.in_features)
         stand_in = stand_ins[id(layer.__dict__)]
         torch.testing.assert_close(stand_in(x), layer(x), rtol=0, atol=1e-5)
         torch.testing.assert_close(stand_in(x[:, :3]), layer(x[:, :3]), rtol=0, atol=1e-5)
@@ -461,16 +461,16 @@ def test_every_form_of_pass_gives_the_plain_engines_logits(name: str, form: str)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_beginning_that_several_hold_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of one beginning, two of another that parts from it, one alone; later one takes another text."""
-    monkeypatch.setattr(engine_module, "SPARED", 20)
-    monkeypatch.setattr(engine_module, "JOIN", 0)
+    monkeypatch.setattr(cached_engine, "SPARED", 20)
+    monkeypatch.setattr(cached_engine, "JOIN", 0)
     read: list[int] = []
-    flash = engine_module._FLASH
+    flash = attention.FLASH
 
     def counted(query: Any, key: Any, *rest: Any, **more: Any) -> Any:
         read.append(key.shape[2])
         return flash(query, key, *rest, **more)
 
-    monkeypatch.setattr(engine_module, "_FLASH", counted)
+    monkeypatch.setattr(attention, "FLASH", counted)
     model = MODELS[name]()
     engine = CachedEngine(model, max_context=400, cache_bytes=1 << 24, pass_tokens=50)
     plain = PlainEngine(model)
@@ -516,10 +516,10 @@ def test_a_beginning_that_several_hold_is_read_once(name: str, monkeypatch: pyte
 
 def test_runs_of_like_sequences() -> None:
     """Of five, the first three have 3 tokens in common and the last two 7; all have 1."""
-    assert list(engine_module._runs([5, 3, 1, 7], 2)) == [(3, 3), (2, 7)]
-    assert list(engine_module._runs([5, 3, 1, 7], 1)) == [(5, 1)]
-    assert list(engine_module._runs([5, 3, 1, 7], 8)) == [(1, 0)] * 5
-    assert list(engine_module._runs([], 0)) == [(1, 0)]
+    assert list(cached_engine._runs([5, 3, 1, 7], 2)) == [(3, 3), (2, 7)]
+    assert list(cached_engine._runs([5, 3, 1, 7], 1)) == [(5, 1)]
+    assert list(cached_engine._runs([5, 3, 1, 7], 8)) == [(1, 0)] * 5
+    assert list(cached_engine._runs([], 0)) == [(1, 0)]
 
 
 def held(seat: Seat | None) -> Seat:
