@@ -2,8 +2,9 @@
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
 knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
-`results: [house-cpu]` puts the numbers of a file of results at the page's end, `measured: [eto]` those of one
-method. The board of `submissions/` is built into the site's folder `board`.
+`headline: [house-cpu]` puts there how these models play, at first and within four tries; `results:
+[house-cpu]` puts all numbers of a file of results at the page's end, `measured: [eto]` those of one method.
+The board of `submissions/` is built into the site's folder `board`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ from prosegym.leaderboard import board  # noqa: E402
 
 LOG = logging.getLogger("mkdocs.prosegym")
 RESULTS = {
-    "house-novice": "From the house model before it practised",
-    "house-novice-seed1": "From a novice of other random weights",
-    "house-cpu": "From the house model as it is packaged",
-    "house-textworld": "From a model that knows TextWorld's kitchens",
+    "house-novice": "the novice",
+    "house-novice-seed1": "the second novice",
+    "house-cpu": "the house model",
+    "house-textworld": "TextWorld's model",
 }
 """Files of results, and from which model the methods began."""
 LINK = r"https?://[^\s,;)]+"
+INTERVAL = re.compile(r"\[([-+]?\d\.\d+), ([-+]?\d\.\d+)\]")
+"""A line does not break within one."""
 TEXTS = ROOT / "baselines"
 """Methods are read as text: the site is built without torch."""
 
@@ -84,13 +87,33 @@ def method(name: str) -> str:
     return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
 
 
+TRIES = {
+    "base": "first try",
+    "retry": "four tries, notes by rule",
+    "retry-other-task": "notes on another task",
+    "retry-no-memory": "no memory",
+}
+"""What the headline shows of each model: rows of a file of results, and what they are."""
+
+
+def headline(names: Sequence[str]) -> str:
+    """How the model that each file begins with plays at first, and within four tries, in Markdown."""
+    lines = []
+    for name in names:
+        found = {(row["panel"], row["name"]): row for row in _measured(name)["rows"]}
+        for panel in dict.fromkeys(panel for panel, _ in found):
+            cells = (_estimate(found[panel, agent]["success"]) for agent in TRIES)
+            lines.append((RESULTS[name], panel, *cells))
+    return table(("model", "panel", *TRIES.values()), lines)
+
+
 def results(name: str, methods: Sequence[str] = ()) -> str:
     """What `recipes/results/NAME.json` holds, a table for each panel, in Markdown.
 
     A method's seeds have one row together; what each made is in the file. With `methods`, only their rows and
     the base model's.
     """
-    found = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())
+    found = _measured(name)
     several = {(row["panel"], row["name"]) for row in found["pooled"]}
     alone = [row for row in found["rows"] if (row["panel"], row["name"].rpartition("-")[0]) not in several]
     rows = [
@@ -126,17 +149,17 @@ def _method(agent: str) -> str:
 def measured(methods: Sequence[str]) -> str:
     """What the house models' results say of a method, the first of these, beside the others."""
     told = [
-        (title, curve(name, methods[0]), results(name, methods))
-        for name, title in RESULTS.items()
+        (base, curve(name, methods[0]), results(name, methods))
+        for name, base in RESULTS.items()
         if _has(name, methods[0])
     ]
-    tables = "\n\n".join(f"### {title}\n\n{drawn}\n\n{shown}" for title, drawn, shown in told)
+    tables = "\n\n".join(f"### From {base}\n\n{drawn}\n\n{shown}" for base, drawn, shown in told)
     return f"## What we measured\n\nHow, and what it means: [results](../results.md).\n\n{tables}"
 
 
 def curve(name: str, method: str) -> str:
     """The loss of a method's training, a line for each seed, as a figure; "" where there is none."""
-    seeds = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["curves"].get(method)
+    seeds = _measured(name)["curves"].get(method)
     if not seeds:
         return ""
     steps, least, most = max(map(len, seeds)), min(0.0, *map(min, seeds)), max(map(max, seeds))
@@ -158,8 +181,11 @@ def curve(name: str, method: str) -> str:
 
 
 def _has(name: str, method: str) -> bool:
-    rows = json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())["rows"]
-    return any(_method(row["name"]) == method for row in rows)
+    return any(_method(row["name"]) == method for row in _measured(name)["rows"])
+
+
+def _measured(name: str) -> Any:
+    return json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())
 
 
 def _estimate(found: dict[str, float]) -> str:
@@ -181,10 +207,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put what a page's head asks for below its title, and numbers at its end."""
     asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
     asked += [method(name) for name in page.meta.get("methods", ())]
+    asked += [headline(page.meta["headline"])] if "headline" in page.meta else []
     title, _, rest = markdown.lstrip().partition("\n")
-    last = [f"## {RESULTS[name]}\n\n{results(name)}" for name in page.meta.get("results", ())]
+    last = [f"## From {RESULTS[name]}\n\n{results(name)}" for name in page.meta.get("results", ())]
     last += [measured(page.meta["measured"])] if "measured" in page.meta else []
-    return "\n\n".join([title, *asked, rest, *last])
+    return INTERVAL.sub("[\\1,\u00a0\\2]", "\n\n".join([title, *asked, rest, *last]))
 
 
 def on_env(env: Any, files: Any, **_: Any) -> Any:
