@@ -185,9 +185,11 @@ class CachedEngine:
 
     def _copy_beginning(self, seat: Seat, token_ids: Sequence[int], most: int) -> None:
         held = len(seat.token_ids)
+        if most < held + SHARED:
+            return
         next_ones = token_ids[held : held + SHARED]
         donors = [s for s in self._seats if s.token_ids[held : held + SHARED] == next_ones]
-        if not donors or most < held + SHARED:
+        if not donors:
             return
         donor = max(donors, key=lambda s: common(s.token_ids, token_ids))
         count = min(common(donor.token_ids, token_ids), most)

@@ -98,6 +98,7 @@ class Chat:
         self._kwargs = dict(template_kwargs or {})
         self._anchor_ids: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
         self._memo: dict[tuple[str, str], list[int]] = {}
+        self._openings: dict[tuple[str, ...], str] = {}
         marks = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
         marks.update(tokenizer.all_special_tokens)
         self._special = re.compile("|".join(re.escape(mark) for mark in sorted(marks)) or r"(?!)")
@@ -246,7 +247,7 @@ class Chat:
         start = 2 if messages and messages[0].role == "system" else 1
         self._check_roles(messages, start, answered=answered)
         pieces = self._pieces
-        text = self.render(messages[:start], prompt=True)
+        text = self._opening(messages[:start])
         token_ids = self._opened(text, messages[start - 1].content)
         trainable = [False] * len(token_ids)
         turns = []
@@ -262,8 +263,18 @@ class Chat:
                 token_ids += told
                 trainable += [False] * len(told)
                 text += self._heard(heard) + pieces.prompt
-        self._check_rendering(messages, text, answered=answered)
+        if len(messages) > start:
+            self._check_rendering(messages, text, answered=answered)
         return Encoded(token_ids, trainable, turns)
+
+    def _opening(self, messages: Sequence[Message]) -> str:
+        """The first prompt of a conversation, which is looked at again as it grows."""
+        key = tuple(message.content for message in messages)
+        if key not in self._openings:
+            if len(self._openings) >= 1_000:
+                self._openings.clear()
+            self._openings[key] = self.render(messages, prompt=True)
+        return self._openings[key]
 
     def _segment(self, message: Message) -> tuple[list[int], int]:
         """What the model wrote, end token included, and how many of the tokens are its own."""

@@ -14,7 +14,7 @@ answers did), several guesses for one place.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from prosegym.baselines.decoding import Writer
 
@@ -41,9 +41,9 @@ class Drafter:
     def guess(self, writer: Writer, most: int) -> list[int]:
         """The tokens that probably come next, at most so many and none that ends the answer."""
         found: list[int] = []
-        chance = 1.0
+        chance, heard = 1.0, _heard(writer)
         while len(found) < most:
-            token, share = self._likeliest(writer, writer.token_ids + found)
+            token, share = self._likeliest(_contexts(writer, heard, writer.token_ids + found))
             chance *= share
             if chance < WORTH or token in writer.end_ids:
                 break
@@ -55,30 +55,35 @@ class Drafter:
         """Count what a finished answer is made of."""
         if len(self._counts) > HELD:
             self._counts.clear()
+        heard = _heard(writer)
         for end, token in enumerate(writer.token_ids):
-            for context in _contexts(writer, writer.token_ids[:end]):
+            for context in _contexts(writer, heard, writer.token_ids[:end]):
                 counts = self._counts.setdefault(context, {})
                 counts[token] = counts.get(token, 0) + 1
 
-    def _likeliest(self, writer: Writer, written: Sequence[int]) -> tuple[int, float]:
+    def _likeliest(self, contexts: Iterable[Hashable]) -> tuple[int, float]:
         """The token that came most often in the narrowest context where one did, and its share."""
-        for context in _contexts(writer, written):
+        for context in contexts:
             if counts := self._counts.get(context):
                 token = max(counts, key=counts.__getitem__)
                 return token, counts[token] / (1 + sum(counts.values()))
         return -1, 0.0
 
 
-def _contexts(writer: Writer, written: Sequence[int]) -> Iterator[Hashable]:
+def _heard(writer: Writer) -> tuple[str, str]:
+    """How the last message begins, more and less of it."""
+    said = writer.request.messages[-1].content if writer.request.messages else ""
+    return said[:64], said[:16]
+
+
+def _contexts(writer: Writer, heard: tuple[str, str], written: Sequence[int]) -> Iterator[Hashable]:
     """What the next token is guessed from, narrowest first.
 
-    How the last message begins (more and less of it), with the answer so far; the last tokens, the prompt's
-    included.
+    What was heard, with the answer so far; the last tokens, the prompt's included.
     """
-    said = writer.request.messages[-1].content if writer.request.messages else ""
     answer = tuple(written[-8:])
-    yield said[:64], answer
-    yield said[:16], answer
+    for beginning in heard:
+        yield beginning, answer
     last = answer[-3:] if len(answer) >= 3 else (*writer.prompt[len(answer) - 3 :], *answer)
     yield last
     yield last[-1:]

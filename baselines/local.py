@@ -226,7 +226,8 @@ class LocalModel:
     def _ready(self) -> Iterator[Engine]:
         """The engine, the model in evaluation mode, nothing held that other weights have computed."""
         was_training = self.model.training
-        self.model.eval()
+        if any(module.training for module in self.model.modules()):  # setting it costs more than a look
+            self.model.eval()
         try:
             if self._engine is None:
                 self._engine = make_engine(
@@ -240,7 +241,8 @@ class LocalModel:
                 self._stamp = stamp
             yield self._engine
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     def _weights(self) -> Any:
         """Changes whenever weights are written to or replaced, or another adapter is used."""
@@ -287,7 +289,7 @@ class LocalModel:
         return isinstance(self.model, peft.PeftModel)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     """One answer in a pass that also computes the tokens that stand ahead, or are guessed to."""
 
@@ -300,11 +302,17 @@ class _Run:
     """How many of them are guesses."""
     row: int
     """Of the logits for the first of them; those for the next ones follow, and those for what comes after."""
+    right: int = 0
+    """How many of the tokens ahead the answer has."""
 
-    @property
-    def right(self) -> int:
-        """How many of the tokens ahead the answer has."""
-        return common(self.ahead, self.writer.token_ids[self.start :])
+    def look(self) -> None:
+        """Look what the answer has by now."""
+        has = self.writer.token_ids
+        self.right = max(min(self.right, len(has) - self.start), 0)  # a stop string takes tokens back
+        while self.right < min(len(self.ahead), len(has) - self.start):
+            if self.ahead[self.right] != has[self.start + self.right]:
+                break
+            self.right += 1
 
     @property
     def known(self) -> range:
@@ -449,7 +457,8 @@ class _Batch:
             seats.append(seat)
             fed.append(writer.beyond(len(seat.token_ids)) + guess)
             pending = writer.pending
-            runs.append(_Run(writer, len(writer.logprobs), pending + guess, len(guess), row))
+            start, ahead = len(writer.logprobs), pending + guess
+            runs.append(_Run(writer, start, ahead, len(guess), row, right=len(pending)))
             keep.append(len(pending) + len(guess) + (not writer.whole))
             row += keep[-1]
         return self._engine.feed(seats, fed, keep), runs
@@ -480,12 +489,13 @@ class _Batch:
         """The next token of each."""
         if not runs:
             return
-        writers = [run.writer for run in runs]
-        tokens, logprobs = choose(writers, logits[[run.known[0] for run in runs]])
-        for writer, token, logprob in zip(writers, tokens, logprobs, strict=True):
+        tokens, logprobs = choose([run.writer for run in runs], logits[[run.known[0] for run in runs]])
+        for run, token, logprob in zip(runs, tokens, logprobs, strict=True):
+            writer = run.writer
             writer.push(token, logprob)
             if writer.reason is None and self._full(writer):
                 writer.overflow()
+            run.look()
 
     def _continuations(
         self, writers: Sequence[Writer], logits: Any
