@@ -65,8 +65,8 @@ SCALES = {
         reflectors=("retroformer", "retroact"),
     ),
     "textworld": Scale(
-        100, 25, 3, 200, ("sft", "rft", "eto", "stepagent"), ("3e-4", "1e-4"),
-        "TextWorld-Cooking-v1", ("TextWorld-Cooking-v1/test",),
+        100, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4"),
+        "TextWorld-Cooking-v1", ("TextWorld-Cooking-v1/test",), ("retroformer", "retroact"),
     ),
     "gpu": Scale(
         2000, 200, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5", "1e-5"),
