@@ -270,11 +270,12 @@ class Chat:
     def _opening(self, messages: Sequence[Message]) -> str:
         """The first prompt of a conversation, which is looked at again as it grows."""
         key = tuple(message.content for message in messages)
-        if key not in self._openings:
-            if len(self._openings) >= 1_000:
-                self._openings.clear()
-            self._openings[key] = self.render(messages, prompt=True)
-        return self._openings[key]
+        if (known := self._openings.get(key)) is not None:
+            return known
+        if len(self._openings) >= 1_000:
+            self._openings.clear()
+        self._openings[key] = text = self.render(messages, prompt=True)
+        return text
 
     def _segment(self, message: Message) -> tuple[list[int], int]:
         """What the model wrote, end token included, and how many of the tokens are its own."""
