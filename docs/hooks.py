@@ -4,7 +4,7 @@ A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `me
 knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
 `headline: [house-cpu]` puts there how these models play, at first and within four tries; `results:
 [house-cpu]` puts all numbers of a file of results at the page's end, `measured: [eto]` those of one method.
-The board of `submissions/` is built into the site's folder `board`.
+The board of `extra.submissions` is built into the site's folder `board`.
 """
 
 from __future__ import annotations
@@ -224,5 +224,9 @@ def on_env(env: Any, files: Any, **_: Any) -> Any:
 
 
 def on_post_build(config: Any) -> None:
-    """Build the board."""
-    board.build(ROOT / "submissions", Path(config["site_dir"]) / "board", progress=False)
+    """Build the board; what could not be replayed here is told."""
+    page = board.build(
+        ROOT / config["extra"]["submissions"], Path(config["site_dir"]) / "board", progress=False
+    )
+    for left_out in json.loads((page.parent / "latest.json").read_bytes())["refused"]:
+        LOG.info("not on the board: %s: %s", left_out["folder"], left_out["reason"])

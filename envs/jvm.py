@@ -269,6 +269,15 @@ class Engine:
         self._machine: Machine | None = None
         _engines.append(self)
 
+    def check(self) -> None:
+        """See that a machine could be started.
+
+        Raises:
+            ProsegymError: the package or a Java is missing, or is not the right one.
+        """
+        self._jar()
+        find_java()
+
     def acquire(self) -> Machine:
         """A live machine, counted as used until its `release` is called."""
         with self._lock:

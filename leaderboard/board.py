@@ -28,7 +28,7 @@ from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import page
 from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks, title_of
-from prosegym.leaderboard.verify import TIME_LIMIT, verified
+from prosegym.leaderboard.verify import TIME_LIMIT, NotHere, Report, verified
 
 STATIC = Path(__file__).parent / "static"
 RULES = Path(__file__).parent / "RULES.md"
@@ -40,7 +40,8 @@ def build(
     """Build the site from a folder of submission folders.
 
     Each submission is replayed, unless this machine has replayed the very same files before. One that is
-    refused is left out and named, with the reason, on the first page and in latest.json.
+    refused, or needs data or an extra that is not on this machine, is left out and named, with the reason, on
+    the first page and in latest.json.
 
     Args:
         submissions: holds a folder for each submission, and `ledger.jsonl` where there is one.
@@ -52,8 +53,8 @@ def build(
         The page to open.
 
     Raises:
-        ProsegymError: there is no such folder, the ledger is broken, `out` holds something other than a
-            site, or this machine lacks what the replay needs.
+        ProsegymError: there is no such folder, the ledger is broken, or `out` holds something other than a
+            site.
     """
     submissions, out = Path(submissions), Path(out)
     if not submissions.is_dir():
@@ -114,9 +115,14 @@ def _entries(
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
     folders = sorted(f for f in submissions.iterdir() if f.is_dir() and not f.name.startswith("."))
+    reports: list[tuple[Path, Report]] = []
     with Pool(workers, TIME_LIMIT) as pool:
-        reports = [verified(folder, progress=progress, pool=pool) for folder in folders]
-    for folder, report in zip(folders, reports, strict=True):
+        for folder in folders:
+            try:
+                reports.append((folder, verified(folder, progress=progress, pool=pool)))
+            except NotHere as error:
+                refused.append((folder.name, f"not replayed on this machine: {error}"))
+    for folder, report in reports:
         if not report.ok or report.card is None:
             refused.append((folder.name, report.problems[0]))
         elif report.digest in removed:

@@ -56,6 +56,10 @@ SAMPLE = 50
 """Solved episodes of a run that are compared with the experts' plans."""
 
 
+class NotHere(ProsegymError):
+    """This machine lacks what the replay needs (data, an extra), or has other tasks than the panels."""
+
+
 class Row(msgspec.Struct, frozen=True):
     """One run as it was recomputed: a row of the board."""
 
@@ -128,7 +132,8 @@ def verify(
         The report. Anything wrong with the submission is a problem in it, never an exception.
 
     Raises:
-        ProsegymError: this machine lacks something (data, an extra) or has other tasks than the panels.
+        NotHere: this machine lacks something (data, an extra) or has other tasks than the panels.
+        ProsegymError: the replaying processes do not start.
     """
     if pool is not None:
         return _verify(Path(folder), pool, progress)
@@ -525,21 +530,21 @@ def _prepare(result: Result, panel: Panel) -> None:
 
     Raises:
         Refused: the environment does not take these arguments, or has other tasks with them.
-        ProsegymError: this machine lacks the data, or has other tasks.
+        NotHere: this machine lacks the data or an extra, or has other tasks.
     """
     try:
         env = make_env(result.env_id, **result.env_kwargs)
     except (BadOption, UnknownName, TypeError, ValueError) as error:
         raise Refused(f"episodes/{result.file}: env_kwargs: {error}") from error
+    except ProsegymError as error:
+        raise NotHere(str(error)) from error
     try:
         text_env = env.unwrapped
         assert isinstance(text_env, TextEnv)
         text_env.prepare(panels.tasks_of(panel, env))
-    except DataMissing:
-        raise
     except ProsegymError as error:
-        if result.env_kwargs:
+        if result.env_kwargs and not isinstance(error, DataMissing):
             raise Refused(f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}") from error
-        raise
+        raise NotHere(str(error)) from error
     finally:
         env.close()

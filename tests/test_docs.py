@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -116,11 +118,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; a warning (a broken link, a page left out, a method without a page) fails."""
     if importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("mkdocstrings") is None:
         pytest.skip('mkdocs is not installed (pip install "prosegym[docs]")')
-    out = tmp_path_factory.mktemp("site")
+    out, some = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("submissions")
+    for name in ("null", "random", "expert", "house-base"):  # tests/test_recipes.py replays them all
+        shutil.copytree(ROOT / "submissions" / name, some / name)
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PROSEGYM_SUBMISSIONS": str(some)},
         capture_output=True,
         text=True,
         check=False,
@@ -143,6 +147,11 @@ def test_the_sites_pages_show_what_the_code_says(site: Path) -> None:
         "episode_seed" not in household
         and "Play every job to its end" in (site / "reference.html").read_text()
     )
+
+
+def test_the_board_is_built_with_the_site(site: Path) -> None:
+    (panel,) = json.loads((site / "board" / "latest.json").read_text())["panels"]
+    assert {row["agent"] for row in panel["rows"]} == {"null", "random", "expert", "house-1m"}
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:

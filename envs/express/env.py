@@ -127,6 +127,10 @@ class TextWorldExpress(TextEnv):
             raise UnknownName("split", split, self.splits)
         return Tasks(1000, lambda i: _task(self.env_id, self.game, self.params, split, SEEDS[split] + i))
 
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """See that the engine is there: tasks are known without it."""
+        ENGINE.check()
+
     def _begin(self, task: Task) -> Outcome:
         machine = self._seat.machine()
         if self._machine is not machine:

@@ -187,6 +187,10 @@ class ScienceWorld(TextEnv):
         places = _places(split)
         return Tasks(len(places), lambda i: _task(split, *places[i]))
 
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """See that the engine is there: tasks are known without it."""
+        ENGINE.check()
+
     def _begin(self, task: Task) -> Outcome:
         _, name, number = task.id.split("/")
         if "noElectricalAction" in self.simplifications and (

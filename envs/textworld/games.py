@@ -166,6 +166,7 @@ def build(
     Raises:
         As `ready`.
     """
+    _version()  # games that are there already need it, too: to be played
     paths = [_path(challenge, task) for task in tasks]
     wanted = [
         (task, path) for task, path in dict(zip(tasks, paths, strict=True)).items() if not _there(task, path)

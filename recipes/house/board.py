@@ -1,9 +1,10 @@
-"""The board's own submissions: what `compare.py` played on Household's test panel, verified by replay.
+"""The board's own submissions: what `compare.py` played, verified by replay.
 
     python recipes/house/board.py OUT submissions [--model NAME]
 
-OUT is the folder of `compare.py`, which began from that model. Every agent is a folder, a method's seeds are
-its runs; the floors and the ceiling are played here. A folder that is there already is left as it is.
+OUT is the folder of `compare.py`, which began from that model. Every agent has a folder for each benchmark
+that it was played on, so that one can be replayed where another's data is not at hand; panels and a method's
+seeds are its runs. The floors and the ceiling are played here. A folder that is there is left as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -25,19 +27,42 @@ from prosegym.cli import main as prosegym
 from prosegym.leaderboard import ledger
 from prosegym.leaderboard.verify import verify
 
-PANEL = "Household-v1/test"
 RESULTS = Path(__file__).parents[1] / "results"
 FLOORS = ("null", "random", "expert")
+BENCHMARKS = {"Household-v1": "", "ALFWorld-v1": "-alfworld", "TextWorld-Cooking-v1": "-cooking"}
+"""What ends the names of its folders."""
 CHOSEN = "The curve's first twelve points chose actions token by token, the others whole."
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the board says of a model, and of what was trained from it."""
+
+    prefix: str
+    """Of its folders."""
+    method: str
+    about: str
+    tokens: int
+    """Of its training."""
+    curve: str
+    phases: tuple[str, ...]
+    """Of the curve."""
+    games: str = "Household's train split and ALFWorld's train games"
+    valid: str = "Household-v1/valid"
+    """What learning rates were chosen on."""
+
+
 MODELS = {
-    "house-1m": (
+    "house-1m": Model(
+        "house",
         "DAgger",
         f"From random weights: the searching expert's lessons, then two rounds of practice. {CHOSEN}",
         49_000_000,
         "house-cpu-validation.jsonl",
         ("pretrain", "practice-1", "practice-2"),
     ),
-    "house-novice": (
+    "house-novice": Model(
+        "house-novice",
         "Imitation",
         "house-1m before it practised: from random weights, the searching expert's lessons. The curve chose "
         "actions token by token.",
@@ -45,15 +70,26 @@ MODELS = {
         "house-cpu-validation.jsonl",
         ("pretrain",),
     ),
-    "house-novice-seed1": (
+    "house-novice-seed1": Model(
+        "house-novice-seed1",
         "Imitation",
         "house-novice's lessons, from other random weights.",
         27_300_000,
         "house-seed1-validation.jsonl",
         ("pretrain",),
     ),
+    "house-textworld": Model(
+        "house-textworld",
+        "Imitation",
+        "From random weights: TextWorld's kitchens and TextWorld-Express's, played by their experts; most "
+        "foods have other names there.",
+        38_400_000,
+        "house-textworld-validation.jsonl",
+        ("pretrain", "practice-1"),
+        "Cooking's train split, other games built as it is, and TextWorld-Express's kitchens",
+        "TextWorld-Cooking-v1/valid",
+    ),
 }
-"""Method, what to say of it, tokens, its curve and the phases of that."""
 AGENTS = {
     "sft": ("SFT", "25 more steps of imitation: the control of the methods below it."),
     "rft": ("RFT", "Cloned from the expert's episodes and the model's own successes."),
@@ -82,28 +118,37 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="house-1m")
     args = parser.parse_args()
     results = json.loads((args.out / "results.json").read_text())
-    folder, tasks = args.out / "runs" / PANEL, results["scale"]["tasks"]
-    prefix = "house" if args.model == "house-1m" else args.model
-    for name in (*FLOORS, "base", *AGENTS):
-        made = args.submissions / (name if name in FLOORS else f"{prefix}-{name}")
-        runs = [r for r in sorted(folder.glob(f"{name}*")) if re.fullmatch(name + r"(-\d+)?", r.name)]
-        if made.exists() or not (runs or name in FLOORS):
-            continue
-        if name in FLOORS:
-            run(f"evaluate --panel {PANEL} --tasks {tasks} --agent {name} --out {folder / name}")
-            run(f"submit {folder / name} --xz --out {made}")
-        else:
-            told = args.out / "card.json"
-            told.write_text(json.dumps(card(name, args.model)))
-            about = f"--card {told} --trained-on {args.out / 'expert.jsonl'}"
+    scale, model = results["scale"], MODELS[args.model]
+    for benchmark, ending in BENCHMARKS.items():
+        panels = [panel for panel in scale["panels"] if panel.startswith(f"{benchmark}/")]
+        for name in (*FLOORS, "base", *AGENTS):
+            own = "" if benchmark == scale["env"] else ending
+            made = args.submissions / (f"{name}{ending}" if name in FLOORS else f"{model.prefix}-{name}{own}")
+            runs = [run for panel in panels for run in played(args.out / "runs" / panel, name)]
+            if made.exists() or not (runs or (panels and name in FLOORS)):
+                continue
+            if name in FLOORS:
+                runs = [args.out / "runs" / panel / name for panel in panels]
+                for panel, folder in zip(panels, runs, strict=True):
+                    run(f"evaluate --panel {panel} --tasks {scale['tasks']} --agent {name} --out {folder}")
+                about = ""
+            else:
+                told = args.out / "card.json"
+                told.write_text(json.dumps(card(name, args.model, results["model"])))
+                about = f"--card {told} --trained-on {args.out / 'expert.jsonl'}"
             run(f"submit {shlex.join(map(str, runs))} {about} --xz --out {made}")
-        report = verify(made)
-        if not report.ok or report.card is None:
-            sys.exit(f"{made} is refused: {'; '.join(report.problems)}")
-        ledger.append(
-            args.submissions / "ledger.jsonl", "added", report.digest,
-            agent=report.card.agent, reason="The project's own: recipes/house/board.py",
-        )  # fmt: skip
+            report = verify(made)
+            if not report.ok or report.card is None:
+                sys.exit(f"{made} is refused: {'; '.join(report.problems)}")
+            ledger.append(
+                args.submissions / "ledger.jsonl", "added", report.digest,
+                agent=report.card.agent, reason="The project's own: recipes/house/board.py",
+            )  # fmt: skip
+
+
+def played(folder: Path, name: str) -> list[Path]:
+    """The runs of an agent or, of a method, of its seeds."""
+    return [run for run in sorted(folder.glob(f"{name}*")) if re.fullmatch(name + r"(-\d+)?", run.name)]
 
 
 def run(command: str) -> None:
@@ -113,16 +158,15 @@ def run(command: str) -> None:
         sys.exit(status)
 
 
-def card(name: str, model: str) -> dict[str, Any]:
-    """What is said of an agent beside its numbers."""
-    method, about, tokens, curve_file, phases = MODELS[model]
-    if name in AGENTS:
-        method, about = AGENTS[name]
-    with safe_open(SHIPPED["house"] / "model.safetensors", "pt") as file:
+def card(name: str, model: str, weights: str) -> dict[str, Any]:
+    """What is said of an agent beside its numbers; `weights` is the name or folder of what it began from."""
+    began = MODELS[model]
+    method, about = AGENTS.get(name, (began.method, began.about))
+    with safe_open(SHIPPED.get(weights, Path(weights)) / "model.safetensors", "pt") as file:
         parameters = sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118 (no dictionary)
     points, before = [], 0
-    written = map(json.loads, (RESULTS / curve_file).read_text().splitlines())
-    lines = [line for line in written if line["phase"] in phases]
+    written = map(json.loads, (RESULTS / began.curve).read_text().splitlines())
+    lines = [line for line in written if line["phase"] in began.phases]
     for _, phase in itertools.groupby(lines, itemgetter("phase")):
         rows = list(phase)
         points += [(before + row["step"], row["success"]) for row in rows]
@@ -136,11 +180,11 @@ def card(name: str, model: str) -> dict[str, Any]:
         "authors": "prosegym",
         "base_model": "none: random weights" if name == "base" else model,
         "parameters": parameters,
-        "training_data": "Household's train split and ALFWorld's train games, played by the searching expert "
-        "and the model itself; learning rates chosen on Household's valid panel",
-        "training_panels": ["Household-v1/valid"],
+        "training_data": f"{began.games}, played by the expert and the model itself; learning rates chosen "
+        f"on {began.valid}",
+        "training_panels": [began.valid],
         "hardware": "two CPU cores",
-        "tokens": tokens,
+        "tokens": began.tokens,
         "license": "Apache-2.0",
         **curve,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -23,8 +24,9 @@ from gymnasium.utils.env_checker import check_env
 
 from prosegym.envs import ENVS
 from prosegym.envs.core import INFO_KEYS, TextEnv
-from prosegym.envs.errors import BadOption, UnknownName, Unsupported
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, Unsupported
 from prosegym.envs.rewards import Maker
+from prosegym.envs.textworld import games
 
 EXPERT_TASKS = 4
 """Tasks a split that each expert plays here; families test more of their own."""
@@ -56,6 +58,24 @@ def extra_present(env_class: type[TextEnv]) -> bool:
 
 def make(env_id: str, **kwargs: Any) -> Any:
     return gymnasium.make(env_id, **kwargs)
+
+
+@pytest.mark.parametrize("env_id", [name for name in ENVS if class_of(name).extra])
+def test_a_missing_extra_is_told_before_anything_is_played(
+    env_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay would take it for an episode's fault."""
+
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    env = make(env_id).unwrapped
+    task = env.tasks("test")[0]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    games._version.cache_clear()
+    with pytest.raises(ProsegymError, match=f"prosegym.{env.extra}"):
+        env.prepare([task])
 
 
 def play(env: Any, actions: list[str]) -> list[Any]:

@@ -16,7 +16,7 @@ import pytest
 from submitting import play
 
 from prosegym.cli import main
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import CorruptData, DataMissing, ProsegymError
 from prosegym.evaluation import agents
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import board, ledger
@@ -26,7 +26,7 @@ from prosegym.leaderboard.pages import markdown
 from prosegym.leaderboard.rows import ranks
 from prosegym.leaderboard.submission import Card
 from prosegym.leaderboard.submit import submit
-from prosegym.leaderboard.verify import verify
+from prosegym.leaderboard.verify import NotHere, verify
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
 
@@ -184,6 +184,25 @@ def test_the_same_actions_under_another_name(
     assert "zz-first" not in refused
     assert main(["board", "build", "--submissions", str(submissions), "--out", str(tmp_path / "site")]) == 0
     assert "left out: 'copy': the same actions as 'First'" in capsys.readouterr().out
+
+
+def test_what_this_machine_cannot_replay_is_left_out_alone(
+    submissions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacking(env: lockbox.Lockbox, tasks: object) -> None:
+        if env.max_steps == 5:
+            raise DataMissing("the boxes are not here; get them: `prosegym data get boxes`")
+
+    play(agents.ExpertAgent(), tmp_path / "r", env_kwargs={"max_steps": 5})
+    submit([tmp_path / "r"], submissions / "elsewhere")
+    monkeypatch.setattr(lockbox.Lockbox, "prepare", lacking)
+    with pytest.raises(NotHere, match="prosegym data get boxes"):
+        verify(submissions / "elsewhere", workers=0, progress=False)
+    assert main(["board", "build", "--submissions", str(submissions), "--out", str(tmp_path / "site")]) == 0
+    told = "not replayed on this machine: the boxes are not here; get them: `prosegym data get boxes`"
+    assert f"left out: 'elsewhere': {told}" in capsys.readouterr().out
+    (panel,) = latest(tmp_path / "site")["panels"]
+    assert {"null", "random", "expert", "Retrier"} < {row["agent"] for row in panel["rows"]}
 
 
 def test_notes_stand_beside_the_trial_they_were_for(submissions: Path, tmp_path: Path) -> None:
