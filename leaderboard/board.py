@@ -155,13 +155,15 @@ def _latest(
     panels = []
     for group in groups:
         rows = []
-        places = ranks([r for r in group.rows if r[2].trials == 1])
-        places |= ranks([r for r in group.rows if r[2].trials > 1])
-        for entry, number, row in group.rows:
+        places = ranks([r for r in group.rows if r.row.trials == 1])
+        places |= ranks([r for r in group.rows if r.row.trials > 1])
+        for standing in group.rows:
+            entry, row = standing.entry, standing.row
             rows.append(
                 {
                     "submission": entry.report.digest,
-                    "page": f"s/{entry.id}/index.html#run-{number}",
+                    "runs": standing.runs,
+                    "page": standing.page,
                     "agent": entry.card.agent,
                     "track": entry.card.track,
                     "rank": places.get(id(row)),
@@ -172,7 +174,7 @@ def _latest(
             )
         panels.append({"title": group.title, "tier": group.tier, "rows": rows})
     found = {
-        "schema": 1,
+        "schema": 2,
         "ledger": history[-1].sha256 if history else ledger.START,
         "panels": panels,
         "refused": [{"folder": name, "reason": reason} for name, reason in refused],

@@ -18,7 +18,7 @@ from prosegym.evaluation.compare import Outcomes, outcomes
 from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import Child, Html, join, page, tag
-from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, run_name, short
+from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, short, standings, title_of
 from prosegym.leaderboard.submission import Result
 from prosegym.leaderboard.verify import Row
 
@@ -41,7 +41,8 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
     runs, ran = [], []
     for number, (result, row) in enumerate(zip(entry.results, entry.report.rows, strict=True)):
         lists, found = _episodes(folder, entry, number, result)
-        runs.append(_run(number, result, row, lists, groups))
+        told = f" · run {number + 1} of {len(entry.results)}" if len(entry.results) > 1 else ""
+        runs.append(_run(number, told, result, row, lists, groups))
         ran.append(found)
     card = entry.card
     facts: list[tuple[str, Child]] = [
@@ -84,6 +85,7 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         tag("aside", tag("h2", "For a person to look at"), tag("ul", [tag("li", f) for f in flags]))
         if flags
         else None,
+        _together(entry) if len(runs) > 1 else None,
         runs,
         _curves([entry]),
         tag("h2", "Model card"),
@@ -95,6 +97,23 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
     ]
     (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
     return ran
+
+
+def _together(entry: Entry) -> Html:
+    """What the board says of the submission: each of its rows, and the runs that it is made of."""
+    rows = [
+        tag(
+            "tr",
+            tag("th", title_of(standing.row), scope="row"),
+            tag("td", ", ".join(str(number + 1) for number in standing.runs)),
+            tag("td", estimate(standing.row.numbers.success)),
+            tag("td", estimate(standing.row.numbers.score)),
+        )
+        for standing in standings(entry)
+    ]
+    heads = [tag("th", head, scope="col") for head in ("Panel", "Runs", "Success", "Score")]
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
+    return join(tag("h2", "Runs together"), tag("div", table, class_="scroll"))
 
 
 def slug(method: str) -> str:
@@ -120,18 +139,18 @@ def method(name: str, entries: Sequence[Entry]) -> bytes:
             "tr",
             tag(
                 "th",
-                tag("a", entry.card.agent, href=f"../s/{entry.id}/index.html#run-{number}"),
+                tag("a", entry.card.agent, href=f"../{standing.page}"),
                 tag("span", entry.card.track, class_=f"chip {entry.card.track}"),
-                tag("span", run, class_="chip quiet") if (run := run_name(entry, number)) else None,
+                standing.chip,
                 scope="row",
                 data_v=entry.card.agent.casefold(),
             ),
-            tag("td", row.panel, data_v=row.panel),
-            tag("td", estimate(row.numbers.success), data_v=row.numbers.success.value),
-            tag("td", estimate(row.numbers.score), data_v=row.numbers.score.value),
+            tag("td", standing.row.panel, data_v=standing.row.panel),
+            tag("td", estimate(standing.row.numbers.success), data_v=standing.row.numbers.success.value),
+            tag("td", estimate(standing.row.numbers.score), data_v=standing.row.numbers.score.value),
         )
         for entry in entries
-        for number, row in enumerate(entry.report.rows)
+        for standing in standings(entry)
     ]
     heads = [
         tag("th", tag("button", h, type="button"), scope="col")
@@ -180,9 +199,9 @@ def _curves(entries: Sequence[Entry]) -> list[Html]:
     return plots
 
 
-def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:
+def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:
     n = row.numbers
-    group = next(g for g in groups if any(r[2] is row for r in g.rows))
+    group = next(g for g in groups if g.title == title_of(row))
     counts = [(row.tasks, "task"), (row.attempts, "attempt"), (row.trials, "trial")]
     facts: list[tuple[str, Child]] = [
         ("Success", estimate(n.success)),
@@ -220,7 +239,9 @@ def _run(number: int, result: Result, row: Row, lists: Html, groups: Sequence[Gr
     heads = [tag("th", h, scope="col") for h in ("Type", "Tasks", "Success", "Score", "Progress")]
     return tag(
         "section",
-        tag("h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}"),
+        tag(
+            "h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}{told}"
+        ),
         tag("div", tag("table", tag("tbody", [
             tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts
         ]), class_="facts"), class_="scroll"),

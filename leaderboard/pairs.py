@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from prosegym.evaluation.compare import Outcomes, paired
 from prosegym.leaderboard.html import Child, Html, page, tag
-from prosegym.leaderboard.rows import GRADED, Entry, Group, run_name
-from prosegym.leaderboard.verify import Row
+from prosegym.leaderboard.rows import GRADED, Group, Standing
 
 MOST = 20
 """Rows of a table that are compared with each other, the best ones."""
@@ -43,33 +42,33 @@ def pairs(group: Group, ran: Ran) -> bytes:
     return page(f"Two by two: {group.title}", body, root="../")
 
 
-def _tables(group: Group) -> list[tuple[str, list[tuple[Entry, int, Row]]]]:
+def _tables(group: Group) -> list[tuple[str, list[Standing]]]:
     return [
-        ("One trial a task", [r for r in group.rows if r[2].trials == 1]),
-        ("Retry with feedback, last trials", [r for r in group.rows if r[2].trials > 1]),
+        ("One trial a task", [r for r in group.rows if r.row.trials == 1]),
+        ("Retry with feedback, last trials", [r for r in group.rows if r.row.trials > 1]),
     ]
 
 
-def _matrix(group: Group, caption: str, rows: Sequence[tuple[Entry, int, Row]], ran: Ran) -> Html:
+def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> Html:
     graded = group.row.env_id in GRADED
     cells: dict[tuple[int, int], Html] = {}
-    for i, (one, number, _) in enumerate(rows):
-        for j, (other, another, _) in enumerate(rows[:i]):
-            found = paired(ran[one.id, number], ran[other.id, another])
+    came = [_together([ran[standing.entry.id, number] for number in standing.runs]) for standing in rows]
+    for i, one in enumerate(came):
+        for j, other in enumerate(came[:i]):
+            found = paired(one, other)
             e = found.score if graded else found.success
             p = f"p {found.p:.2g}"
             cells[i, j] = _cell(e.value, e.low, e.high, p)
             cells[j, i] = _cell(-e.value, -e.high, -e.low, p)
     head = [tag("th", "", scope="col"), *(tag("th", n, scope="col") for n in range(1, len(rows) + 1))]
     body = []
-    for i, (entry, number, _) in enumerate(rows):
-        name = tag("a", entry.card.agent, href=f"../s/{entry.id}/index.html#run-{number}")
-        run = run_name(entry, number)
+    for i, standing in enumerate(rows):
+        name = tag("a", standing.entry.card.agent, href=f"../{standing.page}")
         line = [cells.get((i, j), tag("td", "–")) for j in range(len(rows))]
         body.append(
             tag(
                 "tr",
-                tag("th", f"{i + 1} ", name, tag("small", f" {run}") if run else None, scope="row"),
+                tag("th", f"{i + 1} ", name, standing.chip, scope="row"),
                 line,
             )
         )
@@ -77,6 +76,11 @@ def _matrix(group: Group, caption: str, rows: Sequence[tuple[Entry, int, Row]], 
         "table", tag("caption", caption), tag("thead", tag("tr", head)), tag("tbody", body), class_="pairs"
     )
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def _together(runs: Sequence[Outcomes]) -> Outcomes:
+    """What came of each task in all of these runs."""
+    return {task: [came for run in runs for came in run[task]] for task in runs[0]}
 
 
 def _cell(value: float, low: float, high: float, p: str) -> Html:

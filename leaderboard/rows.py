@@ -28,28 +28,53 @@ class Entry:
     report: Report
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A row of a board."""
+
+    entry: Entry
+    runs: Sequence[int]
+    """Those of the submission that it is, by their numbers."""
+    row: Row
+    """What they measured together."""
+
+    @property
+    def page(self) -> str:
+        """Where they are told of, from the site's folder."""
+        return f"s/{self.entry.id}/index.html#run-{self.runs[0]}"
+
+    @property
+    def chip(self) -> Html | None:
+        """How many runs it is, where it is not one."""
+        return tag("span", f"{len(self.runs)} runs", class_="chip quiet") if len(self.runs) > 1 else None
+
+
 @dataclass
 class Group:
-    """Runs that are compared with each other: one panel, the same arguments."""
+    """Agents that are compared with each other: one panel, the same arguments."""
 
     title: str
     slug: str
     tier: str
     row: Row
-    rows: list[tuple[Entry, int, Row]] = field(default_factory=list)
-    """Submission, number of the run in it, its numbers."""
+    rows: list[Standing] = field(default_factory=list)
+
+
+def standings(entry: Entry) -> list[Standing]:
+    """The rows that a submission has."""
+    return [Standing(entry, place.runs, place.row) for place in entry.report.places]
 
 
 def groups_of(entries: Iterable[Entry]) -> list[Group]:
     """The boards that the submissions make up, official ones first, rows best first."""
     groups: dict[str, Group] = {}
     for entry in entries:
-        for number, row in enumerate(entry.report.rows):
-            title = title_of(row)
+        for standing in standings(entry):
+            row, title = standing.row, title_of(standing.row)
             slug = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")
-            groups.setdefault(title, Group(title, slug, row.tier, row)).rows.append((entry, number, row))
+            groups.setdefault(title, Group(title, slug, row.tier, row)).rows.append(standing)
     for group in groups.values():
-        group.rows.sort(key=lambda r: (-primary(r[2]).value, r[0].card.agent))
+        group.rows.sort(key=lambda r: (-primary(r.row).value, r.entry.card.agent))
     return sorted(groups.values(), key=lambda g: (g.tier != "official", g.title))
 
 
@@ -64,28 +89,16 @@ def primary(row: Row) -> Estimate:
     return row.numbers.score if row.env_id in GRADED else row.numbers.success
 
 
-def ranks(rows: Sequence[tuple[Entry, int, Row]]) -> dict[int, int]:
+def ranks(rows: Sequence[Standing]) -> dict[int, int]:
     """The rank of each row that has one, by the row's identity.
 
     1 + how many rows are better beyond doubt: their interval lies wholly above this row's. Rows whose
     intervals overlap can so share a rank; that is a tie, not a mistake. References, and rows that lack what
     the rules ask, have none and take no place.
     """
-    ranked = [row for entry, _, row in rows if entry.card.track != "reference" and not row.below]
+    ranked = [r.row for r in rows if r.entry.card.track != "reference" and not r.row.below]
     bounds = [(row, primary(row)) for row in ranked]
     return {id(row): 1 + sum(other.low > mine.high for _, other in bounds) for row, mine in bounds}
-
-
-def run_name(entry: Entry, number: int) -> str | None:
-    """Which of a submission's runs on one board this is; None where it has no other there.
-
-    The seed is that of play, not of training: it is named where it tells the runs apart.
-    """
-    row = entry.report.rows[number]
-    runs = [r for r in entry.report.rows if (r.panel, r.env_kwargs) == (row.panel, row.env_kwargs)]
-    if len(runs) == 1:
-        return None
-    return f"run {number + 1}" + (f", seed {row.seed}" if len({r.seed for r in runs}) > 1 else "")
 
 
 def estimate(e: Estimate) -> Html:

@@ -12,16 +12,15 @@ from prosegym.leaderboard.rows import (
     GRADED,
     Entry,
     Group,
+    Standing,
     dollars,
     estimate,
     many,
     percent,
     primary,
     ranks,
-    run_name,
     short,
 )
-from prosegym.leaderboard.verify import Row
 
 
 def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[tuple[str, str]]) -> bytes:
@@ -60,8 +59,9 @@ def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[t
     intro = tag(
         "p",
         f"{many(len(entries), 'submission')}. Every action was replayed in the environment and every number "
-        "computed again; only what a model card says is taken on trust. Brackets are 95 % intervals over "
-        "tasks; a row's rank is 1 + the number of rows whose interval lies wholly above its own.",
+        "computed again; only what a model card says is taken on trust. A row is all of an agent's runs on "
+        "the panel together. Brackets are 95 % intervals over tasks; a row's rank is 1 + the number of rows "
+        "whose interval lies wholly above its own.",
         class_="lead",
     )
     sections = [_section(group, hidden=i > 0) for i, group in enumerate(groups)]
@@ -71,8 +71,8 @@ def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[t
 
 
 def _section(group: Group, hidden: bool) -> Html:
-    single = [r for r in group.rows if r[2].trials == 1]
-    retry = [r for r in group.rows if r[2].trials > 1]
+    single = [r for r in group.rows if r.row.trials == 1]
+    retry = [r for r in group.rows if r.row.trials > 1]
     row = group.row
     measure = "mean score" if row.env_id in GRADED else "success rate"
     about = [
@@ -97,7 +97,7 @@ def _section(group: Group, hidden: bool) -> Html:
     )  # fmt: skip
 
 
-def _table(rows: Sequence[tuple[Entry, int, Row]], caption: str, *, retry: bool) -> Html:
+def _table(rows: Sequence[Standing], caption: str, *, retry: bool) -> Html:
     heads: list[tuple[str, str, str]] = [
         ("rank", "Rank", "1 + the number of rows whose interval lies wholly above"),
         ("agent", "Agent", ""),
@@ -129,29 +129,29 @@ def _table(rows: Sequence[tuple[Entry, int, Row]], caption: str, *, retry: bool)
             for key, label, title in heads
         ],
     )
-    body = [_row(entry, number, row, rank.get(id(row)), tied, retry) for entry, number, row in rows]
+    body = [_row(standing, rank.get(id(standing.row)), tied, retry) for standing in rows]
     table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", body))
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
-def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int], retry: bool) -> Html:
-    card, n = entry.card, row.numbers
+def _row(standing: Standing, place: int | None, tied: set[int], retry: bool) -> Html:
+    entry, row = standing.entry, standing.row
+    card, n, each = entry.card, row.numbers, entry.report.rows[standing.runs[0]].attempts
     reference = card.track == "reference"
     kind = {"null": "floor", "random": "floor"}.get(card.agent, "ceiling") if reference else card.track
     label = [
-        tag("a", card.agent, href=f"s/{entry.id}/index.html#run-{number}"),
+        tag("a", card.agent, href=standing.page),
         tag("span", kind, class_=f"chip {kind}"),
         tag("span", "re-run", class_="chip re-run") if entry.report.rerun else None,
         tag("span", f"{row.trials} trials", class_="chip") if retry else None,
-        tag("span", f"{row.attempts} attempts", class_="chip quiet") if row.attempts > 1 else None,
+        standing.chip,
+        tag("span", f"{each} attempts", class_="chip quiet") if each > 1 else None,
         [tag("span", f"unranked: {lack}", class_="chip quiet") for lack in row.below],
         tag("span", "no action list", class_="chip quiet")
         if row.env_kwargs.get("admissible") is False
         else None,
         tag("small", card.base_model) if card.base_model and card.base_model != "none" else None,
     ]
-    if run := run_name(entry, number):
-        label.insert(3, tag("span", run, class_="chip quiet"))
     tokens = n.prompt_tokens + n.completion_tokens
     cost = (n.cost or 0.0) / max(1, row.tasks * row.attempts)
     cells: list[tuple[str, float | str, Child]] = [
@@ -184,8 +184,9 @@ def _row(entry: Entry, number: int, row: Row, place: int | None, tied: set[int],
 
 def _plot(group: Group) -> Html | None:
     """Cost against the ranked number, where costs are known; otherwise tokens, where they are."""
-    by_cost = [(e, r, (r.numbers.cost or 0.0) / max(1, r.tasks * r.attempts)) for e, _, r in group.rows]
-    by_tokens = [(e, r, r.numbers.prompt_tokens + r.numbers.completion_tokens) for e, _, r in group.rows]
+    placed = [(standing.entry, standing.row) for standing in group.rows]
+    by_cost = [(e, r, (r.numbers.cost or 0.0) / max(1, r.tasks * r.attempts)) for e, r in placed]
+    by_tokens = [(e, r, r.numbers.prompt_tokens + r.numbers.completion_tokens) for e, r in placed]
     costs, unit = by_cost, "US dollars an episode"
     if sum(x > 0 for *_, x in costs) < 2:
         costs, unit = by_tokens, "tokens an episode"

@@ -61,7 +61,7 @@ class NotHere(ProsegymError):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One run as it was recomputed: a row of the board."""
+    """One run as it was recomputed, or several together."""
 
     env_id: str
     env_kwargs: dict[str, Any]
@@ -86,6 +86,15 @@ class Row(msgspec.Struct, frozen=True):
     """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A row of the board: the runs of an agent on one panel, with the same arguments and as many trials."""
+
+    runs: list[int]
+    """Their numbers in the submission."""
+    row: Row
+    """Their episodes as one run's, in which a task's attempts are those that it had in any of them."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """What verification found."""
 
@@ -99,6 +108,9 @@ class Report(msgspec.Struct, frozen=True):
     flags: list[str]
     """What a person should look at; nothing here refuses the submission."""
     rows: list[Row]
+    """The runs, in the submission's order."""
+    places: list[Place]
+    """The rows of the board."""
     rerun: bool
     """Whether its agents were run again and chose the same actions (null, random and expert can be)."""
     episodes: int
@@ -147,15 +159,16 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         submission, digest = reader.read(folder)
         problems = [*contradictions(submission.card, submission.results)]
     except Refused as error:
-        return Report(str(folder), "", None, False, [str(error)], [], [], False, 0, 0.0)
+        return Report(str(folder), "", None, False, [str(error)], [], [], [], False, 0, 0.0)
     flags = [*oddities(submission.card, submission.results)]
-    rows, tries, episodes, rerun = [], [], 0, submission.card.track == "reference"
+    runs, rows, tries, episodes, rerun = [], [], [], 0, submission.card.track == "reference"
     for number, result in enumerate(submission.results):
         run = _Run(submission, result, number)
         run.play(folder, pool, progress)
         problems += run.told()
         episodes += len(run.episodes)
         if not run.problems:
+            runs.append(run)
             rows.append(run.row())
             tries.append(run.tries())
             flags += run.flags()
@@ -169,8 +182,8 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         lacking = minimum(submission.card, submission.results, played, tries)
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
-        str(folder), digest, submission.card, ok, problems, flags, rows, rerun and ok, episodes,
-        time.perf_counter() - start,
+        str(folder), digest, submission.card, ok, problems, flags, rows, _places(runs, rows) if ok else [],
+        rerun and ok, episodes, time.perf_counter() - start,
     )  # fmt: skip
     if ok:
         _keep(report)
@@ -518,6 +531,33 @@ def attempts_of(episodes: Iterable[tuple[int, str]]) -> int:
     for attempt, actions in episodes:
         tries[attempt].append(actions)
     return len(set(map(tuple, tries.values())))
+
+
+def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:
+    """Those runs together that were played alike, with as many trials."""
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        alike[msgspec.json.encode([row.panel, sorted(row.env_kwargs.items()), row.trials])].append(number)
+    return [Place(n, rows[n[0]] if len(n) == 1 else _together(runs, rows, n)) for n in alike.values()]
+
+
+def _together(runs: Sequence[_Run], rows: Sequence[Row], numbers: Sequence[int]) -> Row:
+    first, attempts, episodes = rows[numbers[0]], 0, []
+    for number in numbers:
+        episodes += [msgspec.structs.replace(t, attempt=attempts + t.attempt) for t in runs[number].episodes]
+        attempts += rows[number].attempts
+    summary = summarise(episodes, tasks=first.tasks, attempts=attempts, trials=first.trials)
+    return msgspec.structs.replace(
+        first,
+        attempts=attempts,
+        episodes=len(episodes),
+        numbers=claim(summary),
+        types=summary.types,
+        pass_at=summary.pass_at,
+        pass_hat=summary.pass_hat,
+        actions_sha256=run_digest(rows[number].actions_sha256 for number in numbers),
+        below=list(dict.fromkeys(lack for number in numbers for lack in rows[number].below)),
+    )
 
 
 @functools.cache

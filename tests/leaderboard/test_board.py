@@ -18,12 +18,12 @@ from submitting import play
 from prosegym.cli import main
 from prosegym.envs.errors import CorruptData, DataMissing, ProsegymError
 from prosegym.evaluation import agents
-from prosegym.evaluation.statistics import Estimate
+from prosegym.evaluation.statistics import Estimate, clustered_bootstrap
 from prosegym.leaderboard import board, ledger
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.html import Html, join, page, tag
 from prosegym.leaderboard.pages import markdown
-from prosegym.leaderboard.rows import ranks
+from prosegym.leaderboard.rows import Standing, ranks
 from prosegym.leaderboard.submission import Card
 from prosegym.leaderboard.submit import submit
 from prosegym.leaderboard.verify import NotHere, verify
@@ -295,24 +295,43 @@ def test_other_arguments_are_another_board(tmp_path: Path) -> None:
     assert [len(p["rows"]) for p in latest(site)["panels"]] == [2, 1]
 
 
-def test_training_seeds_are_told_apart(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        play(agents.RandomAdmissible(), tmp_path / str(seed), seed=seed)
+def test_training_seeds_are_one_row(tmp_path: Path) -> None:
+    """Three trainings that solve all, a half and a quarter of four tasks: no place for the best of them."""
+    for name, count in (("all", 4), ("half", 2), ("quarter", 1)):
+        first = {f"test/{c}": [f"take {c} key", "open box"] for c in lockbox.COLOURS["test"][:count]}
+        play(agents.Scripted(first), tmp_path / name)
     card = Card(agent="A", track="trained", method="M")
-    submit([tmp_path / "1", tmp_path / "2"], tmp_path / "s" / "two", card)
+    made = submit([tmp_path / name for name in ("all", "half", "quarter")], tmp_path / "s" / "three", card)
+    play(agents.Scripted(first), tmp_path / "other", attempts=2)
+    submit([tmp_path / "other"], tmp_path / "s" / "other", Card(agent="B", track="zero-shot"))
     page = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False)
+    best, other = latest(page.parent)["panels"][0]["rows"]
+    assert (best["agent"], best["runs"], other["runs"]) == ("A", [0, 1, 2], [0])
+    row = best["row"]
+    assert row["numbers"]["success"][0] == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
+    assert (row["attempts"], row["episodes"], row["tasks"]) == (3, 12, 4)
+    of_each = [[float(i < count) for count in (4, 2, 1)] for i in range(4)]
+    assert row["numbers"]["success"] == list(clustered_bootstrap(of_each))
+    one, two, three = verify(made, workers=0, progress=False).rows
+    assert row["numbers"]["steps"] == pytest.approx(
+        (one.numbers.steps + two.numbers.steps + three.numbers.steps) / 3
+    )
     (method,) = (page.parent / "m").glob("*.html")
     for text in (page.read_text(), method.read_text()):
-        assert ">run 1, seed 1<" in text and ">run 2, seed 2<" in text
+        assert text.count(">A</a>") == 1 and ">3 runs<" in text
+    told = (page.parent / best["page"].partition("#")[0]).read_text()
+    assert all(f"· run {n} of 3</h2>" in told for n in (1, 2, 3)) and ">1, 2, 3</td>" in told
+    pairs = (page.parent / "pairs" / "Lockbox-v1-test.html").read_text()
+    assert "▲ +33.3" in pairs or "≈ +33.3" in pairs  # 7 of 12 against a quarter, on the same tasks
 
 
-def test_a_seed_of_play_that_all_runs_share_is_not_told(tmp_path: Path) -> None:
-    """It would be read as the seed of training, of which the runs have one each."""
-    for name, attempts in (("one", 1), ("two", 2)):
-        play(agents.RandomAdmissible(), tmp_path / name, attempts=attempts)
-    submit([tmp_path / "one", tmp_path / "two"], tmp_path / "s" / "two", Card(agent="A", track="trained"))
-    index = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
-    assert ">run 1<" in index and ">run 2<" in index
+def test_runs_of_other_arguments_are_rows_of_their_own(tmp_path: Path) -> None:
+    for name, limit in (("a", 60), ("b", 6), ("c", 60)):
+        play(agents.RandomAdmissible(), tmp_path / name, seed=ord(name), env_kwargs={"max_steps": limit})
+    made = submit([tmp_path / name for name in "abc"], tmp_path / "s", Card(agent="A", track="zero-shot"))
+    report = verify(made, workers=0, progress=False)
+    assert [place.runs for place in report.places] == [[0, 2], [1]]
+    assert report.places[1].row == report.rows[1]
 
 
 def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
@@ -326,7 +345,7 @@ def test_ranks_share_a_place_where_intervals_overlap(submissions: Path) -> None:
     floor: Any = SimpleNamespace(card=Card(agent="null", track="reference"))
     rows = [at(0.8, 0.9), at(0.7, 0.85), at(0.5, 0.75), at(0.1, 0.2)]
     few = msgspec.structs.replace(at(0.95, 1.0), below=["1 of the 4 attempts"])
-    places = ranks([(entry, 0, row) for row in [few, *rows]] + [(floor, 0, at(0.9, 1.0))])
+    places = ranks([Standing(entry, [0], row) for row in [few, *rows]] + [Standing(floor, [0], at(0.9, 1.0))])
     assert [places.get(id(row)) for row in [few, *rows]] == [
         None,
         1,
@@ -387,12 +406,12 @@ def test_rows_below_the_minimum_say_so_and_have_no_rank(tmp_path: Path) -> None:
     site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
     found = {(r["agent"], r["row"]["attempts"]): r for r in latest(site)["panels"][0]["rows"]}
     assert found["A", 4]["rank"] == 1 and found["A", 4]["row"]["below"] == []
-    assert found["A", 3]["rank"] is None and found["B", 1]["rank"] is None
+    assert found["A", 3]["rank"] is None and found["B", 2]["rank"] is None
     page = (site / "index.html").read_text()
     assert "unranked: 3 of the 4 attempts that a sampled agent needs" in page
     assert "unranked: 2 of the 3 training seeds that a trained agent needs" in page
     third = board.build(tmp_path / "t", tmp_path / "site", workers=0, progress=False).parent
-    assert [r["rank"] for r in latest(third)["panels"][0]["rows"]] == [1, 1, 1]
+    assert [r["rank"] for r in latest(third)["panels"][0]["rows"]] == [1]
 
 
 def test_rows_are_compared_two_by_two(tmp_path: Path) -> None:
