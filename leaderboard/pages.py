@@ -113,7 +113,7 @@ def _together(entry: Entry) -> Html:
     ]
     heads = [tag("th", head, scope="col") for head in ("Panel", "Runs", "Success", "Score")]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
-    return join(tag("h2", "Runs together"), tag("div", table, class_="scroll"))
+    return tag("section", tag("h2", "Runs together"), tag("div", table, class_="scroll"), id="together")
 
 
 def slug(method: str) -> str:

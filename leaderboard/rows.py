@@ -41,7 +41,7 @@ class Standing:
     @property
     def page(self) -> str:
         """Where they are told of, from the site's folder."""
-        return f"s/{self.entry.id}/index.html#run-{self.runs[0]}"
+        return f"s/{self.entry.id}/index.html#{'together' if len(self.runs) > 1 else f'run-{self.runs[0]}'}"
 
     @property
     def chip(self) -> Html | None:
