@@ -24,6 +24,7 @@ from prosegym.envs.discrete import DiscreteActions, features
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import env_arguments, make_env
+from prosegym.evaluation.runs import only_writer
 
 FILE = "sb3.json"
 
@@ -63,10 +64,14 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
     """
     algorithm = _algorithm(method)
     folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ProsegymError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+    with only_writer(folder):
+        _learn(algorithm, method, env_id, folder, config, env_kwargs)
+    return folder
+
+
+def _learn(
+    algorithm: Any, method: str, env_id: str, folder: Path, config: Config, env_kwargs: Mapping[str, Any]
+) -> None:
     from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
     from prosegym.baselines.scoring import POLICIES, Scorer
@@ -98,7 +103,6 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
     model.save(folder / "policy.zip")
     facts = {"method": method, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config)}
     (folder / FILE).write_text(json.dumps(facts, indent=1))
-    return folder
 
 
 def _recorder(method: str, every: int, path: Path) -> Any:

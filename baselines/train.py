@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from datetime import timedelta
 from importlib import import_module
@@ -26,6 +27,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.evaluate import env_arguments, evaluate, make_env
+from prosegym.evaluation.runs import LOCK, only_writer
 
 PRESETS = {
     "ALFWorld": "alfworld",
@@ -163,18 +165,19 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     """Train, save, and evaluate where asked.
 
     Raises:
-        ProsegymError: the folder holds another training, the data is another environment's, or the method
-            has nothing to learn from.
+        ProsegymError: the folder holds another training, or another process is writing to it; the data is
+            another environment's, or the method has nothing to learn from.
     """
     options = replace(options, agent=form(options))
     panel = panels.of_split(options.env, options.evaluate_split) if options.evaluate else None
     processes = accelerator(options)  # before anything else that asks which process this is
-    if processes.is_main_process:
-        settle(method, options, config)
-    if finished(options):
-        processes.print(f"{options.out} holds this training, finished")
-    else:
-        learn(method, train, options, config, processes)
+    with only_writer(options.out) if processes.is_main_process else nullcontext():
+        if processes.is_main_process:
+            settle(method, options, config)
+        if finished(options):
+            processes.print(f"{options.out} holds this training, finished")
+        else:
+            learn(method, train, options, config, processes)
     if panel is not None and not options.audit and processes.is_main_process:
         evaluate(
             agents.load(str(options.out)),
@@ -244,7 +247,7 @@ def settle(method: str, options: Options, config: Any) -> None:
     now = json.loads(
         json.dumps({k: v for k, v in asked.items() if k not in free and k != "out"}, default=str)
     )
-    if path.exists() and any(other != path for other in options.out.iterdir()):
+    if path.exists() and {other.name for other in options.out.iterdir()} - {path.name, LOCK}:
         was = json.loads(path.read_text())
         changed = [
             f"{k}: {was.get(k)} then, {v} now"
@@ -255,7 +258,6 @@ def settle(method: str, options: Options, config: Any) -> None:
             raise ProsegymError(
                 f"{options.out} holds another training ({'; '.join(changed)}); use another --out"
             )
-    options.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(now, indent=1) + "\n")
 
 

@@ -16,6 +16,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.runs import hold
 
 BEGINNING = b'{"env_id":'
 """How each line of a file of trajectories begins: one that a kill cut is thrown away, nothing else is."""
@@ -54,7 +55,7 @@ def collect(
     Raises:
         BadOption: a number is too small, or the split is empty.
         ProsegymError: the file holds episodes of another agent or environment, or of one made with other
-            arguments, or cannot be written.
+            arguments, another process is writing to it, or it cannot be written.
     """
     at_least(1, episodes=episodes, batch_size=batch_size)
     out = Path(out)
@@ -67,40 +68,40 @@ def collect(
         raise BadOption(f"split {split!r} has no tasks here; there are {', '.join(text_env.splits)}")
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in range(episodes)]
     try:
-        done = {t.key for t in _resume(out, agent, env_id, kwargs)}
-    except OSError as error:
-        raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
-    # Episodes that were played but not kept are played again: they cost time, never correctness.
-    todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
-    if todo:
-        text_env.prepare([text_env.task(task_id) for task_id in dict.fromkeys(job.task_id for job in todo)])
-    probe.close()
-    kept = len(done)
-    try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            open(out, "ab", buffering=0) as file,
-            tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="episode", disable=not progress) as bar,
-        ):
+        file = open(out, "ab", buffering=0)
+    except OSError as error:
+        raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    with file:
+        hold(file.fileno(), out)
+        done = {t.key for t in _resume(out, agent, env_id, kwargs)}
+        # Episodes that were played but not kept are played again: they cost time, never correctness.
+        todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
+        if todo:
+            text_env.prepare([text_env.task(task_id) for task_id in dict.fromkeys(j.task_id for j in todo)])
+        probe.close()
+        kept = len(done)
+        try:
             played = rollout(
                 lambda: make_env(env_id, **kwargs), agent, todo,
                 batch_size=batch_size, seed=seed, env_kwargs=kwargs,
             )  # fmt: skip
-            for trajectory in played:
-                bar.update()
-                if trajectory.success or not successes:
-                    file.write(records.encode(trajectory))
-                    kept += 1
-    except OSError as error:
-        raise ProsegymError(
-            f"cannot write {out}: {error.strerror}; {kept} episodes are kept, run the same command again"
-        ) from error
+            with tqdm(
+                total=len(jobs), initial=len(jobs) - len(todo), unit="episode", disable=not progress
+            ) as bar:
+                for trajectory in played:
+                    bar.update()
+                    if trajectory.success or not successes:
+                        file.write(records.encode(trajectory))
+                        kept += 1
+        except OSError as error:
+            raise ProsegymError(
+                f"cannot write {out}: {error.strerror}; {kept} episodes are kept, run the same command again"
+            ) from error
     return kept
 
 
 def _resume(out: Path, agent: Agent, env_id: str, env_kwargs: dict[str, Any]) -> Iterator[Trajectory]:
-    if not out.exists():
-        return
     env_kwargs = msgspec.json.decode(msgspec.json.encode(env_kwargs))  # as the file has them
     whole = 0
     with open(out, "rb") as file:

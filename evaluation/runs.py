@@ -98,9 +98,7 @@ class Run:
             CorruptData: a line other than the last is damaged.
         """
         folder = Path(folder)
-        with _files_of(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder)
+        lock = _lock(folder)
         try:
             with _files_of(folder):
                 conditions = _settle(folder, conditions)
@@ -221,7 +219,7 @@ def _files_of(
     try:
         yield
     except OSError as error:
-        raise ProsegymError(f"cannot use run folder {folder}: {error.strerror or error}; {mend}") from error
+        raise ProsegymError(f"cannot use folder {folder}: {error.strerror or error}; {mend}") from error
 
 
 def _settle(folder: Path, conditions: Conditions) -> Conditions:
@@ -240,20 +238,52 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
     return conditions
 
 
+LOCK = ".lock"
+"""The file of a folder that its one writer holds."""
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Make a folder one's own to write to, for as long as the context lasts.
+
+    Raises:
+        ProsegymError: another process is writing there, or the folder cannot be made or written to.
+    """
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def _lock(folder: Path) -> int:
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    with _files_of(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        hold(handle, folder)
+    except ProsegymError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def hold(handle: int, what: Path) -> None:
+    """Lock an open file for as long as it is open; `what` is named where another process has it.
+
+    Raises:
+        ProsegymError: another process has.
+    """
     try:
         import fcntl
     except ImportError:  # Windows has no flock; there the second writer is not refused
-        return handle
+        return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(handle)
         raise ProsegymError(
-            f"another process is writing to {folder}; wait for it or choose another --out"
+            f"another process is writing to {what}; wait for it or choose another --out"
         ) from error
-    return handle
 
 
 def _conditions(path: Path) -> Conditions:

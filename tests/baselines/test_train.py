@@ -25,6 +25,7 @@ from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName  # noqa
 from prosegym.evaluation.agents import ExpertAgent  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
+from prosegym.evaluation.runs import only_writer  # noqa: E402
 
 torch.set_num_threads(1)
 QUICK = ["--env", "prosegym/Lockbox-v1", "--episodes", "8", "--vocabulary", "330", "--agent.format", "bare"]
@@ -76,6 +77,8 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(
         train.main("sft", [*command, "--seed", "1"])
     with pytest.raises(ProsegymError, match="method: sft then, eto now"):
         train.main("eto", command)
+    with only_writer(tmp_path), pytest.raises(ProsegymError, match="another process is writing to"):
+        train.main("sft", command)
 
 
 WORKER = """

@@ -227,6 +227,20 @@ def test_a_second_writer_is_refused(panel: Panel, tmp_path: Path) -> None:
         Run.open(tmp_path / "r", run.conditions)
 
 
+def test_two_collections_into_one_file_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "t.jsonl"
+
+    class Twice(agents.Null):
+        def respond(self, episodes: Any) -> list[agents.Reply]:
+            with pytest.raises(ProsegymError, match="another process is writing to .*t.jsonl"):
+                collect(agents.Null(), ENV, "train", out, episodes=2, progress=False)
+            return super().respond(episodes)
+
+    assert collect(Twice(), ENV, "train", out, episodes=2, progress=False) == 2
+    assert len(out.read_bytes().splitlines()) == 2
+    assert collect(agents.Null(), ENV, "train", out, episodes=3, progress=False) == 3
+
+
 def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, left = os.write, [3]
 
@@ -455,7 +469,7 @@ def test_a_run_folder_without_rights(panel: Panel, tmp_path: Path) -> None:
     """As another user where this one may do everything; the folder is readable by its owner alone."""
     run = evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
     (tmp_path / "file").touch()
-    with pytest.raises(ProsegymError, match="cannot use run folder .*file/r: "):
+    with pytest.raises(ProsegymError, match="cannot use folder .*file/r: "):
         Run.open(tmp_path / "file" / "r", run.conditions)
     (tmp_path / "locked").mkdir()
     files = [tmp_path / "locked", tmp_path / "r" / "episodes.jsonl", tmp_path / "r" / ".lock"]
@@ -477,7 +491,7 @@ def test_a_run_folder_without_rights(panel: Panel, tmp_path: Path) -> None:
             lambda: Run.open(tmp_path / "r", run.conditions),
         ):
             with pytest.raises(
-                ProsegymError, match="cannot use run folder .*: Permission denied; see to its rights"
+                ProsegymError, match="cannot use folder .*: Permission denied; see to its rights"
             ):
                 use()
         failed = 0
