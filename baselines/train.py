@@ -171,6 +171,8 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     options = replace(options, agent=form(options))
     panel = panels.of_split(options.env, options.evaluate_split) if options.evaluate else None
     processes = accelerator(options)  # before anything else that asks which process this is
+    if processes.is_main_process:
+        leave_alone(options.out)
     with only_writer(options.out) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             settle(method, options, config)
@@ -234,6 +236,26 @@ def form(options: Options) -> react.Config:
     if options.agent == react.Config() and (folder / agents.FILE).is_file():
         return agents.read(folder).config
     return options.agent
+
+
+WRITTEN = (
+    "README.md",
+    agents.FILE,
+    "config.json",
+    "adapter_config.json",
+    "model.safetensors",
+    "metrics.jsonl",
+)
+"""Files of a training that another folder may have, too."""
+
+
+def leave_alone(folder: Path) -> None:
+    """Refuse a folder that holds what a training would write over: a model, say, or somebody's README."""
+    foreign = [name for name in WRITTEN if (folder / name).exists()]
+    if foreign and not (folder / "training.json").exists():
+        raise ProsegymError(
+            f"{folder} has a {foreign[0]} and no training.json, so it is no training's; use another --out"
+        )
 
 
 def settle(method: str, options: Options, config: Any) -> None:

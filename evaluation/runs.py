@@ -213,7 +213,7 @@ class Run:
 
 @contextmanager
 def _files_of(
-    folder: Path, mend: str = "see to its rights and its disk, or choose another folder"
+    folder: Path, mend: str = "see to its rights and its disk, or choose another --out"
 ) -> Iterator[None]:
     """Says in one line what an operating system would not do with a run's files."""
     try:
@@ -232,6 +232,8 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
                 f"{folder} holds a run of other conditions ({'; '.join(differing)}); choose another --out"
             )
         return before
+    if (folder / "episodes.jsonl").exists():
+        raise ProsegymError(f"{folder} has an episodes.jsonl and no run.json; choose another --out")
     part = folder / "run.json.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(conditions), indent=1) + b"\n")
     part.replace(path)

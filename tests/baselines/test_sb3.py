@@ -51,6 +51,12 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert '"agent": "sb3-ppo"' in capsys.readouterr().out
 
 
+def test_a_trained_policy_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / sb3.FILE).write_text("{}")
+    with pytest.raises(ProsegymError, match="holds a training already .sb3.json.; choose another --out"):
+        sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path, sb3.Config())
+
+
 def test_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ProsegymError, match="choose another --out"):

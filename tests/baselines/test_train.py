@@ -81,6 +81,15 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(
         train.main("sft", command)
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_what_is_not_a_trainings_is_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ProsegymError, match=f"has a {name} and no training.json.*use another --out"):
+        train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"])
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
 WORKER = """
 import sys
 import conftest  # registers the environment

@@ -227,6 +227,13 @@ def test_a_second_writer_is_refused(panel: Panel, tmp_path: Path) -> None:
         Run.open(tmp_path / "r", run.conditions)
 
 
+def test_episodes_of_no_run_are_left_alone(panel: Panel, tmp_path: Path) -> None:
+    (tmp_path / "episodes.jsonl").write_text("mine")
+    with pytest.raises(ProsegymError, match="has an episodes.jsonl and no run.json; choose another --out"):
+        evaluate(agents.Null(), panel, tmp_path, progress=False)
+    assert (tmp_path / "episodes.jsonl").read_text() == "mine"
+
+
 def test_two_collections_into_one_file_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "t.jsonl"
 
