@@ -45,7 +45,7 @@ board: install ## the leaderboard of submissions/, in site-board/
 docs: install ## the site, in site/, the board in site/board/; a broken link or a page without its facts fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-docs-serve: install ## the site at http://127.0.0.1:8000, made anew as pages change
+docs-serve: install ## the site but for the board at http://127.0.0.1:8000, made anew as pages change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
 
 lint: install

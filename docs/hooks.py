@@ -39,6 +39,8 @@ RESULTS = {
 LINK = r"https?://[^\s,;)]+"
 INTERVAL = re.compile(r"\[([-+]?\d\.\d+), ([-+]?\d\.\d+)\]")
 """A line does not break within one."""
+BOARD = True
+"""Whether the board is built with the pages."""
 TEXTS = ROOT / "baselines"
 """Methods are read as text: the site is built without torch."""
 
@@ -223,10 +225,17 @@ def on_env(env: Any, files: Any, **_: Any) -> Any:
     return env
 
 
+def on_startup(command: str, **_: Any) -> None:
+    """Leave the board out where pages are made anew at every change."""
+    global BOARD
+    BOARD = command != "serve"
+
+
 def on_post_build(config: Any) -> None:
     """Build the board; what could not be replayed here is told."""
-    page = board.build(
-        ROOT / config["extra"]["submissions"], Path(config["site_dir"]) / "board", progress=False
-    )
+    if not BOARD:
+        return
+    submissions, out = ROOT / config["extra"]["submissions"], Path(config["site_dir"]) / "board"
+    page = board.build(submissions, out, progress=sys.stderr.isatty())
     for left_out in json.loads((page.parent / "latest.json").read_bytes())["refused"]:
         LOG.info("not on the board: %s: %s", left_out["folder"], left_out["reason"])

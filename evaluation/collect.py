@@ -74,7 +74,10 @@ def collect(
         raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error
     with file:
         hold(file.fileno(), out)
-        done = {t.key for t in _resume(out, agent, env_id, kwargs)}
+        try:
+            done = {t.key for t in _resume(out, agent, env_id, kwargs)}
+        except OSError as error:
+            raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
         # Episodes that were played but not kept are played again: they cost time, never correctness.
         todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
         if todo:
