@@ -25,9 +25,9 @@ def pairs(group: Group, ran: Ran) -> bytes:
     measure = "mean score" if group.row.env_id in GRADED else "success rate"
     about = (
         f"The row's {measure} minus the column's, in points, on the same tasks; its 95 % interval "
-        "(bootstrap over tasks, both runs drawn together); and McNemar's exact p over the tasks that the "
-        "first attempt of only one of the two solves. ▲ better, ▼ worse: the interval leaves out 0. "
-        "≈ not distinguishable. "
+        "(bootstrap over tasks, both rows drawn together); and McNemar's exact p over the tasks that the "
+        "first attempt of only one of the two solves, of several runs the first one's. "
+        "▲ better, ▼ worse: the interval leaves out 0. ≈ not distinguishable. "
         "Nothing is corrected for the number of pairs: of twenty that do not differ, one will seem to."
     )
     body: list[Child] = [

@@ -193,13 +193,13 @@ def _plot(group: Group) -> Html | None:
     points = [(e, r, x) for e, r, x in costs if x > 0]
     if len(points) < 2:
         return None
-    width, height, left, bottom = 640, 260, 44, 36
+    width, height, left, right, bottom = 640, 260, 44, 20, 36
     logs = [math.log10(x) for *_, x in points]
     low, high = math.floor(min(logs)), math.ceil(max(logs) + 1e-9)
     high = max(high, low + 1)
 
     def across(x: float) -> float:
-        return left + (math.log10(x) - low) / (high - low) * (width - left - 12)
+        return left + (math.log10(x) - low) / (high - low) * (width - left - right)
 
     def up(y: float) -> float:
         return 10 + (1 - y) * (height - bottom - 10)
@@ -208,7 +208,7 @@ def _plot(group: Group) -> Html | None:
     for share in (0, 25, 50, 75, 100):
         y = up(share / 100)
         marks += [
-            tag("line", x1=left, x2=width - 12, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"),
+            tag("line", x1=left, x2=width - right, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"),
             tag("text", str(share), x=left - 6, y=f"{y + 4:.1f}", text_anchor="end"),
         ]
     for power in range(low, high + 1):
