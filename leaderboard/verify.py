@@ -581,10 +581,18 @@ def _prepare(result: Result, panel: Panel) -> None:
     try:
         text_env = env.unwrapped
         assert isinstance(text_env, TextEnv)
-        text_env.prepare(panels.tasks_of(panel, env))
+        try:
+            tasks = panels.tasks_of(panel, env)
+        except ProsegymError as error:
+            if result.env_kwargs and not isinstance(error, DataMissing):
+                raise Refused(
+                    f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}"
+                ) from error
+            raise
+        text_env.prepare(tasks)
+    except Refused:
+        raise
     except ProsegymError as error:
-        if result.env_kwargs and not isinstance(error, DataMissing):
-            raise Refused(f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}") from error
         raise NotHere(str(error)) from error
     finally:
         env.close()

@@ -186,12 +186,17 @@ def test_the_same_actions_under_another_name(
     assert "left out: 'copy': the same actions as 'First'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("lack", [DataMissing, ProsegymError])
 def test_what_this_machine_cannot_replay_is_left_out_alone(
-    submissions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    submissions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lack: type[ProsegymError],
 ) -> None:
     def lacking(env: lockbox.Lockbox, tasks: object) -> None:
         if env.max_steps == 5:
-            raise DataMissing("the boxes are not here; get them: `prosegym data get boxes`")
+            raise lack("the boxes are not here; get them: `prosegym data get boxes`")
 
     play(agents.ExpertAgent(), tmp_path / "r", env_kwargs={"max_steps": 5})
     submit([tmp_path / "r"], submissions / "elsewhere")
