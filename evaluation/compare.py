@@ -60,6 +60,11 @@ def outcomes(episodes: Iterable[Trajectory]) -> Outcomes:
     return found
 
 
+def together(runs: Sequence[Outcomes]) -> Outcomes:
+    """What came of each task in all of these runs of the same tasks."""
+    return {task: [came for run in runs for came in run[task]] for task in runs[0]}
+
+
 def paired(left: Outcomes, right: Outcomes) -> Comparison:
     """Compare what came of the same tasks in two runs, left minus right."""
     tasks = sorted(left)

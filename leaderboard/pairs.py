@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prosegym.evaluation.compare import Outcomes, paired
+from prosegym.evaluation.compare import Outcomes, paired, together
 from prosegym.leaderboard.html import Child, Html, page, tag
 from prosegym.leaderboard.rows import GRADED, Group, Standing
 
@@ -52,7 +52,7 @@ def _tables(group: Group) -> list[tuple[str, list[Standing]]]:
 def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> Html:
     graded = group.row.env_id in GRADED
     cells: dict[tuple[int, int], Html] = {}
-    came = [_together([ran[standing.entry.id, number] for number in standing.runs]) for standing in rows]
+    came = [together([ran[standing.entry.id, number] for number in standing.runs]) for standing in rows]
     for i, one in enumerate(came):
         for j, other in enumerate(came[:i]):
             found = paired(one, other)
@@ -76,11 +76,6 @@ def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> H
         "table", tag("caption", caption), tag("thead", tag("tr", head)), tag("tbody", body), class_="pairs"
     )
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
-
-
-def _together(runs: Sequence[Outcomes]) -> Outcomes:
-    """What came of each task in all of these runs."""
-    return {task: [came for run in runs for came in run[task]] for task in runs[0]}
 
 
 def _cell(value: float, low: float, high: float, p: str) -> Html:

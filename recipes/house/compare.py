@@ -26,7 +26,7 @@ from typing import Any
 
 from prosegym.cli import main as prosegym
 from prosegym.envs import data, trajectory
-from prosegym.evaluation.compare import Outcomes, compare, outcomes, paired
+from prosegym.evaluation.compare import Outcomes, compare, outcomes, paired, together
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import clustered_bootstrap
 
@@ -202,27 +202,28 @@ def pooled(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for (panel, method), runs in seeds.items():
         if len(runs) > 1:
-            played, others = together(runs), out / "runs" / panel
+            all_seeds, others = played(runs), out / "runs" / panel
             sft = seeds.get((panel, "sft"), []) if method != "sft" else []
             control = [others / "retry-model"] if method.startswith("retry-") else sft
             row: dict[str, Any] = {
                 "name": method,
                 "panel": panel,
                 "seeds": len(runs),
-                "success": asdict_of(clustered_bootstrap([[e[0] for e in task] for task in played.values()])),
-                "minus_base": asdict_of(paired(played, together([others / "base"])).success),
+                "success": asdict_of(
+                    clustered_bootstrap([[e[0] for e in task] for task in all_seeds.values()])
+                ),
+                "minus_base": asdict_of(paired(all_seeds, played([others / "base"])).success),
             }
             if control:
-                row["minus_control"] = asdict_of(paired(played, together(control)).success)
+                row["minus_control"] = asdict_of(paired(all_seeds, played(control)).success)
             row["trials"] = mean_by_trial([success_by_trial(Run.read(run)) for run in runs])
             found.append(row)
     return found
 
 
-def together(runs: list[Path]) -> Outcomes:
+def played(runs: list[Path]) -> Outcomes:
     """What came of each task in all of these runs."""
-    each = [outcomes(Run.read(run).finished) for run in runs]
-    return {task: [result for found in each for result in found[task]] for task in each[0]}
+    return together([outcomes(Run.read(run).finished) for run in runs])
 
 
 def control_of(name: str) -> str:
