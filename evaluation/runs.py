@@ -284,7 +284,7 @@ def hold(handle: int, what: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ProsegymError(
-            f"another process is writing to {what}; wait for it or choose another --out"
+            f"another process is writing to {what}; wait for it, or write elsewhere"
         ) from error
 
 

@@ -25,6 +25,7 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.compare import Outcomes
 from prosegym.leaderboard import ledger, pages, pairs, tables
 from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.folder import whole, writable
 from prosegym.leaderboard.html import page
 from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.rows import Entry, Group, groups_of, ranks, title_of
@@ -32,6 +33,11 @@ from prosegym.leaderboard.verify import TIME_LIMIT, NotHere, Report, verified
 
 STATIC = Path(__file__).parent / "static"
 RULES = Path(__file__).parent / "RULES.md"
+SITE = frozenset(
+    {"index.html", "style.css", "noscript.css", "app.js", "rules.html", "ledger.html", "latest.json"}
+    | {"m", "s", "pairs"}
+)
+"""What a site's folder holds."""
 
 
 def build(
@@ -53,25 +59,19 @@ def build(
         The page to open.
 
     Raises:
-        ProsegymError: there is no such folder, the ledger is broken, or `out` holds something other than a
-            site.
+        ProsegymError: there is no such folder, the ledger is broken, or `out` holds something that is not of
+            a site.
     """
-    submissions, out = Path(submissions), Path(out)
+    submissions = Path(submissions)
     if not submissions.is_dir():
         raise ProsegymError(f"{submissions} is not a folder of submissions; make one with `prosegym submit`")
     if (submissions / "submission.json").is_file():
         raise ProsegymError(f"{submissions} is one submission; name the folder that it lies in")
-    if out.resolve() == Path.cwd():
-        raise ProsegymError(f"{out} is the folder you are in, which cannot be replaced; choose another --out")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "latest.json").is_file())):
-        raise ProsegymError(f"{out} holds something other than a site; choose another --out")
+    out = Path(out)
+    site = writable(out, SITE if (out / "latest.json").is_file() else ())
     history = ledger.check(submissions / "ledger.jsonl")
     entries, refused = _entries(submissions, history, workers, progress)
-    part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
-    for left in (part, old):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
+    with whole(site) as part:
         for name in ("style.css", "noscript.css", "app.js"):
             shutil.copyfile(STATIC / name, part / name)
         groups = groups_of(entries)
@@ -93,16 +93,6 @@ def build(
         for group in filter(pairs.compared, groups):
             (part / "pairs" / f"{group.slug}.html").write_bytes(pairs.pairs(group, ran))
         (part / "latest.json").write_bytes(_latest(groups, history, refused))
-        if out.exists():
-            out.replace(old)
-        part.replace(out)
-    except OSError as error:
-        raise ProsegymError(f"cannot write {out}: {error.strerror}") from error
-    finally:
-        if old.exists() and not out.exists():  # stopped between the two
-            old.replace(out)
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
     return out / "index.html"
 
 
@@ -110,7 +100,8 @@ def _entries(
     submissions: Path, history: Sequence[ledger.Entry], workers: int | None, progress: bool
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
     """What stands on the board, and what does not with its reason."""
-    removed = {e.submission for e in history} - ledger.standing(history)
+    stands = ledger.standing(history)
+    removed = {e.submission for e in history} - stands
     order = {e.submission: e.number for e in history}
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
@@ -122,30 +113,41 @@ def _entries(
                 reports.append((folder, verified(folder, progress=progress, pool=pool)))
             except NotHere as error:
                 refused.append((folder.name, f"not replayed on this machine: {error}"))
+                stands.discard(reader.read(folder)[1])
     for folder, report in reports:
         if not report.ok or report.card is None:
             refused.append((folder.name, report.problems[0]))
-        elif report.digest in removed:
-            refused.append((folder.name, "removed; the ledger says why"))
         else:
             found, _ = reader.read(folder)
             entries.append(Entry(report.digest[:16], folder, report.card, found.results, report))
+    if lost := stands.difference(report.digest for _, report in reports):
+        agents = sorted({e.agent for e in history if e.submission in lost})
+        refused.append(("ledger.jsonl", f"{len(lost)} of its submissions are not here: {', '.join(agents)}"))
     # The first of two that act alike is the one that was added first.
     entries.sort(
         key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name)
     )
     standing: list[Entry] = []
-    seen: dict[tuple[str, str], Entry] = {}
+    seen: dict[tuple[str, int, str, bool], Entry] = {}
     for entry in entries:
-        # References are run again, so one that acts alike on another board is no copy.
+        # References are run again: one that acts alike on another board is no copy, nor who does as well.
         reference = entry.card.track == "reference"
-        keys = [(title_of(row) if reference else row.panel, row.actions_sha256) for row in entry.report.rows]
-        same = next((seen[key] for key in keys if key in seen), None)
-        if same is not None:
-            refused.append((entry.folder.name, f"the same actions as {same.card.agent!r} ({same.id})"))
-            continue
-        seen |= dict.fromkeys(keys, entry)
-        standing.append(entry)
+        keys = [
+            (title_of(row) if reference else row.panel, row.trials, row.actions_sha256, reference)
+            for row in entry.report.rows
+        ]
+        same = next((key for key in keys if key in seen), None)
+        if entry.report.digest in removed:
+            refused.append((entry.folder.name, "removed; the ledger says why"))
+            seen = dict.fromkeys(keys, entry) | seen
+        elif same and not (seen[same].report.digest in removed and entry.report.digest in order):
+            first = seen[same]
+            gone = ", which was removed" if first.report.digest in removed else ""
+            reason = f"the same actions as {first.card.agent!r} ({first.id}) on {same[0]}{gone}"
+            refused.append((entry.folder.name, f"{reason}; what the ledger has first stands"))
+        else:
+            seen |= dict.fromkeys(keys, entry)
+            standing.append(entry)
     return standing, [(reader.printable(name[:200]), reason[:500]) for name, reason in refused]
 
 

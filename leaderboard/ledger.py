@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.evaluation.runs import hold
 from prosegym.leaderboard.submission import plain
 
 Action = Literal["added", "removed", "rescored"]
@@ -117,17 +118,18 @@ def append(
         )
     plain(reason, "reason")
     plain(agent, "agent")
-    entries = check(path)
-    if (action == "added") == (submission in standing(entries)):
-        state = "stands already" if action == "added" else "does not stand"
-        raise ProsegymError(f"cannot be {action}: submission {submission[:12]} {state}")
-    now = time or datetime.now(timezone.utc).isoformat(timespec="seconds")
-    before = entries[-1].sha256 if entries else START
-    entry = _sealed(Entry(len(entries) + 1, now, action, submission, agent, reason, before, ""))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
+            hold(handle, path)
+            entries = check(path)
+            if (action == "added") == (submission in standing(entries)):
+                state = "stands already" if action == "added" else "does not stand"
+                raise ProsegymError(f"cannot be {action}: submission {submission[:12]} {state}")
+            now = time or datetime.now(timezone.utc).isoformat(timespec="seconds")
+            before = entries[-1].sha256 if entries else START
+            entry = _sealed(Entry(len(entries) + 1, now, action, submission, agent, reason, before, ""))
             os.write(handle, msgspec.json.encode(entry) + b"\n")
         finally:
             os.close(handle)

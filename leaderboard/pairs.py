@@ -25,8 +25,8 @@ def pairs(group: Group, ran: Ran) -> bytes:
     measure = "mean score" if group.row.env_id in GRADED else "success rate"
     about = (
         f"The row's {measure} minus the column's, in points, on the same tasks; its 95 % interval "
-        "(bootstrap over tasks, both rows drawn together); and McNemar's exact p over the tasks that the "
-        "first attempt of only one of the two solves, of several runs the first one's. "
+        "(bootstrap over tasks, both rows drawn together); and, where both have one attempt at each task, "
+        "McNemar's exact p over the tasks that only one of the two solves. "
         "▲ better, ▼ worse: the interval leaves out 0. ≈ not distinguishable. "
         "Nothing is corrected for the number of pairs: of twenty that do not differ, one will seem to."
     )
@@ -57,7 +57,8 @@ def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> H
         for j, other in enumerate(came[:i]):
             found = paired(one, other)
             e = found.score if graded else found.success
-            p = f"p {found.p:.2g}"
+            once = all(len(attempts) == 1 for row in (one, other) for attempts in row.values())
+            p = f"p {found.p:.2g}" if once else ""
             cells[i, j] = _cell(e.value, e.low, e.high, p)
             cells[j, i] = _cell(-e.value, -e.high, -e.low, p)
     head = [tag("th", "", scope="col"), *(tag("th", n, scope="col") for n in range(1, len(rows) + 1))]
@@ -82,4 +83,4 @@ def _cell(value: float, low: float, high: float, p: str) -> Html:
     sign, kind = ("▲", "won") if low > 0 else ("▼", "lost") if high < 0 else ("≈", None)
     points = [f"{round(100 * v, 1) + 0.0:+.1f}" for v in (value, low, high)]  # + 0.0 makes -0.0 a plain zero
     interval = tag("small", f"[{points[1]}, {points[2]}]")
-    return tag("td", f"{sign} {points[0]}", interval, tag("small", p), class_=kind)
+    return tag("td", f"{sign} {points[0]}", interval, tag("small", p) if p else None, class_=kind)

@@ -22,11 +22,14 @@ from prosegym.leaderboard.verify import Report, verify
 def review(before: Path, proposed: Path, *, workers: int | None = None) -> tuple[str, bool]:
     """The Markdown of a review, and whether everything new passed.
 
-    A submission is new where no folder of that name with that digest was there before. The ledger belongs
-    to the maintainers: files beside the folders are not looked at.
+    A submission is new where no folder of that name with that digest was there before; one that it replaces,
+    and folders that are gone, are named. The ledger belongs to the maintainers: files beside the folders are
+    not looked at.
     """
     lines: list[str] = []
     passed = True
+    for name in sorted(_folders(before) - _folders(proposed)):
+        lines += [f"### {_text(name)}: taken away", "", "- Is there a ledger entry?", ""]
     for folder in _new(before, proposed):
         try:
             report = verify(folder, workers=workers, progress=False)
@@ -41,6 +44,8 @@ def review(before: Path, proposed: Path, *, workers: int | None = None) -> tuple
             continue
         passed = passed and report.ok
         lines += _table(folder.name, report)
+        if (before / folder.name).is_dir():
+            lines += ["- It takes the place of another submission. Is there a ledger entry?", ""]
     return "\n".join(lines or ["No new submission."]) + "\n", passed
 
 
@@ -58,8 +63,12 @@ def needs(before: Path, proposed: Path) -> list[str]:
 
 
 def _new(before: Path, proposed: Path) -> list[Path]:
-    folders = sorted(f for f in proposed.iterdir() if f.is_dir()) if proposed.is_dir() else []
+    folders = [proposed / name for name in sorted(_folders(proposed))]
     return [f for f in folders if (found := _digest(f)) is None or found != _digest(before / f.name)]
+
+
+def _folders(where: Path) -> set[str]:
+    return {f.name for f in where.iterdir() if f.is_dir()} if where.is_dir() else set()
 
 
 def _digest(folder: Path) -> str | None:

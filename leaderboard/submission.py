@@ -165,7 +165,9 @@ def read(folder: Path) -> tuple[Submission, str]:
     Raises:
         Refused: what is wrong, and where.
     """
-    if folder.is_symlink() or not folder.is_dir():
+    if folder.is_symlink():
+        raise Refused(f"{printable(str(folder))} is a link; name the folder itself")
+    if not folder.is_dir():
         raise Refused(
             f"{printable(str(folder))} is not a folder; make one with `prosegym submit RUN --out FOLDER`"
         )
@@ -217,7 +219,10 @@ def check_card(card: Card) -> None:
     ):
         raise Refused("card.code is not an https address")
     for name in card.training_panels:
-        panel_of(name)
+        try:
+            panel_of(name)
+        except Refused as error:
+            raise Refused(f"{error}; what has no panel is named in card.training_data") from error
     if not all(0 <= x <= 1e15 and 0 <= y <= 1 for x, y in card.curve):
         raise Refused("card.curve: a point is (how much training, success rate from 0 to 1)")
     if [x for x, _ in card.curve] != sorted({x for x, _ in card.curve}):
@@ -368,6 +373,12 @@ _UNSEEN = re.compile(
 """Letters and marks that show nothing, either (Default_Ignorable_Code_Point), and the blank of Braille."""
 
 
+_ALIKE = {"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GEORGIAN", "GREEK", "LISU"}
+"""Scripts with letters that look like Latin ones."""
+_SYMBOLS = "βδζθλμξπσφψω"
+"""Greek letters that look like none, and may stand before a Latin word, as in μTransfer."""
+
+
 def plain(text: str, where: str, *, lines: bool = False) -> None:
     """Refuse a text that a page could not show as it is: controls, invisible or reordering characters,
     letters of look-alike scripts mixed in one word, towers of accents, or another than the composed form.
@@ -390,8 +401,9 @@ def plain(text: str, where: str, *, lines: bool = False) -> None:
         if marks > 2:
             raise Refused(f"{where} heaps accents on one letter")
     for word in re.findall(r"\w+", text):
-        scripts = {unicodedata.name(c, "?").split()[0] for c in word if c.isalpha()}
-        if len(scripts & {"LATIN", "CYRILLIC", "GREEK"}) > 1:
+        letters = word[1:] if word[0] in _SYMBOLS else word
+        scripts = {unicodedata.name(c, "?").split()[0] for c in letters if c.isalpha()}
+        if "LATIN" in scripts and scripts & _ALIKE or len(scripts & _ALIKE) > 1:
             raise Refused(f"{where}: the word {word[:80]!r} mixes letters of scripts that look alike")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import summarise
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import submission as reader
+from prosegym.leaderboard.folder import whole, writable
 from prosegym.leaderboard.replayer import actions_digest
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
-from prosegym.leaderboard.verify import attempts_of, claim, contradictions, is_reference, minimum, run_digest
+from prosegym.leaderboard.verify import attempts_of, claim, contradictions, is_reference, minimum
 
 
 def submit(
@@ -32,7 +32,8 @@ def submit(
     """Write a submission folder from finished runs; `verify` will say of it what the board's will.
 
     Args:
-        runs: run folders of one agent, each complete.
+        runs: run folders of one agent, each complete; those on one panel, such as the seeds of a training,
+            will be one row.
         out: the folder to make; it must not exist, or be empty.
         card: who and how, or a JSON file of it; None for `default_card`. `reader.missing` names what readers
             would look for in vain.
@@ -46,17 +47,10 @@ def submit(
         ProsegymError: a run is unfinished, was trained on its own panel, or could not be submitted; nothing
             is left behind.
     """
-    out = Path(out)
     if not runs:
         raise ProsegymError("nothing to submit; name at least one run folder")
-    if out.resolve() == Path.cwd():
-        raise ProsegymError(f"{out} is the folder you are in, which cannot be replaced; choose another --out")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ProsegymError(f"{out} exists already; choose another --out")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        (part / "episodes").mkdir(parents=True)
+    with whole(writable(out)) as part:
+        (part / "episodes").mkdir()
         opened = [Run.read(run) for run in runs]
         if not isinstance(card, Card):
             card = default_card(opened) if card is None else reader.read_card(Path(card))
@@ -69,30 +63,23 @@ def submit(
                     "evaluate on a panel that was not trained on"
                 )
         card = msgspec.structs.replace(card, training_tasks=len(trained)) if trained else card
+        card = msgspec.convert(msgspec.to_builtins(card), Card)  # 12 for 12.0 is made 12.0
+        reader.check_card(card)
         for problem in contradictions(card, results):
             raise Refused(problem)
         (part / "submission.json").write_bytes(reader.encode(Submission(SCHEMA, card, results)))
         reader.read(part)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        raise ProsegymError(f"cannot write {out}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return out
+    return Path(out)
 
 
 def below_minimum(folder: Path) -> list[str]:
     """What the rules ask of the runs of a submission and these lack, as verification will say it."""
     found, _ = reader.read(folder)
-    actions, tries = [], []
+    tries = []
     for result in found.results:
         episodes = map(trajectory.decode, reader.lines(folder, result))
-        played = [(t.attempt, actions_digest(t)) for t in episodes]
-        actions.append(run_digest(digest for _, digest in played))
-        tries.append(attempts_of(played))
-    lacking = minimum(found.card, found.results, actions, tries)
+        tries.append(attempts_of((t.attempt, actions_digest(t)) for t in episodes))
+    lacking = minimum(found.card, found.results, tries)
     return [f"run {n}: {lack}" for n, lacks in enumerate(lacking, 1) for lack in lacks]
 
 

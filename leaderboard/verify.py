@@ -12,6 +12,7 @@ import math
 import os
 import re
 import time
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.replayer import Context, actions_digest
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Scalar, Submission
 
+RULES = 2
+"""Raised whenever a report on the same files may say other things: receipts of earlier rules are not read."""
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
 MAX_PROBLEMS = 20
@@ -52,6 +55,8 @@ TOLERANCE = 1e-6
 """Difference allowed between a claimed number and the same number computed here."""
 SAME_BOARD = ("admissible", "split", "reward")
 """Arguments that make no other benchmark; runs that differ in any other one are not ranked together."""
+SAME_EPISODES = ("split", "reward")
+"""Those of them that change nothing in an episode; runs that differ in no other one are one row."""
 SAMPLE = 50
 """Solved episodes of a run that are compared with the experts' plans."""
 
@@ -178,8 +183,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
                 rerun = rerun and not again
     ok = not problems
     if ok:
-        played = [row.actions_sha256 for row in rows]
-        lacking = minimum(submission.card, submission.results, played, tries)
+        lacking = minimum(submission.card, submission.results, tries)
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, _places(runs, rows) if ok else [],
@@ -207,7 +211,7 @@ def verified(
 
 
 def _receipt(digest: str) -> Path:
-    return home() / "verified" / __version__ / f"{digest}.json"
+    return home() / "verified" / f"{__version__}-{RULES}" / f"{digest}.json"
 
 
 def _keep(report: Report) -> None:
@@ -225,9 +229,22 @@ def _keep(report: Report) -> None:
 
 
 def contradictions(card: Card, results: Sequence[Result]) -> Iterator[str]:
-    """What a card says and cannot be: a reference's name, training on the panel that was played."""
-    if is_reference(card.agent.casefold()) and card.track != "reference":
+    """What cannot be: a reference by another name, a row of several agents, training on what was played."""
+    if card.track != "reference" and is_reference(unicodedata.normalize("NFKC", card.agent).casefold()):
         yield f"card.agent: {card.agent!r} is the name of a reference; the track is {card.track}"
+    if card.track == "reference":
+        for name in sorted({result.agent for result in results}):
+            if not is_reference(name):
+                yield f"the reference track holds null, random and expert only, not {name!r}"
+            elif name != card.agent:
+                yield f"a reference row is named as its agent, {name!r}, not {card.agent!r}"
+    for runs in _rows(results):
+        for what, said in (("agents", {r.agent for r in runs}), ("attempts", {r.attempts for r in runs})):
+            if len(said) > 1:
+                yield (
+                    f"its runs on {runs[0].panel}, which are one row, differ in {what}: "
+                    f"{', '.join(map(repr, sorted(said)))}; submit them apart"
+                )
     for name in card.training_panels:
         trained = set(reader.panel_of(name).tasks)
         for played in sorted({result.panel for result in results}):
@@ -236,7 +253,15 @@ def contradictions(card: Card, results: Sequence[Result]) -> Iterator[str]:
 
 
 def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
-    """What sits oddly with the label, by the submission's own words."""
+    """What sits oddly with the label or with each other, by the submission's own words."""
+    # A training's seeds are other models; those of one model are not.
+    varies = ("model", "reflector") if card.track in ("trained", "retry") else ()
+    for runs in _rows(results):
+        names = {name for run in runs for name in run.conditions}.difference(varies)
+        if other := sorted(
+            n for n in names if any(r.conditions.get(n) != runs[0].conditions.get(n) for r in runs)
+        ):
+            yield f"its runs on {runs[0].panel}, which are one row, differ in {', '.join(other)}"
     if card.track != "reference":
         for name in sorted({r.agent for r in results if is_reference(r.agent)}):
             yield f"its episodes are of agent {name!r}, which needs no model, under the label {card.track}"
@@ -249,36 +274,53 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
             yield f"its card has a learning curve, under the label {card.track}"
 
 
+def _rows(results: Sequence[Result]) -> list[list[Result]]:
+    """The runs of each row."""
+    found: dict[bytes, list[Result]] = defaultdict(list)
+    for result in results:
+        found[place_of(result.panel, settings(result), result.trials)].append(result)
+    return list(found.values())
+
+
 ATTEMPTS = 4
 """Attempts at each task that a sampled agent needs to be ranked."""
 TRAINING_SEEDS = 3
 """Runs on a panel, each of another training, that a trained agent needs to be ranked."""
 
 
-def minimum(
-    card: Card, results: Sequence[Result], actions: Sequence[str], tries: Sequence[int]
-) -> list[list[str]]:
+def minimum(card: Card, results: Sequence[Result], tries: Sequence[frozenset[str]]) -> list[list[str]]:
     """For each run, what the rules ask of it and it lacks (RULES.md, "Attempts and seeds").
 
     Args:
         card: its track decides what is asked; nothing is of the reference track.
         results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
-        actions: the digest of each run's actions; runs that act alike are one training seed.
-        tries: each run's number of attempts, those that act alike counted as one.
+        tries: of each run, the attempts that differ (`attempts_of`).
     """
-    boards = [msgspec.json.encode([r.panel, sorted(settings(r).items())]) for r in results]
     found: list[list[str]] = [[] for _ in results]
     if card.track == "reference":
         return found
-    for lacks, result, board, different in zip(found, results, boards, tries, strict=True):
+    alike = [place_of(result.panel, settings(result), result.trials) for result in results]
+    for lacks, result, own, place in zip(found, results, tries, alike, strict=True):
+        others = {t for t, other in zip(tries, alike, strict=True) if other == place}
+        counted = {own} if card.track == "trained" else others
+        different, made = len(frozenset().union(*counted)), result.attempts * len(counted)
         c = result.conditions
         sampled = c.get("deterministic") is not True and c.get("temperature") not in (0, 0.0)
         if sampled and different < ATTEMPTS:
             lacks.append(f"{different} of the {ATTEMPTS} attempts that a sampled agent needs")
-        seeds = len({a for a, other in zip(actions, boards, strict=True) if other == board})
-        if card.track == "trained" and seeds < TRAINING_SEEDS:
-            lacks.append(f"{seeds} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
+        elif sampled and different < made:
+            lacks.append(
+                f"{made - different} of {made} attempts act as another does; a sampled agent's all differ"
+            )
+        if card.track == "trained" and len(others) < TRAINING_SEEDS:
+            lacks.append(f"{len(others)} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
     return found
+
+
+def place_of(panel: str, settings: dict[str, Scalar], trials: int) -> bytes:
+    """What runs have in common that are one row."""
+    told = {name: value for name, value in sorted(settings.items()) if name not in SAME_EPISODES}
+    return msgspec.json.encode([panel, told, trials])
 
 
 def settings(result: Result) -> dict[str, Scalar]:
@@ -464,8 +506,8 @@ class _Run:
             actions_sha256=run_digest(self.actions),
         )
 
-    def tries(self) -> int:
-        """Its attempts, those that act alike counted as one."""
+    def tries(self) -> frozenset[str]:
+        """Its attempts that differ."""
         return attempts_of((t.attempt, a) for t, a in zip(self.episodes, self.actions, strict=True))
 
     def flags(self) -> list[str]:
@@ -492,11 +534,7 @@ class _Run:
     def rerun(self) -> list[str]:
         """Run an agent that needs no model again; whatever it now chooses otherwise is a problem."""
         name = self.result.agent
-        if not is_reference(name):
-            return [f"{self.where}: the reference track holds null, random and expert only, not {name!r}"]
-        if name != (card := self.submission.card).agent:
-            return [f"{self.where}: a reference row is named as its agent, {name!r}, not {card.agent!r}"]
-        jobs = [Job(t.task_id, t.attempt) for t in self.episodes if t.ended != "error"]
+        jobs = [Job(t.task_id, t.attempt) for t in self.episodes]
         played = self._plays(built_in(name), jobs)
         recorded = {(t.task_id, t.attempt): a for t, a in zip(self.episodes, self.actions, strict=True)}
         other = [
@@ -521,8 +559,8 @@ def run_digest(actions: Iterable[str]) -> str:
     return hashlib.sha256("".join(actions).encode()).hexdigest()
 
 
-def attempts_of(episodes: Iterable[tuple[int, str]]) -> int:
-    """A run's attempts, those that act alike counted as one.
+def attempts_of(episodes: Iterable[tuple[int, str]]) -> frozenset[str]:
+    """A run's attempts, each by the digest of its actions: those that act alike are one.
 
     Args:
         episodes: each one's attempt and the digest of its actions, in the panel's order.
@@ -530,15 +568,17 @@ def attempts_of(episodes: Iterable[tuple[int, str]]) -> int:
     tries: dict[int, list[str]] = defaultdict(list)
     for attempt, actions in episodes:
         tries[attempt].append(actions)
-    return len(set(map(tuple, tries.values())))
+    return frozenset(map(run_digest, tries.values()))
 
 
 def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:
-    """Those runs together that were played alike, with as many trials."""
-    alike: dict[bytes, list[int]] = defaultdict(list)
+    """Those runs together that were played alike, with as many trials; of two that act alike, the first."""
+    alike: dict[bytes, dict[str, int]] = defaultdict(dict)
     for number, row in enumerate(rows):
-        alike[msgspec.json.encode([row.panel, sorted(row.env_kwargs.items()), row.trials])].append(number)
-    return [Place(n, rows[n[0]] if len(n) == 1 else _together(runs, rows, n)) for n in alike.values()]
+        place = place_of(row.panel, row.env_kwargs, row.trials)
+        alike[place].setdefault(row.actions_sha256, number)
+    different = [list(numbers.values()) for numbers in alike.values()]
+    return [Place(n, rows[n[0]] if len(n) == 1 else _together(runs, rows, n)) for n in different]
 
 
 def _together(runs: Sequence[_Run], rows: Sequence[Row], numbers: Sequence[int]) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import os
 import re
 import shutil
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> 
     assert len(pages(site)) == 3 + 1 + 1 + 5 + 5 * 4
     data = site / rows["random"]["page"].split("/index")[0] / "data"
     assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
-    assert not list(tmp_path.glob("site.part"))
+    assert not list(tmp_path.glob("site.*")) and {path.name for path in site.iterdir()} == board.SITE
 
 
 def test_nothing_of_a_submission_becomes_markup_and_nothing_is_loaded(
@@ -184,6 +185,76 @@ def test_the_same_actions_under_another_name(
     assert "zz-first" not in refused
     assert main(["board", "build", "--submissions", str(submissions), "--out", str(tmp_path / "site")]) == 0
     assert "left out: 'copy': the same actions as 'First'" in capsys.readouterr().out
+
+
+def test_what_is_not_of_a_site_is_never_lost(submissions: Path, tmp_path: Path) -> None:
+    beside = [tmp_path / name / "mine" for name in ("site.part", "site.old", "new.part")]
+    for path in beside:
+        path.parent.mkdir()
+        path.write_text("mine")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real").mkdir()
+    for _ in range(2):  # a link stays one, and what it leads to is the site
+        board.build(submissions, tmp_path / "link", workers=0, progress=False)
+    submit([tmp_path / "evil-run"], tmp_path / "new", Card(agent="A", track="trained"))
+    assert all(path.read_text() == "mine" for path in beside) and (tmp_path / "link").is_symlink()
+    (tmp_path / "real" / "CNAME").write_text("board.example.org")
+    with pytest.raises(ProsegymError, match="holds 'CNAME', which would be lost"):
+        board.build(submissions, tmp_path / "link", workers=0, progress=False)
+
+
+def test_two_builds_at_once_leave_a_whole_site(
+    submissions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is made, from beginning to end, while the first writes its pages."""
+    write = board.tables.index
+
+    def interrupted(*args: Any) -> bytes:
+        monkeypatch.setattr(board.tables, "index", write)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            board.build(submissions, tmp_path / "site", workers=0, progress=False)
+        return write(*args)
+
+    monkeypatch.setattr(board.tables, "index", interrupted)
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    assert {path.name for path in site.iterdir()} == board.SITE
+    assert [path.name for path in tmp_path.glob("site*")] == ["site"]
+
+
+def test_who_plays_as_the_expert_does_stands_beside_it(submissions: Path, tmp_path: Path) -> None:
+    class Perfect(agents.ExpertAgent):
+        name = "perfect"
+
+    play(Perfect(), tmp_path / "run")
+    submit([tmp_path / "run"], submissions / "perfect", Card(agent="Perfect", track="trained"))
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    assert {"expert", "Perfect"} <= {r["agent"] for r in latest(site)["panels"][0]["rows"]}
+
+
+def test_a_removed_submission_does_not_come_back_by_another_card(submissions: Path, tmp_path: Path) -> None:
+    def digest(folder: Path) -> str:
+        return verify(folder, workers=0, progress=False).digest
+
+    play(agents.RandomAdmissible(), tmp_path / "r", seed=9)
+    first = submit([tmp_path / "r"], submissions / "first", Card(agent="First", track="trained"))
+    again = submit([tmp_path / "r"], submissions / "again", Card(agent="First", track="trained", about="."))
+    history = submissions / "ledger.jsonl"
+    for action in ("added", "removed"):
+        ledger.append(history, action, digest(first), agent="First", reason="x")  # type: ignore[arg-type]
+    refused = lambda: {r["folder"]: r["reason"] for r in latest(site.parent)["refused"]}  # noqa: E731
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False)
+    assert "on Lockbox-v1/test, which was removed" in refused()["again"]
+    ledger.append(history, "added", digest(again), agent="First", reason="its card is mended")
+    board.build(submissions, tmp_path / "site", workers=0, progress=False)
+    assert "again" not in refused() and refused()["first"].startswith("removed")
+
+
+def test_what_the_ledger_has_and_the_folder_lacks_is_named(submissions: Path, tmp_path: Path) -> None:
+    ledger.append(submissions / "ledger.jsonl", "added", "a" * 64, agent="Gone", reason="x")
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    (said,) = [r["reason"] for r in latest(site)["refused"] if r["folder"] == "ledger.jsonl"]
+    assert said == "1 of its submissions are not here: Gone"
 
 
 @pytest.mark.parametrize("lack", [DataMissing, ProsegymError])
@@ -273,7 +344,7 @@ def test_what_is_in_the_way_is_not_deleted(submissions: Path, tmp_path: Path) ->
     site = tmp_path / "site"
     site.mkdir()
     (site / "thesis.txt").write_text("mine")
-    with pytest.raises(ProsegymError, match="something other than a site"):
+    with pytest.raises(ProsegymError, match=r"holds 'thesis.txt', which would be lost"):
         board.build(submissions, site, workers=0, progress=False)
     assert (site / "thesis.txt").read_text() == "mine"
     with pytest.raises(ProsegymError, match="expert is one submission; name the folder that it lies in"):
@@ -328,6 +399,7 @@ def test_training_seeds_are_one_row(tmp_path: Path) -> None:
     assert all(f"· run {n} of 3</h2>" in told for n in (1, 2, 3)) and ">1, 2, 3</td>" in told
     pairs = (page.parent / "pairs" / "Lockbox-v1-test.html").read_text()
     assert "▲ +33.3" in pairs or "≈ +33.3" in pairs  # 7 of 12 against a quarter, on the same tasks
+    assert ">p " not in pairs  # McNemar's test is of one attempt a task
 
 
 def test_runs_of_other_arguments_are_rows_of_their_own(tmp_path: Path) -> None:

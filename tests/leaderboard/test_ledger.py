@@ -84,3 +84,14 @@ def test_entries_that_make_no_sense(path: Path) -> None:
     assert path.read_bytes() == before
     ledger.append(path, "added", B, agent="Beta", reason="again, trained anew")
     assert ledger.standing(ledger.check(path)) == {A, B}
+
+
+def test_two_who_append_at_once_do_not_break_the_chain(path: Path) -> None:
+    import fcntl
+
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ProsegymError, match="another process is writing to .*; wait for it"):
+            ledger.append(path, "added", "c" * 64, agent="C", reason="x")
+    ledger.append(path, "added", "c" * 64, agent="C", reason="x")
+    assert len(ledger.check(path)) == 5

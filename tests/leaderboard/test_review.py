@@ -44,6 +44,16 @@ def test_only_what_is_new_is_verified(folders: tuple[Path, Path], runs: dict[str
     assert review.review(folders[0] / "none", folders[1], workers=0)[0].count("###") == 2
 
 
+def test_what_is_replaced_or_taken_away_is_said(folders: tuple[Path, Path], runs: dict[str, Path]) -> None:
+    before, proposed = folders
+    submit([runs["random"]], before / "gone", Card(agent="A", track="trained"))
+    shutil.rmtree(proposed / "old")
+    submit([runs["random"]], proposed / "old", Card(agent="A", track="trained"))
+    text, passed = review.review(before, proposed, workers=0)
+    assert passed and "### gone: taken away" in text
+    assert "### old: replayed" in text and "It takes the place of another submission" in text
+
+
 def test_a_change_to_what_was_there_is_new_and_refused(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,9 +67,10 @@ def test_a_reference_agent_is_run_again(runs: dict[str, Path], tmp_path: Path) -
         folder = submit([runs[name]], tmp_path / name, Card(agent=name, track="reference"))
         report = check(folder)
         assert report.ok and report.rerun, report.problems
-    renamed = submit([runs["expert"]], tmp_path / "renamed", Card(agent="Ours", track="reference"))
-    refused(renamed, "a reference row is named as its agent, 'expert', not 'Ours'")
-    folder = submit([runs["expert"]], tmp_path / "x", Card(agent="random", track="reference"))
+    for made, words in ((["expert"], "'expert', not 'Ours'"), (["random", "expert"], "not 'Ours'")):
+        with pytest.raises(Refused, match=f"a reference row is named as its agent, .*{words}"):
+            submit([runs[n] for n in made], tmp_path / "x", Card(agent="Ours", track="reference"))
+    folder = submit([runs["expert"]], tmp_path / "x", Card(agent="expert", track="reference"))
     data = (folder / "submission.json").read_bytes()
     episodes = (folder / "episodes/0.jsonl").read_bytes().replace(b'"agent":"expert"', b'"agent":"random"')
     reseal(folder, data.replace(b'"agent": "expert"', b'"agent": "random"'), episodes)
@@ -93,8 +94,9 @@ def test_retries_and_several_runs_and_compression(runs: dict[str, Path], tmp_pat
     assert report.ok, report.problems
     assert report.episodes == 11 and report.rows[0].numbers.initial == 0.0
     assert report.rows[0].numbers.final == report.rows[0].numbers.success.value == 1.0
-    both = submit([runs["random"], runs["null"]], tmp_path / "both", Card(agent="B", track="zero-shot"))
-    assert [row.agent for row in check(both).rows] == ["random", "null"]
+    play(agents.RandomAdmissible(), tmp_path / "again", attempts=2, seed=4)
+    both = submit([runs["random"], tmp_path / "again"], tmp_path / "both", Card(agent="B", track="zero-shot"))
+    assert [row.seed for row in check(both).rows] == [3, 4]
 
 
 class Frail(lockbox.Lockbox):
@@ -498,9 +500,9 @@ def test_the_minimum_of_attempts_and_seeds_is_looked_at(runs: dict[str, Path], t
     assert check(retry).unranked == [] and below_minimum(retry) == []
     for said, lacks in (({"deterministic": 1}, 1), ({"temperature": 0}, 0), ({"temperature": "0"}, 1), ({"temperature": 0.7}, 1)):  # fmt: skip
         result = msgspec.structs.replace(read(retry)[0].results[0], conditions=said)
-        assert [len(x) for x in minimum(Card(agent="R", track="retry"), [result], ["x"], [1])] == [lacks], (
-            said
-        )
+        assert [len(x) for x in minimum(Card(agent="R", track="retry"), [result], [frozenset("x")])] == [
+            lacks
+        ], said
 
 
 def test_attempts_that_act_alike_are_one(tmp_path: Path) -> None:
@@ -513,6 +515,108 @@ def test_attempts_that_act_alike_are_one(tmp_path: Path) -> None:
     folder = submit([tmp_path / "r"], tmp_path / "s", Card(agent="A", track="zero-shot"))
     lack = ("run 1", "1 of the 4 attempts that a sampled agent needs")
     assert check(folder).unranked == [lack] and below_minimum(folder) == [": ".join(lack)]
+
+
+def test_a_copy_among_enough_attempts_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
+    (result,) = read(submit([runs["random"]], tmp_path / "s", Card(agent="A", track="zero-shot")))[0].results
+    six, card = msgspec.structs.replace(result, attempts=6), Card(agent="A", track="zero-shot")
+    lack = "1 of 6 attempts act as another does; a sampled agent's all differ"
+    assert minimum(card, [six], [frozenset("abcde")]) == [[lack]]
+    assert minimum(card, [six], [frozenset("abcdef")]) == [[]]
+
+
+def test_single_attempts_of_one_agent_are_counted_together(tmp_path: Path) -> None:
+    for seed in range(4):
+        play(agents.RandomAdmissible(), tmp_path / f"r{seed}", seed=seed)
+    seeds = [tmp_path / f"r{seed}" for seed in range(4)]
+    card = Card(agent="A", track="zero-shot")
+    assert check(submit(seeds, tmp_path / "four", card)).unranked == []
+    lack = "3 of the 4 attempts that a sampled agent needs"
+    assert check(submit(seeds[1:], tmp_path / "three", card)).unranked == [
+        (f"run {n}", lack) for n in (1, 2, 3)
+    ]
+
+
+def test_a_run_sent_in_again_counts_once(tmp_path: Path) -> None:
+    """The best of three seeds, thirty times, would carry the row."""
+    script = {f"test/{c}": [f"take {c} key", "open box"] for c in lockbox.COLOURS["test"]}
+    for name, solved in (("best", 4), ("one", 1), ("none", 0)):
+        play(agents.Scripted(dict(list(script.items())[:solved])), tmp_path / name)
+    card = Card(agent="A", track="trained")
+    seeds = [tmp_path / name for name in ("best", "one", "none")]
+    fair = check(submit(seeds, tmp_path / "fair", card)).places
+    (row,) = check(submit([seeds[0]] * 5 + seeds, tmp_path / "weighted", card)).places
+    assert row.row.numbers == fair[0].row.numbers and row.runs == [0, 6, 7]
+    assert row.row.numbers.success.value == pytest.approx(5 / 12)
+
+
+def test_runs_that_differ_in_the_reward_are_one_row(tmp_path: Path) -> None:
+    """An agent sees no reward: asking for another one gives its best seed no place of its own."""
+    for seed, reward in enumerate(("sparse", "progress", "potential")):
+        play(agents.RandomAdmissible(), tmp_path / reward, seed=seed, env_kwargs={"reward": reward})
+    runs = [tmp_path / reward for reward in ("sparse", "progress", "potential")]
+    report = check(submit(runs, tmp_path / "s", Card(agent="A", track="trained")))
+    assert [place.runs for place in report.places] == [[0, 1, 2]]
+    assert not any("seeds" in lack for _, lack in report.unranked)
+
+
+def test_a_row_is_of_one_agent_and_as_many_attempts(runs: dict[str, Path], tmp_path: Path) -> None:
+    card = Card(agent="A", track="trained")
+    with pytest.raises(Refused, match=r"are one row, differ in agents: 'expert', 'null'; submit them apart"):
+        submit([runs["null"], runs["expert"]], tmp_path / "s", card)
+    play(agents.RandomAdmissible(), tmp_path / "three", attempts=3)
+    with pytest.raises(Refused, match=r"Lockbox-v1/test, which are one row, differ in attempts: 2, 3"):
+        submit([runs["random"], tmp_path / "three"], tmp_path / "s", card)
+
+
+def test_runs_of_one_row_under_other_conditions_are_flagged(tmp_path: Path) -> None:
+    class Model(agents.RandomAdmissible):
+        def __init__(self, **conditions: Any) -> None:
+            self.said = conditions
+
+        def conditions(self) -> dict[str, Any]:
+            return self.said
+
+    for n, heat in enumerate((0.5, 0.5, 0.7)):
+        play(Model(model=f"m{n}", temperature=heat), tmp_path / f"m{n}", seed=n)
+    trained = check(
+        submit([tmp_path / f"m{n}" for n in (0, 1)], tmp_path / "t", Card(agent="A", track="trained"))
+    )
+    assert not any("differ" in flag for flag in trained.flags)
+    card = Card(agent="A", track="zero-shot")
+    shown = check(submit([tmp_path / f"m{n}" for n in (0, 2)], tmp_path / "z", card)).flags
+    assert "its runs on Lockbox-v1/test, which are one row, differ in model, temperature" in shown
+
+
+def test_a_reference_cannot_leave_episodes_to_errors(frail: type[Frail], tmp_path: Path) -> None:
+    """Half an expert would be a low ceiling."""
+    play(agents.ExpertAgent(), tmp_path / "run")
+    folder = submit([tmp_path / "run"], tmp_path / "s")
+    frail.broken = False
+    refused(folder, "test/cyan", "run again, agent 'expert' acts otherwise")
+
+
+def test_a_card_made_in_python_may_hold_whole_numbers(runs: dict[str, Path], tmp_path: Path) -> None:
+    card = Card(agent="A", track="trained", cost=12, curve=[(0, 0.1), (5, 1)], curve_unit="steps")
+    assert check(submit([runs["random"]], tmp_path / "s", card)).card == card
+
+
+def test_a_split_without_a_panel_is_no_panel(runs: dict[str, Path], tmp_path: Path) -> None:
+    card = Card(agent="A", track="trained", training_panels=["Household-v1/nowhere"])
+    with pytest.raises(Refused, match=r"what has no panel is named in card\.training_data"):
+        submit([runs["random"]], tmp_path / "s", card)
+
+
+@pytest.mark.parametrize("name", ["nսll", "ᎡᎪNDOM", "οpen", "𝐞𝐱𝐩𝐞𝐫𝐭", "ｅｘｐｅｒｔ"])
+def test_names_that_look_like_others_are_refused(runs: dict[str, Path], tmp_path: Path, name: str) -> None:
+    with pytest.raises(Refused, match=r"mixes letters of scripts|is the name of a reference"):
+        submit([runs["random"]], tmp_path / "s", Card(agent=name, track="trained"))
+
+
+def test_symbols_are_names(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert check(
+        submit([runs["random"]], tmp_path / "s", Card(agent="μTransfer, σReparam", track="trained"))
+    ).ok
 
 
 # What sits oddly with the label.
@@ -598,7 +702,7 @@ def test_submit_refuses_what_the_board_would(runs: dict[str, Path], tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(ProsegymError, match="exists already"):
+    with pytest.raises(ProsegymError, match="which would be lost"):
         submit([runs["null"]], tmp_path / "full", ours)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 
