@@ -2,7 +2,8 @@
 
 What several samples begin with is computed once (`tree`), where that is less work and the model takes an
 attention mask of its own (probed once; said where it does not); logits are computed only where a token is
-trained on. The numbers, and their gradients, are those of each sample run by itself.
+trained on. The numbers, and their gradients, are those of each sample run by itself; but for models that turn
+all positions of a pass by its longest text (longrope beyond its first length, dynamic rope).
 """
 
 from __future__ import annotations

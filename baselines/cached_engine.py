@@ -722,8 +722,20 @@ def make_engine(model: Any, *, max_context: int, cache_bytes: int, static: bool 
             *(type(model).__name__, longest, longest),
         )
         return PlainEngine(model, alone=True)
-    plain = PlainEngine(model)
     rows = [[(7 * i + j * j) % 50 + 1 for i in range(9 + 4 * j)] for j in range(3)]
+    seats = [Seat(0) for _ in rows]
+    alone: Engine = PlainEngine(model, alone=True)
+    fresh = alone.feed(seats, rows).float()
+    branches = Tree([5, 9, 7], [-1, 0, -1])
+    (fork,) = alone.spread(seats[:1], [branches])
+
+    def differ(found: Any, wanted: Any) -> bool:
+        tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+        return float((found.float() - wanted.float()).abs().max()) > tolerance * max(float(fresh.std()), 1e-6)
+
+    plain: Engine = PlainEngine(model)
+    if differ(plain.feed([Seat(0) for _ in rows], rows), fresh):  # it reads the padding
+        plain = alone
     try:
         engine = CachedEngine(model, max_context=max_context, cache_bytes=cache_bytes, static=static)
         trial = CachedEngine(model, max_context=max_context, cache_bytes=1 << 30, static=static)
@@ -734,13 +746,12 @@ def make_engine(model: Any, *, max_context: int, cache_bytes: int, static: bool 
                 raise RuntimeError("no room for three short sequences")
             seats.append(seat)
         trial.feed(seats, [row[: len(row) // 2] for row in rows])
-        cached = trial.feed(seats, [row[len(row) // 2 :] for row in rows]).float()
+        cached = trial.feed(seats, [row[len(row) // 2 :] for row in rows])
+        (spread,) = trial.spread(seats[:1], [branches])
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
         log.warning("no cache between turns for %s: %s", type(model).__name__, error)
         return plain
-    fresh = torch.cat([plain.feed([Seat(0)], [row]) for row in rows]).float()
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
-    if float((cached - fresh).abs().max()) > tolerance * max(float(fresh.std()), 1e-6):
+    if differ(cached, fresh) or differ(spread, fork):
         log.warning("no cache between turns for %s: its logits would differ", type(model).__name__)
         return plain
     return engine

@@ -161,9 +161,15 @@ class Writer:
                 del self.token_ids[keep:], self.logprobs[keep:]
                 self._finish("stop", text)
                 return True
-        if self._marker and tail.rstrip().endswith(self._marker):
+        if self._marker and self._opened(tail.rstrip()):
             self._enter()
         return False
+
+    def _opened(self, tail: str) -> bool:
+        """Whether an action is to follow: a tag opens one anywhere, a label at the beginning of its line."""
+        if self._marker.endswith(">"):
+            return tail.endswith(self._marker)
+        return tail.rpartition("\n")[2].strip() == self._marker
 
     def _finish(self, reason: StopReason, text: str | None = None) -> None:
         self.reason = reason

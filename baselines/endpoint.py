@@ -37,7 +37,7 @@ class EndpointOptions:
     backoff: float = 1.0
     """Seconds before the first retry; doubles each time, up to 60; `Retry-After` is obeyed, up to 60, too."""
     timeout: float = 120.0
-    """Seconds for one answer, to its last byte."""
+    """Seconds for one answer, to its last byte; twice as long where it trickles in."""
     per_minute: float = 0.0
     """Most requests a minute; 0 sets no limit."""
     cache: str | None = None
@@ -45,7 +45,8 @@ class EndpointOptions:
     prices: str | None = None
     """Price file (see `Price`); without one the cost of every answer is not known."""
     constrain: bool = False
-    """Whether the server can be held to a list of answers (vLLM's and SGLang's `guided_choice`)."""
+    """Whether the server can be held to a list of answers (vLLM's `structured_outputs`, before 0.12 its
+    `guided_choice`). The whole answer is held to it, so there is no thought before the action."""
 
     def __post_init__(self) -> None:
         at_least(1, concurrency=self.concurrency)
@@ -69,9 +70,9 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[str, msgspec.Meta(min_length=1)]
     """Where that was read: a page's address, a contract."""
 
-    def of(self, used: _Used) -> float:
-        """US dollars."""
-        return (used.prompt_tokens * self.input + used.completion_tokens * self.output) / 1e6
+    def of(self, read: int, written: int) -> float:
+        """US dollars for so many tokens."""
+        return (read * self.input + written * self.output) / 1e6
 
 
 class _Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,8 +89,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Used(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -186,8 +187,10 @@ class Endpoint:
         if any(request.allowed for request in requests) and not self.options.constrain:
             raise ModelError(
                 "this endpoint is not said to take a list of answers; use decoding `free`, or "
-                "option `constrain` for a server with guided_choice"
+                "option `constrain` for a server with structured_outputs (vLLM)"
             )
+        if sampling.choice == "action" and any(request.allowed for request in requests):
+            raise ModelError("an endpoint does not score actions whole; use decoding `trie` or `free`")
         pool = ThreadPoolExecutor(max_workers=max(min(self.options.concurrency, len(requests)), 1))
         over = threading.Event()
         try:
@@ -214,6 +217,12 @@ class Endpoint:
             try:
                 body = self._body(arguments)
                 generation = self._read(body, sampling)
+                if generation.stop_reason == "end" and not _held(generation.text, request):
+                    over.set()
+                    raise ModelError(
+                        f"{self._url} answers what is not on the list, {_line(generation.text)!r}: it "
+                        "does not know structured_outputs; use decoding `free`"
+                    )
                 if kept is not None:
                     _keep(kept, body)
                 return generation
@@ -257,9 +266,11 @@ class Endpoint:
         """No answer. Whether the tries were charged for is not known."""
         return Generation("", stop_reason="error", error=why, cost=None)
 
-    def _cost(self, used: _Used | None) -> float | None:
+    def _cost(self, read: int | None, written: int | None) -> float | None:
         """US dollars; None where the price is not known or the server does not count tokens."""
-        return None if self._price is None or used is None else self._price.of(used)
+        if self._price is None or read is None or written is None:
+            return None
+        return self._price.of(read, written)
 
     def _arguments(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         arguments: dict[str, Any] = {
@@ -273,8 +284,10 @@ class Endpoint:
         if sampling.stop:
             arguments["stop"] = list(sampling.stop)
         if request.allowed:
-            answers = [f"{request.opens}{action}{request.closes}" for action in request.allowed]
-            arguments["extra_body"] = {"guided_choice": answers}
+            answers = _choices(request)
+            arguments["extra_body"] = {
+                "structured_outputs": {"choice": answers}, "guided_choice": answers,
+            }  # fmt: skip
         return arguments
 
     def _read(self, body: bytes, sampling: Sampling) -> Generation:
@@ -285,11 +298,11 @@ class Endpoint:
             answer = msgspec.convert(json.loads(body.decode("utf-8", "replace")), _Answer)
         if not answer.choices:
             raise ValueError("no choices in the answer")
-        choice, used = answer.choices[0], answer.usage or _Used()
+        choice, used = answer.choices[0], answer.usage
         text, stopped = cut(choice.message.content or "", sampling.stop)
-        read, written = used.prompt_tokens, used.completion_tokens
+        read, written = (used.prompt_tokens, used.completion_tokens) if used else (None, None)
         reason: StopReason = "stop" if stopped else "length" if choice.finish_reason == "length" else "end"
-        return Generation(text, (), (), read, written, reason, None, self._cost(answer.usage))
+        return Generation(text, (), (), read or 0, written or 0, reason, None, self._cost(read, written))
 
     def _kept(self, arguments: Mapping[str, Any]) -> Path | None:
         if self._cache is None:
@@ -306,6 +319,16 @@ class Endpoint:
             at = max(self._next, now)
             self._next = at + 60.0 / self.options.per_minute
         over.wait(max(at - now, 0.0))
+
+
+def _choices(request: Request) -> list[str]:
+    """The answers that are on the list, whole."""
+    return [f"{request.opens}{action}{request.closes}" for action in request.allowed or ()]
+
+
+def _held(text: str, request: Request) -> bool:
+    """Whether an answer is on its list, a stop string in it apart; where there is none, any is."""
+    return not request.allowed or any(answer.startswith(text.strip()) for answer in _choices(request))
 
 
 def _keep(path: Path, body: bytes) -> None:

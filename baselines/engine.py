@@ -78,10 +78,10 @@ class Engine(Protocol):
 
 
 class PlainEngine:
-    """Computes everything anew each time: right for every model, and the cached engine's measure."""
+    """Computes everything anew each time: right for every model (`alone` for some), the cached engine's measure."""
 
     def __init__(self, model: Any, *, alone: bool = False) -> None:
-        """Any causal language model; `alone` for one to which the length of the longest in a pass matters."""
+        """Any causal language model; `alone` for one to which what lies beside it in a pass matters."""
         self._model = model
         self._alone = alone
 

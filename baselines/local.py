@@ -184,7 +184,8 @@ class LocalModel:
     def forget(self) -> None:
         """Let go of the keys and values of all episodes, their memory, and what guesses are made from.
 
-        Keys and values go of themselves where weights or adapters are seen to have changed.
+        Keys and values go of themselves where weights or adapters are seen to have changed. What writes past
+        autograd's counters (`p.data`, a fused optimizer that is not `fit`'s) is not seen: call this after it.
         """
         self.drafter = Drafter()
         self.rest()
@@ -245,7 +246,7 @@ class LocalModel:
                 self.model.train()
 
     def _weights(self) -> Any:
-        """Changes whenever weights are written to or replaced, or another adapter is used."""
+        """Changes when weights are written to in autograd's sight or replaced, or another adapter is used."""
         total = where = 0
         for parameter in self.model.parameters():
             total += parameter._version

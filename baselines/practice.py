@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.react import FORMATS, Config, ReAct, conversation
+from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
@@ -48,6 +48,8 @@ class Practice:
     max_steps: int | None = None
     """Optimizer steps of each phase, at most: for a quick look."""
     accelerator: Accelerator = field(default_factory=lambda: Accelerator())
+    load: Callable[[str], LocalModel] | None = None
+    """Loads a further model to be trained as the first one was, with an adapter where that has one."""
 
     @cached_property
     def log(self) -> Log:
@@ -211,24 +213,31 @@ class Practice:
     ) -> list[Message]:
         """The model's next answer in each of these conversations; no environment is needed.
 
+        Kept as `PHASE.answers.json`. One process answers, the others wait.
+
         Args:
             model: answers.
             states: conversations whose last message is the user's.
             phase: seeds the sampling.
             sampling: how tokens are chosen; `freely` has the agent's.
         """
-        requests = [
-            Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
-            for i, state in enumerate(states)
-        ]
-        said = model.generate(requests, sampling)
-        rest(model)
-        different = diagnosis.alike(phase, [g.text for g in said], sampling.temperature)
+        path = self.folder / f"{phase}.answers.json"
+        if not path.exists() and self.accelerator.is_main_process:
+            requests = [
+                Request(state, seed=int(digest(str(self.seed), phase, str(i))[:15], 16))
+                for i, state in enumerate(states)
+            ]
+            written = [as_written(answer) for answer in model.generate(requests, sampling)]
+            rest(model)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_bytes(msgspec.json.encode(written))
+            part.replace(path)
+        self.accelerator.wait_for_everyone()
+        said = msgspec.json.decode(path.read_bytes(), type=list[Message])
+        different = diagnosis.alike(phase, [m.content for m in said], sampling.temperature)
         self.tell(f"{phase}-answers", 1, {"answers": len(said), "different": different})
-        return [
-            Message("assistant", g.text, trainable=True, token_ids=list(g.token_ids) or msgspec.UNSET)
-            for g in said
-        ]
+        return said
 
     def freely(self, temperature: float) -> Sampling:
         """How the agent's answers are drawn where it may write anything."""
@@ -331,16 +340,16 @@ def trainable(
     return found
 
 
-def beginning(reflector: str, policy: LocalModel) -> LocalModel:
+def beginning(reflector: str, policy: LocalModel, practice: Practice) -> LocalModel:
     """What a reflector begins as: the model of that name or path; where there is none, the policy's twin."""
-    return trainable(reflector, policy.model.device.type) if reflector else twin(policy)
+    if not reflector:
+        return twin(policy)
+    return practice.load(reflector) if practice.load else trainable(reflector, policy.model.device.type)
 
 
 def noted(reflection: Reflection) -> list[Message]:
     """A note as a conversation: the reflector's prompt read, the note written."""
-    tokens = list(reflection.generation.token_ids) or msgspec.UNSET
-    text = reflection.generation.text
-    return [*reflection.prompt, Message("assistant", text, trainable=True, token_ids=tokens)]
+    return [*reflection.prompt, as_written(reflection.generation)]
 
 
 def ratings(
@@ -409,7 +418,7 @@ class Forced:
 
 
 def demonstrations(path: str | Path, env_id: str) -> list[Trajectory]:
-    """The episodes of a file that went without an error.
+    """The episodes of a file that went without an error, their messages as text.
 
     Raises:
         CorruptData: the file is damaged, or an episode is of another environment.
@@ -420,7 +429,12 @@ def demonstrations(path: str | Path, env_id: str) -> list[Trajectory]:
         if trajectory.env_id != env_id:
             raise CorruptData(f"{path}:{number} is an episode of {trajectory.env_id}, not of {env_id}")
         if trajectory.ended != "error" and trajectory.steps:
-            found.append(trajectory)
+            # Whose tokens a file holds is not known: another tokenizer reads other words in them.
+            said = [
+                msgspec.structs.replace(m, token_ids=msgspec.UNSET, logprobs=msgspec.UNSET)
+                for m in trajectory.messages
+            ]
+            found.append(msgspec.structs.replace(trajectory, messages=said))
     if not found:
         raise ProsegymError(f"{path} holds no episode to learn from")
     return found

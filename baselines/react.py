@@ -122,6 +122,19 @@ def parse(text: str, fmt: Format) -> str | None:
     return None
 
 
+def as_written(answer: Generation) -> Message:
+    """An answer as a message to be trained on, with its tokens where they are known."""
+    # No tokens and no text: a model of ours that wrote a stop string at once, and nothing to learn from.
+    known = answer.token_ids or not answer.text
+    return Message(
+        "assistant",
+        answer.text,
+        trainable=True,
+        token_ids=list(answer.token_ids) if known else msgspec.UNSET,
+        logprobs=list(answer.logprobs) if answer.logprobs else msgspec.UNSET,
+    )
+
+
 # What of the conversation the model sees.
 
 
@@ -130,7 +143,8 @@ class History:
     """How much of the conversation is shown to the model; the first message always is."""
 
     kind: Literal["full", "last", "budget"] = "full"
-    """Everything; the last `size` turns; or what fits in `size` tokens, the middle left out."""
+    """Everything; the last `size` turns; or what fits in `size` tokens (of the texts, without the
+    template's marks of turns), the middle left out."""
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -363,15 +377,20 @@ class ReAct:
         return [self._reply(e, a) for e, a in zip(episodes, answers, strict=True)]
 
     def _request(self, episode: Episode, talk: _Talk) -> Request:
-        actions = episode.info["admissible_actions"] if self.config.decoding != "free" else None
         return Request(
             list(self._history.view(talk.messages, talk.start, self.model)),
-            allowed=actions or None,
+            allowed=self._allowed(episode),
             opens=self._format.opens,
             closes=self._format.closes,
             seed=int(digest(str(episode.seed), str(len(episode.steps)))[:15], 16),
             key=(episode.task.id, episode.attempt, episode.trial, episode.seed),
         )
+
+    def _allowed(self, episode: Episode) -> Sequence[str] | None:
+        """What the answer is held to; None where the agent writes freely or the environment lists nothing."""
+        if self.config.decoding == "free":
+            return None
+        return episode.info["admissible_actions"] or None
 
     def _observation(self, episode: Episode) -> str:
         said = episode.observation
@@ -389,15 +408,12 @@ class ReAct:
             return Reply(answer.text, "", read, written, cost, error=answer.error or "the model failed")
         if answer.stop_reason == "context":
             return Reply(answer.text, "", read, written, cost, stop="context overflow")
-        exact = Message(
-            "assistant",
-            answer.text,
-            trainable=True,
-            token_ids=list(answer.token_ids) if answer.token_ids else msgspec.UNSET,
-            logprobs=list(answer.logprobs) if answer.logprobs else msgspec.UNSET,
-        )
+        exact = as_written(answer)
         episode.state.messages.append(exact)
         plain = Message("assistant", answer.text, trainable=True)
         episode.messages.append(exact if self.config.record_tokens else plain)
         action = parse(answer.text, self._format)
+        allowed = self._allowed(episode)
+        if allowed and action not in allowed:  # in another form, or cut before it began
+            action = None
         return Reply(answer.text, action or "", read, written, cost, parse_failed=action is None)

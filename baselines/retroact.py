@@ -74,7 +74,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """The planner changes in place; with two roles the reflector lies in OUT/reflector."""
-    reflector = beginning(config.reflector, policy) if config.roles == "two" else policy
+    reflector = beginning(config.reflector, policy, practice) if config.roles == "two" else policy
     tasks = list(dict.fromkeys(e.task_id for e in experts))
     demonstrations = texts(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
     practice.fit(policy.model, Imitation(), demonstrations, config.cloning.optim, "sft")

@@ -68,7 +68,7 @@ Rated = tuple[Reflection, Trajectory, Trajectory]
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """The policy is the actor and stays as it is; the reflector lies in OUT/reflector."""
-    reflector = beginning(config.reflector, policy)
+    reflector = beginning(config.reflector, policy, practice)
     rated = collect(policy, reflector, experts, practice, config)
     clone(reflector, rated, practice, config)
     reward_model = judge(reflector, rated, practice, config) if config.rating == "model" else None

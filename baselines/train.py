@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -212,6 +213,7 @@ def learn(
         options.report,
         options.max_steps,
         processes,
+        partial(begin, options),
     )
     report = audit(
         policy.chat, [practice.conversation(e) for e in experts[:50]]
@@ -219,8 +221,6 @@ def learn(
     if options.audit:
         processes.print(report)
         return
-    if options.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()
     train(policy, experts, practice, config)
     practice.save(policy, options.out, method)
     if processes.is_main_process:
@@ -313,11 +313,18 @@ def load(options: Options, experts: Sequence[Trajectory], processes: Accelerator
             )  # fmt: skip
         processes.wait_for_everyone()
         path = str(folder)
+    return begin(options, path)
+
+
+def begin(options: Options, path: str) -> LocalModel:
+    """A model to be trained, with an adapter where the options ask for one."""
     dtype = "auto" if options.lora.rank else None
     policy = trainable(path, options.device, dtype=dtype, four_bit=options.lora.four_bit)
     if options.lora.rank:
         torch.manual_seed(options.seed)  # an adapter begins at random values
         add_adapter(policy, options.lora)
+    if options.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable()
     return policy
 
 

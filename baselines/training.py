@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from tqdm import tqdm
 
 from prosegym.baselines.diagnosis import Watch
@@ -244,7 +245,7 @@ def fit(
         disable=not accelerator.is_main_process,
         leave=False,
     )
-    step, whole = done, True
+    step, whole, drawn = done, True, None
     watch = Watch(phase)
     batches: list[list[int]] = []
     try:
@@ -257,11 +258,12 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             cut = passes(batch, lengths, rows, budget)
+            drawn = _generators()
             metrics = _accumulate(wrapped, objective, items, cut, accelerator)
             total = accelerator.clip_grad_norm_(list(trained.values()), config.clip)
             norm = 0.0 if total is None else float(total)
             if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
-                _save(path, trained, optimizer, settings, step, accelerator)
+                _save(path, trained, optimizer, settings, step, accelerator, drawn)
                 which = ", ".join(map(str, sorted(batch)[:8]))
                 raise Diverged(
                     f"{phase}: loss {metrics['loss']}, gradient norm {norm} at step {step + 1}, "
@@ -270,8 +272,11 @@ def fit(
                 )
             whole = False
             wrapped_optimizer.step()
+            increment_version(
+                list(trained.values())
+            )  # a fused update does not: engines would keep what is stale
             optimizer.zero_grad(set_to_none=True)
-            step, whole = step + 1, True
+            step, whole, drawn = step + 1, True, None
             seen += sum(lengths[i] * rows[i] for i in batch)
             speed = seen / (time.perf_counter() - start)
             metrics |= {"learning_rate": rate, "gradient_norm": norm, "tokens_per_second": speed}
@@ -287,8 +292,8 @@ def fit(
                 if each is not None and accelerator.is_main_process:
                     each(step)
     except KeyboardInterrupt:
-        if whole:
-            _save(path, trained, optimizer, settings, step, accelerator)
+        if whole:  # what is drawn of a step that was begun is drawn again
+            _save(path, trained, optimizer, settings, step, accelerator, drawn)
         raise
     finally:
         bar.close()
@@ -365,6 +370,12 @@ def digest(objective: Objective[T], items: Sequence[T]) -> tuple[str, float]:
     return f"{len(items)}:{hashed.hexdigest()[:16]}", numbers
 
 
+def _generators() -> dict[str, Any]:
+    """The state of torch's random generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"rng": torch.get_rng_state(), "cuda_rng": cuda}
+
+
 def _save(
     path: Path,
     trained: Mapping[str, nn.Parameter],
@@ -372,6 +383,7 @@ def _save(
     settings: Mapping[str, Any],
     step: int,
     accelerator: Accelerator,
+    drawn: Mapping[str, Any] | None = None,
 ) -> None:
     if accelerator.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -380,8 +392,7 @@ def _save(
             "settings": dict(settings),
             "weights": {name: p.detach() for name, p in trained.items()},
             "optimizer": optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **(drawn or _generators()),
         }
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)

@@ -213,6 +213,32 @@ def test_requests_say_what_was_asked(server: Server) -> None:
         model.generate([Request(ASK.messages, allowed=["a"])], sampling)
 
 
+def test_a_list_of_answers_is_asked_for_and_held(server: Server) -> None:
+    model = Endpoint(server.url, "tiny", EndpointOptions(constrain=True, retries=0))
+    request = Request(ASK.messages, allowed=["open box", "look"], opens="Action: ")
+    server.says = lambda request: "Action: look"
+    assert model.generate([request], Sampling())[0].text == "Action: look"
+    choices = ["Action: open box", "Action: look"]
+    assert server.asked[0]["structured_outputs"] == {"choice": choices}
+    assert server.asked[0]["guided_choice"] == choices
+    server.says = lambda request: "Action: fly to the moon"
+    with pytest.raises(ModelError, match=r"not on the list, 'Action: fly .*know structured_outputs"):
+        model.generate([request], Sampling())
+    with pytest.raises(ModelError, match="does not score actions whole"):
+        model.generate([request], Sampling(choice="action"))
+
+
+def test_tokens_that_are_counted_as_null_are_not_known(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    price = {"input": 2.0, "output": 8.0, "date": "2026-01-31", "source": "a contract"}
+    path.write_text(json.dumps({"models": {"tiny": price}}))
+    model = Endpoint(server.url, "tiny", EndpointOptions(prices=str(path), retries=0))
+    usage = {"prompt_tokens": 100, "completion_tokens": None}
+    server.faults = [lambda h: reply(h, {**completion("open box"), "usage": usage})]
+    (answer,) = model.generate([ASK], Sampling())
+    assert (answer.text, answer.prompt_tokens, answer.cost, answer.error) == ("open box", 100, None, None)
+
+
 def test_broken_characters_are_replaced(server: Server) -> None:
     """Half of a surrogate pair, and a byte that is no UTF-8."""
     model = Endpoint(server.url, "tiny", FAST)

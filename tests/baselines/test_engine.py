@@ -318,6 +318,28 @@ def test_a_model_whose_cache_cannot_be_kept_is_computed_anew(caplog: pytest.LogC
     assert "no cache between turns" in caplog.text
 
 
+def test_models_that_count_cells_or_read_padding_are_found_out() -> None:
+    """MPT's bias goes by a cell's place, so siblings in a tree are wrong; RWKV reads what is to its left."""
+    mpt = transformers.MptConfig(vocab_size=VOCABULARY, d_model=32, n_layers=3, n_heads=4, max_seq_len=512)
+    rwkv = transformers.RwkvConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, bos_token_id=1, eos_token_id=2
+    )  # fmt: skip
+    rows, branches = [[3, 4, 5, 6] * 5, [7, 8, 9]], Tree([5, 9, 7], [-1, 0, -1])
+    with torch.inference_mode():
+        for model in (made(mpt), made(rwkv)):
+            for p in model.parameters():
+                p.mul_(3)
+            engine = make_engine(model, max_context=64, cache_bytes=1 << 24)
+            seats = [held(engine.open(n, row)) for n, row in enumerate(rows)]
+            found = engine.feed(seats, rows)
+            (spread,) = engine.spread(seats[1:], [branches])
+            for logits, tokens in zip(
+                [*found, *spread], [*rows, [*rows[1], 5], [*rows[1], 5, 9], [*rows[1], 7]], strict=True
+            ):
+                own = model(torch.tensor([tokens])).logits[0, -1]
+                assert torch.allclose(logits, own, atol=1e-4 * max(1.0, float(own.std())))
+
+
 def test_windows_and_angles_that_the_cache_does_not_know_are_computed_anew() -> None:
     """Where keys and values would be right in short sequences, as those that a model is tried on, and then not."""
     chunks = small(

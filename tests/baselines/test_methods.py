@@ -150,6 +150,15 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
     assert demonstrations(tmp_path / "d.jsonl", LOCKBOX) == experts
     with pytest.raises(CorruptData, match="d.jsonl:1 is an episode of prosegym/Lockbox-v1, not of x"):
         demonstrations(tmp_path / "d.jsonl", "x")
+    # Whose tokens a file holds is not known: only what they say is learnt.
+    said = records.msgspec.structs.replace
+    messages = [
+        records.Message("user", "red"),
+        records.Message("assistant", "open box", True, [5, 6], [-1.0, -2.0]),
+    ]
+    records.write(tmp_path / "t.jsonl", [said(experts[0], messages=messages)])
+    (read,) = demonstrations(tmp_path / "t.jsonl", LOCKBOX)
+    assert read.messages == [messages[0], records.Message("assistant", "open box", True)]
     records.write(tmp_path / "e.jsonl", [])
     with pytest.raises(ProsegymError, match="no episode to learn from"):
         demonstrations(tmp_path / "e.jsonl", LOCKBOX)
@@ -529,6 +538,22 @@ def test_tries_of_a_cut_phase_are_played_from_its_beginning(
     (tmp_path / "t.notes.jsonl").unlink()
     again, _ = place.trials(policy, scribe, TASKS[:2], "t", loop, temperature=1.0)
     assert [t.actions for t in again] == [t.actions for t in tries]
+
+
+def test_answers_are_kept_and_not_asked_for_again(scratch: Path, tmp_path: Path) -> None:
+    """Another machine would write others, and refuse to go on with what was trained on these."""
+    policy, place = load(scratch), practice(tmp_path)
+    states = [[records.Message("user", colour)] for colour in ("red", "blue")]
+    first = place.answers(policy, states, "inspect-1", place.freely(1.0))
+    assert place.answers(load(scratch), states, "inspect-1", place.freely(0.0)) == first
+    assert place.answers(policy, states, "inspect-2", place.freely(1.0)) != first
+
+
+def test_an_answer_without_a_token_teaches_nothing(scratch: Path) -> None:
+    """A stop string from the first token on: the end that the template adds was never written."""
+    talk = [records.Message("user", "red"), react.as_written(Generation(""))]
+    assert load(scratch).chat.encode(talk).trainable.count(True) == 0
+    assert react.as_written(Generation("open box")).token_ids is records.msgspec.UNSET
 
 
 # --- Retroformer ---

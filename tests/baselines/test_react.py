@@ -296,6 +296,31 @@ def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
         assert parse(writer.text, fmt) == "open box"
 
 
+@pytest.mark.parametrize(
+    ("text", "opened"),
+    [("hm. Action:", False), ("action:", False), ("Thought: hm\n Action:", True), ("Action:", True)],
+)
+def test_a_label_opens_the_constraint_where_it_is_read(local: LocalModel, text: str, opened: bool) -> None:
+    from prosegym.baselines.decoding import Writer
+
+    request = Request([Message("user", "red")], allowed=["open box"], opens=FORMATS["react"].opens)
+    writer = Writer(request, Sampling(max_tokens=99), local.chat, [1], local.end_ids)
+    for token in local.tokenizer.encode(text, add_special_tokens=False):
+        writer.push(token, 0.0)
+    assert (writer.trie is not None) == opened
+
+
+def test_what_is_not_on_the_list_is_not_played() -> None:
+    """In a form that opened no constraint, or cut before it did."""
+    said = iter(
+        ["action: shake", "<action>shake</action>", "Thought: hm", "Action: open box", *["Action: look"] * 9]
+    )
+    agent = ReAct(Scripted(lambda request: next(said)), Config("react", decoding="trie"))
+    (trajectory,) = play(agent, "train/red")
+    assert [s.parse_failed for s in trajectory.steps[:4]] == [True, True, True, False]
+    assert [s.action for s in trajectory.steps[:4]] == ["", "", "", "open box"]
+
+
 def test_stop_strings_end_answers_and_keep_their_tokens(local: LocalModel) -> None:
     from prosegym.baselines.decoding import Writer
 

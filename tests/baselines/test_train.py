@@ -220,6 +220,17 @@ def test_an_adapter_names_its_base_for_both_roles_and_a_model_from_scratch(tmp_p
         solved(folder)
 
 
+def test_a_reflector_of_its_own_gets_an_adapter_too(tmp_path: Path) -> None:
+    train.main(
+        "sft", [*QUICK, "--model", "scratch:tiny", "--max-steps", "1", "--out", str(tmp_path / "base")]
+    )
+    args = ["--model", str(tmp_path / "base"), "--reflector", str(tmp_path / "base"), "--lora.rank", "4"]
+    train.main("retroact", [*QUICK, *args, "--max-steps", "1", "--trials", "2", "--out", str(tmp_path / "r")])
+    for folder in (tmp_path / "r", tmp_path / "r" / "reflector"):
+        assert agents.read(folder).base == str(tmp_path / "base")
+        assert (folder / "adapter_model.safetensors").exists()
+
+
 def test_weights_that_are_trained_themselves_are_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,39 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path
     ]
 
 
+@pytest.mark.parametrize("at", [1, 8])
+def test_a_step_that_was_begun_draws_the_same_again(tmp_path: Path, at: int) -> None:
+    class Stopped(Fixed):
+        """Ctrl-C after the step's dropout was drawn."""
+
+        def loss(self, model, items):  # type: ignore[no-untyped-def]
+            found = super().loss(model, items)
+            if self.calls == at:
+                raise KeyboardInterrupt
+            return found
+
+    whole = net(0.2)
+    fit(whole, Fixed(), ITEMS, CONFIG, tmp_path / "a", Log(tmp_path / "a"))
+    with pytest.raises(KeyboardInterrupt):
+        fit(net(0.2), Stopped(), ITEMS, CONFIG, tmp_path / "b", Log(tmp_path / "b"))
+    fit(resumed := net(0.2), Fixed(), ITEMS, CONFIG, tmp_path / "b", Log(tmp_path / "b"))
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_a_fused_update_is_one_that_engines_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU `fit` takes it; by itself it leaves the counters by which a cache knows that weights changed."""
+    plain = torch.optim.AdamW
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda *a, **k: plain(*a, **{**k, "fused": True, "foreach": None})
+    )
+    model, seen = net(), []
+    fit(
+        model, Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path),
+        each=lambda step: seen.append(sum(p._version for p in model.parameters())),
+    )  # fmt: skip
+    assert len(seen) == 5 and len(set(seen)) == 5
+
+
 def test_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path: Path) -> None:
     class Killed(Fixed):
         def loss(self, model, items):  # type: ignore[no-untyped-def]
