@@ -78,7 +78,7 @@ class Engine(Protocol):
 
 
 class PlainEngine:
-    """Computes everything anew each time: right for every model (`alone` for some), the cached engine's measure."""
+    """Computes everything anew each time: right for every model, some `alone`; the other's measure."""
 
     def __init__(self, model: Any, *, alone: bool = False) -> None:
         """Any causal language model; `alone` for one to which what lies beside it in a pass matters."""
