@@ -69,7 +69,7 @@ class Config:
     max_actions: int = 30
     """A try is stuck when it has taken more actions than this and the evaluator is the heuristic."""
     control: Literal["none", "other_task"] = "none"
-    """A control: give each task the latest note of another one. (Strategy base is the other control.)"""
+    """A control: the notes that a task remembers are on other ones, as many. (Strategy base is the other.)"""
     temperature: float = 0.0
     """Of the notes."""
     max_tokens: int = 250
@@ -231,6 +231,12 @@ def passed(trajectory: Trajectory, config: Config) -> bool:
     return trajectory.ended == "terminated" and not stuck(trajectory.steps, config)
 
 
+def _noted(trajectory: Trajectory) -> list[str]:
+    """The notes that a try was given."""
+    begun = LAST_TRY.partition("{")[0]
+    return [note for note in trajectory.memory if not note.startswith(begun)]
+
+
 def _of_another(memories: Sequence[list[str]], tasks: Sequence[str], i: int) -> list[str]:
     """The memory of the next attempt after `i`, round and round, that is at another task; none is empty."""
     around = (j % len(tasks) for j in range(i + 1, i + len(tasks)))
@@ -291,38 +297,34 @@ class Reflexion:
         Written from the last trial and the memory it was given alone, so an interrupted run goes on.
         """
         lasts = [max(trials, key=lambda t: t.trial) for trials in failures]
-        memories: list[list[str]] = [[] for _ in lasts]
+        notes: list[list[str]] = [[] for _ in lasts]
         spent, seconds = [Usage()] * len(lasts), 0.0
         if self._noting and lasts:
             begun = time.perf_counter()
-            memories, spent = self._notes(lasts)
+            notes, spent = self._notes(lasts)
             seconds = (time.perf_counter() - begun) / len(lasts)  # they are written together
+        shown: list[list[str]] = [[] for _ in lasts]
         if self.config.strategy in ("last_trial", "both"):
-            for memory, last in zip(memories, lasts, strict=True):
-                told = transcript(last, self.config.transcript_tokens, _words)
-                memory.append(LAST_TRY.format(transcript=told))
+            tries = [transcript(last, self.config.transcript_tokens, _words) for last in lasts]
+            shown = [[LAST_TRY.format(transcript=told)] for told in tries]
         if self.config.control == "other_task":
             tasks = [t.task_id for t in lasts]
-            memories = [_of_another(memories, tasks, i) for i in range(len(tasks))]
-        return [Memory(tuple(m), used, seconds) for m, used in zip(memories, spent, strict=True)]
+            notes, shown = ([_of_another(x, tasks, i) for i in range(len(tasks))] for x in (notes, shown))
+        return [
+            Memory((*[*_noted(last), *new][-self.config.memory :], *told), used, seconds)
+            for last, new, told, used in zip(lasts, notes, shown, spent, strict=True)
+        ]
 
     def _notes(self, lasts: Sequence[Trajectory]) -> tuple[list[list[str]], list[Usage]]:
-        """The latest notes of each task, one on its last try among them; and what each new one took."""
+        """A note on each last try, where one was written; and what it took."""
         assert self._reflector is not None
-        begun = LAST_TRY.partition("{")[0]
-        earlier = [[note for note in t.memory if not note.startswith(begun)] for t in lasts]
-        if self.config.control == "other_task":
-            earlier = [[] for _ in lasts]  # they are another task's: handed on, they might come home
-        failures = [
-            Failure(self._instruction(t), t, tuple(notes)) for t, notes in zip(lasts, earlier, strict=True)
-        ]
+        # Another task's notes are not shown to the reflector: what it writes is handed on, they might come home.
+        mine = self.config.control == "none"
+        failures = [Failure(self._instruction(t), t, tuple(_noted(t)) if mine else ()) for t in lasts]
         new = self._reflector.reflect(failures)
         self.reflections += new
-        notes = [
-            [*before, *([reflection.text] if reflection.text else [])][-self.config.memory :]
-            for before, reflection in zip(earlier, new, strict=True)
-        ]
         answers = [reflection.generation for reflection in new]
+        notes = [[reflection.text] if reflection.text else [] for reflection in new]
         return notes, [Usage(a.prompt_tokens, a.completion_tokens, a.cost) for a in answers]
 
     def _instruction(self, trajectory: Trajectory) -> str:

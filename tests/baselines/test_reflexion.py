@@ -145,6 +145,14 @@ def test_another_tasks_memory_is_a_control() -> None:
     assert ["red" in "".join(n) for n in notes] == [False, False, True]
 
 
+@pytest.mark.parametrize("strategy", ["reflection", "both"])
+def test_the_control_s_memory_is_as_long_and_never_of_the_task(strategy: Any) -> None:
+    trajectories, _, _ = play(Config(trials=5, strategy=strategy, control="other_task"))
+    notes = [sum(note.startswith("I took") for note in t.memory) for t in trajectories if t.task_id == "train/red"]
+    assert notes == [0, 1, 2, 3, 3]
+    assert not any(t.task_id.partition("/")[2] in note for t in trajectories for note in t.memory)
+
+
 def test_a_run_goes_on_where_it_stopped() -> None:
     config = Config(trials=3)
     whole, _, _ = play(config)
