@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import itertools
 from collections import deque
@@ -84,6 +85,7 @@ class LocalModel:
         self._prompts: dict[Hashable, Prompt] = {}
         self._stamp: Any = None
         self._adapter: str | None = "default"
+        self._folders: list[Path] = []
         self.end_ids = frozenset(_end_ids(model, tokenizer) | {self.chat.end_id})
 
     @classmethod
@@ -150,7 +152,7 @@ class LocalModel:
             raise ModelError(f"cannot load model {name!r}: {reason}") from error
         if adapter is not None:
             model = with_adapter(model, adapter)
-        return cls(
+        loaded = cls(
             (model if four_bit else model.to(device)).eval(),
             tokenizer,
             name=name if adapter is None else f"{name}+{adapter}",
@@ -161,14 +163,17 @@ class LocalModel:
             static_shapes=static_shapes,
             draft=draft,
         )
+        loaded._folders = [Path(f) for f in (name, adapter) if f is not None and Path(f).is_dir()]
+        return loaded
 
     def conditions(self) -> Mapping[str, Any]:
-        """Model, revision, data type, template digest, versions."""
+        """Model, revision or, of a folder, its weights' digest; data type, template digest, versions."""
         quantized = getattr(self.model.config, "quantization_config", None)
         return {
             **({} if quantized is None else {"quantization": quantized.to_dict()}),
             "model": self.name,
             "revision": getattr(self.model.config, "_commit_hash", None),
+            "weights_sha256": _weights_digest(self._folders),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,
             "max_context": self.max_context,
@@ -634,3 +639,16 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _weights_digest(folders: Sequence[Path]) -> str | None:
+    """SHA-256 of the weights in these folders, file after file; None where there are no folders."""
+    found = hashlib.sha256()
+    for path in (p for folder in folders for p in sorted(folder.iterdir()) if p.suffix in _WEIGHTS):
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest() if folders else None
+
+
+_WEIGHTS = (".safetensors", ".bin")

@@ -276,7 +276,7 @@ class Practice:
         bar = tqdm(episodes, total=len(jobs), initial=len(done), desc=phase, unit="episode", leave=False)
         with open(path, "ab", buffering=0) as file:
             for trajectory in bar:
-                file.write(records.encode(trajectory))
+                records.append(file.fileno(), trajectory)
 
 
 def _whole_lines(path: Path) -> list[Trajectory]:

@@ -318,7 +318,7 @@ class Reflexion:
     def _notes(self, lasts: Sequence[Trajectory]) -> tuple[list[list[str]], list[Usage]]:
         """A note on each last try, where one was written; and what it took."""
         assert self._reflector is not None
-        # Another task's notes are not shown to the reflector: what it writes is handed on, they might come home.
+        # Notes on other tasks are not shown to the reflector: what it writes is handed on.
         mine = self.config.control == "none"
         failures = [Failure(self._instruction(t), t, tuple(_noted(t)) if mine else ()) for t in lasts]
         new = self._reflector.reflect(failures)

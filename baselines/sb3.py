@@ -65,7 +65,11 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
     algorithm = _algorithm(method)
     folder = Path(out)
     with only_writer(folder):
-        if there := [name for name in (FILE, "agent.json", "training.json") if (folder / name).exists()]:
+        if there := [
+            name
+            for name in (FILE, "policy.zip", "metrics.jsonl", "agent.json", "training.json")
+            if (folder / name).exists()
+        ]:
             raise ProsegymError(f"{folder} holds a training already ({there[0]}); choose another --out")
         _learn(algorithm, method, env_id, folder, config, env_kwargs)
     return folder

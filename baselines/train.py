@@ -69,9 +69,9 @@ class Options:
     env: str
     """Environment to train on."""
     model: str
-    """Name or path of a model; house, which comes with the package; or scratch[:SIZE] for a small one with
-    random weights (350k, 1m, 6m). A trained agent's folder goes on with what it holds, be it a model or an
-    adapter."""
+    """Name or path of a model; house or novice, which come with the package; or scratch[:SIZE] for a small
+    one with random weights (tiny, 350k, 1m, 6m). A trained agent's folder goes on with what it holds, be it a
+    model or an adapter."""
     out: Path
     """Folder for everything that is written; the same command goes on where it was interrupted."""
     preset: str = "auto"
@@ -270,7 +270,10 @@ def settle(method: str, options: Options, config: Any) -> None:
         json.dumps({k: v for k, v in asked.items() if k not in free and k != "out"}, default=str)
     )
     if path.exists() and {other.name for other in options.out.iterdir()} - {path.name, LOCK}:
-        was = json.loads(path.read_text())
+        try:
+            was = json.loads(path.read_text())
+        except ValueError as error:
+            raise ProsegymError(f"{path}: {error}; put back what it held, or use another --out") from error
         changed = [
             f"{k}: {was.get(k)} then, {v} now"
             for k, v in now.items()
@@ -280,7 +283,11 @@ def settle(method: str, options: Options, config: Any) -> None:
             raise ProsegymError(
                 f"{options.out} holds another training ({'; '.join(changed)}); use another --out"
             )
-    path.write_text(json.dumps(now, indent=1) + "\n")
+        if was == now:
+            return
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(now, indent=1) + "\n")
+    part.replace(path)
 
 
 def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory]:

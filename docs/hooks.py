@@ -15,6 +15,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,11 @@ def _measured(name: str) -> Any:
 
 
 def _estimate(found: dict[str, float]) -> str:
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    # The files have four decimals, and 0.0595 is no binary number: half goes up, as a reader would round it.
+    value, low, high = (
+        Decimal(str(found[key])).quantize(Decimal("0.001"), ROUND_HALF_UP) for key in ("value", "low", "high")
+    )
+    return f"{value + 0:f} [{low + 0:f}, {high + 0:f}]"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -284,8 +284,11 @@ class TextEnv(gymnasium.Env[str, str]):
         for key in options:
             if key not in _RESET_OPTIONS:
                 raise BadOption(f"unknown reset option {key!r}; there are {', '.join(_RESET_OPTIONS)}")
-        if isinstance(options.get("prefix"), str):
+        prefix = options.get("prefix") or ()
+        if isinstance(prefix, str):
             raise BadOption("prefix is a list of actions, not one text")
+        if not isinstance(prefix, Sequence) or not all(isinstance(action, str) for action in prefix):
+            raise BadOption(f"prefix is a list of actions, not {prefix!r:.80}")
         if (task_id := options.get("task_id")) is not None:
             if not isinstance(task_id, str):
                 raise BadOption(f"task_id is the id of a task, a text, not {type(task_id).__name__}")
@@ -299,13 +302,19 @@ class TextEnv(gymnasium.Env[str, str]):
         self._last = self._begin(task)
         self._task = task
         self._steps = 0
-        for action in options.get("prefix") or ():
+        try:
+            for action in prefix:
+                if self._last.terminated or self._steps >= self.max_steps:
+                    raise BadOption(f"the prefix goes on after the episode has ended (step {self._steps})")
+                self._last = self._answer(action)
+                self._steps += 1
             if self._last.terminated or self._steps >= self.max_steps:
-                raise BadOption(f"the prefix goes on after the episode has ended (step {self._steps})")
-            self._last = self._answer(action)
-            self._steps += 1
-        if self._last.terminated or self._steps >= self.max_steps:
-            raise BadOption(f"the prefix ends the episode (step {self._steps}); leave out its last action")
+                raise BadOption(
+                    f"the prefix ends the episode (step {self._steps}); leave out its last action"
+                )
+        except BaseException:
+            self._task = None
+            raise
         self._advisor = self.expert(self._any_state()) if self.expose_expert else None
         self._shown = self._last.observation
         self.restored = None

@@ -72,8 +72,9 @@ def load(name: str | Path) -> Panel:
         UnknownName: there is no such panel.
         CorruptData: the file is not a panel, or its digest is not that of its tasks.
     """
-    path = Path(name) if str(name).endswith(".json") else FOLDER / f"{name}.json"
-    if ".." in Path(name).parts or not path.is_file():
+    own = str(name).endswith(".json")
+    path = Path(name) if own else FOLDER / f"{name}.json"
+    if (not own and ".." in Path(name).parts) or not path.is_file():
         raise UnknownName("panel", str(name), names())
     try:
         panel = msgspec.json.decode(path.read_bytes(), type=Panel)

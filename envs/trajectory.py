@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -167,6 +169,25 @@ def _lines(file: BinaryIO, name: str) -> Iterator[Trajectory]:
     for number, line in enumerate(file, start=1):
         if line.strip():
             yield decode(line, f"{name}:{number}")
+
+
+def append(file: int, trajectory: Trajectory) -> None:
+    """Add an episode at the end of an open file, whole or not at all.
+
+    Args:
+        file: its descriptor, opened for appending.
+        trajectory: the episode.
+
+    Raises:
+        OSError: it cannot be written (a full disk); the file is as it was.
+    """
+    line, size = encode(trajectory), os.fstat(file).st_size
+    try:
+        if os.write(file, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(file, size)
+        raise
 
 
 def write(path: str | Path, trajectories: Iterable[Trajectory]) -> int:

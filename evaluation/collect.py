@@ -15,7 +15,7 @@ from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
-from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.rollout import Job, episode_seed, rollout
 from prosegym.evaluation.runs import hold
 
 BEGINNING = b'{"env_id":'
@@ -38,7 +38,8 @@ def collect(
     """Play the first `episodes` tasks of a split and write what happened; returns the episodes in the file.
 
     When a split has fewer tasks than `episodes`, they are played again as further attempts. An existing
-    file of the same agent and environment is gone on with; a last line cut by a kill is played again.
+    file of the same agent, environment, split and seed is gone on with; a last line cut by a kill is played
+    again.
 
     Args:
         agent: who plays.
@@ -54,8 +55,8 @@ def collect(
 
     Raises:
         BadOption: a number is too small, or the split is empty.
-        ProsegymError: the file holds episodes of another agent or environment, or of one made with other
-            arguments, another process is writing to it, or it cannot be written.
+        ProsegymError: the file holds episodes of another agent, environment, split or seed, or of one
+            made with other arguments; another process is writing to it, or it cannot be written.
     """
     at_least(1, episodes=episodes, batch_size=batch_size)
     out = Path(out)
@@ -75,7 +76,10 @@ def collect(
     with file:
         hold(file.fileno(), out)
         try:
-            done = {t.key for t in _resume(out, agent, env_id, kwargs)}
+            there = _resume(
+                out, agent, env_id, split=split, seed=seed, env_kwargs=kwargs, successes=successes
+            )
+            done = {t.key for t in there}
         except OSError as error:
             raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
         # Episodes that were played but not kept are played again: they cost time, never correctness.
@@ -95,7 +99,7 @@ def collect(
                 for trajectory in played:
                     bar.update()
                     if trajectory.success or not successes:
-                        file.write(records.encode(trajectory))
+                        records.append(file.fileno(), trajectory)
                         kept += 1
         except OSError as error:
             raise ProsegymError(
@@ -104,7 +108,16 @@ def collect(
     return kept
 
 
-def _resume(out: Path, agent: Agent, env_id: str, env_kwargs: dict[str, Any]) -> Iterator[Trajectory]:
+def _resume(
+    out: Path,
+    agent: Agent,
+    env_id: str,
+    *,
+    split: str,
+    seed: int,
+    env_kwargs: dict[str, Any],
+    successes: bool,
+) -> Iterator[Trajectory]:
     env_kwargs = msgspec.json.decode(msgspec.json.encode(env_kwargs))  # as the file has them
     whole = 0
     with open(out, "rb") as file:
@@ -124,6 +137,17 @@ def _resume(out: Path, agent: Agent, env_id: str, env_kwargs: dict[str, Any]) ->
                     f"{out}:{number} is an episode in {env_id} made with {trajectory.env_kwargs}, "
                     f"not with {env_kwargs}; choose another --out"
                 )
+            t = trajectory
+            for differs, what in (
+                (t.split != split, f"of split {t.split}, not of {split}"),
+                (
+                    t.seed != episode_seed(seed, Job(t.task_id, t.attempt, t.trial)),
+                    f"of another seed than {seed}",
+                ),
+                (successes and not t.success, "that was not solved, and only solved ones are asked for"),
+            ):
+                if differs:
+                    raise CorruptData(f"{out}:{number} is an episode {what}; choose another --out")
             whole += len(line)
             yield trajectory
     with open(out, "rb+") as file:

@@ -5,6 +5,7 @@ The formats' own pages: https://huggingface.co/docs/trl/dataset_formats, https:/
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -153,7 +154,7 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
         raise ProsegymError(f"{out} is what is converted and would be lost; choose another --out")
     if path.is_dir():
         raise ProsegymError(f"cannot write {out}: it is a folder; choose another --out")
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

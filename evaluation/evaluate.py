@@ -55,7 +55,7 @@ def env_arguments(text: str) -> dict[str, Any]:
         raise BadOption(f"--env-kwargs {text!r} is not a JSON object ({error})") from error
 
 
-def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[str, str]:
+def make_env(env_id: str, /, **kwargs: Any) -> gymnasium.Env[str, str]:
     """An environment of this project, as evaluation uses it.
 
     Raises:
@@ -69,6 +69,11 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[str, str]:
         msgspec.json.encode(kwargs)
     except TypeError as error:
         raise BadOption(f"an environment's arguments are recorded as JSON: {error}") from error
+    for name in ("id", "disable_env_checker", "max_episode_steps", "vectorization_mode"):
+        if name in kwargs:
+            raise BadOption(
+                f"{name} is Gymnasium's, and no argument of an environment; limit steps by max_steps"
+            )
     if kwargs.get("expose_expert"):
         raise ProsegymError("evaluation refuses expose_expert=True: the agent would be shown the answer")
     return gymnasium.make(env_id, disable_env_checker=True, **kwargs)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class Run:
                 _drop_cut_line(folder / "episodes.jsonl")
                 return cls(folder, conditions, _episodes(folder), lock)
         except BaseException:
-            os.close(lock)
+            release(lock)
             raise
 
     @staticmethod
@@ -145,14 +145,7 @@ class Run:
             if self._file is None:
                 path = self.folder / "episodes.jsonl"
                 self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            line = records.encode(trajectory)
-            size = os.fstat(self._file).st_size
-            try:
-                if os.write(self._file, line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                os.ftruncate(self._file, size)
-                raise
+            records.append(self._file, trajectory)
         self.finished.append(trajectory)
         self._summary = None
 
@@ -201,7 +194,7 @@ class Run:
             os.close(self._file)
             self._file = None
         if self._lock is not None:
-            os.close(self._lock)
+            release(self._lock)
             self._lock = None
 
     def __enter__(self) -> Run:
@@ -255,7 +248,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(handle)
+        release(handle)
 
 
 def _lock(folder: Path) -> int:
@@ -264,10 +257,19 @@ def _lock(folder: Path) -> int:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         hold(handle, folder)
-    except ProsegymError:
+    except BaseException:
         os.close(handle)
         raise
     return handle
+
+
+def release(handle: int) -> None:
+    """Unlock and close a file; closing alone leaves the lock with a process that was forked meanwhile."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
 
 
 def hold(handle: int, what: Path) -> None:
@@ -286,6 +288,10 @@ def hold(handle: int, what: Path) -> None:
         raise ProsegymError(
             f"another process is writing to {what}; wait for it, or write elsewhere"
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise ProsegymError(f"cannot lock {what}: {error.strerror}") from error
+        # A file system without locks: there the second writer is not refused, either.
 
 
 def _conditions(path: Path) -> Conditions:
@@ -305,17 +311,22 @@ def _differences(before: Conditions, now: Conditions) -> list[str]:
     # Through JSON, so that what was read compares equal to what would be written.
     a: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(before))
     b: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(now))
-    return [
-        f"{name}: {_short(a[name])} there, {_short(b[name])} here"
-        for name in a
-        if name not in _FREE and a[name] != b[name]
-    ]
+    return list(_differing({k: v for k, v in a.items() if k not in _FREE}, b))
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for name in dict.fromkeys((*a, *(b if within else ()))):
+        there, here = a.get(name), b.get(name)
+        if isinstance(there, dict) and isinstance(here, dict) and name != "panel":
+            yield from _differing(there, here, f"{within}{name}.")
+        elif there != here:
+            yield f"{within}{name}: {_short(there)} there, {_short(here)} here"
 
 
 def _short(value: Any) -> str:
     text = (
         value["name"] + " " + value["sha256"][:8]
-        if isinstance(value, dict) and "sha256" in value
+        if isinstance(value, dict) and {"name", "sha256"} <= value.keys()
         else repr(value)
     )
     return text if len(text) <= 80 else text[:77] + "..."

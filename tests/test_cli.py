@@ -136,6 +136,25 @@ def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
     assert code == 1 and "episode of expert" in err and err.count("\n") == 1
     code, _, err = run(*words, "--episodes", 12, "--reward", "progress")
     assert code == 1 and "made with {}, not with {'reward': 'progress'}" in err and err.count("\n") == 1
+    # What would mix splits or seeds, the test split's with a training's among them.
+    for more, said in (
+        (("--split", "test"), "of split train, not of test"),
+        (("--seed", 1), "of another seed than 1"),
+    ):
+        code, _, err = run(*words, "--episodes", 12, *more)
+        assert code == 1 and said in err and err.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line(run: Ask, tmp_path: Path) -> None:
+    code, _, err = run("ledger", "check", tmp_path / ("x" * 300))
+    assert code == 1 and err.count("\n") == 1
+
+
+def test_gymnasium_s_own_arguments_are_refused(run: Ask, tmp_path: Path) -> None:
+    for name in ("env_id", "id", "max_episode_steps", "disable_env_checker"):
+        args = ("--agent", "null", "--env", "prosegym/Household-v1", "--tasks", 1, "--env-arg", f"{name}=3")
+        code, _, err = run("evaluate", *args, "--out", tmp_path / "r")
+        assert code == 1 and name in err and err.count("\n") == 1
 
 
 def test_an_empty_name_is_shown_as_one(run: Ask, tmp_path: Path) -> None:

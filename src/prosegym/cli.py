@@ -45,6 +45,13 @@ def _guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nothing to say and nobody to say it to
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"prosegym: {error.filename}: {error.strerror}; see to its rights and its disk", file=sys.stderr
+        )
+        return 1
 
 
 def _stoppable(command: Command) -> Command:

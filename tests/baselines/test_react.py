@@ -499,6 +499,22 @@ def test_an_adapter_folder_is_an_agent(tmp_path: Path) -> None:
     assert play(plain)[0].actions != expected.actions
 
 
+def test_a_run_is_of_the_weights_that_played(tmp_path: Path) -> None:
+    """Another training into the same folder is another agent: its episodes are not gone on with."""
+
+    def agent(seed: int) -> Any:
+        tokenizer = tiny_lm.tokenizer()
+        tiny_lm.llama(len(tokenizer), seed=seed).save_pretrained(tmp_path / "model")
+        tokenizer.save_pretrained(tmp_path / "model")
+        return agents.load("react", str(tmp_path / "model"), config=Config(format="bare", max_tokens=4))
+
+    panel = panels.make(gymnasium.make("prosegym/Lockbox-v1").unwrapped, "train", about="all").head(2)
+    evaluate(agent(1), panel, tmp_path / "run", progress=False)
+    evaluate(agent(1), panel, tmp_path / "run", progress=False)
+    with pytest.raises(ProsegymError, match="run of other conditions .*weights_sha256"):
+        evaluate(agent(2), panel, tmp_path / "run", progress=False)
+
+
 def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(ProsegymError, match="cannot load model .*nothing': there is no such folder"):
         agents.load_model(str(tmp_path / "nothing"))

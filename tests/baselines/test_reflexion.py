@@ -148,7 +148,9 @@ def test_another_tasks_memory_is_a_control() -> None:
 @pytest.mark.parametrize("strategy", ["reflection", "both"])
 def test_the_control_s_memory_is_as_long_and_never_of_the_task(strategy: Any) -> None:
     trajectories, _, _ = play(Config(trials=5, strategy=strategy, control="other_task"))
-    notes = [sum(note.startswith("I took") for note in t.memory) for t in trajectories if t.task_id == "train/red"]
+    notes = [
+        sum(note.startswith("I took") for note in t.memory) for t in trajectories if t.task_id == "train/red"
+    ]
     assert notes == [0, 1, 2, 3, 3]
     assert not any(t.task_id.partition("/")[2] in note for t in trajectories for note in t.memory)
 

@@ -279,8 +279,11 @@ def test_prefix_and_snapshot(env_id: str) -> None:
             assert [step[0] for step in play(env.unwrapped, actions[half:])] == texts[half + 1 :]
     with pytest.raises(BadOption):
         env.reset(options={"task_id": task_id, "prefix": actions})
-    with pytest.raises(BadOption, match="not one text"):
-        env.reset(options={"task_id": task_id, "prefix": "look"})
+    with pytest.raises(ResetNeeded):  # no episode is left half begun
+        env.unwrapped.step(actions[-1])
+    for wrong in ("look", 5, [5]):
+        with pytest.raises(BadOption, match="a list of actions"):
+            env.reset(options={"task_id": task_id, "prefix": wrong})
     env.close()
 
 

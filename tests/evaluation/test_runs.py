@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import math
 import os
 import random
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from prosegym.envs import panels
+from prosegym.envs import trajectory as records
 from prosegym.envs.errors import BadOption, CorruptData, EngineError, ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
@@ -26,7 +28,7 @@ from prosegym.evaluation.compare import compare, normalised_score
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.rollout import Job, rollout
-from prosegym.evaluation.runs import Run
+from prosegym.evaluation.runs import Run, only_writer
 from prosegym.evaluation.workers import Limits
 
 ENV = "prosegym/Lockbox-v1"
@@ -246,6 +248,50 @@ def test_two_collections_into_one_file_are_refused(tmp_path: Path) -> None:
     assert collect(Twice(), ENV, "train", out, episodes=2, progress=False) == 2
     assert len(out.read_bytes().splitlines()) == 2
     assert collect(agents.Null(), ENV, "train", out, episodes=3, progress=False) == 3
+
+
+def test_a_file_system_without_locks_is_written_to(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def lacking(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    assert evaluate(agents.Null(), panel, tmp_path / "r", progress=False).complete
+    assert collect(agents.Null(), ENV, "train", tmp_path / "t.jsonl", episodes=2, progress=False) == 2
+
+
+def test_a_lock_is_let_go_though_a_forked_child_has_the_file(tmp_path: Path) -> None:
+    with only_writer(tmp_path):
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with only_writer(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_full_disk_leaves_whole_lines_when_collecting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = os.write, [3]
+
+    def full(handle: int, data: bytes) -> int:
+        left[0] -= 1
+        return write(handle, data[: len(data) // 2]) if left[0] < 0 else write(handle, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(ProsegymError, match="3 episodes are kept"):
+        collect(agents.Null(), ENV, "train", tmp_path / "t.jsonl", episodes=6, progress=False)
+    monkeypatch.undo()
+    assert len(list(records.read(tmp_path / "t.jsonl"))) == 3
+    assert collect(agents.Null(), ENV, "train", tmp_path / "t.jsonl", episodes=6, progress=False) == 6
 
 
 def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
