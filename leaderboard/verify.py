@@ -163,9 +163,11 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
     try:
         submission, digest = reader.read(folder)
         problems = [*contradictions(submission.card, submission.results)]
+        flags = [*oddities(submission.card, submission.results)]
     except Refused as error:
         return Report(str(folder), "", None, False, [str(error)], [], [], [], False, 0, 0.0)
-    flags = [*oddities(submission.card, submission.results)]
+    except ProsegymError as error:  # an environment's own settings are asked of it: its extra may be missing
+        raise NotHere(str(error)) from error
     runs, rows, tries, episodes, rerun = [], [], [], 0, submission.card.track == "reference"
     for number, result in enumerate(submission.results):
         run = _Run(submission, result, number)

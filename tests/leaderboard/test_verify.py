@@ -569,6 +569,17 @@ def test_a_row_is_of_one_agent_and_as_many_attempts(runs: dict[str, Path], tmp_p
         submit([runs["random"], tmp_path / "three"], tmp_path / "s", card)
 
 
+def test_an_environment_that_cannot_be_made_here_is_this_machine_s_lack(
+    honest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(result: object) -> None:
+        raise ProsegymError("its engine is not installed; pip install it")
+
+    monkeypatch.setattr(verifier, "settings", lacking)
+    with pytest.raises(verifier.NotHere, match="its engine is not installed"):
+        check(honest)
+
+
 def test_runs_of_one_row_under_other_conditions_are_flagged(tmp_path: Path) -> None:
     class Model(agents.RandomAdmissible):
         def __init__(self, **conditions: Any) -> None:
