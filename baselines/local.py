@@ -641,6 +641,10 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+_WEIGHTS = (".safetensors", ".bin")
+"""How files of weights end."""
+
+
 def _weights_digest(folders: Sequence[Path]) -> str | None:
     """SHA-256 of the weights in these folders, file after file; None where there are no folders."""
     found = hashlib.sha256()
@@ -649,6 +653,3 @@ def _weights_digest(folders: Sequence[Path]) -> str | None:
             while block := file.read(1 << 20):
                 found.update(block)
     return found.hexdigest() if folders else None
-
-
-_WEIGHTS = (".safetensors", ".bin")

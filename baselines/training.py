@@ -272,9 +272,8 @@ def fit(
                 )
             whole = False
             wrapped_optimizer.step()
-            increment_version(
-                list(trained.values())
-            )  # a fused update does not: engines would keep what is stale
+            # A fused update does not, and an engine would keep keys and values of the weights before it.
+            increment_version(list(trained.values()))
             optimizer.zero_grad(set_to_none=True)
             step, whole, drawn = step + 1, True, None
             seen += sum(lengths[i] * rows[i] for i in batch)
