@@ -9,6 +9,7 @@ its own text against what is seen (DRRN, He et al. 2016, arXiv:1511.04636), not 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
@@ -21,7 +22,7 @@ import numpy as np
 from prosegym.baselines import SB3
 from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
-from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs.errors import ProsegymError, UnknownName, at_least
 from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import env_arguments, make_env
 from prosegym.evaluation.runs import only_writer
@@ -56,6 +57,12 @@ class Config:
     """Play by drawing from the policy, for the PPO variants; otherwise always its most probable action."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, slots=self.slots, size=self.size, action_size=self.action_size)
+        at_least(1, envs=self.envs, width=self.width, record_every=self.record_every)
+        at_least(2, rollout_steps=self.rollout_steps)
+        at_least(0, seed=self.seed)
+
 
 def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwargs: Any) -> Path:
     """Train on the train split and write the policy to `out`, for `prosegym evaluate --agent OUT`.
@@ -71,7 +78,11 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
             if (folder / name).exists()
         ]:
             raise ProsegymError(f"{folder} holds a training already ({there[0]}); choose another --out")
-        _learn(algorithm, method, env_id, folder, config, env_kwargs)
+        try:
+            _learn(algorithm, method, env_id, folder, config, env_kwargs)
+        except BaseException:  # nothing is gone on with, so nothing stays in the way of the next call
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
+            raise
     return folder
 
 
@@ -159,7 +170,11 @@ def main(method: str, argv: Sequence[str]) -> int:
     )
     command: Any = tyro.cli(command_type, args=list(argv), prog=f"prosegym train {method}")
     options: Options = command.options
-    folder = train(method, options.env, options.out, command.config, **env_arguments(options.env_kwargs))
+    try:
+        folder = train(method, options.env, options.out, command.config, **env_arguments(options.env_kwargs))
+    except KeyboardInterrupt:
+        print("\nprosegym: stopped; nothing is kept, the same command begins anew", file=sys.stderr)
+        return 130
     print(f"policy at {folder}; play it with `prosegym evaluate --agent {folder} --env ... --out RUN`")
     return 0
 

@@ -130,7 +130,7 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
     def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Do the admissible action of that number."""
         number = int(action)
-        chosen = self._actions[number] if number < len(self._actions) else ""
+        chosen = self._actions[number] if 0 <= number < len(self._actions) else ""
         self._done[chosen] += 1
         observation, reward, terminated, truncated, info = self.env.step(chosen)
         return self._view(observation, info), reward, terminated, truncated, info

@@ -6,6 +6,7 @@ A panel is named `<environment>/<panel>`, for example `Household-v1/test`, and l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def load(name: str | Path) -> Panel:
         panel = msgspec.json.decode(path.read_bytes(), type=Panel)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path}: not a panel: {error}") from error
+    if twice := [task_id for task_id, times in Counter(panel.task_ids).items() if times > 1]:
+        raise CorruptData(f"{path}: task {twice[0]} is there twice; a run plays each once")
     if panel.sha256 != panel_digest(panel.env_id, panel.tasks):
         raise CorruptData(f"{path}: its digest is not that of its tasks; restore the committed file")
     return panel

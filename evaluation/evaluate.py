@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from prosegym.envs import ENVS, panels
 from prosegym.envs.core import Tasks, TextEnv
-from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName, at_least
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
-from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.rollout import Job, episode_seed, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.workers import LIMITS, Limits, Processes
@@ -162,6 +162,7 @@ def evaluate(
         else:
             panels.tasks_of(panel, probe)
         run = stack.enter_context(Run.open(out, conditions))
+        _own(run, panel)
         done = {t.key for t in run.finished}
         todo = [t for t in panel.task_ids if any((t, a, 0) not in done for a in range(attempts))]
         if todo:
@@ -221,6 +222,18 @@ class _Live:
     def _show(self) -> None:
         if self._played:
             self._bar.set_postfix_str(f"success {wilson(self._won, self._played)}", refresh=False)
+
+
+def _own(run: Run, panel: Panel) -> None:
+    """Refuse a run that holds episodes of another one: they would be counted."""
+    tasks, c = dict(panel.tasks), run.conditions
+    for number, t in enumerate(run.finished, start=1):
+        seed = episode_seed(c.seed, Job(t.task_id, t.attempt, t.trial))
+        if t.task_id not in tasks or t.attempt >= c.attempts or t.trial >= c.trials or t.seed != seed:
+            raise CorruptData(
+                f"{run.folder}/episodes.jsonl: episode {number} (task {t.task_id}) is none of this run; "
+                "take its line out, or choose another --out"
+            )
 
 
 def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> Iterator[Job]:

@@ -132,7 +132,8 @@ def _trained(folder: Path) -> Trained:
     path = folder / "metrics.jsonl"
     curves: dict[str, Points] = defaultdict(list)
     before, last, phase = 0, 0, None
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    whole = path.read_text().rpartition("\n")[0]  # a last line may be being written, or cut by a kill
+    for number, line in enumerate(whole.splitlines(), start=1):
         try:
             found = json.loads(line)
             step = int(found["step"])

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,7 +78,14 @@ def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
     code, out, _ = run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "expert")
     assert code == 0 and "success   1.000  [1.000, 1.000]" in out and "episodes 8/8, errors 0" in out
     code, out, _ = run("compare", tmp_path / "expert", tmp_path / "null")
-    assert code == 0 and out.endswith("A is better in success\n")
+    assert code == 0 and out.endswith("A is better in success\n") and "differ" not in out
+    shutil.copytree(tmp_path / "expert", tmp_path / "short")
+    conditions = json.loads((tmp_path / "short" / "run.json").read_text())
+    (tmp_path / "short" / "run.json").write_text(json.dumps(conditions | {"env_kwargs": {"max_steps": 3}}))
+    assert (
+        "they differ in env_kwargs: A {}, B {'max_steps': 3}"
+        in run("compare", tmp_path / "expert", tmp_path / "short")[1]
+    )
     code, out, _ = run("replay", tmp_path / "expert")
     assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
 

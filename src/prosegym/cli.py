@@ -626,6 +626,10 @@ def _compare(args: argparse.Namespace) -> int:
         return 0
     print(f"A = {a.conditions.agent} ({a.folder}), B = {b.conditions.agent} ({b.folder})")
     print(f"panel {a.conditions.panel.name}")
+    for name in ("env_kwargs", "env_conditions", "attempts", "trials"):
+        there, here = (getattr(run.conditions, name) for run in (a, b))
+        if there != here:
+            print(f"they differ in {name}: A {there}, B {here}")
     rows = [("", "A - B", "95 % interval")]
     for name in ("success", "score", "progress"):
         e = getattr(found, name)

@@ -57,6 +57,27 @@ def test_a_trained_policy_is_not_written_over(tmp_path: Path) -> None:
         sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path, sb3.Config())
 
 
+def test_numbers_out_of_range_and_a_training_that_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in ({"envs": 0}, {"slots": 0}, {"steps": 0}, {"seed": -1}, {"rollout_steps": 1}):
+        with pytest.raises(BadOption, match=next(iter(wrong))):
+            sb3.Config(**wrong)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "policy.zip").write_text("mine")
+    with pytest.raises(ProsegymError, match=r"holds a training already \(policy.zip\)"):
+        sb3.train("sb3-ppo", "prosegym/Household-v1", tmp_path / "p", sb3.Config(steps=1))
+
+    def stopped(*_: object) -> None:
+        (tmp_path / "out" / "metrics.jsonl").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sb3, "_learn", stopped)
+    words = ["train", "sb3-ppo", "--env", "prosegym/Household-v1", "--out", str(tmp_path / "out")]
+    assert main(words) == 130 and "nothing is kept" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
+
+
 def test_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ProsegymError, match="choose another --out"):

@@ -114,6 +114,12 @@ def test_phases_follow_one_another_and_runs_of_one_agent_are_told_apart(
     ]
 
 
+def test_a_training_that_is_being_written_is_drawn(tmp_path: Path) -> None:
+    line = json.dumps({"phase": "sft", "step": 1, "loss": 0.5}) + "\n"
+    (tmp_path / "metrics.jsonl").write_text(line + line[:20])
+    assert plots._trained(tmp_path).curves["loss"] == [(1, 0.5)]
+
+
 def test_bad_input(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProsegymError, match="neither a run .* nor a training"):
         plots.plot([tmp_path / "nothing"], tmp_path / "f")

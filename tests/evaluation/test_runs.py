@@ -236,6 +236,27 @@ def test_episodes_of_no_run_are_left_alone(panel: Panel, tmp_path: Path) -> None
     assert (tmp_path / "episodes.jsonl").read_text() == "mine"
 
 
+def test_episodes_of_another_run_are_not_counted(panel: Panel, tmp_path: Path) -> None:
+    evaluate(agents.Null(), panel, tmp_path / "a", progress=False)
+    evaluate(agents.Null(), panel, tmp_path / "b", progress=False, seed=1)
+    lines = (tmp_path / "b" / "episodes.jsonl").read_bytes().splitlines(keepends=True)
+    path = tmp_path / "a" / "episodes.jsonl"
+    path.write_bytes(b"".join([*path.read_bytes().splitlines(keepends=True)[:2], *lines[2:]]))
+    with pytest.raises(CorruptData, match=r"episode 3 \(task .*\) is none of this run; take its line out"):
+        evaluate(agents.Null(), panel, tmp_path / "a", progress=False)
+
+
+def test_a_panel_has_each_task_once(panel: Panel, tmp_path: Path) -> None:
+    twice = [*panel.tasks, panel.tasks[0]]
+    made = msgspec.structs.replace(panel, tasks=twice, sha256=panels.panel_digest(panel.env_id, twice))
+    (tmp_path / "p.json").write_bytes(msgspec.json.encode(made))
+    with pytest.raises(CorruptData, match="is there twice"):
+        panels.load(tmp_path / "p.json")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "q.json").write_bytes(msgspec.json.encode(panel))
+    assert panels.load(tmp_path / "x" / ".." / "q.json") == panel
+
+
 def test_two_collections_into_one_file_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "t.jsonl"
 
