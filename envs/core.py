@@ -285,9 +285,9 @@ class TextEnv(gymnasium.Env[str, str]):
             if key not in _RESET_OPTIONS:
                 raise BadOption(f"unknown reset option {key!r}; there are {', '.join(_RESET_OPTIONS)}")
         prefix = options.get("prefix") or ()
-        if isinstance(prefix, str):
-            raise BadOption("prefix is a list of actions, not one text")
-        if not isinstance(prefix, Sequence) or not all(isinstance(action, str) for action in prefix):
+        if isinstance(prefix, str) or not (
+            isinstance(prefix, Sequence) and all(isinstance(action, str) for action in prefix)
+        ):
             raise BadOption(f"prefix is a list of actions, not {prefix!r:.80}")
         if (task_id := options.get("task_id")) is not None:
             if not isinstance(task_id, str):

@@ -126,29 +126,21 @@ def _resume(
                 if not line.startswith(BEGINNING[: len(line)]):
                     raise CorruptData(f"{out}:{number} is no episode's beginning; choose another --out")
                 break
-            trajectory = records.decode(line, f"{out}:{number}")
-            if (trajectory.agent, trajectory.env_id) != (agent.name, env_id):
-                raise CorruptData(
-                    f"{out}:{number} is an episode of {trajectory.agent} in {trajectory.env_id}, "
-                    f"not of {agent.name} in {env_id}; choose another --out"
-                )
-            if trajectory.env_kwargs != env_kwargs:
-                raise CorruptData(
-                    f"{out}:{number} is an episode in {env_id} made with {trajectory.env_kwargs}, "
-                    f"not with {env_kwargs}; choose another --out"
-                )
-            t = trajectory
-            for differs, what in (
-                (t.split != split, f"of split {t.split}, not of {split}"),
-                (
-                    t.seed != episode_seed(seed, Job(t.task_id, t.attempt, t.trial)),
-                    f"of another seed than {seed}",
-                ),
-                (successes and not t.success, "that was not solved, and only solved ones are asked for"),
-            ):
-                if differs:
-                    raise CorruptData(f"{out}:{number} is an episode {what}; choose another --out")
-            whole += len(line)
-            yield trajectory
+            t = records.decode(line, f"{out}:{number}")
+            if (t.agent, t.env_id) != (agent.name, env_id):
+                other = f"of {t.agent} in {t.env_id}, not of {agent.name} in {env_id}"
+            elif t.env_kwargs != env_kwargs:
+                other = f"in {env_id} made with {t.env_kwargs}, not with {env_kwargs}"
+            elif t.split != split:
+                other = f"of split {t.split}, not of {split}"
+            elif t.seed != episode_seed(seed, Job(t.task_id, t.attempt, t.trial)):
+                other = f"of another seed than {seed}"
+            elif successes and not t.success:
+                other = "that was not solved, and only solved ones are asked for"
+            else:
+                whole += len(line)
+                yield t
+                continue
+            raise CorruptData(f"{out}:{number} is an episode {other}; choose another --out")
     with open(out, "rb+") as file:
         file.truncate(whole)

@@ -298,9 +298,8 @@ def test_a_lock_is_let_go_though_a_forked_child_has_the_file(tmp_path: Path) -> 
         os.waitpid(child, 0)
 
 
-def test_a_full_disk_leaves_whole_lines_when_collecting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fourth line does not fit: half of it is written."""
     write, left = os.write, [3]
 
     def full(handle: int, data: bytes) -> int:
@@ -308,6 +307,12 @@ def test_a_full_disk_leaves_whole_lines_when_collecting(
         return write(handle, data[: len(data) // 2]) if left[0] < 0 else write(handle, data)
 
     monkeypatch.setattr(os, "write", full)
+
+
+def test_a_full_disk_leaves_whole_lines_when_collecting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_disk(monkeypatch)
     with pytest.raises(ProsegymError, match="3 episodes are kept"):
         collect(agents.Null(), ENV, "train", tmp_path / "t.jsonl", episodes=6, progress=False)
     monkeypatch.undo()
@@ -316,13 +321,7 @@ def test_a_full_disk_leaves_whole_lines_when_collecting(
 
 
 def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, left = os.write, [3]
-
-    def full(handle: int, data: bytes) -> int:
-        left[0] -= 1
-        return write(handle, data[: len(data) // 2]) if left[0] < 0 else write(handle, data)
-
-    monkeypatch.setattr(os, "write", full)
+    small_disk(monkeypatch)
     with pytest.raises(ProsegymError, match="3 episodes are kept"):
         evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
     monkeypatch.undo()
