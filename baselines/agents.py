@@ -12,6 +12,7 @@ import msgspec
 
 from prosegym.baselines import reflexion
 from prosegym.baselines.endpoint import EndpointOptions
+from prosegym.baselines.examples import Shots
 from prosegym.baselines.lm import LanguageModel, ModelError
 from prosegym.baselines.notes import Scribe
 from prosegym.baselines.react import Config, ReAct
@@ -58,7 +59,7 @@ class ModelOptions:
     """Whether the weights of linear layers are held in 4 bits; needs bitsandbytes."""
 
 
-Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config)
+Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,8 +167,8 @@ def load(
         examples: expert episodes shown before a task, by task type.
         retries: Reflexion's trials, strategy, evaluator.
         settings: single settings by name, as the command line gives them: a field of `react.Config`,
-            `ModelOptions`, `EndpointOptions` or `reflexion.Config` (one that several have is each one's),
-            or `reflector`, the model that writes Reflexion's notes (the acting one by default), or
+            `ModelOptions`, `EndpointOptions`, `Shots` or `reflexion.Config` (one that several have is each
+            one's), or `reflector`, the model that writes Reflexion's notes (the acting one by default), or
             `rule` for notes written by rule.
 
     Raises:
@@ -193,9 +194,8 @@ def load(
     trained = name if folder else model or ""
     about = read(trained) if (Path(trained) / FILE).is_file() else None
     reflector = settings.get("reflector")
-    known = {
-        f.name for kind in (Config, ModelOptions, EndpointOptions, reflexion.Config) for f in fields(kind)
-    }
+    kinds = (Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
+    known = {f.name for kind in kinds for f in fields(kind)}
     known.add("reflector")
     for setting in settings:
         if setting not in known:
@@ -203,6 +203,7 @@ def load(
     config = _with(config or (about.config if about else Config()), settings)
     options = _with(options or ModelOptions(), settings)
     endpoint = _with(endpoint or EndpointOptions(), settings)
+    examples = _with(Shots(), settings).load() or examples
     answers = load_model(model or name, options, endpoint)
     acting = ReAct(answers, config, name=about.method if about else "react", examples=examples)
     if name != "reflexion":

@@ -324,13 +324,17 @@ class ReAct:
         self._examples = examples or {}
 
     def conditions(self) -> Mapping[str, Any]:
-        """Model, prompt digest, form, history policy, sampling, examples."""
-        return {
+        """Model, prompt digest, form, history policy, sampling, examples (ids and digest)."""
+        found = {
             **asdict(self.config),
             "prompt_sha256": digest(self._format.ask, OMITTED, HINTS, MEMORY, NEXT),
             "examples": {kind: [t.task_id for t in shown] for kind, shown in self._examples.items()},
             "model": dict(self.model.conditions()),
         }
+        if self._examples:
+            turns = [s for shown in self._examples.values() for t in shown for s in t.steps]
+            found["examples_sha256"] = digest(*(text for s in turns for text in (s.observation, s.action)))
+        return found
 
     def begin(self, episode: Episode, env: TextEnv) -> None:
         """Start the conversation: instruction, examples, memory."""

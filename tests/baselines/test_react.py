@@ -23,7 +23,7 @@ from prosegym.baselines.reflexion import Config as Retries
 from prosegym.baselines.reflexion import Reflexion
 from prosegym.envs import ENVS, panels
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
-from prosegym.envs.trajectory import Message, Trajectory, decode, encode
+from prosegym.envs.trajectory import Message, Trajectory, decode, encode, write
 from prosegym.evaluation.agents import ExpertAgent
 from prosegym.evaluation.evaluate import Retrying, evaluate
 from prosegym.evaluation.rollout import Job, rollout
@@ -236,7 +236,12 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
     assert contents[1] == f"Action: {shown[0].actions[0]}"
     assert contents[4].startswith("It opens.\n\nThat task is over.")
     assert not any(m.trainable for m in trajectory.messages[:8]) and trajectory.messages[9].trainable
-    assert agent.conditions()["examples"]["cold"] == [t.task_id for t in shown]
+    conditions = agent.conditions()
+    assert conditions["examples"]["cold"] == [t.task_id for t in shown]
+    worded = {k: [msgspec.structs.replace(t, steps=t.steps[:1]) for t in v] for k, v in picked.items()}
+    other = ReAct(agent.model, Config(), examples=worded).conditions()
+    assert {k for k in conditions if conditions[k] != other[k]} == {"examples_sha256"}
+    assert "examples_sha256" not in ReAct(agent.model).conditions()
     own = shown[0].task_id
     (again,) = play(agent, own)
     assert [m.trainable for m in again.messages[:7]] == [False] * 5 + [True, False]  # one example left
@@ -466,6 +471,40 @@ def test_settings_by_name(tmp_path: Path, local: LocalModel) -> None:
     assert all(t.memory for t in run.finished if t.trial == 1) or any(
         not r.text for r in retrying.reflections
     )
+    with pytest.raises(UnknownName, match="history"):
+        agents.load("react", str(tmp_path / "a"), settings={"histry": "full"})
+
+
+def test_examples_from_a_file(tmp_path: Path, local: LocalModel) -> None:
+    agents.save(tmp_path / "a", local.model, local.tokenizer, Config(format="bare"), method="sft")
+    load = functools.partial(agents.load, "react", str(tmp_path / "a"))
+    file = tmp_path / "expert.jsonl"
+    pool = experts(*(f"train/{c}" for c in ("red", "blue", "green", "teal", "plum", "rust")))
+    write(file, pool)
+    agent = load(settings={"examples": str(file), "shots": 2, "examples_seed": 3})
+    assert isinstance(agent, ReAct)
+    assert (
+        agent.conditions()
+        == ReAct(agent.model, agent.config, examples=pick(pool, LOCKBOX, 2, seed=3)).conditions()
+    )
+    assert [m.trainable for m in play(agent, "test/grey")[0].messages].index(True) == 9
+    retrying = agents.load("reflexion", str(tmp_path / "a"), settings={"examples": str(file)})
+    assert isinstance(retrying, Reflexion) and "examples_sha256" in retrying.conditions()
+    for settings, mend in (
+        ({"examples": str(tmp_path / "none")}, "cannot read .*none"),
+        ({"examples": 3}, "examples"),
+        ({"examples": str(file), "shots": 0}, "shots"),
+        ({"shots": 2}, "examples=FILE"),
+    ):
+        with pytest.raises(ProsegymError, match=mend):
+            load(settings=settings)
+    write(file, [*pool, msgspec.structs.replace(pool[0], env_id="prosegym/Other-v1")])
+    with pytest.raises(BadOption, match="Lockbox-v1 and prosegym/Other-v1"):
+        load(settings={"examples": str(file)})
+
+
+def test_settings_that_do_not_exist(tmp_path: Path, local: LocalModel) -> None:
+    agents.save(tmp_path / "a", local.model, local.tokenizer, Config(), method="sft")
     with pytest.raises(UnknownName, match="history"):
         agents.load("react", str(tmp_path / "a"), settings={"histry": "full"})
     for name in ("name", "model", "config", "settings"):
