@@ -36,6 +36,29 @@ VECTOR_ENVS: dict[str, str] = {
 """Ids that have a vector environment of their own, and where its maker is."""
 
 
+GROUP = "prosegym.envs"
+"""Entry points by which other packages offer environments: `"mine/Count-v1" = "mine.count:make"`."""
+
+
+def known(env_id: str) -> bool:
+    """Whether there is such an id, here or in an installed package.
+
+    Packages are looked at only for an id that is not here: it takes longer than all of this import.
+    """
+    if env_id not in ENVS:
+        look_around()
+    return env_id in ENVS
+
+
+def look_around() -> None:
+    """Register what installed packages offer; ids of this package stay its own."""
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=GROUP):
+        ENVS.setdefault(found.name, found.value)
+    register_envs()
+
+
 def register_envs() -> None:
     """Register every id; calling it again changes nothing."""
     # Imported here because Gymnasium 0.29 calls this hook while it is itself being imported.

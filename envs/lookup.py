@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 
-from prosegym.envs import ENVS
+from prosegym.envs import ENVS, known
 from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.envs.rewards import Maker
@@ -19,7 +19,7 @@ def env_class(env_id: str) -> type[TextEnv]:
         UnknownName: no such id.
         ProsegymError: what is registered for it is no `Maker`.
     """
-    if env_id not in ENVS:
+    if not known(env_id):
         raise UnknownName("environment", env_id, ENVS)
     module, _, attribute = ENVS[env_id].partition(":")
     maker = getattr(importlib.import_module(module), attribute)

@@ -91,10 +91,17 @@ def load(name: str | Path) -> Panel:
 def of_split(env_id: str, split: str) -> Panel:
     """The panel that `evaluate --env ENV_ID --split SPLIT` plays.
 
+    The committed one; of an environment of another package, all of the split's tasks.
+
     Raises:
         UnknownName: the environment has no panel for that split.
     """
-    return load(f"{env_id.removeprefix('prosegym/')}/{split}")
+    name = env_id.removeprefix("prosegym/")
+    if name != env_id:
+        return load(f"{name}/{split}")
+    env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    assert isinstance(env, TextEnv)
+    return make(env, split, about="all tasks of the split")
 
 
 def make(env: TextEnv, split: str, *, about: str, name: str = "", count: int | None = None) -> Panel:

@@ -13,7 +13,7 @@ import gymnasium
 import msgspec
 from tqdm import tqdm
 
-from prosegym.envs import ENVS, panels
+from prosegym.envs import ENVS, known, panels
 from prosegym.envs.core import Tasks, TextEnv
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName, at_least
 from prosegym.envs.panels import Panel
@@ -63,7 +63,7 @@ def make_env(env_id: str, /, **kwargs: Any) -> gymnasium.Env[str, str]:
         BadOption: an argument is no JSON, which is what a record keeps it as.
         ProsegymError: it would show the expert's actions.
     """
-    if env_id not in ENVS:
+    if not known(env_id):
         raise UnknownName("environment", env_id, ENVS)
     try:
         msgspec.json.encode(kwargs)

@@ -314,6 +314,43 @@ def test_play_ends_with_the_input(run: Ask, monkeypatch: pytest.MonkeyPatch) -> 
     assert run("play", ENV, "--seed", 1)[0] == 0
 
 
+OFFERED = """
+import lockbox
+from prosegym.envs.rewards import Maker
+
+class Box(lockbox.Lockbox):
+    env_id = "mine/Box-v1"
+
+make = Maker(Box)
+"""
+
+
+def test_environments_of_an_installed_package(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OFFERED)
+    (tmp_path / "mine-1.dist-info").mkdir()
+    (tmp_path / "mine-1.dist-info" / "METADATA").write_text("Name: mine\nVersion: 1\n")
+    entries = "[prosegym.envs]\nmine/Box-v1 = mine:make\nprosegym/Household-v1 = mine:make\n"
+    (tmp_path / "mine-1.dist-info" / "entry_points.txt").write_text(entries)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+
+    def ask(*argv: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys; from prosegym.cli import main; sys.exit(main())", *argv],
+            capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        assert not done.returncode, done.stderr
+        return done.stdout
+
+    assert "  mine/Box-v1\n" in ask("list")
+    whole = ("evaluate", "--agent", "expert", "--env", "mine/Box-v1", "--split", "test", "--out")
+    assert "episodes 4/4" in ask(*whole, "run") and "episodes 4/4" in ask(*whole, "again", "--workers", "2")
+    assert "4 of 4" in ask("replay", "run")
+    ask("panel", "make", "--env", "mine/Box-v1", "--split", "test", "--count", "2", "--out", ".")
+    few = ask("evaluate", "--agent", "expert", "--panel", "mine/Box-v1/test.json", "--out", "few")
+    assert "episodes 2/2" in few
+    assert "Lockbox" not in ask("info", "prosegym/Household-v1")  # an id of this package stays its own
+
+
 def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
     code = (
         "import signal,sys,time; sys.path.insert(0, sys.argv[1]); import conftest\n"

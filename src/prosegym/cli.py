@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prosegym.envs import ENVS
+from prosegym.envs import ENVS, known, look_around
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _text_env(env_id: str, **kwargs: Any) -> TextEnv:
 
     from prosegym.envs.core import TextEnv
 
-    if env_id not in ENVS:
+    if not known(env_id):
         raise UnknownName("environment", env_id, ENVS)
     env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
     assert isinstance(env, TextEnv)
@@ -398,6 +398,7 @@ def _list(args: argparse.Namespace) -> int:
     from prosegym.evaluation import suites
 
     sets = {name: data.dataset(name).about for name in data.DATASETS}
+    look_around()
     if args.json:
         _print_json(
             {
