@@ -23,6 +23,7 @@ from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs import panels
+from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
@@ -269,6 +270,8 @@ def settle(method: str, options: Options, config: Any) -> None:
     now = json.loads(
         json.dumps({k: v for k, v in asked.items() if k not in free and k != "out"}, default=str)
     )
+    if options.data is not None and options.data.is_file():
+        now["data_sha256"] = file_digest(options.data)
     if path.exists() and {other.name for other in options.out.iterdir()} - {path.name, LOCK}:
         try:
             was = json.loads(path.read_text())

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import selectors
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -366,6 +367,7 @@ class _Beating(gymnasium.Wrapper[str, str, str, str]):
 
 
 def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str, str], made: _Made) -> None:
+    threading.Thread(target=_follow, daemon=True).start()
     ENVS.update(envs)
     register_envs()
     alone = made.places == 1
@@ -425,6 +427,15 @@ def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str
             # A ProsegymError is not the episode's fault: the whole run stops and says so.
             known = isinstance(error, ProsegymError)
             pipe.send(ProsegymError(str(error)) if known else f"{type(error).__name__}: {error}")
+
+
+def _follow() -> None:
+    """Ends this process when the main one is gone and a step hangs; else it will have ended by itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    time.sleep(_LEISURE)
+    os._exit(1)
 
 
 def _agent(made: _Made) -> Agent:

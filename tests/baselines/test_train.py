@@ -21,6 +21,7 @@ from safetensors.torch import load_file  # noqa: E402
 from prosegym.baselines import METHODS, agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
+from prosegym.envs.download import file_digest  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName  # noqa: E402
 from prosegym.evaluation.agents import ExpertAgent  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
@@ -359,6 +360,22 @@ def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
         CorruptData, match="other.jsonl:1 is an episode of prosegym/Lockbox-v1, not of prosegym/House"
     ):
         train.main("sft", [*asked, "--out", str(tmp_path / "out")])
+
+
+def test_data_that_changed_is_refused(tmp_path: Path) -> None:
+    data, out = tmp_path / "expert.jsonl", tmp_path / "out"
+    played = list(
+        rollout(lambda: make_env("prosegym/Lockbox-v1"), ExpertAgent(), [Job("train/red"), Job("train/sand")])
+    )
+    records.write(data, played)
+    command = [*QUICK, "--model", "scratch:tiny", "--data", str(data), "--max-steps", "2", "--out", str(out)]
+    train.main("sft", command)
+    assert json.loads((out / "training.json").read_text())["data_sha256"] == file_digest(data)
+    records.write(data, played[:1])
+    with pytest.raises(ProsegymError, match="another training .data_sha256: [0-9a-f]{64} then"):
+        train.main("sft", command)
+    data.unlink()  # what is finished needs it no more
+    train.main("sft", command)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Fragile(lockbox.Lockbox):
 
     def _play(self, action: str) -> Outcome:
         if self.colour == "blue":
+            Path(os.environ["FRAGILE_MARKER"] + "-hangs").touch()
             time.sleep(float(os.environ.get("FRAGILE_SLEEP", "60")))
         if self.colour == "green":
             os._exit(7)
@@ -209,6 +210,34 @@ def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
     make_agent: Any = functools.partial(int, "no number")  # any error of a library that loads weights
     with pytest.raises(ProsegymError, match="the agent could not be made in a worker: ValueError"):
         evaluate(agents.Null(), panel, tmp_path / "r", workers=1, make_agent=make_agent, progress=False)
+
+
+def test_a_worker_that_hangs_ends_with_a_main_process_that_was_killed(
+    fragile: panels.Panel, tmp_path: Path
+) -> None:
+    code = (
+        "from prosegym.envs import ENVS, panels, register_envs\n"
+        "from prosegym.evaluation import agents, evaluate\n"
+        "if __name__ == '__main__':\n"
+        "    ENVS['prosegym/Fragile-v1'] = 'fragile:make'\n"
+        "    register_envs()\n"
+        "    evaluate.evaluate(agents.ExpertAgent(), panels.load('blue.json'), 'run', workers=1, progress=False)\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    blue = panels.of_tasks("blue", fragile.env_id, "train", "", [t for t in fragile.tasks if "blue" in t[0]])
+    panels.save(blue, tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "main.py"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "FRAGILE_SLEEP": "600"},
+    )  # fmt: skip
+    while not (tmp_path / "marker-hangs").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    process.kill()
+    process.wait()
+    assert len(workers) == 1
+    workers[0].wait(timeout=30)
 
 
 @pytest.mark.parametrize("wait", [0.1, 1.0])
