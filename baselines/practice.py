@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -417,17 +419,25 @@ class Forced:
         return self._model.count_tokens(text)
 
 
-def demonstrations(path: str | Path, env_id: str) -> list[Trajectory]:
+def demonstrations(
+    path: str | Path, env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> list[Trajectory]:
     """The episodes of a file that went without an error, their messages as text.
+
+    Those of an environment made with other arguments (another dialect, say) are taken with a warning.
 
     Raises:
         CorruptData: the file is damaged, or an episode is of another environment.
         ProsegymError: it holds none.
     """
     found = []
+    others: dict[str, int] = {}
+    """Other arguments, as text, and the first line that has them."""
     for number, trajectory in enumerate(records.read(path), start=1):
         if trajectory.env_id != env_id:
             raise CorruptData(f"{path}:{number} is an episode of {trajectory.env_id}, not of {env_id}")
+        if _worded(trajectory.env_kwargs) != _worded(env_kwargs):
+            others.setdefault(str(trajectory.env_kwargs), number)
         if trajectory.ended != "error" and trajectory.steps:
             # Whose tokens a file holds is not known: another tokenizer reads other words in them.
             said = [
@@ -437,4 +447,15 @@ def demonstrations(path: str | Path, env_id: str) -> list[Trajectory]:
             found.append(msgspec.structs.replace(trajectory, messages=said))
     if not found:
         raise ProsegymError(f"{path} holds no episode to learn from")
+    for kwargs, number in others.items():
+        warnings.warn(
+            f"{path}:{number} was played with the arguments {kwargs}, this training plays with "
+            f"{dict(env_kwargs)}: where they change texts or tasks, give other data or --env-kwargs",
+            stacklevel=2,
+        )
     return found
+
+
+def _worded(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that can change what is read or which tasks there are."""
+    return {name: value for name, value in env_kwargs.items() if name not in ("reward", "max_steps")}

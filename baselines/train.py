@@ -305,7 +305,7 @@ def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory
                 env_kwargs=env_arguments(options.env_kwargs),
             )  # fmt: skip
         processes.wait_for_everyone()
-    return demonstrations(path, options.env)
+    return demonstrations(path, options.env, env_arguments(options.env_kwargs))
 
 
 def load(options: Options, experts: Sequence[Trajectory], processes: Accelerator) -> LocalModel:

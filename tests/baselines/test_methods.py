@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -150,13 +151,24 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
     assert demonstrations(tmp_path / "d.jsonl", LOCKBOX) == experts
     with pytest.raises(CorruptData, match="d.jsonl:1 is an episode of prosegym/Lockbox-v1, not of x"):
         demonstrations(tmp_path / "d.jsonl", "x")
+    old = {"dialect": "old", "reward": "progress"}
+    records.write(
+        tmp_path / "o.jsonl",
+        [*experts, *(records.msgspec.structs.replace(e, env_kwargs=old) for e in experts)],
+    )
+    with pytest.warns(UserWarning, match=rf"o.jsonl:{len(experts) + 1} was played with .*'old'") as said_once:
+        assert len(demonstrations(tmp_path / "o.jsonl", LOCKBOX, {})) == 2 * len(experts)
+    assert len(said_once) == 1
+    records.write(tmp_path / "o.jsonl", [records.msgspec.structs.replace(e, env_kwargs=old) for e in experts])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        demonstrations(tmp_path / "o.jsonl", LOCKBOX, {"dialect": "old", "max_steps": 9})
     # Whose tokens a file holds is not known: only what they say is learnt.
-    said = records.msgspec.structs.replace
     messages = [
         records.Message("user", "red"),
         records.Message("assistant", "open box", True, [5, 6], [-1.0, -2.0]),
     ]
-    records.write(tmp_path / "t.jsonl", [said(experts[0], messages=messages)])
+    records.write(tmp_path / "t.jsonl", [records.msgspec.structs.replace(experts[0], messages=messages)])
     (read,) = demonstrations(tmp_path / "t.jsonl", LOCKBOX)
     assert read.messages == [messages[0], records.Message("assistant", "open box", True)]
     records.write(tmp_path / "e.jsonl", [])
