@@ -50,7 +50,7 @@ class Config:
     level: Literal["trajectory", "step", "mixture"] = "trajectory"
     """What is contrasted: whole episodes, the two actions at one expert state, or both (appendix B)."""
     self_play: int = 0
-    """Explorations of each task, contrasted with each other, no expert (section 4.5); 0 has the expert."""
+    """Explorations of each task, contrasted with each other (section 4.5); 0 contrasts with the expert."""
     extra_turns: int | None = None
     """Turns a rejected exploration may have beyond the expert's (code: 5 on WebShop and ScienceWorld)."""
     imitation: float = 0.0

@@ -48,9 +48,9 @@ class Config:
     continuations: int = 5
     """N, at temperature 1."""
     tau: float = 0.01
-    """Step rewards must differ by more (scripts; see PRESETS)."""
+    """Step rewards must differ by more than this (scripts; see PRESETS)."""
     outcome: float = 0.01
-    """Final scores must differ by more, for suffixes to be paired (scripts)."""
+    """Final scores must differ by more than this for suffixes to be paired (scripts)."""
     temperature: float = 0.0
     """Of the agent's own continuations."""
     imitate: bool = True

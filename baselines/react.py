@@ -262,7 +262,7 @@ class Config:
     hints: bool = False
     """Whether each observation lists the admissible actions."""
     brief: bool = False
-    """Leave out the instruction and what is said of the form: for a model that was trained so."""
+    """Leave out the instruction and the form of the answers, for a model that was trained without them."""
     remind: bool = False
     """Repeat the paragraph of the first observation that names the task after each observation."""
     temperature: float = 0.0

@@ -63,13 +63,13 @@ class Config:
     memory: int = 3
     """Notes kept, the latest ones."""
     evaluator: Literal["success", "heuristic"] = "success"
-    """What passes a try: the task's full score, or that it ended of itself and was not stuck."""
+    """What passes a try: the task's full score, or that it ended by itself and was not stuck."""
     repeats: int = 3
     """A try is stuck when the same action got the same answer more often than this."""
     max_actions: int = 30
     """A try is stuck when it has taken more actions than this and the evaluator is the heuristic."""
     control: Literal["none", "other_task"] = "none"
-    """A control: the notes that a task remembers are on other ones, as many. (Strategy base is the other.)"""
+    """A control: a task remembers as many notes, but on other tasks. (`strategy="base"` is the other.)"""
     temperature: float = 0.0
     """Of the notes."""
     max_tokens: int = 250
