@@ -60,6 +60,8 @@ class ModelOptions:
 
 
 Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
+SETTINGS = (Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
+"""Whose fields can be given by name."""
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,9 +196,7 @@ def load(
     trained = name if folder else model or ""
     about = read(trained) if (Path(trained) / FILE).is_file() else None
     reflector = settings.get("reflector")
-    kinds = (Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
-    known = {f.name for kind in kinds for f in fields(kind)}
-    known.add("reflector")
+    known = {f.name for kind in SETTINGS for f in fields(kind)} | {"reflector"}
     for setting in settings:
         if setting not in known:
             raise UnknownName("agent setting", setting, sorted(known))

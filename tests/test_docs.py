@@ -76,8 +76,7 @@ def check_settings(args: argparse.Namespace) -> None:
     """The agent's settings and the environment's arguments have names that there are."""
     if getattr(args, "agent_arg", None):
         agents = pytest.importorskip("prosegym.baselines.agents")
-        kinds = (agents.Config, agents.ModelOptions, agents.EndpointOptions, agents.reflexion.Config)
-        known = {field.name for kind in kinds for field in dataclasses.fields(kind)} | {"reflector"}
+        known = {field.name for kind in agents.SETTINGS for field in dataclasses.fields(kind)} | {"reflector"}
         assert {pair.partition("=")[0] for pair in args.agent_arg} <= known
     env_id = getattr(args, "env", None)
     if getattr(args, "panel", None):
