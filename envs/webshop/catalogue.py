@@ -342,7 +342,7 @@ def human_goals(product: Product, instructions: Sequence[_HumanInstruction]) -> 
             text = told.instruction.strip(".")
             limit = frozen_limit(product.price, product.asin, str(number), text)
             options = list(told.instruction_options)
-            yield _goal(product, text, told.instruction_attributes, options, limit)
+            yield goal_of(product, text, told.instruction_attributes, options, limit)
 
 
 def synthetic_goals(product: Product, label: _Instruction) -> Iterator[Goal]:
@@ -356,16 +356,17 @@ def synthetic_goals(product: Product, label: _Instruction) -> Iterator[Goal]:
         options = dict(zip(names, values, strict=True))
         told = ", and ".join(f"{name}: {value}" for name, value in options.items())
         text = f"{label.instruction} with {told}" if told else label.instruction
-        yield _goal(product, text, attributes, options, limit)
+        yield goal_of(product, text, attributes, options, limit)
 
 
-def _goal(
+def goal_of(
     product: Product,
     text: str,
     attributes: list[str],
     options: list[str] | dict[str, str],
     limit: float | None,
 ) -> Goal:
+    """The goal whose instruction is that text, and the price limit where there is one."""
     if limit is not None:
         text += f", and price lower than {limit:.2f} dollars"
     return Goal(
