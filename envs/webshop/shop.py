@@ -13,7 +13,7 @@ from prosegym.envs.errors import UnknownName
 from prosegym.envs.webshop.catalogue import Catalogue, Goal, Product
 from prosegym.envs.webshop.engine import LABEL, OBSERVATIONS, PER_PAGE, Session, public
 from prosegym.envs.webshop.nouns import tagger as find_tagger
-from prosegym.envs.webshop.reward import matched_options
+from prosegym.envs.webshop.reward import same_option
 
 
 class Shop(TextEnv):
@@ -181,22 +181,16 @@ class Oracle:
 
 def wanted_options(product: Product, goal: Goal) -> list[tuple[str, str]]:
     """(option name, value) of a product for each option of a goal: that value, else one that counts as it."""
-    wanted: dict[str, str] = {}
+    offered = [(name, v) for name, values in product.options.items() for v in values if _can_be_clicked(v)]
     if isinstance(goal.options, dict):
-        wanted = {
-            name: value for name, value in goal.options.items() if value in product.options.get(name, ())
-        }
-    else:
-        for value in goal.options:
-            lone = Goal("", "", "", "", "", "", [], [value], 0.0)
-            exact = [(name, value) for name, values in product.options.items() if value in values]
-            alike = [
-                (n, v) for n, values in product.options.items() for v in values if matched_options([v], lone)
-            ]
-            free = [(name, v) for name, v in exact + alike if name not in wanted and _can_be_clicked(v)]
-            if free:
-                wanted.setdefault(*free[0])
-    return [(name, value) for name, value in wanted.items() if _can_be_clicked(value)]
+        return [pair for pair in goal.options.items() if pair in offered]
+    wanted: dict[str, str] = {}
+    for value in goal.options:
+        free = [(n, v) for n, v in offered if n not in wanted and (v == value or same_option(v, value))]
+        if free:
+            name, chosen = min(free, key=lambda pair: pair[1] != value)
+            wanted[name] = chosen
+    return list(wanted.items())
 
 
 class Shopper:
