@@ -91,13 +91,14 @@ class Shop(TextEnv):
         return Oracle(self.session) if name == "oracle" else Shopper(self.session)
 
     def _save(self) -> Any:
-        return self.session.state, self._task
+        return self.session.state
 
     def _load(self, state: Any) -> None:
-        page, task = state
-        if self._session is None or self._session.goal != self._goal(task)[1]:
-            self._session = Session(*self._goal(task), self._tagger)
-        self._session.state = page
+        assert self._task is not None
+        catalogue, goal, name = self._goal(self._task)
+        if self._session is None or self._session.goal != goal:
+            self._session = Session(catalogue, goal, name, self._tagger)
+        self._session.state = state
 
     def close(self) -> None:
         """Leave the shop."""
