@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from prosegym.envs.alfworld.engine import APPLIANCES, Dialect, House
+from prosegym.envs.alfworld.game import SENTENCES
 
 # The privileged expert.
 
@@ -163,22 +164,15 @@ def _ways(house: House) -> Iterator[list[Move]]:
 # The honest expert.
 
 _TASKS = [
-    ("two", r"put two (?P<o>\S+) in (?P<t>\S+)"),
-    ("two", r"find two (?P<o>\S+) and put them in (?P<t>\S+)"),
-    ("clean", r"put a clean (?P<o>\S+) in (?P<t>\S+)"),
-    ("heat", r"put a hot (?P<o>\S+) in (?P<t>\S+)"),
-    ("cool", r"put a cool (?P<o>\S+) in (?P<t>\S+)"),
-    ("simple", r"put (?:a|some) (?P<o>\S+) (?:in|on) (?P<t>\S+)"),
-    ("clean", r"clean some (?P<o>\S+) and put it in (?P<t>\S+)"),
-    ("heat", r"heat some (?P<o>\S+) and put it in (?P<t>\S+)"),
-    ("cool", r"cool some (?P<o>\S+) and put it in (?P<t>\S+)"),
-    ("light", r"look at (?P<o>\S+) under the (?P<t>\S+)"),
-    ("light", r"examine the (?P<o>\S+) with the (?P<t>\S+)"),
+    (kind, re.compile(sentence.removesuffix(".").format(o=r"(?P<o>\S+)", t=r"(?P<t>\S+)")))
+    for kind, sentences in SENTENCES.items()
+    for sentence in sentences
 ]
 _INTRO = re.compile(r"you see (.*)\.\n\nYour task is to: (.*?)\.?\s*$", re.S)
 _CLOSED = re.compile(r"The ([^.]+) is closed\.$")
 _CONTENTS = re.compile(r"(?:On the ([^.,]+), you see|The ([^.]+) is open\. In it, you see) (.*)\.$")
-_TREATED_BY = {verb: name.removesuffix("type") for name, verb in APPLIANCES.items()}
+TREATED_BY = {verb: name.removesuffix("type") for name, verb in APPLIANCES.items()}
+"""The kind of receptacle that each treatment takes."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +202,7 @@ def read_chore(observation: str) -> Chore | None:
     """The chore that a first observation tells; None where it tells none."""
     if intro := _INTRO.search(observation):
         for kind, pattern in _TASKS:
-            if match := re.fullmatch(pattern, intro[2]):
+            if match := pattern.fullmatch(intro[2]):
                 return Chore(kind, match["o"], match["t"], _items(intro[1]))
     return None
 
@@ -309,8 +303,8 @@ class Searcher:
                 if action := self._at(r, self._put(r), inside=True):
                     return action
         elif self._held:
-            if self._kind in _TREATED_BY and not self._treated:
-                for appliance in self._of_kind(_TREATED_BY[self._kind]):
+            if self._kind in TREATED_BY and not self._treated:
+                for appliance in self._of_kind(TREATED_BY[self._kind]):
                     if action := self._at(appliance, f"{self._kind} {self._held} with {appliance}"):
                         return action
             elif self._kind == "light":

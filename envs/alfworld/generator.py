@@ -16,24 +16,13 @@ from random import Random
 from typing import NamedTuple
 
 from prosegym.envs.alfworld import game as g
-from prosegym.envs.alfworld.experts import figures
+from prosegym.envs.alfworld.experts import TREATED_BY, figures
 from prosegym.envs.alfworld.game import Game, Kind, Receptacle, Thing
 
 LEVELS = ("small", "standard", "large")
 """Half the furniture and nothing hidden; as in ALFWorld; half as much again, and more of it hidden."""
 
-SENTENCES: dict[Kind, tuple[str, str]] = {
-    "simple": ("put a {o} in {t}.", "put some {o} on {t}."),
-    "clean": ("put a clean {o} in {t}.", "clean some {o} and put it in {t}."),
-    "heat": ("put a hot {o} in {t}.", "heat some {o} and put it in {t}."),
-    "cool": ("put a cool {o} in {t}.", "cool some {o} and put it in {t}."),
-    "two": ("put two {o} in {t}.", "find two {o} and put them in {t}."),
-    "light": ("look at {o} under the {t}.", "examine the {o} with the {t}."),
-}
-"""How ALFWorld words each task."""
-
 _TRAIT: dict[str, int] = {"clean": g.CLEANABLE, "heat": g.HEATABLE, "cool": g.COOLABLE}
-_TREATED_IN = {"clean": "sinkbasin", "heat": "microwave", "cool": "fridge"}
 _LAMPS = ("desklamp", "floorlamp")
 # Running sums: how often the goal object is there 0, 1, 2, 3 and 4 times, in per cent.
 _COPIES: dict[str, list[float]] = {"two": [0, 0, 46, 79, 100]}
@@ -118,7 +107,7 @@ def _rooms() -> tuple[dict[str, _Room], list[tuple[str, Kind]], list[float]]:
                 targets = [
                     i
                     for i, f in enumerate(furniture)
-                    if number[thing] in fits[f.kind] and f.kind != _TREATED_IN.get(task_kind)
+                    if number[thing] in fits[f.kind] and f.kind != TREATED_BY.get(task_kind)
                 ]
                 elsewhere = [f for f in furniture if thing in f.rates]
                 if task_kind in ("simple", "two") and len(elsewhere) == 1:
@@ -235,7 +224,7 @@ def generate(split: str, index: int) -> Game:
         left[name] = copy - 1
         objects.append(Thing(sort.names[copy - 1], thing_number[name], trait, (where,), ()))
     return Game(
-        task=SENTENCES[kind][draw() < 0.5].format(o=thing, t=goal_target),
+        task=g.SENTENCES[kind][draw() < 0.5].format(o=thing, t=goal_target),
         kind=kind,
         goal_object=f"{thing}type",
         goal_target=f"{goal_target}type",
