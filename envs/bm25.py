@@ -16,7 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,9 @@ def build(
     made = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
-    _merge(runs, source, _Files(made))
+    files = _Files(made)
+    _merge(runs, files)
+    files.finish(source)
     if not folder.is_dir():  # another process may have been faster; its index is the same
         made.rename(folder)
     shutil.rmtree(made, ignore_errors=True)
@@ -107,7 +109,7 @@ class Index:
             CorruptData: two documents have the same id.
         """
         memory = _Memory()
-        _merge(list(_runs(documents, BATCH)), "", memory)
+        _merge(list(_runs(documents, BATCH)), memory)
         self._load({name: np.concatenate(blocks) for name, blocks in memory.blocks.items()})
 
     @classmethod
@@ -132,7 +134,7 @@ class Index:
         self._ids = _Texts(arrays["ids"], arrays["id_ends"])
         self._terms = _Texts(arrays["terms"], arrays["term_ends"])
         self._starts, self._docs, self._codes = arrays["starts"], arrays["docs"], arrays["codes"]
-        self._order = _Sorted(self._ids, arrays["order"].data)
+        self._order = arrays["order"].data
         self._best, self._rank, self._impacts = arrays["best"], arrays["rank"], arrays["impacts"]
         self._count = int(arrays["count"][0])
         # Small blocks first: their best scores let the large ones skip most of what they have.
@@ -150,8 +152,10 @@ class Index:
 
     def number(self, id: str) -> int | None:
         """The number of the document with that id."""
-        place = bisect.bisect_left(self._order, id)
-        return self._order.numbers[place] if self._order[place : place + 1] == [id] else None
+        place = bisect.bisect_left(self._order, id, key=self._ids.__getitem__)
+        if place == len(self._order) or self._ids[self._order[place]] != id:
+            return None
+        return self._order[place]
 
     def postings(self) -> tuple[list[str], Array, Array, Array]:
         """The terms, sorted; for each in turn where its documents end; their numbers; and their scores.
@@ -307,7 +311,7 @@ def _kth(values: NDArray[np.float64], k: int) -> float:
     return float(np.partition(values, -k)[-k]) if len(values) >= k else 0.0
 
 
-class _Texts(Sequence[str]):
+class _Texts:
     """Texts that lie end to end in one array of UTF-8 bytes."""
 
     def __init__(self, data: Array, ends: Array) -> None:
@@ -316,34 +320,12 @@ class _Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> str:
         start = self._ends[index - 1] if index else 0
         return str(self._data[start : self._ends[index]], "utf-8", "surrogatepass")
-
-
-class _Sorted(Sequence[str]):
-    """The same texts, in the order of `numbers`."""
-
-    def __init__(self, texts: Sequence[str], numbers: Sequence[int]) -> None:
-        self.texts, self.numbers = texts, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [self.texts[i] for i in self.numbers[index]]
-        return self.texts[self.numbers[index]]
 
 
 # Building: documents are inverted in runs, each a folder of its own; then the runs are merged.
@@ -437,9 +419,6 @@ class _Memory:
     def add(self, name: str, block: Array) -> None:
         self.blocks.setdefault(name, []).append(block)
 
-    def finish(self, source: str) -> None:
-        pass
-
 
 class _Files:
     """Writes arrays, block by block, each into a file of its own."""
@@ -467,7 +446,7 @@ def _map(path: Path, dtype: type) -> Array:
     return np.memmap(path, dtype, "r").view(np.ndarray)
 
 
-def _merge(runs: list[_Run], source: str, out: _Memory | _Files) -> None:
+def _merge(runs: list[_Run], out: _Memory | _Files) -> None:
     """Put runs together into one index."""
     ids = [name for run in runs for name in run.ids]
     order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -527,7 +506,6 @@ def _merge(runs: list[_Run], source: str, out: _Memory | _Files) -> None:
     if not vocabulary:
         for name in ("docs", "codes", "best"):
             out.add(name, np.zeros(0, _ARRAYS[name]))
-    out.finish(source)
 
 
 def _pairs(runs: list[_Run], sizes: Array, first: Array) -> Iterator[Array]:
@@ -546,8 +524,8 @@ def _add_texts(out: _Memory | _Files, data: str, ends: str, texts: Sequence[str]
 
 def _impacts(pairs: Array, mean: Any) -> Array:
     """BM25's denominator for each (times, length byte), in the operations and precision of Lucene."""
-    k1, b, one = np.float32(K1), np.float32(B), np.float32(1)
-    norm = one / (k1 * ((one - b) + b * _LENGTHS / mean)) if mean else np.ones(256, np.float32)
+    k1, b, one, lengths = np.float32(K1), np.float32(B), np.float32(1), _LENGTHS.astype(np.float32)
+    norm = one / (k1 * ((one - b) + b * lengths / mean)) if mean else np.ones(256, np.float32)
     return one + (pairs >> 8).astype(np.float32) * norm[pairs & 255]  # type: ignore[no-any-return]
 
 
@@ -559,10 +537,9 @@ def _length_of(byte: int) -> int:
     return 24 + (bits if shift < 0 else (bits | 8) << shift)
 
 
-_LENGTHS = np.array([_length_of(byte) for byte in range(256)], np.float32)
+_LENGTHS = np.array([_length_of(byte) for byte in range(256)], np.int64)
 
 
 def _length_byte(lengths: Array) -> Array:
     """The byte that Lucene keeps of a document's length: the largest that stands for no more."""
-    table = np.array([_length_of(byte) for byte in range(256)], np.int64)
-    return np.searchsorted(table, lengths, "right") - 1
+    return np.searchsorted(_LENGTHS, lengths, "right") - 1

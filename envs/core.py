@@ -259,10 +259,6 @@ class TextEnv(gymnasium.Env[str, str]):
             raise ResetNeeded("call reset before asking for an expert")
         return self._expert(name)
 
-    def _any_state(self) -> str | None:
-        """The expert that may be asked in any state: the first privileged one; None where none is."""
-        return next((name for name, privileged in self.experts.items() if privileged), None)
-
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
@@ -315,10 +311,8 @@ class TextEnv(gymnasium.Env[str, str]):
         except BaseException:
             self._task = None
             raise
-        self._advisor = self.expert(self._any_state()) if self.expose_expert else None
-        self._shown = self._last.observation
         self.restored = None
-        return self._shown, self._info()
+        return self._go_on()
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Do one action. The reward is sparse: the score, at the end of the episode; 0 before."""
@@ -332,6 +326,15 @@ class TextEnv(gymnasium.Env[str, str]):
         reward = last.score if truncated or last.terminated else 0.0
         self._shown = last.observation
         return last.observation, reward, last.terminated, truncated, self._info()
+
+    def _go_on(self) -> tuple[str, dict[str, Any]]:
+        """Where the episode begins or goes on: its observation and info, to an adviser who sees it first."""
+        self._advisor = None
+        if self.expose_expert:
+            # The first privileged one, which may be asked in any state; None, the default, where none is.
+            self._advisor = self.expert(next((name for name, sees in self.experts.items() if sees), None))
+        self._shown = self._last.observation
+        return self._shown, self._info()
 
     def _answer(self, action: str) -> Outcome:
         if not isinstance(action, str):
@@ -385,9 +388,7 @@ class TextEnv(gymnasium.Env[str, str]):
             )
         self._task, self._steps, self._last = task, steps, last
         self._load(engine)
-        self._advisor = self.expert(self._any_state()) if self.expose_expert else None
-        self._shown = self._last.observation
-        self.restored = self._shown, self._info()
+        self.restored = self._go_on()
         return self.restored
 
     def render(self) -> str | None:

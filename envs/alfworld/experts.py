@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from prosegym.envs.alfworld.engine import APPLIANCES, Dialect, House
+from prosegym.envs.alfworld.game import SENTENCES
 
 # The privileged expert.
 
@@ -85,15 +86,13 @@ def _ways(house: House) -> Iterator[list[Move]]:
         if board.goal_objects >> o & 1 and board.pickupable >> o & 1
     ]
     targets = [r for r in board.goal_receptacles if board.places[r] >= 0]
-    verb = kind if kind in ("clean", "heat", "cool") else ""
-    appliances = [r for r, does in enumerate(board.appliance) if does == verb and board.places[r] >= 0]
+    appliances = [r for r, verb in enumerate(board.appliance) if verb == kind and board.places[r] >= 0]
     # Two receptacles are as good as each other if neither is where something else of the plan happens.
-    special = {house.place} | {board.places[r] for _, r in sources}
-    if verb:
-        special |= {board.places[r] for r in appliances}
     special_receptacles = {r for _, r in sources}
+    special = {house.place, *(board.places[r] for r in (*special_receptacles, *appliances))}
 
-    def alike(candidates: list[int], also: set[int]) -> list[int]:
+    def alike(candidates: list[int], also: Sequence[int] = ()) -> list[int]:
+        """Of receptacles that no way can tell apart, the first."""
         chosen: dict[tuple[int, int, int], int] = {}
         for r in candidates:
             shut = board.openable >> r & 1 and not house.opened >> r & 1
@@ -101,13 +100,11 @@ def _ways(house: House) -> Iterator[list[Move]]:
             chosen.setdefault((place, shut, r if r in special_receptacles or r in also else -1), r)
         return list(chosen.values())
 
-    def emptied(taken: int) -> list[list[Move]]:
-        """Ways to have empty hands before that object is taken."""
-        if held < 0 or held == taken:
-            return [[]]
+    emptied: list[list[Move]] = [[]]  # ways to have empty hands
+    if held >= 0:
         room = [r for r, fits in enumerate(board.fits) if fits >> held & 1 and board.places[r] >= 0]
-        return [[("put", held, r)] for r in alike(room, set(targets))]
-
+        emptied = [[("put", held, r)] for r in alike(room, targets)]
+    takings: list[list[Move]] = [[*before, ("take", o, r)] for o, r in sources for before in emptied]
     if kind == "light":
         lamps = [
             (lamp, r)
@@ -120,23 +117,18 @@ def _ways(house: House) -> Iterator[list[Move]]:
             last: Move = ("go" if house.lit >> lamp & 1 else "use", lamp, at)
             if held in goals:
                 yield [last]
-            for o, r in sources:
-                for before in emptied(o):
-                    yield [*before, ("take", o, r), last]
+            yield from ([*moves, last] for moves in takings)
         return
     if kind == "two":
-        for t in alike(targets, set()):
+        for t in alike(targets):
             inside = [o for o in house.contents[t] if o in goals]
             outside = [(o, r) for o, r in sources if o not in inside]
-            needed = 2 - len(inside)
             if held in goals:
                 first: list[list[Move]] = [[("put", held, t)]]
             else:
-                first = [
-                    [*before, ("take", o, r), ("put", o, t)] for o, r in outside for before in emptied(o)
-                ]
+                first = [[*moves, ("put", o, t)] for moves in takings if (o := moves[-1][1]) not in inside]
             for moves in first:
-                if needed == 1:
+                if inside:
                     yield moves
                     continue
                 yield from (
@@ -144,41 +136,32 @@ def _ways(house: House) -> Iterator[list[Move]]:
                 )
         return
     treated = house.hot if kind == "heat" else house.cold if kind == "cool" else house.clean
-    starts: list[list[Move]] = [[]] if held in goals else []
-    starts += [[*before, ("take", o, r)] for o, r in sources for before in emptied(o)]
-    for moves in starts:
+    for moves in [[], *takings] if held in goals else takings:
         o = moves[-1][1] if moves else held
         treatments: list[list[Move]] = [[]]
-        if verb and not treated >> o & 1:
-            treatments = [[(verb, o, r)] for r in alike(appliances, set())]
+        if kind != "simple" and not treated >> o & 1:
+            treatments = [[(kind, o, r)] for r in alike(appliances)]
         # Official games have objects in two receptacles at once: taken from one, they count in the other.
         counted = any(o in house.contents[t] and ("take", o, t) not in moves for t in targets)
         for treatment in treatments:
             if treatment and counted:
                 yield [*moves, *treatment]
-            for t in alike(targets, set()):
+            for t in alike(targets):
                 yield [*moves, *treatment, ("put", o, t)]
 
 
 # The honest expert.
 
 _TASKS = [
-    ("two", r"put two (?P<o>\S+) in (?P<t>\S+)"),
-    ("two", r"find two (?P<o>\S+) and put them in (?P<t>\S+)"),
-    ("clean", r"put a clean (?P<o>\S+) in (?P<t>\S+)"),
-    ("heat", r"put a hot (?P<o>\S+) in (?P<t>\S+)"),
-    ("cool", r"put a cool (?P<o>\S+) in (?P<t>\S+)"),
-    ("simple", r"put (?:a|some) (?P<o>\S+) (?:in|on) (?P<t>\S+)"),
-    ("clean", r"clean some (?P<o>\S+) and put it in (?P<t>\S+)"),
-    ("heat", r"heat some (?P<o>\S+) and put it in (?P<t>\S+)"),
-    ("cool", r"cool some (?P<o>\S+) and put it in (?P<t>\S+)"),
-    ("light", r"look at (?P<o>\S+) under the (?P<t>\S+)"),
-    ("light", r"examine the (?P<o>\S+) with the (?P<t>\S+)"),
+    (kind, re.compile(sentence.removesuffix(".").format(o=r"(?P<o>\S+)", t=r"(?P<t>\S+)")))
+    for kind, sentences in SENTENCES.items()
+    for sentence in sentences
 ]
 _INTRO = re.compile(r"you see (.*)\.\n\nYour task is to: (.*?)\.?\s*$", re.S)
 _CLOSED = re.compile(r"The ([^.]+) is closed\.$")
 _CONTENTS = re.compile(r"(?:On the ([^.,]+), you see|The ([^.]+) is open\. In it, you see) (.*)\.$")
-_TREATED_BY = {verb: name.removesuffix("type") for name, verb in APPLIANCES.items()}
+TREATED_BY = {verb: name.removesuffix("type") for name, verb in APPLIANCES.items()}
+"""The kind of receptacle that each treatment takes."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +191,7 @@ def read_chore(observation: str) -> Chore | None:
     """The chore that a first observation tells; None where it tells none."""
     if intro := _INTRO.search(observation):
         for kind, pattern in _TASKS:
-            if match := re.fullmatch(pattern, intro[2]):
+            if match := pattern.fullmatch(intro[2]):
                 return Chore(kind, match["o"], match["t"], _items(intro[1]))
     return None
 
@@ -309,8 +292,8 @@ class Searcher:
                 if action := self._at(r, self._put(r), inside=True):
                     return action
         elif self._held:
-            if self._kind in _TREATED_BY and not self._treated:
-                for appliance in self._of_kind(_TREATED_BY[self._kind]):
+            if self._kind in TREATED_BY and not self._treated:
+                for appliance in self._of_kind(TREATED_BY[self._kind]):
                     if action := self._at(appliance, f"{self._kind} {self._held} with {appliance}"):
                         return action
             elif self._kind == "light":

@@ -23,6 +23,16 @@ TASK_TYPES: dict[Kind, str] = {
 }
 """The six task types under the names that ALFRED gave them."""
 
+SENTENCES: dict[Kind, tuple[str, str]] = {
+    "simple": ("put a {o} in {t}.", "put some {o} on {t}."),
+    "clean": ("put a clean {o} in {t}.", "clean some {o} and put it in {t}."),
+    "heat": ("put a hot {o} in {t}.", "heat some {o} and put it in {t}."),
+    "cool": ("put a cool {o} in {t}.", "cool some {o} and put it in {t}."),
+    "two": ("put two {o} in {t}.", "find two {o} and put them in {t}."),
+    "light": ("look at {o} under the {t}.", "examine the {o} with the {t}."),
+}
+"""How ALFWorld words each task."""
+
 # What an object allows, and the state it begins in: bits of `Thing.traits`.
 PICKUPABLE, CLEANABLE, HEATABLE, COOLABLE, TOGGLEABLE, SLICEABLE, HOLDER = (1 << i for i in range(7))
 IS_CLEAN, IS_HOT, IS_COOL, IS_TOGGLED, IS_SLICED = (1 << i for i in range(7, 12))

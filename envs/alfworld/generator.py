@@ -16,24 +16,13 @@ from random import Random
 from typing import NamedTuple
 
 from prosegym.envs.alfworld import game as g
-from prosegym.envs.alfworld.experts import figures
+from prosegym.envs.alfworld.experts import TREATED_BY, figures
 from prosegym.envs.alfworld.game import Game, Kind, Receptacle, Thing
 
 LEVELS = ("small", "standard", "large")
 """Half the furniture and nothing hidden; as in ALFWorld; half as much again, and more of it hidden."""
 
-SENTENCES: dict[Kind, tuple[str, str]] = {
-    "simple": ("put a {o} in {t}.", "put some {o} on {t}."),
-    "clean": ("put a clean {o} in {t}.", "clean some {o} and put it in {t}."),
-    "heat": ("put a hot {o} in {t}.", "heat some {o} and put it in {t}."),
-    "cool": ("put a cool {o} in {t}.", "cool some {o} and put it in {t}."),
-    "two": ("put two {o} in {t}.", "find two {o} and put them in {t}."),
-    "light": ("look at {o} under the {t}.", "examine the {o} with the {t}."),
-}
-"""How ALFWorld words each task."""
-
 _TRAIT: dict[str, int] = {"clean": g.CLEANABLE, "heat": g.HEATABLE, "cool": g.COOLABLE}
-_TREATED_IN = {"clean": "sinkbasin", "heat": "microwave", "cool": "fridge"}
 _LAMPS = ("desklamp", "floorlamp")
 # Running sums: how often the goal object is there 0, 1, 2, 3 and 4 times, in per cent.
 _COPIES: dict[str, list[float]] = {"two": [0, 0, 46, 79, 100]}
@@ -118,7 +107,7 @@ def _rooms() -> tuple[dict[str, _Room], list[tuple[str, Kind]], list[float]]:
                 targets = [
                     i
                     for i, f in enumerate(furniture)
-                    if number[thing] in fits[f.kind] and f.kind != _TREATED_IN.get(task_kind)
+                    if number[thing] in fits[f.kind] and f.kind != TREATED_BY.get(task_kind)
                 ]
                 elsewhere = [f for f in furniture if thing in f.rates]
                 if task_kind in ("simple", "two") and len(elsewhere) == 1:
@@ -139,37 +128,54 @@ def level_of(index: int) -> int:
 def generate(split: str, index: int) -> Game:
     """Game number `index` of a split: the same on every machine, and solvable."""
     rooms, tasks, task_weights = _rooms()
-    things = _things()
     draw = Random(f"household/{split}/{index}").random
     level = level_of(index)
-
-    def pick(weights: list[float]) -> int:
-        return bisect(weights, draw() * weights[-1])
-
-    room_name, kind = tasks[pick(task_weights)]
+    room_name, kind = tasks[_pick(draw, task_weights)]
     room = rooms[room_name]
-    furniture = room.furniture
-    counts = [f.counts[pick(f.count_weights)] for f in furniture]
+    counts = [f.counts[_pick(draw, f.count_weights)] for f in room.furniture]
     if level == 0:
         counts = [(n + 1) // 2 for n in counts]
     elif level == 2:
         counts = [n + n // 2 for n in counts]
+    chore = _chore(draw, room, kind, level, counts)
+    stands, lies = _furnish(draw, room.furniture, counts, chore.homes)
+    return _put_together(draw, kind, chore, stands, lies)
 
-    # The chore: an object, and where it goes or the lamp it is looked at under.
+
+_Draw = Callable[[], float]
+
+
+def _pick(draw: _Draw, weights: list[float]) -> int:
+    """A place in the running sums, drawn."""
+    return bisect(weights, draw() * weights[-1])
+
+
+class _Chore(NamedTuple):
+    thing: str
+    target: str
+    """The kind of furniture it goes to, or of lamp it is looked at under."""
+    homes: list[tuple[int, int]]
+    """Where the things of the chore lie: (kind of thing, furniture by position) of each."""
+
+
+def _chore(draw: _Draw, room: _Room, kind: Kind, level: int, counts: list[int]) -> _Chore:
+    """An object, where it is, and where it goes; what furniture that takes is added to `counts`."""
+    furniture, number = room.furniture, _numbers()
     options = room.goals[kind]
     thing, targets = options[int(draw() * len(options))]
-    lamp, lamp_home, target = "", -1, -1
+    lamps, target = [], -1
     if kind == "light":
-        homes = [
+        places = [
             (name, i, f.rates[name]) for i, f in enumerate(furniture) for name in _LAMPS if name in f.rates
         ]
-        lamp, lamp_home, _ = homes[pick(_running([rate for _, _, rate in homes]))]
-        counts[lamp_home] = max(counts[lamp_home], 1)
+        goal_target, i, _ = places[_pick(draw, _running([rate for _, _, rate in places]))]
+        lamps = [(number[goal_target], i)]
+        counts[i] = max(counts[i], 1)
     else:
         there = [i for i in targets if counts[i]] or targets
         target = there[int(draw() * len(there))]
+        goal_target = furniture[target].kind
         counts[target] = max(counts[target], 1)
-    goal_target = lamp or furniture[target].kind
 
     # Where the object of the chore is likely to be: not where the chore would be done already.
     likely = [
@@ -180,15 +186,27 @@ def generate(split: str, index: int) -> Game:
     if not any(weights):  # nothing of the kind is in this room: it gets one
         weights = [rate * (counts[i] or 1) for i, rate in enumerate(likely)]
     sources = _running(weights)
-    homes_of_thing = [pick(sources) for _ in range(pick(_COPIES.get(kind, _COPIES_OTHERWISE)))]
-    for i in homes_of_thing:
+    copies = _pick(draw, _COPIES.get(kind, _COPIES_OTHERWISE))
+    homes = [(number[thing], _pick(draw, sources)) for _ in range(copies)]
+    for _, i in homes:
         counts[i] = max(counts[i], 1)
+    return _Chore(thing, goal_target, homes + lamps)
 
-    # The furniture, and what lies about.
-    number = _numbers()
-    chosen = {number[thing], number.get(lamp, -1)}
-    stands: list[tuple[str, _Furniture, int, bool]] = []  # name, sort, place, openable
-    # What lies where: kind of thing plus a fraction, by which things of one kind are shuffled; receptacle.
+
+_Standing = tuple[str, _Furniture, int, bool]
+"""One piece of furniture: name, sort, place, openable."""
+
+
+def _furnish(
+    draw: _Draw, furniture: list[_Furniture], counts: list[int], homes: list[tuple[int, int]]
+) -> tuple[list[_Standing], list[tuple[float, int]]]:
+    """The furniture, and what lies where.
+
+    That is, for each thing: its kind plus a fraction, by which things of one kind are shuffled; and the
+    position of the furniture that holds it.
+    """
+    chosen = {kind for kind, _ in homes}
+    stands: list[_Standing] = []
     lies: list[tuple[float, int]] = []
     first = []  # of each sort of furniture, the first one
     place = 0  # 0 is where the player begins
@@ -209,13 +227,17 @@ def generate(split: str, index: int) -> Game:
                 openable = draw() < f.openable
             stands.append((f.names[n], f, place, openable))
             at += 1
-    for i in homes_of_thing:
-        lies.append((number[thing] + draw(), first[i] + int(draw() * counts[i])))
-    if lamp:
-        lies.append((number[lamp] + draw(), first[lamp_home] + int(draw() * counts[lamp_home])))
+    for kind, i in homes:
+        lies.append((kind + draw(), first[i] + int(draw() * counts[i])))
     lies.sort()
+    return stands, lies
 
-    # Number everything and put it together.
+
+def _put_together(
+    draw: _Draw, kind: Kind, chore: _Chore, stands: list[_Standing], lies: list[tuple[float, int]]
+) -> Game:
+    """Number everything, and make it a game."""
+    things = _things()
     present = sorted({int(key) for key, _ in lies}, key=lambda n: things[n].type)
     kinds = sorted({f.kind for _, f, _, _ in stands}, key=lambda kind: f"{kind}type")
     thing_number = {name: n for n, name in enumerate(present)}
@@ -235,12 +257,12 @@ def generate(split: str, index: int) -> Game:
         left[name] = copy - 1
         objects.append(Thing(sort.names[copy - 1], thing_number[name], trait, (where,), ()))
     return Game(
-        task=SENTENCES[kind][draw() < 0.5].format(o=thing, t=goal_target),
+        task=g.SENTENCES[kind][draw() < 0.5].format(o=chore.thing, t=chore.target),
         kind=kind,
-        goal_object=f"{thing}type",
-        goal_target=f"{goal_target}type",
+        goal_object=f"{chore.thing}type",
+        goal_target=f"{chore.target}type",
         start=0,
-        places=tuple(_places()[-place - 1 :]),
+        places=tuple(_places()[-stands[-1][2] - 1 :]),
         receptacle_types=tuple([f"{name}type" for name in kinds]),
         object_types=tuple([things[name].type for name in present]),
         fits=tuple(

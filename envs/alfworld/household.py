@@ -53,11 +53,10 @@ class Household(HouseEnv):
         """Every game of a split; each is made when it is asked for."""
         if split not in SIZES:
             raise UnknownName("split", split, SIZES)
-        size = SIZES[split]
-        if self._level is None:
-            return Tasks(size, lambda i: _task(split, i))
-        first, step = self._level, len(LEVELS)
-        return Tasks(len(range(first, size, step)), lambda i: _task(split, first + i * step))
+        places = range(SIZES[split])
+        if self._level is not None:
+            places = places[self._level :: len(LEVELS)]
+        return Tasks(len(places), lambda i: _task(split, places[i]))
 
     def task(self, task_id: str) -> Task:
         """The task of that id, whatever its split."""

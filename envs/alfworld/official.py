@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tarfile
 import zipfile
@@ -68,15 +69,12 @@ class Official:
                 unsolvable = b'"solvable":false' in text.replace(b" ", b"")
                 left_out["unsolvable" if unsolvable else "of other task types, or not in a panel"] += 1
                 continue
-            try:
+            with contextlib.suppress(CorruptData):
                 game = compile_game(parse(text, where), where)
-            except CorruptData:
-                differing.append(task_id)
-                continue
-            if game.sha256() == wanted[task_id]:
-                found[task_id] = game
-            else:
-                differing.append(task_id)
+                if game.sha256() == wanted[task_id]:
+                    found[task_id] = game
+                    continue
+            differing.append(task_id)
         if differing:
             raise CorruptData(
                 f"{source}: {len(differing)} of {len(wanted)} games differ from their panels' digests, first "
@@ -99,15 +97,15 @@ SUMMARY = "installed.json"
 OFFICIAL = Official()
 
 
+_ARCHIVES = (".zip", ".tar", ".tar.xz", ".tar.gz")
+
+
 def _game_files(source: Path) -> Iterator[tuple[str, bytes, str]]:
     """(task id, content, name for messages) of every game file in an archive or folder."""
     if source.is_dir():
         files = sorted(source.glob(f"**/{GAME_FILE}"))
         if not files:
-            archives = [path for path in sorted(source.iterdir()) if path.name.startswith("json_2.1")]
-            archives = [
-                path for path in archives if path.name.endswith((".zip", ".tar", ".tar.xz", ".tar.gz"))
-            ]
+            archives = [path for ending in _ARCHIVES for path in source.glob(f"json_2.1*{ending}")]
             if len(archives) != 1:
                 raise ProsegymError(
                     f"{source}: no {GAME_FILE} below it, and no archive json_2.1.1.tar.xz in it"

@@ -30,9 +30,8 @@ class Summary(NamedTuple):
 
 def summarise(games: Iterable[Game]) -> Summary:
     """The figures of these games."""
-    counts = [0] * 7
     words: set[str] = set()
-    number = unsolvable = 0
+    number = unsolvable = receptacles = openable = objects = empty = goals = length = 0
     for game in games:
         number += 1
         house = House(Board(game))
@@ -40,23 +39,16 @@ def summarise(games: Iterable[Game]) -> Summary:
         if commands is None:
             unsolvable += 1
             commands = []
-        goal = [o for o in game.objects if o.type >= 0 and game.object_types[o.type] == game.goal_object]
-        for i, value in enumerate(
-            (
-                len(game.receptacles),
-                sum(r.openable for r in game.receptacles),
-                sum(len(r.contents) for r in game.receptacles),
-                sum(not r.contents for r in game.receptacles),
-                len(goal),
-                len(commands),
-            )
-        ):
-            counts[i] += value
+        receptacles += len(game.receptacles)
+        openable += sum(r.openable for r in game.receptacles)
+        objects += sum(len(r.contents) for r in game.receptacles)
+        empty += sum(not r.contents for r in game.receptacles)
+        goals += sum(o.type >= 0 and game.object_types[o.type] == game.goal_object for o in game.objects)
+        length += len(commands)
         text = " ".join([house.board.intro, *commands, *house.board.phrases])
         stripped = {word.strip(".,:!=-").lower() for word in text.split()}
         words.update(word for word in stripped if word and not word.isdigit())
     number = max(number, 1)
-    receptacles, openable, objects, empty, goals, length, _ = counts
     return Summary(
         number,
         receptacles / number,

@@ -15,7 +15,7 @@ from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.home import writable
 from prosegym.envs.minishop import generate
 from prosegym.envs.rewards import Maker
-from prosegym.envs.webshop.catalogue import Catalogue, Column, Goal, document
+from prosegym.envs.webshop.catalogue import COLUMNS, Catalogue, Column, Goal, document
 from prosegym.envs.webshop.shop import Shop
 
 COUNTS = {"train": 100_000, "valid": 200, "test": 200}
@@ -88,9 +88,6 @@ class MiniShop(Shop):
     def _goal(self, task: Task) -> tuple[Catalogue, Goal, str]:
         i = int(task.id.split("/")[1])
         return catalogue(self.products), generate.goal(task.split, i, self.products), str(i)
-
-
-COLUMNS = ("query", "category")
 
 
 @functools.lru_cache(2)

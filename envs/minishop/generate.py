@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from string import capwords
 from typing import Any, NamedTuple, TypeVar
 
-from prosegym.envs.webshop.catalogue import NO_LIMIT, Goal, Product, frozen_limit
+from prosegym.envs.webshop.catalogue import Goal, Product, frozen_limit, goal_of
 
 GENERATOR = 1
 """Version of everything that this module makes; whatever changes a product or a goal raises it."""
@@ -232,19 +232,7 @@ def goal(split: str, i: int, products: int) -> Goal:
     options = {name: _pick(draws, wanted.options[name]) for name in wanted.options if name in names}
     limit = frozen_limit(wanted.price, wanted.asin, split, str(i))
     text = _pick(draws, (_formal, _asking, _short))(wanted, attributes, options)
-    if limit is not None:
-        text += f", and price lower than {limit:.2f} dollars"
-    return Goal(
-        wanted.asin,
-        wanted.name,
-        wanted.query,
-        wanted.product_category,
-        wanted.category,
-        text,
-        attributes,
-        list(options.values()),
-        NO_LIMIT if limit is None else limit,
-    )
+    return goal_of(wanted, text, attributes, list(options.values()), limit)
 
 
 def _formal(wanted: Product, attributes: list[str], options: dict[str, str]) -> str:

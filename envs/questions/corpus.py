@@ -62,8 +62,8 @@ class Corpus(Protocol):
         ...
 
     def nearest(self, query: str) -> Page | None:
-        """The page of that title, or else the one nearest to the query."""
-        ...
+        """The page of that title, or else the first of the similar ones; None where there is none."""
+        return self.page(query) or next(map(self.page, self.similar(query, 1)), None)
 
 
 def title_key(title: str) -> str:
@@ -78,7 +78,7 @@ def title_key(title: str) -> str:
 # A question's own paragraphs.
 
 
-class OwnParagraphs:
+class OwnParagraphs(Corpus):
     """The paragraphs that come with a question; searched in memory."""
 
     def __init__(self, paragraphs: Sequence[Paragraph], ranking: Callable[[], bytes] | None = None) -> None:
@@ -117,10 +117,8 @@ class OwnParagraphs:
 
     def nearest(self, query: str) -> Page | None:
         """The page of that title, the best by BM25, or else the one whose title has most of its letters."""
-        if page := self.page(query):
+        if page := super().nearest(query):
             return page
-        if best := self.similar(query, 1):
-            return self._exact[best[0]]
         wanted = _trigrams(query)
         return max(self._exact.values(), key=lambda page: _overlap(wanted, _trigrams(page.title)))
 
@@ -144,7 +142,7 @@ def of_question(split: Split, question_id: str) -> tuple[Question, OwnParagraphs
 # Large corpora: a folder of memory-mapped files.
 
 
-class FileCorpus:
+class FileCorpus(Corpus):
     """A corpus in a folder that `build` made; opening it reads next to nothing.
 
     `texts` holds each paragraph's title, a line break, and its text; `ends` where each ends; `keys` the
@@ -206,13 +204,6 @@ class FileCorpus:
         """Titles of the pages that match the query best."""
         hits = self._index.search(query, count * PER_TITLE)
         return list(dict.fromkeys(self._paragraph(hit.number)[0] for hit in hits))[:count]
-
-    def nearest(self, query: str) -> Page | None:
-        """The page of that title, or the best by BM25; None where no paragraph has a word of the query."""
-        if page := self.page(query):
-            return page
-        best = self.similar(query, 1)
-        return self.page(best[0]) if best else None
 
 
 def _hash(key: str) -> int:

@@ -31,7 +31,6 @@ from prosegym.envs.questions.records import (
     UNANSWERABLE,
     Aliases,
     Question,
-    Skipped,
     raw_records,
     read_aliases,
     read_questions,
@@ -215,6 +214,38 @@ class QuestionSet:
             raise
 
     def _install(self, files: list[Path], made: Path, *, alone: bool) -> None:
+        chosen, aliases = self._chosen(files, alone=alone)
+        questions: dict[str, Question] = {}
+        split_of: dict[str, str] = {}
+        reports, react500 = [], []
+        for path in chosen:
+            split = "train" if "train" in path.name.lower() else "dev"
+            kept, report = _read(path, split, aliases)
+            reports.append(report)
+            for question in kept:
+                known = questions.setdefault(question.id, question)
+                if known is not question and known.sha256 != question.sha256:
+                    raise CorruptData(
+                        f"{path.name}: {question.id!r} differs from another file's; give one with --from"
+                    )
+                split_of.setdefault(question.id, split)
+            if self.name == "hotpotqa" and split == "dev" and len(kept) == REACT_DEV_SIZE:
+                react500 = _react500(kept)
+        if not questions:
+            raise ProsegymError(f"none of the {self.name} questions can be played: {reports[0].first_reason}")
+        held_out = "train" not in split_of.values()
+        if held_out:
+            split_of = {question_id: "train" if set_aside(question_id) else "dev" for question_id in split_of}
+        counts = {}
+        for split in SPLITS:
+            ids = sorted(question_id for question_id in questions if split_of[question_id] == split)
+            _write_split(made, split, [questions[question_id] for question_id in ids])
+            counts[split] = len(ids)
+        manifest = Manifest(self.name, reports, counts, held_out, len(aliases), react500)
+        (made / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+
+    def _chosen(self, files: list[Path], *, alone: bool) -> tuple[list[Path], Aliases]:
+        """The files that hold questions of this set, and the aliases that others give."""
         aliases: Aliases = {}
         chosen, unnamed = [], []
         for path in files:
@@ -237,42 +268,23 @@ class QuestionSet:
             if unnamed:
                 mend = f"{unnamed[0]} names no set: give the file itself, or put {self.name} in its name"
             raise ProsegymError(f"no {self.name} questions are there; {mend}")
-        splits: dict[str, dict[str, Question]] = {split: {} for split in SPLITS}
-        reports, react500 = [], []
-        for path in chosen:
-            split = "train" if "train" in path.name.lower() else "dev"
-            questions = list(read_questions(path, aliases))
-            kept = [question for question in questions if isinstance(question, Question)]
-            reasons = [str(question) for question in questions if isinstance(question, Skipped)]
-            for question in kept:
-                for other in splits.values():
-                    if question.id in other and other[question.id].sha256 != question.sha256:
-                        raise CorruptData(
-                            f"{path.name}: {question.id!r} differs from another file's; give one with --from"
-                        )
-                if not any(question.id in other for other in splits.values()):
-                    splits[split][question.id] = question
-            reports.append(
-                FileReport(path.name, split, len(kept), len(reasons), reasons[0] if reasons else None)
-            )
-            if reasons:
-                logging.getLogger("prosegym").warning(
-                    "%s: %d of %d questions are left out; the first: %s",
-                    path.name, len(reasons), len(questions), reasons[0],
-                )  # fmt: skip
-            if self.name == "hotpotqa" and split == "dev" and len(kept) == REACT_DEV_SIZE:
-                react500 = _react500(kept)
-        if not splits["train"] and not splits["dev"]:
-            raise ProsegymError(f"none of the {self.name} questions can be played: {reports[0].first_reason}")
-        held_out = not splits["train"]
-        if held_out:
-            for question_id in [one for one in splits["dev"] if set_aside(one)]:
-                splits["train"][question_id] = splits["dev"].pop(question_id)
-        for split, by_id in splits.items():
-            _write_split(made, split, [by_id[question_id] for question_id in sorted(by_id)])
-        counts = {split: len(by_id) for split, by_id in splits.items()}
-        manifest = Manifest(self.name, reports, counts, held_out, len(aliases), react500)
-        (made / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+        return chosen, aliases
+
+
+def _read(path: Path, split: str, aliases: Aliases) -> tuple[list[Question], FileReport]:
+    """The questions of a file that can be played; what is left out is reported, and warned of."""
+    kept, reasons = [], []
+    for one in read_questions(path, aliases):
+        if isinstance(one, Question):
+            kept.append(one)
+        else:
+            reasons.append(str(one))
+    if reasons:
+        logging.getLogger("prosegym").warning(
+            "%s: %d of %d questions are left out; the first: %s",
+            path.name, len(reasons), len(reasons) + len(kept), reasons[0],
+        )  # fmt: skip
+    return kept, FileReport(path.name, split, len(kept), len(reasons), reasons[0] if reasons else None)
 
 
 def set_aside(question_id: str) -> bool:
@@ -324,8 +336,8 @@ def kind_of(path: Path) -> str | None:
     return "hotpotqa" if "context" in fields or "supporting_facts" in fields else None
 
 
-_SUFFIXES = (".json", ".jsonl")
-_PACKED = ("", ".xz", ".gz", ".bz2")
+_NAMES = tuple(kind + packed for kind in (".json", ".jsonl") for packed in ("", ".xz", ".gz", ".bz2"))
+"""How the name of a file that may hold questions ends."""
 
 
 def _question_files(source: Path, unpacked: Path) -> list[Path]:
@@ -336,13 +348,12 @@ def _question_files(source: Path, unpacked: Path) -> list[Path]:
     else:
         for archive in sorted(path for path in source.iterdir() if path.is_file()):
             _unpack(archive, unpacked)
-    names = tuple(suffix + packed for suffix in _SUFFIXES for packed in _PACKED)
     found = [
         path
         for top in dict.fromkeys([source, unpacked])
         if top.is_dir()
         for path in top.rglob("*")
-        if path.is_file() and path.name.lower().endswith(names) and "__MACOSX" not in path.parts
+        if path.is_file() and path.name.lower().endswith(_NAMES) and "__MACOSX" not in path.parts
     ]
     return sorted(
         (path for path in found if "test" not in path.name.lower()), key=lambda path: (path.name, path)
@@ -351,19 +362,18 @@ def _question_files(source: Path, unpacked: Path) -> list[Path]:
 
 def _unpack(path: Path, target: Path) -> bool:
     """Unpack a zip or tar archive's JSON files into `target`; False where it is no archive."""
-    names = tuple(suffix + packed for suffix in _SUFFIXES for packed in _PACKED)
     try:
         if zipfile.is_zipfile(path) and not path.name.lower().endswith((".npz", ".pt", ".joblib")):
             with zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
-                    if member.filename.lower().endswith(names) and "__MACOSX" not in member.filename:
+                    if member.filename.lower().endswith(_NAMES) and "__MACOSX" not in member.filename:
                         with archive.open(member) as file:
                             _copy(file, target, member.filename)
             return True
         if ".tar" in path.name.lower() or path.name.lower().endswith(".tgz"):
             with tarfile.open(path) as tar:
                 for entry in tar:
-                    if entry.isfile() and entry.name.lower().endswith(names):
+                    if entry.isfile() and entry.name.lower().endswith(_NAMES):
                         if opened := tar.extractfile(entry):
                             _copy(opened, target, entry.name)
             return True

@@ -60,7 +60,6 @@ class Questions(TextEnv):
             raise UnknownName("metric", metric, METRICS)
         super().__init__(max_steps=VARIANTS[variant].steps if max_steps is None else max_steps, **base)
         self._variant: Variant = VARIANTS[variant]()
-        self._new_variant = VARIANTS[variant]
         self.metric = metric or self._variant.metric
         self.instruction = f"{self.about} Actions: {self._variant.actions}"
         self.refusal = self._variant.refusal
@@ -74,20 +73,21 @@ class Questions(TextEnv):
         """A task's question, and where its searches look."""
 
     def _begin(self, task: Task) -> Outcome:
+        self._pose(task)
+        self._opened = frozenset()
+        self._variant = type(self._variant)()
+        return Outcome(f"Question: {self._question.question}")
+
+    def _pose(self, task: Task) -> None:
         self._question, self._corpus = self._load_question(task)
         self._supporting = frozenset(map(title_key, self._question.supporting))
-        self._opened = frozenset()
-        self._variant = self._new_variant()
-        return Outcome(f"Question: {self._question.question}")
 
     def _play(self, action: str) -> Outcome:
         reply = self._variant.play(action, self._corpus)
         if reply.answer is not None:
             return self._finish(reply.answer)
-        if reply.opened is not None and self._supporting:
-            key = title_key(reply.opened.title)
-            if key in self._supporting and key not in self._opened:
-                self._opened |= {key}
+        if reply.opened is not None:
+            self._opened |= self._supporting & {title_key(reply.opened.title)}
         return Outcome(reply.observation, 0.0, self._recall, invalid=reply.invalid)
 
     def _finish(self, answer: str) -> Outcome:
@@ -111,10 +111,9 @@ class Questions(TextEnv):
 
     def _load(self, state: Any) -> None:
         assert self._task is not None
-        self._question, self._corpus = self._load_question(self._task)
-        self._supporting = frozenset(map(title_key, self._question.supporting))
-        self._opened, opened = state
-        self._variant.load(opened)
+        self._pose(self._task)
+        self._opened, page = state
+        self._variant.load(page)
 
     def oracle_action(self, steps: int) -> str:
         """Search for the first supporting title that was not opened; answer when there is none."""
@@ -203,12 +202,9 @@ class OfficialQuestions(Questions):
         split = self._stored(task.split)
         if self.corpus == "question":
             return corpora.of_question(split, task.id)
-        return split.question(task.id), self._large_corpus(task.split)
-
-    def _large_corpus(self, split: str) -> Corpus:
         if live.is_live(self.corpus):
-            return live.of_address(self.corpus)
-        return self._file_corpus(split)
+            return split.question(task.id), live.of_address(self.corpus)
+        return split.question(task.id), self._file_corpus(task.split)
 
     def _file_corpus(self, split: str) -> FileCorpus:
         assert self.data is not None

@@ -18,7 +18,7 @@ from typing import Any
 from prosegym.envs.core import digest
 from prosegym.envs.errors import EngineError
 from prosegym.envs.home import writable
-from prosegym.envs.questions.corpus import Page
+from prosegym.envs.questions.corpus import Corpus, Page
 
 WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
 PAUSE = 1.0
@@ -45,7 +45,7 @@ def _wiki(api: str) -> LiveWiki:
     return LiveWiki(api, writable("live"))
 
 
-class LiveWiki:
+class LiveWiki(Corpus):
     """A MediaWiki, asked through its api.php: pages as plain text, and its own search for similar titles."""
 
     def __init__(self, api: str, cache: Path, pause: float = PAUSE) -> None:
@@ -83,13 +83,6 @@ class LiveWiki:
             return []
         answer = self._ask(action="query", list="search", srsearch=query[:300], srlimit="10", srprop="")
         return [row["title"] for row in answer.get("query", {}).get("search", [])][:count]
-
-    def nearest(self, query: str) -> Page | None:
-        """The page of that title, or the first that the wiki's search finds."""
-        if page := self.page(query):
-            return page
-        best = self.similar(query, 1)
-        return self.page(best[0]) if best else None
 
     def _ask(self, **parameters: str) -> Any:
         parameters |= {"format": "json", "formatversion": "2"}

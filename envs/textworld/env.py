@@ -105,7 +105,6 @@ class TextWorld(TextEnv):
         self._tried: list[tuple[str, bool]] = []
         """The commands of this episode that the game has read, and whether each was valid."""
         self._opening = ""
-        self._policy = False
         self._nearness: _Nearness | None = None
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -130,7 +129,8 @@ class TextWorld(TextEnv):
         try:
             if path != self._game:
                 self._release()
-                self._infos = self._wanted(textworld.EnvInfos)
+                if self._infos is None:
+                    self._infos = self._wanted(textworld.EnvInfos)
                 with _LOADING, warnings.catch_warnings():
                     # Jericho knows no addresses in a generated game; TextWorld does not need them.
                     warnings.simplefilter("ignore")
@@ -152,7 +152,6 @@ class TextWorld(TextEnv):
     def _wanted(self, infos: Any) -> Any:
         return infos(
             admissible_commands=self.admissible,
-            policy_commands=self._policy,
             last_action=True,  # has TextWorld track the state, with or without the list of commands
             moves=True, score=True, max_score=True, won=True, lost=True, game=True,
         )  # fmt: skip
@@ -188,7 +187,6 @@ class TextWorld(TextEnv):
     def _expert(self, name: str) -> Expert:
         if name == "privileged":
             self._ask_for("policy_commands")
-            self._policy = True
             return Privileged(self)
         self._ask_for("admissible_commands")
         return Cook(self) if self.challenge == "Cooking" else Seeker(self, self._opening)
@@ -219,8 +217,7 @@ class TextWorld(TextEnv):
 
     def known(self) -> list[str]:
         """The admissible commands, for an expert, whether or not `info` lists them."""
-        listed: list[str] = self._state["admissible_commands"]
-        return listed
+        return self._admissible()
 
     def _release(self) -> None:
         if self._engine is not None:
@@ -265,7 +262,7 @@ def _follow_more(engine: Any) -> None:
 
 def _readable(command: str) -> bool:
     """Whether the game may read it: one command, in printable ASCII, not the interpreter's own."""
-    if len(command) > LONGEST or not command.isascii() or not (command.isprintable() or command == ""):
+    if len(command) > LONGEST or not command.isascii() or not command.isprintable():
         return False
     words = command.lower().split()
     if not words:

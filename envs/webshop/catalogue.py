@@ -44,6 +44,9 @@ PRICE_LIMITS = tuple(10.0 * i for i in range(1, 100))
 NO_LIMIT = 1_000_000.0
 """The limit of a goal whose instruction sets none."""
 
+COLUMNS = ("category", "query")
+"""Fields of products by whose value a catalogue lists them."""
+
 
 class Product(msgspec.Struct, frozen=True):
     """What the shop knows about a product, cleaned as WebShop's loader does it."""
@@ -121,7 +124,7 @@ class Catalogue:
         Args:
             product: the product of a number, from 0.
             index: the search index over `document` of each.
-            columns: `category` and `query` of every product.
+            columns: the `COLUMNS` of every product.
             sha256: digest of all products.
         """
         self._index, self._columns, self.sha256 = index, columns, sha256
@@ -134,7 +137,7 @@ class Catalogue:
         Raises:
             CorruptData: two products have the same id.
         """
-        columns = {name: Column.of(getattr(p, name) for p in products) for name in ("category", "query")}
+        columns = {name: Column.of(getattr(p, name) for p in products) for name in COLUMNS}
         sha = hashlib.sha256(b"\n".join(map(_encode, products))).hexdigest()
         return cls(products.__getitem__, bm25.Index(map(document, products)), columns, sha)
 
@@ -281,7 +284,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     """The members of a JSON array, one at a time, each with its place in the file."""
     decoder = json.JSONDecoder()
     opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else open(path, encoding="utf-8")
-    text, at, line, number, ended = "", 0, 1, 0, False
+    line, number, ended = 1, 0, False
     with opened as file:
         text = file.read(1 << 24)
         at = len(text) - len(text.lstrip())
@@ -342,7 +345,7 @@ def human_goals(product: Product, instructions: Sequence[_HumanInstruction]) -> 
             text = told.instruction.strip(".")
             limit = frozen_limit(product.price, product.asin, str(number), text)
             options = list(told.instruction_options)
-            yield _goal(product, text, told.instruction_attributes, options, limit)
+            yield goal_of(product, text, told.instruction_attributes, options, limit)
 
 
 def synthetic_goals(product: Product, label: _Instruction) -> Iterator[Goal]:
@@ -356,16 +359,17 @@ def synthetic_goals(product: Product, label: _Instruction) -> Iterator[Goal]:
         options = dict(zip(names, values, strict=True))
         told = ", and ".join(f"{name}: {value}" for name, value in options.items())
         text = f"{label.instruction} with {told}" if told else label.instruction
-        yield _goal(product, text, attributes, options, limit)
+        yield goal_of(product, text, attributes, options, limit)
 
 
-def _goal(
+def goal_of(
     product: Product,
     text: str,
     attributes: list[str],
     options: list[str] | dict[str, str],
     limit: float | None,
 ) -> Goal:
+    """The goal whose instruction is that text, and the price limit where there is one."""
     if limit is not None:
         text += f", and price lower than {limit:.2f} dollars"
     return Goal(
@@ -422,7 +426,7 @@ def build(
     labelled = _read_map(labels, _Instruction) if labels and synthetic else {}
     goals: dict[str, list[Goal]] = {}
     ends, sha, offset = array("Q"), hashlib.sha256(), 0
-    values: dict[str, dict[str, int]] = {"category": {}, "query": {}}
+    values: dict[str, dict[str, int]] = {name: {} for name in COLUMNS}
     codes = {name: array("I") for name in values}
     with open(folder / "products.jsonl", "wb") as file:
         for product in tqdm(products, "reading products", total, delay=2, disable=None):
@@ -487,7 +491,7 @@ def open_catalogue(folder: Path, stamp: int) -> Catalogue:
     ends = np.load(folder / "ends.npy", mmap_mode="r")
     columns = {
         name: Column(json.loads((folder / f"{name}.json").read_bytes()), np.load(folder / f"{name}.npy"))
-        for name in ("category", "query")
+        for name in COLUMNS
     }
     index = bm25.Index.open(folder / "index", source=about["sha256"])
     return Catalogue(_Products(folder, ends), index, columns, about["sha256"])

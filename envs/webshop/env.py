@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -130,26 +130,30 @@ class WebShopData:
         Raises:
             ProsegymError: a file is missing or bad, or what comes out is not what the panels say.
         """
-        target = data.folder(self.name)
-        writable("data")
+        if source is not None:
+            with TemporaryDirectory(prefix="prosegym-") as scratch:
+                return self._install(*_files(source, Path(scratch), self.files))
+        downloads = [self._download(name) for name in self.files]
+        try:
+            target = self._install(*downloads)
+        except CorruptData:  # an interruption is another matter: the next call goes on from there
+            self._forget_downloads()
+            raise
+        self._forget_downloads()
+        return target
+
+    def _install(self, products: Path | None, labels: Path | None, human: Path | None) -> Path:
+        assert products is not None and labels is not None
+        target = writable("data") / self.name
         made = target.with_name(self.name + ".part")
-        with TemporaryDirectory(prefix="prosegym-") as scratch:
-            if source is None:
-                found: dict[str, Path | None] = {name: self._download(name) for name in self.files}
-            else:
-                found = _files(source, Path(scratch), self.files)
-            products, labels, human = found.values()
-            assert products is not None and labels is not None
-            small = self.name == CATALOGUES["small"]
-            read = shelves.read_products(products, labels, repeats=not small)
-            total = 1000 if small else 1_181_436
-            try:
-                shelves.build(made, read, total=total, labels=labels, human=human, synthetic=small)
-            except CorruptData:  # an interruption is another matter: the next call goes on from there
-                shutil.rmtree(made)
-                if source is None:
-                    self._forget_downloads()
-                raise
+        small = self.name == CATALOGUES["small"]
+        read = shelves.read_products(products, labels, repeats=not small)
+        total = 1000 if small else 1_181_436
+        try:
+            shelves.build(made, read, total=total, labels=labels, human=human, synthetic=small)
+        except CorruptData:
+            shutil.rmtree(made)
+            raise
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
         if small:
@@ -157,19 +161,15 @@ class WebShopData:
                 panels.tasks_of(panels.load("WebShop-v1/test"), WebShop(tagger="substitute"))
             except ProsegymError as error:
                 shutil.rmtree(target)
-                if source is None:
-                    self._forget_downloads()
                 raise CorruptData(f"these are not WebShop's 1,000 products: {error}") from error
         else:  # nobody has published these digests: the first to install the set freezes them
+            env = WebShop(catalogue="full", tagger="substitute")
             for split in ("test", "dev"):
-                env = WebShop(catalogue="full", tagger="substitute")
                 if not env.tasks(split):  # a cut-down catalogue
                     continue
                 about = "WebShop's official split over the full catalogue's human goals (test: ReAct's 500)"
                 made_panel = panels.make(env, split, name=f"full-{split}", about=about)
                 panels.save(made_panel, target / "panels")
-        if source is None:
-            self._forget_downloads()
         return target
 
     def _forget_downloads(self) -> None:
@@ -195,8 +195,8 @@ def home_of_downloads() -> Path:
     return writable("downloads", "webshop")
 
 
-def _files(source: Path, scratch: Path, names: dict[str, str]) -> dict[str, Path | None]:
-    """Where a folder or archive has the official files; the human instructions may be missing or a part.
+def _files(source: Path, scratch: Path, names: Iterable[str]) -> list[Path | None]:
+    """Where a folder or archive has each official file; the human instructions may be missing or a part.
 
     Raises:
         ProsegymError: a file that is needed is not there.
@@ -216,15 +216,15 @@ def _files(source: Path, scratch: Path, names: dict[str, str]) -> dict[str, Path
         source = scratch
     if not source.is_dir():
         raise ProsegymError(f"there is nothing at {source}")
-    found: dict[str, Path | None] = {}
+    found = []
     for name in names:
         stem = name.removesuffix(".json")
         # A file may be packed, and its name may go on: items_human_ins_1k_subset.json.xz
         here = [p for p in sorted(source.rglob(f"{stem}*")) if p.name.endswith((".json", ".json.xz"))]
         if not stem.endswith("_1000"):
             here = [p for p in here if not p.name.startswith(f"{stem}_1000")]
-        found[name] = min(here, key=lambda p: (len(p.name), str(p)), default=None)
-        if found[name] is None and stem != "items_human_ins":
+        found.append(min(here, key=lambda p: (len(p.name), str(p)), default=None))
+        if found[-1] is None and stem != "items_human_ins":
             raise ProsegymError(f"{source} has no {name} (or {name}.xz), which WebShop's setup.sh downloads")
     return found
 

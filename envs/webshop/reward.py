@@ -108,6 +108,11 @@ def matched_options(chosen: list[str], goal: Goal) -> int:
     return sum(any(same_phrase(value, want) for value in chosen) for want in wanted)
 
 
+def same_option(value: str, wanted: str) -> bool:
+    """Whether a value counts as the one that a human goal wants."""
+    return same_phrase(_colour(value), _colour(wanted))
+
+
 @functools.lru_cache(1 << 14)
 def _colour(value: str) -> str:
     return next((colour for colour in COLOURS if colour in value), value)

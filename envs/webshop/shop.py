@@ -13,7 +13,7 @@ from prosegym.envs.errors import UnknownName
 from prosegym.envs.webshop.catalogue import Catalogue, Goal, Product
 from prosegym.envs.webshop.engine import LABEL, OBSERVATIONS, PER_PAGE, Session, public
 from prosegym.envs.webshop.nouns import tagger as find_tagger
-from prosegym.envs.webshop.reward import matched_options
+from prosegym.envs.webshop.reward import same_option
 
 
 class Shop(TextEnv):
@@ -91,13 +91,14 @@ class Shop(TextEnv):
         return Oracle(self.session) if name == "oracle" else Shopper(self.session)
 
     def _save(self) -> Any:
-        return self.session.state, self._task
+        return self.session.state
 
     def _load(self, state: Any) -> None:
-        page, task = state
-        if self._session is None or self._session.goal != self._goal(task)[1]:
-            self._session = Session(*self._goal(task), self._tagger)
-        self._session.state = page
+        assert self._task is not None
+        catalogue, goal, name = self._goal(self._task)
+        if self._session is None or self._session.goal != goal:
+            self._session = Session(catalogue, goal, name, self._tagger)
+        self._session.state = state
 
     def close(self) -> None:
         """Leave the shop."""
@@ -181,22 +182,16 @@ class Oracle:
 
 def wanted_options(product: Product, goal: Goal) -> list[tuple[str, str]]:
     """(option name, value) of a product for each option of a goal: that value, else one that counts as it."""
-    wanted: dict[str, str] = {}
+    offered = [(name, v) for name, values in product.options.items() for v in values if _can_be_clicked(v)]
     if isinstance(goal.options, dict):
-        wanted = {
-            name: value for name, value in goal.options.items() if value in product.options.get(name, ())
-        }
-    else:
-        for value in goal.options:
-            lone = Goal("", "", "", "", "", "", [], [value], 0.0)
-            exact = [(name, value) for name, values in product.options.items() if value in values]
-            alike = [
-                (n, v) for n, values in product.options.items() for v in values if matched_options([v], lone)
-            ]
-            free = [(name, v) for name, v in exact + alike if name not in wanted and _can_be_clicked(v)]
-            if free:
-                wanted.setdefault(*free[0])
-    return [(name, value) for name, value in wanted.items() if _can_be_clicked(value)]
+        return [pair for pair in goal.options.items() if pair in offered]
+    wanted: dict[str, str] = {}
+    for value in goal.options:
+        free = [(n, v) for n, v in offered if n not in wanted and (v == value or same_option(v, value))]
+        if free:
+            name, chosen = min(free, key=lambda pair: pair[1] != value)
+            wanted[name] = chosen
+    return list(wanted.items())
 
 
 class Shopper:
