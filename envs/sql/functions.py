@@ -208,7 +208,6 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "concat_ws": (2, 99, _made("my_concat_ws({all})", "str", plain=False, texts=True)),
     "if": (3, 3, _if),
     "ifnull": (2, 2, _first("ifnull({all})")),
-    "nvl": (2, 2, _first("ifnull({all})")),
     "coalesce": (1, 99, _first("coalesce({all}, NULL)")),
     "greatest": (2, 99, _first("max({all})")),
     "least": (2, 99, _first("min({all})")),
