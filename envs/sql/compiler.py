@@ -1379,16 +1379,21 @@ class _Compiler:
                 test = self.in_query(left, right.query, scope)
                 return X(f"({test})" if name == "=" else f"(NOT {test})", INT)
             raise Fault(f"Operand should contain {len(left.items) if isinstance(left, Row) else 1} column(s)")
-        tests = [
-            self.compare("=", self.scalar(a, scope), self.scalar(b, scope))
+        pairs = [
+            (self.scalar(a, scope), self.scalar(b, scope))
             for a, b in zip(left.items, right.items, strict=True)
         ]
+        tests = [self.compare("=", a, b) for a, b in pairs]
         joined = " AND ".join(tests)
         if name in ("=", "<=>"):
             return X(f"({joined})", INT)
         if name == "<>":
             return X(f"(NOT ({joined}))", INT)
-        raise Fault("Row comparisons by order are not supported here")
+        # (a, b) < (x, y) is a < x OR (a = x AND b < y) (MySQL 8.0 manual, 14.4.2).
+        sql = self.compare(name, *pairs[-1])
+        for (a, b), equal in zip(pairs[-2::-1], tests[-2::-1], strict=True):
+            sql = f"{self.compare(name[0], a, b)} OR ({equal} AND ({sql}))"
+        return X(f"({sql})", INT)
 
     def in_(self, e: In, scope: Scope) -> X:
         word = "NOT IN" if e.negated else "IN"
@@ -1660,7 +1665,9 @@ class _Compiler:
             return X(f"my_{same.get(name, name)}({n.sql})", DOUBLE)
         if name.startswith("bit_"):
             return X(f"my_{name}({n.sql})", INT)
-        return X(f"{name}({word}{n.sql})", kind, summed=name == "sum")
+        # Of real numbers the server adds one after another; SQLite compensates for rounding since 3.43.
+        made = f"my_{name}" if n.type.kind in ("double", "float") and name in ("sum", "avg") else name
+        return X(f"{made}({word}{n.sql})", kind, summed=name == "sum")
 
 
 class _RecursiveSource:

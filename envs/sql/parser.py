@@ -117,6 +117,19 @@ _ARITIES = {
 }
 """Functions that MySQL's grammar knows with their number of arguments: another number is a syntax error (sql/sql_yacc.yy,
 function_call_keyword and function_call_conflict)."""
+_UNCALLED = frozenset(
+    """action after aggregate any begin bit bool boolean cache chain client close code columns comment commit compact component
+    data datetime definer description directory disable duplicate dynamic enable end engine enum escape event exchange execute
+    expansion fields file first fixed flush full general global hash help history hosts identified import indexes instance
+    isolation json last level list local locked logs medium memory merge mode modify names national never new next no none
+    number nvarchar off offset one only open options owner partial partitions path phase plugin prepare preserve privileges
+    process profile query quick rebuild recover relay reload remove repair replica reset resource restart restore resume role
+    rollback rollup rotate routine savepoint schedule security serial server session share shutdown signed simple skip slave
+    slow snapshot socket some sounds source start starts status stop storage string subject suspend tables tablespace
+    temporary text than ties transaction type types undefined unicode unknown until upgrade value variables view visible wait
+    warnings without work wrapper xml zone""".split()
+)
+"""Keywords that may be names and are no functions: none can be called, not even a stored one (MySQL 8.0 manual, 11.2.5 and 11.3)."""
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
 COMPOSITE = {
@@ -887,10 +900,11 @@ class _Parser:
     def limit(self) -> tuple[int | None, int]:
         if not self.word("limit"):
             return None, 0
-        first = self.integer()
+        most = (1 << 63) - 1  # SQLite's; MySQL counts to 2^64
+        first = min(self.integer(), most)
         if self.op(","):
-            return self.integer(), first
-        return first, self.integer() if self.word("offset") else 0
+            return min(self.integer(), most), first
+        return first, min(self.integer(), most) if self.word("offset") else 0
 
     def names(self) -> tuple[str, ...]:
         self.need_op("(")
@@ -1001,7 +1015,12 @@ class _Parser:
             other = self.name()
         while self.word("use", "force", "ignore"):
             self.need("index", "key")
-            self.names()
+            self.need_op("(")
+            while not self.is_op(")"):
+                self.word("primary") or self.name()
+                if not self.op(","):
+                    break
+            self.need_op(")")
         return Table(second, other, first) if second else Table(first, other)
 
     # Expressions, loosest first.
@@ -1255,6 +1274,7 @@ class _Parser:
             if (
                 call
                 and low not in RESERVED
+                and low not in _UNCALLED
                 and (low not in _TIGHT or after.start == token.stop or self.lenient)
             ):
                 self.at += 1
@@ -1384,6 +1404,8 @@ class _Parser:
         separator = ","
         if aggregate and self.word("distinct"):
             distinct = True
+        elif aggregate and name != "group_concat":
+            self.word("all")
         if name == "count" and not distinct and self.op("*"):
             args = (Star(),)
         elif not self.is_op(")"):
