@@ -633,9 +633,9 @@ class _Parser:
     def show(self) -> Show:
         full = bool(self.word("full"))
         self.word("extended")
-        if self.word("tables"):
+        if word := self.word("tables") or (None if full else self.word("triggers", "events")):
             db = self.name() if self.word("from", "in") else None
-            return Show("tables", None, db, *self.pattern(full))
+            return Show(word, None, db, *self.pattern(full))
         if not full and self.word("databases", "schemas"):
             return Show("databases", None, None, *self.pattern(full))
         if self.word("columns", "fields"):

@@ -253,6 +253,8 @@ def error(server: Server, statement: str) -> str:
         ("SELECT code FROM items WHERE made > 20200101 ORDER BY code", [("B1",), ("D1",)]),
         ("SHOW TABLE STATUS LIKE 'items'",
          [("items", "InnoDB", 10, "Dynamic", 4, 4096, 16384, 0, 16384, 0, None, dt.datetime(2023, 5, 15, 5, 53, 41), None, None, "utf8mb4_general_ci", None, "", "")]),
+        ("SHOW TRIGGERS FROM shop", []),
+        ("SHOW EVENTS LIKE 'x'", []),
         ("SHOW TABLE STATUS WHERE Name LIKE 'k%' AND `Rows` < 3", []),
         ("DESCRIBE TABLE kinds", [(1, "SIMPLE", "kinds", None, "ALL", None, None, None, None, 3, 100.0, None)]),
         ("EXPLAIN SELECT 1", [(1, "SIMPLE", *[None] * 9, "No tables used")]),
