@@ -7,6 +7,7 @@ MySQL 8.0.33; their columns do not stand in COLUMNS.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -245,6 +246,13 @@ def _table(db: str, name: str, table: Table) -> tuple[Any, ...]:
         "def", db, name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, size // rows if rows else 0, size, 0, indexes, 0, int(auto[1]) if auto else None,
         table.created, None, None, "utf8mb4_general_ci", None, "", "",
     )  # fmt: skip
+
+
+def table_status(db: str, name: str, table: Table) -> tuple[Any, ...]:
+    """A row of SHOW TABLE STATUS, which is one of TABLES (MySQL 8.0 manual, 15.7.7.38)."""
+    row = _table(db, name, table)
+    created = dt.datetime.fromisoformat(row[14]) if isinstance(row[14], str) else row[14]
+    return (row[2], *row[4:14], created, *row[15:])
 
 
 def _column(db: str, name: str, table: Table, number: int, c: Column) -> tuple[Any, ...]:

@@ -16,9 +16,21 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from prosegym.envs.sql import functions, writes
-from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query
-from prosegym.envs.sql.dictionary import SYSTEM, index_entries, information_schema
-from prosegym.envs.sql.parser import Explain, Fault, Other, Select, Show, SyntaxFault, Union, Use, parse
+from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query, walk
+from prosegym.envs.sql.dictionary import SYSTEM, index_entries, information_schema, table_status
+from prosegym.envs.sql.parser import (
+    Explain,
+    Fault,
+    Other,
+    Select,
+    Several,
+    Show,
+    SyntaxFault,
+    Union,
+    Use,
+    parse,
+)
+from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.schema import Column, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
 
@@ -220,6 +232,8 @@ class Server:
             self._describe()
         try:
             tree = parse(statement, lenient=not strict)
+            if isinstance(tree, Several):
+                return self._several(tree.first, db, strict)
             if isinstance(tree, (Select, Union)):
                 return compile_query(tree, self.catalog, db, strict)
             if isinstance(tree, Use):
@@ -231,7 +245,7 @@ class Server:
                 return Answer(rows if tree.where is None else self._where(rows, tree, db))
             if isinstance(tree, Explain):
                 compile_query(tree.query, self.catalog, db, strict)
-                return Answer(_explained(tree.query))
+                return Answer(self._explained(tree.query, db))
             assert isinstance(tree, Other)
             return self._other(tree, db)
         except SyntaxFault as fault:
@@ -243,6 +257,37 @@ class Server:
             return Answer(error=str(fault))
         except RecursionError:
             return Answer(error="Thread stack overrun")
+
+    def _several(self, first: Any, db: str, strict: bool) -> Answer:
+        """What is said of several statements: the server's refusal of the first, or the client's of them all."""
+        answer = Answer()
+        if isinstance(first, (Select, Union)):
+            answer = self._execute(compile_query(first, self.catalog, db, strict))
+        elif isinstance(first, Use) and first.db.lower() not in self.dbs:
+            answer = Answer(error=f"Unknown database '{first.db}'")
+        elif isinstance(first, Show):
+            self._show(first, db)
+        return answer if answer.error else Answer(error="Use multi=True when executing multiple statements")
+
+    def _explained(self, tree: Any, db: str) -> Rows:
+        """What EXPLAIN says: each table and, of one that is read whole, how many rows it has."""
+        names = [n for n in walk(tree) if isinstance(n, TableRef)]
+        count: int | None = None
+        if (
+            isinstance(tree, Select)
+            and names
+            and tree.source is names[0]
+            and tree.where is None
+            and not tree.ctes
+        ):
+            table = self.dbs[(names[0].db or db).lower()][names[0].name.lower()]
+            count = max(1, len(table.rows) * table.counted)
+        if not names:
+            return [(1, "SIMPLE", *[None] * 9, "No tables used")]
+        return [
+            (1, "SIMPLE", n.alias or n.name, None, "ALL", None, None, None, None, count, 100.0, None)
+            for n in names
+        ]
 
     def writable(self) -> Server:
         """A copy of the same databases whose statements may write; this one does not change."""
@@ -411,12 +456,10 @@ class Server:
         if what == "variables":
             return [(n, str(v)) for n, v in sorted(VARIABLES.items()) if kept(n)]
         if what == "table status":
-            names = sorted(self.dbs[(tree.db or db).lower()])
-            return [
-                (n, "InnoDB", 10, "Dynamic", len(self.dbs[(tree.db or db).lower()][n].rows))
-                for n in names
-                if kept(n)
-            ]
+            where = (tree.db or db).lower()
+            if where not in self.dbs:
+                raise Fault(f"Unknown database '{tree.db}'")
+            return [table_status(where, n, self.dbs[where][n]) for n in sorted(self.dbs[where]) if kept(n)]
         if what == "grants":
             return [("GRANT ALL PRIVILEGES ON *.* TO `admin`@`%`",)]
         return []
@@ -429,7 +472,8 @@ _SHOWN = {
     "index": "Table Non_unique Key_name Seq_in_index Column_name Collation Cardinality Sub_part Packed Null "
     "Index_type Comment Index_comment Visible Expression",
     "variables": "Variable_name Value",
-    "table status": "Name Engine Version Row_format Rows",
+    "table status": "Name Engine Version Row_format Rows Avg_row_length Data_length Max_data_length Index_length Data_free Auto_increment "
+    "Create_time Update_time Check_time Collation Checksum Create_options Comment",
 }
 """The columns of what SHOW gives; with + those of SHOW FULL alone."""
 
@@ -437,7 +481,7 @@ _SHOWN = {
 def _literal(value: Any) -> str:
     if value is None or isinstance(value, int):
         return "NULL" if value is None else str(value)
-    text = value.decode() if isinstance(value, bytes) else value
+    text = value.decode() if isinstance(value, bytes) else str(value)
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
@@ -489,14 +533,6 @@ def _indexes(table: Table) -> Rows:
                 )
             )
     return out
-
-
-def _explained(tree: Any) -> Rows:
-    from prosegym.envs.sql.compiler import walk
-    from prosegym.envs.sql.parser import Table as TableRef
-
-    names = [n.alias or n.name for n in walk(tree) if isinstance(n, TableRef)]
-    return [(1, "SIMPLE", name, None, "ALL", None, None, None, None, None, 100.0, None) for name in names]
 
 
 def _name_key(value: Any) -> Any:

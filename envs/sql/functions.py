@@ -208,7 +208,6 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "concat_ws": (2, 99, _made("my_concat_ws({all})", "str", plain=False, texts=True)),
     "if": (3, 3, _if),
     "ifnull": (2, 2, _first("ifnull({all})")),
-    "nvl": (2, 2, _first("ifnull({all})")),
     "coalesce": (1, 99, _first("coalesce({all}, NULL)")),
     "greatest": (2, 99, _first("max({all})")),
     "least": (2, 99, _first("min({all})")),
@@ -943,6 +942,24 @@ class _SampleDeviation(_SampleVariance):
     root = True
 
 
+class _Sum:
+    def __init__(self) -> None:
+        self.n, self.total = 0, 0.0
+
+    def step(self, value: Any) -> None:
+        if value is not None:
+            self.n += 1
+            self.total += value
+
+    def finalize(self) -> float | None:
+        return self.total if self.n else None
+
+
+class _Average(_Sum):
+    def finalize(self) -> float | None:
+        return self.total / self.n if self.n else None
+
+
 class _Or:
     start = 0
 
@@ -1035,6 +1052,8 @@ def install(
 
 
 _AGGREGATES: dict[str, Any] = {
+    "my_sum": _Sum,
+    "my_avg": _Average,
     "my_variance": _Variance,
     "my_stddev": _Deviation,
     "my_var_samp": _SampleVariance,

@@ -52,6 +52,84 @@ _TIGHT = frozenset(
     position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
     variance var_pop var_samp""".split()
 )
+_TABLES = frozenset("table tables no_write_to_binlog local".split())
+_FOLLOWERS: dict[str, frozenset[str]] = {
+    "insert": frozenset(("low_priority", "delayed", "high_priority", "ignore", "into", "")),
+    "replace": frozenset(("low_priority", "delayed", "into", "")),
+    "update": frozenset(("low_priority", "ignore", "")),
+    "delete": frozenset(("low_priority", "quick", "ignore", "from", "")),
+    "create": frozenset(
+        """or database schema table temporary index unique fulltext spatial view procedure function trigger event user
+        role server tablespace undo logfile definer algorithm sql aggregate resource""".split()
+    ),
+    "alter": frozenset(
+        """table database schema user view procedure function event server tablespace instance logfile undo algorithm
+        definer sql resource""".split()
+    ),
+    "drop": frozenset(
+        """table tables temporary database schema index view procedure function trigger event user role server
+        tablespace undo logfile prepare resource spatial""".split()
+    ),
+    "truncate": frozenset(("table", "")),
+    "rename": frozenset(("table", "tables", "user")),
+    "start": frozenset(("transaction", "slave", "replica", "group_replication")),
+    "stop": frozenset(("slave", "replica", "group_replication")),
+    "begin": frozenset(("work",)),
+    "lock": frozenset(("table", "tables", "instance")),
+    "unlock": frozenset(("table", "tables", "instance")),
+    "analyze": _TABLES,
+    "optimize": _TABLES,
+    "repair": _TABLES,
+    "check": frozenset(("table", "tables")),
+    "checksum": frozenset(("table", "tables")),
+    "load": frozenset(("data", "xml", "index")),
+    "import": frozenset(("table",)),
+    "deallocate": frozenset(("prepare",)),
+    "change": frozenset(("master", "replication")),
+    "get": frozenset(("current", "stacked", "diagnostics")),
+    "purge": frozenset(("binary", "master")),
+    "release": frozenset(("savepoint",)),
+    "reset": frozenset(("master", "slave", "replica", "query", "persist", "binary")),
+    **dict.fromkeys(
+        """set commit rollback savepoint grant revoke flush kill call do handler prepare execute""".split(),
+        frozenset(),
+    ),
+}
+"""Statements that are not read further, and the words that may come next: "" is any name, none is anything."""
+_SCOPES = frozenset(
+    "global session local persist persist_only names character charset password transaction role default resource".split()
+)
+_ARITIES = {
+    **dict.fromkeys("left right mod repeat truncate".split(), (2, 2)),
+    **dict.fromkeys(
+        "year month day hour minute second microsecond quarter date time ascii charset collation reverse".split(),
+        (1, 1),
+    ),
+    **dict.fromkeys("database schema user row_count".split(), (0, 0)),
+    **{
+        "if": (3, 3),
+        "replace": (3, 3),
+        "insert": (4, 4),
+        "format": (2, 3),
+        "week": (1, 2),
+        "coalesce": (1, 1 << 16),
+    },
+}
+"""Functions that MySQL's grammar knows with their number of arguments: another number is a syntax error (sql/sql_yacc.yy,
+function_call_keyword and function_call_conflict)."""
+_UNCALLED = frozenset(
+    """action after aggregate any begin bit bool boolean cache chain client close code columns comment commit compact component
+    data datetime definer description directory disable duplicate dynamic enable end engine enum escape event exchange execute
+    expansion fields file first fixed flush full general global hash help history hosts identified import indexes instance
+    isolation json last level list local locked logs medium memory merge mode modify names national never new next no none
+    number nvarchar off offset one only open options owner partial partitions path phase plugin prepare preserve privileges
+    process profile query quick rebuild recover relay reload remove repair replica reset resource restart restore resume role
+    rollback rollup rotate routine savepoint schedule security serial server session share shutdown signed simple skip slave
+    slow snapshot socket some sounds source start starts status stop storage string subject suspend tables tablespace
+    temporary text than ties transaction type types undefined unicode unknown until upgrade value variables view visible wait
+    warnings without work wrapper xml zone""".split()
+)
+"""Keywords that may be names and are no functions: none can be called, not even a stored one (MySQL 8.0 manual, 11.2.5 and 11.3)."""
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
 COMPOSITE = {
@@ -385,6 +463,13 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Several:
+    """A statement that others follow: what the server says of the first is said first."""
+
+    first: Any
+
+
+@dataclass(frozen=True)
 class Other:
     """A statement that is not read further: INSERT, CREATE, SET, ...; `verb` is lower case."""
 
@@ -394,14 +479,14 @@ class Other:
 
 
 def parse(text: str, lenient: bool = False) -> Any:
-    """The tree of the one statement in `text`.
+    """The tree of the one statement in `text`, or of the first as `Several`.
 
     With `lenient`, three things pass that other systems admit: a reserved word as a table's name, a
     derived table without an alias, and a space between an aggregate's name and its parenthesis.
 
     Raises:
         SyntaxFault: it is not MySQL.
-        Fault: it is more than one statement, or empty.
+        Fault: it is empty.
     """
     return _Parser(text, lenient).statement()
 
@@ -485,20 +570,20 @@ class _Parser:
         tree = self.one()
         if self.op(";"):
             if self.token.kind != "end" and not self.is_op(";"):
-                raise Fault("Use multi=True when executing multiple statements")
+                return Several(tree)
         elif self.token.kind != "end":
             self.fail()
         return tree
 
     def one(self) -> Any:
-        if self.is_word("select", "with", "values") or self.is_op("("):
+        if self.is_word("select", "with", "values", "table") or self.is_op("("):
             return self.query()
         start = self.token.start
         if self.word("show"):
             return self.show()
         if self.word("desc", "describe", "explain"):
             if self.is_word(
-                "select", "with", "insert", "update", "delete", "replace", "analyze", "format"
+                "select", "with", "table", "insert", "update", "delete", "replace", "analyze", "format"
             ) or self.is_op("("):
                 self.word("analyze")
                 if self.word("format"):
@@ -514,12 +599,26 @@ class _Parser:
             return Show("columns", table, db, like)
         if self.word("use"):
             return Use(self.name())
-        if self.is_word(
-            "insert", "update", "delete", "replace", "create", "alter", "drop", "truncate", "rename", "set", "start",
-            "begin", "commit", "rollback", "savepoint", "lock", "unlock", "grant", "revoke", "flush", "analyze",
-            "optimize", "check", "kill", "load", "call", "do", "handler", "import", "prepare", "execute", "deallocate",
-        ):  # fmt: skip
+        if self.word("help"):
+            self.string() if self.token.kind == "string" else self.name()
+            return Show("help")
+        if self.is_word(*_FOLLOWERS):
             verb = self.token.text.lower()
+            after, then = self.tokens[self.at + 1], self.tokens[min(self.at + 2, len(self.tokens) - 1)]
+            wanted = _FOLLOWERS[verb]
+            if wanted and after.kind == "word" and after.text.lower() not in wanted:
+                self.at += 1
+                if "" not in wanted or not self.is_name():
+                    self.fail()
+                self.at -= 1
+            if (
+                verb == "set"
+                and after.kind == "word"
+                and then.kind == "word"
+                and after.text.lower() not in _SCOPES
+            ):
+                self.at += 2
+                self.fail()
             words = []
             while self.token.kind != "end" and not self.is_op(";"):
                 if self.token.kind == "bad" or self.is_op("[") or self.is_op("]"):  # in no statement
@@ -534,9 +633,9 @@ class _Parser:
     def show(self) -> Show:
         full = bool(self.word("full"))
         self.word("extended")
-        if self.word("tables"):
+        if word := self.word("tables") or (None if full else self.word("triggers", "events")):
             db = self.name() if self.word("from", "in") else None
-            return Show("tables", None, db, *self.pattern(full))
+            return Show(word, None, db, *self.pattern(full))
         if not full and self.word("databases", "schemas"):
             return Show("databases", None, None, *self.pattern(full))
         if self.word("columns", "fields"):
@@ -639,9 +738,38 @@ class _Parser:
             self.need_op(")")
             self.parenthesised = True
             return tree
-        tree = self.select()
+        tree = (
+            self.whole_table()
+            if self.is_word("table")
+            else self.row_list()
+            if self.is_word("values")
+            else self.select()
+        )
         self.parenthesised = False
         return tree
+
+    def row_list(self) -> Any:
+        """VALUES ROW(...), ... [ORDER BY ...] [LIMIT ...] (MySQL 8.0 manual, 15.2.19)."""
+        self.need("values")
+        parts: list[Select] = []
+        while not parts or self.op(","):
+            self.need("row")
+            self.need_op("(")
+            values = self.list()
+            self.need_op(")")
+            parts.append(Select(tuple(Item(v, f"column_{i}", "") for i, v in enumerate(values))))
+        order = self.order()
+        limit, offset = self.limit()
+        return Union(tuple(parts), ("UNION ALL",) * (len(parts) - 1), order, limit, offset)
+
+    def whole_table(self) -> Select:
+        """TABLE t [ORDER BY ...] [LIMIT ...], which is SELECT * FROM t (MySQL 8.0 manual, 15.2.16)."""
+        self.need("table")
+        first = self.name()
+        source = Table(self.name(True), None, first) if self.op(".") else Table(first, None)
+        order = self.order()
+        limit, offset = self.limit()
+        return Select((Item(Star(), None, "*"),), source, order=order, limit=limit, offset=offset)
 
     def select(self) -> Select:
         self.need("select")
@@ -669,9 +797,7 @@ class _Parser:
                 where = self.expr()
             if self.word("group"):
                 self.need("by")
-                group.append(self.ordered()[0])
-                while self.op(","):
-                    group.append(self.ordered()[0])
+                group.extend(self.list())
                 if self.word("with"):
                     self.need("rollup")
                     rollup = True
@@ -774,10 +900,11 @@ class _Parser:
     def limit(self) -> tuple[int | None, int]:
         if not self.word("limit"):
             return None, 0
-        first = self.integer()
+        most = (1 << 63) - 1  # SQLite's; MySQL counts to 2^64
+        first = min(self.integer(), most)
         if self.op(","):
-            return self.integer(), first
-        return first, self.integer() if self.word("offset") else 0
+            return min(self.integer(), most), first
+        return first, min(self.integer(), most) if self.word("offset") else 0
 
     def names(self) -> tuple[str, ...]:
         self.need_op("(")
@@ -888,7 +1015,12 @@ class _Parser:
             other = self.name()
         while self.word("use", "force", "ignore"):
             self.need("index", "key")
-            self.names()
+            self.need_op("(")
+            while not self.is_op(")"):
+                self.word("primary") or self.name()
+                if not self.op(","):
+                    break
+            self.need_op(")")
         return Table(second, other, first) if second else Table(first, other)
 
     # Expressions, loosest first.
@@ -989,9 +1121,11 @@ class _Parser:
         after = self.tokens[at]
         return after.text.lower() in (")", "union", "order", "limit", "intersect", "except")
 
-    def list(self) -> tuple[Any, ...]:
+    def list(self, most: int | None = None) -> tuple[Any, ...]:
+        if most == 0:
+            self.fail()
         items = [self.expr()]
-        while self.op(","):
+        while len(items) != most and self.op(","):
             items.append(self.expr())
         return tuple(items)
 
@@ -1129,6 +1263,9 @@ class _Parser:
                     ),
                     (),
                 )
+            if low == "current_user" and not call:
+                self.at += 1
+                return Func(low, ())
             if low in _RESERVED_FUNCTIONS and low != "interval":
                 self.at += 1
                 if not call:
@@ -1137,6 +1274,7 @@ class _Parser:
             if (
                 call
                 and low not in RESERVED
+                and low not in _UNCALLED
                 and (low not in _TIGHT or after.start == token.stop or self.lenient)
             ):
                 self.at += 1
@@ -1252,7 +1390,10 @@ class _Parser:
             return Func(name, (Lit(unit, "str"), *items))
         if name in ("substring", "substr", "mid"):
             parts = [self.expr()]
-            while self.op(",") or self.word("from", "for"):
+            if not self.op(","):
+                self.need("from")
+            parts.append(self.expr())
+            if self.op(",") or self.word("for"):
                 parts.append(self.expr())
             self.need_op(")")
             return Func("substring", tuple(parts))
@@ -1263,17 +1404,21 @@ class _Parser:
         separator = ","
         if aggregate and self.word("distinct"):
             distinct = True
+        elif aggregate and name != "group_concat":
+            self.word("all")
         if name == "count" and not distinct and self.op("*"):
             args = (Star(),)
         elif not self.is_op(")"):
-            args = self.list()
+            # Of the aggregates, COUNT(DISTINCT ...) and GROUP_CONCAT alone take several expressions.
+            several = not aggregate or name == "group_concat" or (name == "count" and distinct)
+            args = self.list(_ARITIES[name][1] if name in _ARITIES else None) if several else (self.expr(),)
             if name == "group_concat":
                 order = self.order()
                 if self.word("separator"):
                     separator = self.string()
         elif aggregate:
             self.fail()
-        if aggregate and name not in ("count", "group_concat") and len(args) > 1:
+        if len(args) < _ARITIES.get(name, (0, 0))[0]:
             self.fail()
         self.need_op(")")
         over = None

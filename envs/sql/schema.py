@@ -360,10 +360,10 @@ _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d))?$")
 
 def stored(text: str, kind: str) -> str | None:
     """A text as MySQL reads a DATE or DATETIME, in SQLite's stored form; None where it is none."""
+    if kind == "time" and re.match(r"-?\d{1,3}:\d\d(:\d\d)?$", text):
+        return text if text.count(":") == 2 else text + ":00"
     match = _DATE.match(text) or _COMPACT.match(text)
     if match is None:
-        if kind == "time" and re.match(r"-?\d{1,3}:\d\d(:\d\d)?$", text):
-            return text if text.count(":") == 2 else text + ":00"
         return None
     parts = match.groups()
     year, month, day = (int(p) for p in parts[:3])

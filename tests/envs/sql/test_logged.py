@@ -38,7 +38,7 @@ def alike(mine: str, real: str) -> bool:
 def foreign(mine: str, real: str) -> bool:
     """Whether the real server knew a table or column that the dump has not: an earlier agent had made it."""
     return ("doesn't exist" in mine or "Unknown column" in mine) and not real.startswith(
-        "Error executing query: You"
+        ("Error executing query: You", "Error executing query: Invalid")
     )
 
 
