@@ -17,7 +17,7 @@ from prosegym.envs.trajectory import Trajectory, Turn
 from prosegym.evaluation.compare import Outcomes, outcomes
 from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
-from prosegym.leaderboard.html import Child, Html, join, page, tag
+from prosegym.leaderboard.html import Child, Html, join, page, table, tag
 from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, short, standings, title_of
 from prosegym.leaderboard.submission import Result
 from prosegym.leaderboard.verify import Row
@@ -66,10 +66,6 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         ),
         ("License", card.license),
     ]
-    rows = [
-        tag("tr", tag("th", name, scope="row"), tag("td", text or tag("i", "not stated")))
-        for name, text in facts
-    ]
     badge = "re-run" if entry.report.rerun else "replayed"
     proof = (
         "Replayed: these actions score what is shown. Re-run: the agent was run again and chose them again."
@@ -90,7 +86,7 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         _curves([entry]),
         tag("h2", "Model card"),
         tag("p", "Stated by the submitter; a replay proves none of it."),
-        tag("div", tag("table", tag("tbody", rows), class_="facts"), class_="scroll"),
+        _facts([(name, text or tag("i", "not stated")) for name, text in facts]),
         tag("h2", "Data"),
         tag("ul", [tag("li", tag("a", name, href=f"data/{name}", download=True)) for name in files]),
         tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
@@ -111,9 +107,14 @@ def _together(entry: Entry) -> Html:
         )
         for standing in standings(entry)
     ]
-    heads = [tag("th", head, scope="col") for head in ("Panel", "Runs", "Success", "Score")]
-    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
-    return tag("section", tag("h2", "Runs together"), tag("div", table, class_="scroll"), id="together")
+    heads = ("Panel", "Runs", "Success", "Score")
+    return tag("section", tag("h2", "Runs together"), table(heads, rows), id="together")
+
+
+def _facts(facts: Sequence[tuple[str, Child]]) -> Html:
+    """Names and what is said of each."""
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts]
+    return tag("div", tag("table", tag("tbody", rows), class_="facts"), class_="scroll")
 
 
 def slug(method: str) -> str:
@@ -152,14 +153,10 @@ def method(name: str, entries: Sequence[Entry]) -> bytes:
         for entry in entries
         for standing in standings(entry)
     ]
-    heads = [
-        tag("th", tag("button", h, type="button"), scope="col")
-        for h in ("Agent", "Panel", "Success", "Score")
-    ]
     body = [
         tag("h1", name),
         tag("p", "Rows of different panels are not comparable with each other.", class_="about"),
-        tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll"),
+        table(("Agent", "Panel", "Success", "Score"), rows, sortable=True),
         _curves(entries),
     ]
     return page(name, body, root="../")
@@ -236,17 +233,14 @@ def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: 
             tag("td", estimate(t.score)), tag("td", estimate(t.progress)))
         for t in row.types
     ]  # fmt: skip
-    heads = [tag("th", h, scope="col") for h in ("Type", "Tasks", "Success", "Score", "Progress")]
     return tag(
         "section",
         tag(
             "h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}{told}"
         ),
-        tag("div", tag("table", tag("tbody", [
-            tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts
-        ]), class_="facts"), class_="scroll"),
+        _facts(facts),
         tag("h3", "By task type"),
-        tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", types)), class_="scroll"),
+        table(("Type", "Tasks", "Success", "Score", "Progress"), types),
         tag("h3", "Episodes"),
         lists,
         id=f"run-{number}",
@@ -284,12 +278,11 @@ def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> tuple[
                 data_search=f"{task_id} {trials[0].task_type}".casefold(),
             )
         )
-    heads = [
-        tag("th", tag("button", h, type="button"), scope="col")
-        for h in ("Task", "Type", "Solved", "Score", "Episodes", "Steps")
-    ]
-    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", items))
-    return tag("div", table, class_="scroll tall", tabindex=0, role="region", aria_label="Episodes"), came
+    listed = table(
+        ("Task", "Type", "Solved", "Score", "Episodes", "Steps"), items, sortable=True,
+        class_="scroll tall", tabindex=0, role="region", aria_label="Episodes",
+    )  # fmt: skip
+    return listed, came
 
 
 def _viewer(
@@ -403,19 +396,13 @@ def ledger(history: Sequence[history_of.Entry], entries: Mapping[str, Entry]) ->
         what = [tag("td", x, class_="short") for x in (e.number, e.time[:10], e.action)]
         digest = tag("td", tag("code", e.sha256[:12]), class_="short")
         rows.append(tag("tr", *what, tag("td", name), tag("td", e.reason), digest))
-    heads = [tag("th", h, scope="col") for h in ("", "When", "What", "Agent", "Why", "Digest")]
     about = (
         "Every row that was added, removed or rescored, and why. Each entry holds the digest of the one "
         "before: `prosegym ledger check` finds any that was changed, dropped or moved."
     )
-    table = tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll")
-    return page(
-        "Ledger",
-        tag("h1", "Ledger"),
-        tag("p", about),
-        table if rows else tag("p", "No entries yet."),
-        root="",
-    )
+    listed = table(("", "When", "What", "Agent", "Why", "Digest"), rows)
+    body = [tag("h1", "Ledger"), tag("p", about), listed if rows else tag("p", "No entries yet.")]
+    return page("Ledger", body, root="")
 
 
 def markdown(text: str) -> Html:
