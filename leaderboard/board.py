@@ -157,8 +157,7 @@ def _latest(
     panels = []
     for group in groups:
         rows = []
-        places = ranks([r for r in group.rows if r.row.trials == 1])
-        places |= ranks([r for r in group.rows if r.row.trials > 1])
+        places = ranks(group.single) | ranks(group.retry)
         for standing in group.rows:
             entry, row = standing.entry, standing.row
             rows.append(

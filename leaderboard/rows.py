@@ -59,6 +59,21 @@ class Group:
     row: Row
     rows: list[Standing] = field(default_factory=list)
 
+    @property
+    def single(self) -> list[Standing]:
+        """Its rows of one trial a task."""
+        return [r for r in self.rows if r.row.trials == 1]
+
+    @property
+    def retry(self) -> list[Standing]:
+        """Its rows of more trials, which have a table of their own."""
+        return [r for r in self.rows if r.row.trials > 1]
+
+    @property
+    def measure(self) -> str:
+        """What its rows are ranked by (`primary`), in words."""
+        return "mean score" if self.row.env_id in GRADED else "success rate"
+
 
 def standings(entry: Entry) -> list[Standing]:
     """The rows that a submission has."""
