@@ -168,7 +168,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         return Report(str(folder), "", None, False, [str(error)], [], [], [], False, 0, 0.0)
     except ProsegymError as error:  # an environment's own settings are asked of it: its extra may be missing
         raise NotHere(str(error)) from error
-    runs, rows, tries, episodes, rerun = [], [], [], 0, submission.card.track == "reference"
+    runs, episodes, reference = [], 0, submission.card.track == "reference"
     for number, result in enumerate(submission.results):
         run = _Run(submission, result, number)
         run.play(folder, pool, progress)
@@ -176,20 +176,17 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         episodes += len(run.episodes)
         if not run.problems:
             runs.append(run)
-            rows.append(run.row())
-            tries.append(run.tries())
             flags += run.flags()
-            if submission.card.track == "reference":
-                again = run.rerun()
-                problems += again
-                rerun = rerun and not again
+            if reference:
+                problems += run.rerun()
     ok = not problems
+    rows = [run.row() for run in runs]
     if ok:
-        lacking = minimum(submission.card, submission.results, tries)
+        lacking = minimum(submission.card, submission.results, [run.tries() for run in runs])
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, _places(runs, rows) if ok else [],
-        rerun and ok, episodes, time.perf_counter() - start,
+        reference and ok, episodes, time.perf_counter() - start,
     )  # fmt: skip
     if ok:
         _keep(report)
@@ -488,13 +485,12 @@ class _Run:
     def row(self) -> Row:
         """The recomputed row."""
         r, summary = self.result, self.summary
-        tier = lookup.tier(r.env_id)
         return Row(
             env_id=r.env_id,
             env_kwargs=settings(r),
             panel=r.panel,
             panel_sha256=r.panel_sha256,
-            tier=tier,
+            tier=lookup.tier(r.env_id),
             agent=r.agent,
             attempts=r.attempts,
             trials=r.trials,
