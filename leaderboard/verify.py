@@ -15,6 +15,7 @@ import time
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,14 +199,11 @@ def verified(
 ) -> Report:
     """The report on a submission, from this machine's own receipt where the very same files passed before."""
     folder = Path(folder)
-    try:
-        submission, digest = reader.read(folder)
-        same = all(reader.file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
-        receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
-        if same and receipt.digest == digest:
-            return msgspec.structs.replace(receipt, folder=str(folder))
-    except (Refused, OSError, msgspec.DecodeError, UnicodeDecodeError):
-        pass
+    if digest := reader.intact(folder):
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+            receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
+            if receipt.digest == digest:
+                return msgspec.structs.replace(receipt, folder=str(folder))
     return verify(folder, workers=workers, progress=progress, pool=pool)
 
 
