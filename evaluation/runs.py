@@ -102,8 +102,11 @@ class Run:
         try:
             with _files_of(folder):
                 conditions = _settle(folder, conditions)
-                _drop_cut_line(folder / "episodes.jsonl")
-                return cls(folder, conditions, _episodes(folder), lock)
+                finished, whole = _episodes(folder)
+                path = folder / "episodes.jsonl"
+                if path.exists() and whole < path.stat().st_size:
+                    os.truncate(path, whole)  # a kill came while the rest was being written
+                return cls(folder, conditions, finished, lock)
         except BaseException:
             release(lock)
             raise
@@ -132,7 +135,7 @@ class Run:
         """
         folder = Path(folder)
         with _files_of(folder):
-            return cls(folder, cls.conditions_of(folder), _episodes(folder), None)
+            return cls(folder, cls.conditions_of(folder), _episodes(folder)[0], None)
 
     def append(self, trajectory: Trajectory) -> None:
         """Keep a finished episode.
@@ -332,32 +335,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _drop_cut_line(path: Path) -> None:
-    """Take away a last line without its newline: the episode that was being written when a kill came."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not size:
-            return
-        keep = size
-        while keep:
-            start = max(0, keep - (1 << 16))
-            file.seek(start)
-            block = file.read(keep - start)
-            if (at := block.rfind(b"\n")) >= 0:
-                keep = start + at + 1
-                break
-            keep = start
-        if keep < size:
-            file.truncate(keep)
-
-
-def _episodes(folder: Path) -> list[Trajectory]:
+def _episodes(folder: Path) -> tuple[list[Trajectory], int]:
+    """The finished episodes, and how many bytes of their file whole lines take."""
     path = folder / "episodes.jsonl"
-    if not path.exists():
-        return []
     found: dict[tuple[str, int, int], Trajectory] = {}
+    whole = 0
+    if not path.exists():
+        return [], whole
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -367,4 +351,5 @@ def _episodes(folder: Path) -> list[Trajectory]:
             except CorruptData as error:
                 raise CorruptData(f"{error}; take that line out, and its episode is played again") from error
             found.setdefault(trajectory.key, trajectory)
-    return list(found.values())
+            whole += len(line)
+    return list(found.values()), whole
