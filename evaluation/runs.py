@@ -166,12 +166,9 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether every planned episode has been played."""
-        planned = self.conditions.panel.tasks * self.conditions.attempts
-        return len(last_trials(self.finished)) >= planned and not self._unfinished_retries()
-
-    def _unfinished_retries(self) -> bool:
-        last = (group[-1] for group in last_trials(self.finished).values())
-        return any(not t.success and t.trial + 1 < self.conditions.trials for t in last)
+        c, last = self.conditions, [group[-1] for group in last_trials(self.finished).values()]
+        over = all(t.success or t.trial + 1 >= c.trials for t in last)
+        return over and len(last) >= c.panel.tasks * c.attempts
 
     def summary(self) -> Summary:
         """The run's numbers so far."""
@@ -185,10 +182,8 @@ class Run:
     def save_summary(self) -> Summary:
         """Write `summary.json`; returns what it holds."""
         summary = self.summary()
-        part = self.folder / "summary.json.part"
         with _files_of(self.folder):
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
-            part.replace(self.folder / "summary.json")
+            _write(self.folder / "summary.json", summary)
         return summary
 
     def close(self) -> None:
@@ -230,10 +225,15 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
         return before
     if (folder / "episodes.jsonl").exists():
         raise ProsegymError(f"{folder} has an episodes.jsonl and no run.json; choose another --out")
-    part = folder / "run.json.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(conditions), indent=1) + b"\n")
-    part.replace(path)
+    _write(path, conditions)
     return conditions
+
+
+def _write(path: Path, what: msgspec.Struct) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
+    part.replace(path)
 
 
 LOCK = ".lock"
