@@ -261,6 +261,10 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
         ),
         (["panel", "make", "--env", ENV, "--split", "test", "--count", "0", "--out", "x"], "no task"),
         (
+            ["panel", "make", "--env", ENV, "--split", "test", "--env-arg", "id=1", "--out", "x"],
+            "Gymnasium's",
+        ),
+        (
             ["evaluate", "--agent", "null", "--panel", "Household-v1/test", "--split", "valid", "--out", "x"],
             "--split goes with --env",
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs import ENVS
-from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
+from prosegym.envs.errors import BadOption, ProsegymError, at_least
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -314,13 +314,10 @@ def _baselines(module: str) -> Any:
 
 
 def _text_env(env_id: str, **kwargs: Any) -> TextEnv:
-    import gymnasium
-
     from prosegym.envs.core import TextEnv
+    from prosegym.evaluation.evaluate import make_env
 
-    if env_id not in ENVS:
-        raise UnknownName("environment", env_id, ENVS)
-    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    env = make_env(env_id, **kwargs).unwrapped
     assert isinstance(env, TextEnv)
     return env
 
@@ -460,6 +457,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _play(args: argparse.Namespace) -> int:
+    from prosegym.envs.core import TextEnv
     from prosegym.evaluation import agents
     from prosegym.evaluation.evaluate import make_env
     from prosegym.evaluation.play import Terminal
@@ -468,8 +466,6 @@ def _play(args: argparse.Namespace) -> int:
     kwargs = _env_kwargs(args) | ({"split": args.split} if args.split else {})
     env = make_env(args.env, **kwargs)
     text_env = env.unwrapped
-    from prosegym.envs.core import TextEnv
-
     assert isinstance(text_env, TextEnv)
     at_least(0, seed=args.seed or 0)
     task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]
