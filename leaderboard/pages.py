@@ -19,7 +19,7 @@ from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.html import Child, Html, join, page, table, tag
 from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, short, standings, title_of
-from prosegym.leaderboard.submission import Result
+from prosegym.leaderboard.submission import Card, Result
 from prosegym.leaderboard.verify import Row
 
 MAX_TEXT = 20_000
@@ -45,6 +45,53 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         runs.append(_run(number, told, result, row, lists, groups))
         ran.append(found)
     card = entry.card
+    badge, who = (
+        ("re-run", "Re-run: the agent was run again and chose them again.")
+        if entry.report.rerun
+        else ("replayed", "Who chose them, a replay cannot know.")
+    )
+    flags = entry.report.flags
+    files = ["submission.json", *(r.file for r in entry.results)]
+    body = [
+        tag("h1", card.agent),
+        tag("p", tag("span", badge, class_=f"chip {badge}"),
+            " Replayed: these actions score what is shown. ", who),
+        tag("p", card.about, class_="text") if card.about else None,
+        tag("aside", tag("h2", "For a person to look at"), tag("ul", [tag("li", f) for f in flags]))
+        if flags
+        else None,
+        _together(entry) if len(runs) > 1 else None,
+        runs,
+        _curves([entry]),
+        tag("h2", "Model card"),
+        tag("p", "Stated by the submitter; a replay proves none of it."),
+        _card(card),
+        tag("h2", "Data"),
+        tag("ul", [tag("li", tag("a", name, href=f"data/{name}", download=True)) for name in files]),
+        tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
+    ]  # fmt: skip
+    (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
+    return ran
+
+
+def _together(entry: Entry) -> Html:
+    """What the board says of the submission: each of its rows, and the runs that it is made of."""
+    rows = [
+        tag(
+            "tr",
+            tag("th", title_of(standing.row), scope="row"),
+            tag("td", ", ".join(str(number + 1) for number in standing.runs)),
+            tag("td", estimate(standing.row.numbers.success)),
+            tag("td", estimate(standing.row.numbers.score)),
+        )
+        for standing in standings(entry)
+    ]
+    heads = ("Panel", "Runs", "Success", "Score")
+    return tag("section", tag("h2", "Runs together"), table(heads, rows), id="together")
+
+
+def _card(card: Card) -> Html:
+    """What the submitter says, and what not."""
     facts: list[tuple[str, Child]] = [
         ("Track", card.track),
         ("Method", tag("a", card.method, href=f"../../m/{slug(card.method)}.html") if card.method else ""),
@@ -66,49 +113,7 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         ),
         ("License", card.license),
     ]
-    badge = "re-run" if entry.report.rerun else "replayed"
-    proof = (
-        "Replayed: these actions score what is shown. Re-run: the agent was run again and chose them again."
-        if entry.report.rerun
-        else "Replayed: these actions score what is shown. Who chose them, a replay cannot know."
-    )
-    flags = entry.report.flags
-    files = ["submission.json", *(r.file for r in entry.results)]
-    body = [
-        tag("h1", card.agent),
-        tag("p", tag("span", badge, class_=f"chip {badge}"), " ", proof),
-        tag("p", card.about, class_="text") if card.about else None,
-        tag("aside", tag("h2", "For a person to look at"), tag("ul", [tag("li", f) for f in flags]))
-        if flags
-        else None,
-        _together(entry) if len(runs) > 1 else None,
-        runs,
-        _curves([entry]),
-        tag("h2", "Model card"),
-        tag("p", "Stated by the submitter; a replay proves none of it."),
-        _facts([(name, text or tag("i", "not stated")) for name, text in facts]),
-        tag("h2", "Data"),
-        tag("ul", [tag("li", tag("a", name, href=f"data/{name}", download=True)) for name in files]),
-        tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
-    ]
-    (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
-    return ran
-
-
-def _together(entry: Entry) -> Html:
-    """What the board says of the submission: each of its rows, and the runs that it is made of."""
-    rows = [
-        tag(
-            "tr",
-            tag("th", title_of(standing.row), scope="row"),
-            tag("td", ", ".join(str(number + 1) for number in standing.runs)),
-            tag("td", estimate(standing.row.numbers.success)),
-            tag("td", estimate(standing.row.numbers.score)),
-        )
-        for standing in standings(entry)
-    ]
-    heads = ("Panel", "Runs", "Success", "Score")
-    return tag("section", tag("h2", "Runs together"), table(heads, rows), id="together")
+    return _facts([(name, text or tag("i", "not stated")) for name, text in facts])
 
 
 def _facts(facts: Sequence[tuple[str, Child]]) -> Html:
