@@ -104,8 +104,9 @@ class Run:
                 conditions = _settle(folder, conditions)
                 finished, whole = _episodes(folder)
                 path = folder / "episodes.jsonl"
-                if path.exists() and whole < path.stat().st_size:
-                    os.truncate(path, whole)  # a kill came while the rest was being written
+                if path.exists():
+                    with open(path, "rb+") as file:
+                        file.truncate(whole)  # a kill came while the rest, if any, was being written
                 return cls(folder, conditions, finished, lock)
         except BaseException:
             release(lock)
