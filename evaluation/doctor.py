@@ -43,24 +43,23 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Look at Python, packages, the extras, Java, the cache folder, disk space and the official data."""
-    findings = [
+    return [
         Finding("python", sys.version_info >= (3, 10), False, platform.python_version()),
-        *(_package(name, "", False) for name in ("gymnasium", "msgspec", "numpy")),
+        *(_package(name) for name in ("gymnasium", "msgspec", "numpy")),
         _home(),
-        *(_package(name, extra, True) for extra, names in EXTRAS.items() for name in names),
+        *(_package(name, extra) for extra, names in EXTRAS.items() for name in names),
         _java(),
         *(_data(name) for name in data.DATASETS),
         Finding("environments", bool(ENVS), False, f"{len(ENVS)} ids registered"),
     ]
-    return findings
 
 
-def _package(name: str, extra: str, optional: bool) -> Finding:
+def _package(name: str, extra: str = "") -> Finding:
     try:
-        return Finding(name, True, optional, version(name))
+        return Finding(name, True, bool(extra), version(name))
     except PackageNotFoundError:
         wanted = f'"prosegym[{extra}]"' if extra else name
-        return Finding(name, False, optional, f"not installed; `pip install {wanted}`")
+        return Finding(name, False, bool(extra), f"not installed; `pip install {wanted}`")
 
 
 def _home() -> Finding:

@@ -70,15 +70,15 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         raise ProsegymError(f'{error.name} is not installed; run `pip install "prosegym[plot]"`') from error
 
     paths = [Path(folder) for folder in folders]
-    runs = [_played(path) for path in paths if (path / "run.json").is_file()]
-    trained = [_trained(path) for path in paths if (path / "metrics.jsonl").is_file()]
+    played = [path for path in paths if (path / "run.json").is_file()]
+    learnt = [path for path in paths if (path / "metrics.jsonl").is_file()]
     for path in paths:
-        if not (path / "run.json").is_file() and not (path / "metrics.jsonl").is_file():
+        if path not in (*played, *learnt):
             raise ProsegymError(
                 f"{path} is neither a run (run.json) nor a training (metrics.jsonl); "
                 "make one with `prosegym evaluate` or `prosegym train`"
             )
-    runs = _told_apart(runs, [path for path in paths if (path / "run.json").is_file()])
+    runs, trained = _told_apart([_played(path) for path in played], played), [_trained(p) for p in learnt]
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(
         {"svg.hashsalt": "prosegym", "axes.spines.top": False, "axes.spines.right": False}

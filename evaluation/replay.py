@@ -51,6 +51,9 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
     ):
         if stated != here:
             return differs(0, field, stated, here)
+    end = len(t.steps)
+    if t.ended == "error" and (t.score != 0.0 or t.success):
+        return differs(end, "score of an errored episode", t.score, 0.0)
     observation, info = env.reset(seed=t.seed % 2**31, options={"task_id": t.task_id})
     terminated = truncated = False
     for index, step in enumerate(t.steps):
@@ -67,14 +70,10 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
         ):
             if not (recorded == got or math.isclose(recorded, got, rel_tol=1e-9, abs_tol=1e-12)):
                 return differs(index, field, recorded, got)
-    end = len(t.steps)
-    other = _observed(t.final_observation, t.final_observation_sha256, observation)
-    if other and t.ended != "error":
-        return differs(end, f"final {other[0]}", *other[1:])
     if t.ended == "error":
-        if t.score != 0.0 or t.success:
-            return differs(end, "score of an errored episode", t.score, 0.0)
         return None
+    if other := _observed(t.final_observation, t.final_observation_sha256, observation):
+        return differs(end, f"final {other[0]}", *other[1:])
     # An agent may stop early (context overflow): truncated, with an error that says why.
     ended = "terminated" if terminated else "truncated" if truncated or t.error is not None else "under way"
     for field, found, again in (

@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium
 
-from prosegym.envs.core import Task, TextEnv
+from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import EngineError, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
@@ -189,10 +189,10 @@ class _Place:
     engine_failed: bool
 
     def __init__(self, env: gymnasium.Env[str, str]) -> None:
-        self.env = env
-        self.text_env = env.unwrapped
-        if not isinstance(self.text_env, TextEnv):
-            raise ProsegymError(f"{type(self.text_env).__name__} is not a prosegym environment (TextEnv)")
+        text_env = env.unwrapped
+        if not isinstance(text_env, TextEnv):
+            raise ProsegymError(f"{type(text_env).__name__} is not a prosegym environment (TextEnv)")
+        self.env, self.text_env = env, text_env
 
     def begin(self, job: Job, agent: Agent, seed: int, env_kwargs: dict[str, Any]) -> Trajectory | None:
         """Start the job's episode; a trajectory is returned only where it could not start."""
@@ -201,11 +201,9 @@ class _Place:
         self.clock = time.perf_counter() - job.seconds
         self.env_kwargs = env_kwargs
         self.used = job.spent
-        text_env = self.text_env
-        assert isinstance(text_env, TextEnv)
-        task: Task = text_env.task(job.task_id)
+        task = self.text_env.task(job.task_id)
         self.episode = Episode(
-            task, text_env.instruction, "", {}, seed, job.attempt, job.trial, memory=job.memory
+            task, self.text_env.instruction, "", {}, seed, job.attempt, job.trial, memory=job.memory
         )
         try:
             self.episode.observation, self.episode.info = self.env.reset(
@@ -215,7 +213,7 @@ class _Place:
             self.engine_failed = True
             return self.finish(agent, "error", str(error))
         try:
-            agent.begin(self.episode, text_env)
+            agent.begin(self.episode, self.text_env)
         except ProsegymError:
             raise
         except Exception as error:

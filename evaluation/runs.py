@@ -102,8 +102,12 @@ class Run:
         try:
             with _files_of(folder):
                 conditions = _settle(folder, conditions)
-                _drop_cut_line(folder / "episodes.jsonl")
-                return cls(folder, conditions, _episodes(folder), lock)
+                finished, whole = _episodes(folder)
+                path = folder / "episodes.jsonl"
+                if path.exists():
+                    with open(path, "rb+") as file:
+                        file.truncate(whole)  # a kill came while the rest, if any, was being written
+                return cls(folder, conditions, finished, lock)
         except BaseException:
             release(lock)
             raise
@@ -132,7 +136,7 @@ class Run:
         """
         folder = Path(folder)
         with _files_of(folder):
-            return cls(folder, cls.conditions_of(folder), _episodes(folder), None)
+            return cls(folder, cls.conditions_of(folder), _episodes(folder)[0], None)
 
     def append(self, trajectory: Trajectory) -> None:
         """Keep a finished episode.
@@ -163,12 +167,9 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether every planned episode has been played."""
-        planned = self.conditions.panel.tasks * self.conditions.attempts
-        return len(last_trials(self.finished)) >= planned and not self._unfinished_retries()
-
-    def _unfinished_retries(self) -> bool:
-        last = (group[-1] for group in last_trials(self.finished).values())
-        return any(not t.success and t.trial + 1 < self.conditions.trials for t in last)
+        c, last = self.conditions, [group[-1] for group in last_trials(self.finished).values()]
+        over = all(t.success or t.trial + 1 >= c.trials for t in last)
+        return over and len(last) >= c.panel.tasks * c.attempts
 
     def summary(self) -> Summary:
         """The run's numbers so far."""
@@ -182,10 +183,8 @@ class Run:
     def save_summary(self) -> Summary:
         """Write `summary.json`; returns what it holds."""
         summary = self.summary()
-        part = self.folder / "summary.json.part"
         with _files_of(self.folder):
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
-            part.replace(self.folder / "summary.json")
+            _write(self.folder / "summary.json", summary)
         return summary
 
     def close(self) -> None:
@@ -227,10 +226,15 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
         return before
     if (folder / "episodes.jsonl").exists():
         raise ProsegymError(f"{folder} has an episodes.jsonl and no run.json; choose another --out")
-    part = folder / "run.json.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(conditions), indent=1) + b"\n")
-    part.replace(path)
+    _write(path, conditions)
     return conditions
+
+
+def _write(path: Path, what: msgspec.Struct) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
+    part.replace(path)
 
 
 LOCK = ".lock"
@@ -332,32 +336,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _drop_cut_line(path: Path) -> None:
-    """Take away a last line without its newline: the episode that was being written when a kill came."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not size:
-            return
-        keep = size
-        while keep:
-            start = max(0, keep - (1 << 16))
-            file.seek(start)
-            block = file.read(keep - start)
-            if (at := block.rfind(b"\n")) >= 0:
-                keep = start + at + 1
-                break
-            keep = start
-        if keep < size:
-            file.truncate(keep)
-
-
-def _episodes(folder: Path) -> list[Trajectory]:
+def _episodes(folder: Path) -> tuple[list[Trajectory], int]:
+    """The finished episodes, and how many bytes of their file whole lines take."""
     path = folder / "episodes.jsonl"
-    if not path.exists():
-        return []
     found: dict[tuple[str, int, int], Trajectory] = {}
+    whole = 0
+    if not path.exists():
+        return [], whole
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -367,4 +352,5 @@ def _episodes(folder: Path) -> list[Trajectory]:
             except CorruptData as error:
                 raise CorruptData(f"{error}; take that line out, and its episode is played again") from error
             found.setdefault(trajectory.key, trajectory)
-    return list(found.values())
+            whole += len(line)
+    return list(found.values()), whole

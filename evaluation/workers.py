@@ -26,7 +26,7 @@ import msgspec
 from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import Task, TextEnv
-from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError, at_least
 from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
@@ -44,7 +44,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Raises BadOption for what no episode could keep to."""
-        if not (self.step > 0 and self.episode > 0) or self.retries < 0:
+        at_least(0, retries=self.retries)
+        if not (self.step > 0 and self.episode > 0):
             raise BadOption(
                 f"limits must be above 0, not {self.step:g} s a step and {self.episode:g} s an episode"
             )

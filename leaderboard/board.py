@@ -101,8 +101,6 @@ def _entries(
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
     """What stands on the board, and what does not with its reason."""
     stands = ledger.standing(history)
-    removed = {e.submission for e in history} - stands
-    order = {e.submission: e.number for e in history}
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
     folders = sorted(f for f in submissions.iterdir() if f.is_dir() and not f.name.startswith("."))
@@ -123,13 +121,24 @@ def _entries(
     if lost := stands.difference(report.digest for _, report in reports):
         agents = sorted({e.agent for e in history if e.submission in lost})
         refused.append(("ledger.jsonl", f"{len(lost)} of its submissions are not here: {', '.join(agents)}"))
-    # The first of two that act alike is the one that was added first.
-    entries.sort(
-        key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name)
-    )
+    standing, copies = _without_copies(entries, history)
+    refused += copies
+    return standing, [(reader.printable(name[:200]), reason[:500]) for name, reason in refused]
+
+
+def _without_copies(
+    entries: Sequence[Entry], history: Sequence[ledger.Entry]
+) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """Of submissions that act alike the one that was added first, unless it was removed; and the others."""
+    removed = {e.submission for e in history} - ledger.standing(history)
+    order = {e.submission: e.number for e in history}
     standing: list[Entry] = []
+    refused: list[tuple[str, str]] = []
     seen: dict[tuple[str, int, str, bool], Entry] = {}
-    for entry in entries:
+    for entry in sorted(
+        entries,
+        key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name),
+    ):
         # References are run again: one that acts alike on another board is no copy, nor who does as well.
         reference = entry.card.track == "reference"
         keys = [
@@ -148,7 +157,7 @@ def _entries(
         else:
             seen |= dict.fromkeys(keys, entry)
             standing.append(entry)
-    return standing, [(reader.printable(name[:200]), reason[:500]) for name, reason in refused]
+    return standing, refused
 
 
 def _latest(
@@ -157,8 +166,7 @@ def _latest(
     panels = []
     for group in groups:
         rows = []
-        places = ranks([r for r in group.rows if r.row.trials == 1])
-        places |= ranks([r for r in group.rows if r.row.trials > 1])
+        places = ranks(group.single) | ranks(group.retry)
         for standing in group.rows:
             entry, row = standing.entry, standing.row
             rows.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 
@@ -41,6 +41,15 @@ def tag(name: str, /, *children: Child, **attributes: Attribute) -> Html:
 def join(*children: Child) -> Html:
     """Several children, one after the other."""
     return Html("".join(_flat(children)))
+
+
+def table(
+    heads: Sequence[str], rows: Child, *, sortable: bool = False, class_: str = "scroll", **around: Attribute
+) -> Html:
+    """A table in an element that scrolls where the page is narrower."""
+    cells = [tag("th", tag("button", h, type="button") if sortable else h, scope="col") for h in heads]
+    found = tag("table", tag("thead", tag("tr", cells)), tag("tbody", rows))
+    return tag("div", found, class_=class_, **around)
 
 
 def _flat(children: Iterable[Child]) -> Iterable[str]:

@@ -19,13 +19,11 @@ from msgspec import Meta
 
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
 from prosegym.evaluation.runs import hold
-from prosegym.leaderboard.submission import plain
+from prosegym.leaderboard.submission import Sha256, plain
 
 Action = Literal["added", "removed", "rescored"]
 START = "0" * 64
 """What the first entry names as the one before."""
-
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +61,8 @@ def check(path: str | Path, *, head: str | None = None) -> list[Entry]:
     """
     path = Path(path)
     entries: list[Entry] = []
-    before, standing = START, set[str]()
+    before = START
+    last: dict[str, Action] = {}
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
@@ -77,13 +76,11 @@ def check(path: str | Path, *, head: str | None = None) -> list[Entry]:
             raise CorruptData(f"{where}: an entry before it was changed, dropped or moved")
         if entry != _sealed(entry):
             raise CorruptData(f"{where}: this entry was changed after it was written")
-        if (entry.action == "added") == (entry.submission in standing):
+        stands = last.get(entry.submission, "removed") != "removed"
+        if (entry.action == "added") == stands:
             state = "stands already" if entry.action == "added" else "does not stand"
             raise CorruptData(f"{where}: {entry.action} {entry.submission[:12]}, which {state}")
-        if entry.action == "removed":
-            standing.discard(entry.submission)
-        else:
-            standing.add(entry.submission)
+        last[entry.submission] = entry.action
         before = entry.sha256
         entries.append(entry)
     if head is not None and head not in {START, *(entry.sha256 for entry in entries)}:
@@ -140,10 +137,5 @@ def append(
 
 def standing(entries: Sequence[Entry]) -> set[str]:
     """Digests of the submissions that were added and not removed."""
-    found = set[str]()
-    for entry in entries:
-        if entry.action == "removed":
-            found.discard(entry.submission)
-        else:
-            found.add(entry.submission)
-    return found
+    last = {entry.submission: entry.action for entry in entries}
+    return {submission for submission, action in last.items() if action != "removed"}

@@ -17,9 +17,9 @@ from prosegym.envs.trajectory import Trajectory, Turn
 from prosegym.evaluation.compare import Outcomes, outcomes
 from prosegym.leaderboard import ledger as history_of
 from prosegym.leaderboard import submission as reader
-from prosegym.leaderboard.html import Child, Html, join, page, tag
+from prosegym.leaderboard.html import Child, Html, join, page, table, tag
 from prosegym.leaderboard.rows import Entry, Group, estimate, many, percent, short, standings, title_of
-from prosegym.leaderboard.submission import Result
+from prosegym.leaderboard.submission import Card, Result
 from prosegym.leaderboard.verify import Row
 
 MAX_TEXT = 20_000
@@ -45,6 +45,53 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         runs.append(_run(number, told, result, row, lists, groups))
         ran.append(found)
     card = entry.card
+    badge, who = (
+        ("re-run", "Re-run: the agent was run again and chose them again.")
+        if entry.report.rerun
+        else ("replayed", "Who chose them, a replay cannot know.")
+    )
+    flags = entry.report.flags
+    files = ["submission.json", *(r.file for r in entry.results)]
+    body = [
+        tag("h1", card.agent),
+        tag("p", tag("span", badge, class_=f"chip {badge}"),
+            " Replayed: these actions score what is shown. ", who),
+        tag("p", card.about, class_="text") if card.about else None,
+        tag("aside", tag("h2", "For a person to look at"), tag("ul", [tag("li", f) for f in flags]))
+        if flags
+        else None,
+        _together(entry) if len(runs) > 1 else None,
+        runs,
+        _curves([entry]),
+        tag("h2", "Model card"),
+        tag("p", "Stated by the submitter; a replay proves none of it."),
+        _card(card),
+        tag("h2", "Data"),
+        tag("ul", [tag("li", tag("a", name, href=f"data/{name}", download=True)) for name in files]),
+        tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
+    ]  # fmt: skip
+    (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
+    return ran
+
+
+def _together(entry: Entry) -> Html:
+    """What the board says of the submission: each of its rows, and the runs that it is made of."""
+    rows = [
+        tag(
+            "tr",
+            tag("th", title_of(standing.row), scope="row"),
+            tag("td", ", ".join(str(number + 1) for number in standing.runs)),
+            tag("td", estimate(standing.row.numbers.success)),
+            tag("td", estimate(standing.row.numbers.score)),
+        )
+        for standing in standings(entry)
+    ]
+    heads = ("Panel", "Runs", "Success", "Score")
+    return tag("section", tag("h2", "Runs together"), table(heads, rows), id="together")
+
+
+def _card(card: Card) -> Html:
+    """What the submitter says, and what not."""
     facts: list[tuple[str, Child]] = [
         ("Track", card.track),
         ("Method", tag("a", card.method, href=f"../../m/{slug(card.method)}.html") if card.method else ""),
@@ -66,54 +113,13 @@ def submission(site: Path, entry: Entry, groups: Sequence[Group]) -> list[Outcom
         ),
         ("License", card.license),
     ]
-    rows = [
-        tag("tr", tag("th", name, scope="row"), tag("td", text or tag("i", "not stated")))
-        for name, text in facts
-    ]
-    badge = "re-run" if entry.report.rerun else "replayed"
-    proof = (
-        "Replayed: these actions score what is shown. Re-run: the agent was run again and chose them again."
-        if entry.report.rerun
-        else "Replayed: these actions score what is shown. Who chose them, a replay cannot know."
-    )
-    flags = entry.report.flags
-    files = ["submission.json", *(r.file for r in entry.results)]
-    body = [
-        tag("h1", card.agent),
-        tag("p", tag("span", badge, class_=f"chip {badge}"), " ", proof),
-        tag("p", card.about, class_="text") if card.about else None,
-        tag("aside", tag("h2", "For a person to look at"), tag("ul", [tag("li", f) for f in flags]))
-        if flags
-        else None,
-        _together(entry) if len(runs) > 1 else None,
-        runs,
-        _curves([entry]),
-        tag("h2", "Model card"),
-        tag("p", "Stated by the submitter; a replay proves none of it."),
-        tag("div", tag("table", tag("tbody", rows), class_="facts"), class_="scroll"),
-        tag("h2", "Data"),
-        tag("ul", [tag("li", tag("a", name, href=f"data/{name}", download=True)) for name in files]),
-        tag("p", "Digest ", tag("code", entry.report.digest, class_="long")),
-    ]
-    (folder / "index.html").write_bytes(page(card.agent, body, root="../../", css_class="submission"))
-    return ran
+    return _facts([(name, text or tag("i", "not stated")) for name, text in facts])
 
 
-def _together(entry: Entry) -> Html:
-    """What the board says of the submission: each of its rows, and the runs that it is made of."""
-    rows = [
-        tag(
-            "tr",
-            tag("th", title_of(standing.row), scope="row"),
-            tag("td", ", ".join(str(number + 1) for number in standing.runs)),
-            tag("td", estimate(standing.row.numbers.success)),
-            tag("td", estimate(standing.row.numbers.score)),
-        )
-        for standing in standings(entry)
-    ]
-    heads = [tag("th", head, scope="col") for head in ("Panel", "Runs", "Success", "Score")]
-    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows))
-    return tag("section", tag("h2", "Runs together"), tag("div", table, class_="scroll"), id="together")
+def _facts(facts: Sequence[tuple[str, Child]]) -> Html:
+    """Names and what is said of each."""
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts]
+    return tag("div", tag("table", tag("tbody", rows), class_="facts"), class_="scroll")
 
 
 def slug(method: str) -> str:
@@ -152,14 +158,10 @@ def method(name: str, entries: Sequence[Entry]) -> bytes:
         for entry in entries
         for standing in standings(entry)
     ]
-    heads = [
-        tag("th", tag("button", h, type="button"), scope="col")
-        for h in ("Agent", "Panel", "Success", "Score")
-    ]
     body = [
         tag("h1", name),
         tag("p", "Rows of different panels are not comparable with each other.", class_="about"),
-        tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll"),
+        table(("Agent", "Panel", "Success", "Score"), rows, sortable=True),
         _curves(entries),
     ]
     return page(name, body, root="../")
@@ -236,17 +238,14 @@ def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: 
             tag("td", estimate(t.score)), tag("td", estimate(t.progress)))
         for t in row.types
     ]  # fmt: skip
-    heads = [tag("th", h, scope="col") for h in ("Type", "Tasks", "Success", "Score", "Progress")]
     return tag(
         "section",
         tag(
             "h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}{told}"
         ),
-        tag("div", tag("table", tag("tbody", [
-            tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts
-        ]), class_="facts"), class_="scroll"),
+        _facts(facts),
         tag("h3", "By task type"),
-        tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", types)), class_="scroll"),
+        table(("Type", "Tasks", "Success", "Score", "Progress"), types),
         tag("h3", "Episodes"),
         lists,
         id=f"run-{number}",
@@ -284,12 +283,11 @@ def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> tuple[
                 data_search=f"{task_id} {trials[0].task_type}".casefold(),
             )
         )
-    heads = [
-        tag("th", tag("button", h, type="button"), scope="col")
-        for h in ("Task", "Type", "Solved", "Score", "Episodes", "Steps")
-    ]
-    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", items))
-    return tag("div", table, class_="scroll tall", tabindex=0, role="region", aria_label="Episodes"), came
+    listed = table(
+        ("Task", "Type", "Solved", "Score", "Episodes", "Steps"), items, sortable=True,
+        class_="scroll tall", tabindex=0, role="region", aria_label="Episodes",
+    )  # fmt: skip
+    return listed, came
 
 
 def _viewer(
@@ -403,19 +401,13 @@ def ledger(history: Sequence[history_of.Entry], entries: Mapping[str, Entry]) ->
         what = [tag("td", x, class_="short") for x in (e.number, e.time[:10], e.action)]
         digest = tag("td", tag("code", e.sha256[:12]), class_="short")
         rows.append(tag("tr", *what, tag("td", name), tag("td", e.reason), digest))
-    heads = [tag("th", h, scope="col") for h in ("", "When", "What", "Agent", "Why", "Digest")]
     about = (
         "Every row that was added, removed or rescored, and why. Each entry holds the digest of the one "
         "before: `prosegym ledger check` finds any that was changed, dropped or moved."
     )
-    table = tag("div", tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows)), class_="scroll")
-    return page(
-        "Ledger",
-        tag("h1", "Ledger"),
-        tag("p", about),
-        table if rows else tag("p", "No entries yet."),
-        root="",
-    )
+    listed = table(("", "When", "What", "Agent", "Why", "Digest"), rows)
+    body = [tag("h1", "Ledger"), tag("p", about), listed if rows else tag("p", "No entries yet.")]
+    return page("Ledger", body, root="")
 
 
 def markdown(text: str) -> Html:

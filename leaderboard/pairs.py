@@ -22,9 +22,8 @@ def compared(group: Group) -> bool:
 
 def pairs(group: Group, ran: Ran) -> bytes:
     """The page of one panel: every row against every other, the difference and how sure it is."""
-    measure = "mean score" if group.row.env_id in GRADED else "success rate"
     about = (
-        f"The row's {measure} minus the column's, in points, on the same tasks; its 95 % interval "
+        f"The row's {group.measure} minus the column's, in points, on the same tasks; its 95 % interval "
         "(bootstrap over tasks, both rows drawn together); and, where both have one attempt at each task, "
         "McNemar's exact p over the tasks that only one of the two solves. "
         "▲ better, ▼ worse: the interval leaves out 0. ≈ not distinguishable. "
@@ -44,8 +43,8 @@ def pairs(group: Group, ran: Ran) -> bytes:
 
 def _tables(group: Group) -> list[tuple[str, list[Standing]]]:
     return [
-        ("One trial a task", [r for r in group.rows if r.row.trials == 1]),
-        ("Retry with feedback, last trials", [r for r in group.rows if r.row.trials > 1]),
+        ("One trial a task", group.single),
+        ("Retry with feedback, last trials", group.retry),
     ]
 
 

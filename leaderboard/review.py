@@ -15,7 +15,6 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.lookup import env_class
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
-from prosegym.leaderboard.submission import Refused
 from prosegym.leaderboard.verify import Report, verify
 
 
@@ -64,20 +63,11 @@ def needs(before: Path, proposed: Path) -> list[str]:
 
 def _new(before: Path, proposed: Path) -> list[Path]:
     folders = [proposed / name for name in sorted(_folders(proposed))]
-    return [f for f in folders if (found := _digest(f)) is None or found != _digest(before / f.name)]
+    return [f for f in folders if (d := reader.intact(f)) is None or d != reader.intact(before / f.name)]
 
 
 def _folders(where: Path) -> set[str]:
     return {f.name for f in where.iterdir() if f.is_dir()} if where.is_dir() else set()
-
-
-def _digest(folder: Path) -> str | None:
-    try:
-        submission, digest = reader.read(folder)
-        same = all(reader.file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
-    except (Refused, OSError):
-        return None
-    return digest if same else None
 
 
 def _table(name: str, report: Report) -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard.html import Html, join, tag
+from prosegym.leaderboard.rules import SAME_BOARD
 from prosegym.leaderboard.submission import Card, Result
-from prosegym.leaderboard.verify import SAME_BOARD, Report, Row
+from prosegym.leaderboard.verify import Report, Row
 
 GRADED = frozenset({"prosegym/ScienceWorld-v1", "prosegym/WebShop-v1", "prosegym/MiniShop-v1"})
 """Environments whose published measure is the mean score; everywhere else it is the success rate."""
@@ -58,6 +59,21 @@ class Group:
     tier: str
     row: Row
     rows: list[Standing] = field(default_factory=list)
+
+    @property
+    def single(self) -> list[Standing]:
+        """Its rows of one trial a task."""
+        return [r for r in self.rows if r.row.trials == 1]
+
+    @property
+    def retry(self) -> list[Standing]:
+        """Its rows of more trials, which have a table of their own."""
+        return [r for r in self.rows if r.row.trials > 1]
+
+    @property
+    def measure(self) -> str:
+        """What its rows are ranked by (`primary`), in words."""
+        return "mean score" if self.row.env_id in GRADED else "success rate"
 
 
 def standings(entry: Entry) -> list[Standing]:

@@ -475,6 +475,16 @@ def file_digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def intact(folder: Path) -> str | None:
+    """The digest of a submission whose episodes files are those that it states; None of any other folder."""
+    try:
+        submission, digest = read(folder)
+        same = all(file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
+    except (Refused, OSError):
+        return None
+    return digest if same else None
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy one plain file of a submission."""
     with _open(source, MAX_FILE) as file, open(target, "wb") as out:

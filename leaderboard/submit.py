@@ -17,8 +17,9 @@ from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.folder import whole, writable
 from prosegym.leaderboard.replayer import actions_digest
+from prosegym.leaderboard.rules import attempts_of, contradictions, is_reference, minimum
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
-from prosegym.leaderboard.verify import attempts_of, claim, contradictions, is_reference, minimum
+from prosegym.leaderboard.verify import claim
 
 
 def submit(

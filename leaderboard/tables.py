@@ -9,7 +9,6 @@ from prosegym.leaderboard.html import Child, Html, join, page, tag
 from prosegym.leaderboard.pages import methods_of, slug
 from prosegym.leaderboard.pairs import compared
 from prosegym.leaderboard.rows import (
-    GRADED,
     Entry,
     Group,
     Standing,
@@ -71,13 +70,10 @@ def index(groups: Sequence[Group], entries: Sequence[Entry], refused: Sequence[t
 
 
 def _section(group: Group, hidden: bool) -> Html:
-    single = [r for r in group.rows if r.row.trials == 1]
-    retry = [r for r in group.rows if r.row.trials > 1]
-    row = group.row
-    measure = "mean score" if row.env_id in GRADED else "success rate"
+    row, single, retry = group.row, group.single, group.retry
     about = [
         tag("span", f"{group.tier} tier", class_=f"chip {group.tier}"),
-        f" {many(row.tasks, 'task')} · ranked by {measure} · panel ",
+        f" {many(row.tasks, 'task')} · ranked by {group.measure} · panel ",
         tag("code", row.panel_sha256[:12]),
         [" · ", tag("a", "two by two", href=f"pairs/{group.slug}.html")] if compared(group) else None,
         tag("strong", " · part of a panel, not comparable with the whole") if "[:" in row.panel else None,
@@ -223,11 +219,11 @@ def _plot(group: Group) -> Html | None:
         )  # fmt: skip
         marks.append(tag("a", tag("g", title, dot), href=f"s/{entry.id}/index.html"))
     marks.append(tag("text", unit, x=(left + width) / 2, y=height - 3, text_anchor="middle"))
-    what = "mean score" if group.row.env_id in GRADED else "success rate"
-    svg = tag("svg", marks, viewBox=f"0 0 {width} {height}", role="img", aria_label=f"{what} against {unit}")
+    label = f"{group.measure} against {unit}"
+    svg = tag("svg", marks, viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
     return tag(
         "figure",
-        tag("figcaption", f"{what.capitalize()} (%) against {unit}, 95 % intervals"),
+        tag("figcaption", f"{group.measure.capitalize()} (%) against {unit}, 95 % intervals"),
         svg,
         class_="plot",
     )

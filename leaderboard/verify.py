@@ -7,14 +7,12 @@ episode it was playing, and the others go on. What cannot be known from a replay
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
-import re
 import time
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.home import home
 from prosegym.envs.panels import Panel
-from prosegym.envs.rewards import arguments
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import ExpertAgent, built_in
 from prosegym.evaluation.evaluate import make_env
@@ -39,7 +36,16 @@ from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.replayer import Context, actions_digest
-from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Scalar, Submission
+from prosegym.leaderboard.rules import (
+    attempts_of,
+    contradictions,
+    minimum,
+    oddities,
+    place_of,
+    run_digest,
+    settings,
+)
+from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
 RULES = 2
 """Raised whenever a report on the same files may say other things: receipts of earlier rules are not read."""
@@ -53,10 +59,6 @@ ENGINES = ("prosegym", "textworld", "scienceworld")
 """Packages of which another version may give other texts."""
 TOLERANCE = 1e-6
 """Difference allowed between a claimed number and the same number computed here."""
-SAME_BOARD = ("admissible", "split", "reward")
-"""Arguments that make no other benchmark; runs that differ in any other one are not ranked together."""
-SAME_EPISODES = ("split", "reward")
-"""Those of them that change nothing in an episode; runs that differ in no other one are one row."""
 SAMPLE = 50
 """Solved episodes of a run that are compared with the experts' plans."""
 
@@ -168,7 +170,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         return Report(str(folder), "", None, False, [str(error)], [], [], [], False, 0, 0.0)
     except ProsegymError as error:  # an environment's own settings are asked of it: its extra may be missing
         raise NotHere(str(error)) from error
-    runs, rows, tries, episodes, rerun = [], [], [], 0, submission.card.track == "reference"
+    runs, episodes, reference = [], 0, submission.card.track == "reference"
     for number, result in enumerate(submission.results):
         run = _Run(submission, result, number)
         run.play(folder, pool, progress)
@@ -176,20 +178,17 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         episodes += len(run.episodes)
         if not run.problems:
             runs.append(run)
-            rows.append(run.row())
-            tries.append(run.tries())
             flags += run.flags()
-            if submission.card.track == "reference":
-                again = run.rerun()
-                problems += again
-                rerun = rerun and not again
+            if reference:
+                problems += run.rerun()
     ok = not problems
+    rows = [run.row() for run in runs]
     if ok:
-        lacking = minimum(submission.card, submission.results, tries)
+        lacking = minimum(submission.card, submission.results, [run.tries() for run in runs])
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
         str(folder), digest, submission.card, ok, problems, flags, rows, _places(runs, rows) if ok else [],
-        rerun and ok, episodes, time.perf_counter() - start,
+        reference and ok, episodes, time.perf_counter() - start,
     )  # fmt: skip
     if ok:
         _keep(report)
@@ -201,14 +200,11 @@ def verified(
 ) -> Report:
     """The report on a submission, from this machine's own receipt where the very same files passed before."""
     folder = Path(folder)
-    try:
-        submission, digest = reader.read(folder)
-        same = all(reader.file_digest(folder / "episodes" / r.file) == r.sha256 for r in submission.results)
-        receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
-        if same and receipt.digest == digest:
-            return msgspec.structs.replace(receipt, folder=str(folder))
-    except (Refused, OSError, msgspec.DecodeError, UnicodeDecodeError):
-        pass
+    if digest := reader.intact(folder):
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+            receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
+            if receipt.digest == digest:
+                return msgspec.structs.replace(receipt, folder=str(folder))
     return verify(folder, workers=workers, progress=progress, pool=pool)
 
 
@@ -228,122 +224,6 @@ def _keep(report: Report) -> None:
             part.unlink(missing_ok=True)
     except OSError:  # a receipt saves time, no more
         pass
-
-
-def contradictions(card: Card, results: Sequence[Result]) -> Iterator[str]:
-    """What cannot be: a reference by another name, a row of several agents, training on what was played."""
-    if card.track != "reference" and is_reference(unicodedata.normalize("NFKC", card.agent).casefold()):
-        yield f"card.agent: {card.agent!r} is the name of a reference; the track is {card.track}"
-    if card.track == "reference":
-        for name in sorted({result.agent for result in results}):
-            if not is_reference(name):
-                yield f"the reference track holds null, random and expert only, not {name!r}"
-            elif name != card.agent:
-                yield f"a reference row is named as its agent, {name!r}, not {card.agent!r}"
-    for runs in _rows(results):
-        for what, said in (("agents", {r.agent for r in runs}), ("attempts", {r.attempts for r in runs})):
-            if len(said) > 1:
-                yield (
-                    f"its runs on {runs[0].panel}, which are one row, differ in {what}: "
-                    f"{', '.join(map(repr, sorted(said)))}; submit them apart"
-                )
-    for name in card.training_panels:
-        trained = set(reader.panel_of(name).tasks)
-        for played in sorted({result.panel for result in results}):
-            if shared := trained & set(reader.panel_of(played).tasks):
-                yield f"trained on {len(shared)} of the tasks of {played} (card.training_panels: {name})"
-
-
-def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
-    """What sits oddly with the label or with each other, by the submission's own words."""
-    # A training's seeds are other models; those of one model are not.
-    varies = ("model", "reflector") if card.track in ("trained", "retry") else ()
-    for runs in _rows(results):
-        names = {name for run in runs for name in run.conditions}.difference(varies)
-        if other := sorted(
-            n for n in names if any(r.conditions.get(n) != runs[0].conditions.get(n) for r in runs)
-        ):
-            yield f"its runs on {runs[0].panel}, which are one row, differ in {', '.join(other)}"
-    if card.track != "reference":
-        for name in sorted({r.agent for r in results if is_reference(r.agent)}):
-            yield f"its episodes are of agent {name!r}, which needs no model, under the label {card.track}"
-    if card.track in ("zero-shot", "few-shot"):
-        played = {result.env_id for result in results}
-        for panel in card.training_panels:
-            if reader.panel_of(panel).env_id in played:
-                yield f"trained or tuned on {panel}, by its card, under the label {card.track}"
-        if card.curve:
-            yield f"its card has a learning curve, under the label {card.track}"
-
-
-def _rows(results: Sequence[Result]) -> list[list[Result]]:
-    """The runs of each row."""
-    found: dict[bytes, list[Result]] = defaultdict(list)
-    for result in results:
-        found[place_of(result.panel, settings(result), result.trials)].append(result)
-    return list(found.values())
-
-
-ATTEMPTS = 4
-"""Attempts at each task that a sampled agent needs to be ranked."""
-TRAINING_SEEDS = 3
-"""Runs on a panel, each of another training, that a trained agent needs to be ranked."""
-
-
-def minimum(card: Card, results: Sequence[Result], tries: Sequence[frozenset[str]]) -> list[list[str]]:
-    """For each run, what the rules ask of it and it lacks (RULES.md, "Attempts and seeds").
-
-    Args:
-        card: its track decides what is asked; nothing is of the reference track.
-        results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
-        tries: of each run, the attempts that differ (`attempts_of`).
-    """
-    found: list[list[str]] = [[] for _ in results]
-    if card.track == "reference":
-        return found
-    alike = [place_of(result.panel, settings(result), result.trials) for result in results]
-    for lacks, result, own, place in zip(found, results, tries, alike, strict=True):
-        others = {t for t, other in zip(tries, alike, strict=True) if other == place}
-        counted = {own} if card.track == "trained" else others
-        different, made = len(frozenset().union(*counted)), result.attempts * len(counted)
-        c = result.conditions
-        sampled = c.get("deterministic") is not True and c.get("temperature") not in (0, 0.0)
-        if sampled and different < ATTEMPTS:
-            lacks.append(f"{different} of the {ATTEMPTS} attempts that a sampled agent needs")
-        elif sampled and different < made:
-            lacks.append(
-                f"{made - different} of {made} attempts act as another does; a sampled agent's all differ"
-            )
-        if card.track == "trained" and len(others) < TRAINING_SEEDS:
-            lacks.append(f"{len(others)} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
-    return found
-
-
-def place_of(panel: str, settings: dict[str, Scalar], trials: int) -> bytes:
-    """What runs have in common that are one row."""
-    told = {name: value for name, value in sorted(settings.items()) if name not in SAME_EPISODES}
-    return msgspec.json.encode([panel, told, trials])
-
-
-def settings(result: Result) -> dict[str, Scalar]:
-    """A run's arguments without those that say what the environment does by itself."""
-    usual = arguments(lookup.env_class(result.env_id))
-    said = {k: v for k, v in result.env_kwargs.items() if k not in usual or usual[k].default != v}
-    limit = said.get("max_steps")
-    if limit is not None and said.keys() <= {"max_steps", *SAME_BOARD}:
-        env = make_env(result.env_id)
-        try:
-            assert isinstance(env.unwrapped, TextEnv)
-            if env.unwrapped.max_steps == limit:
-                del said["max_steps"]
-        finally:
-            env.close()
-    return said
-
-
-def is_reference(agent: str) -> bool:
-    """Whether an agent is one that needs no model and can be run again: null, random, expert."""
-    return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
 
 
 def claim(summary: Summary) -> Claim:
@@ -488,13 +368,12 @@ class _Run:
     def row(self) -> Row:
         """The recomputed row."""
         r, summary = self.result, self.summary
-        tier = lookup.tier(r.env_id)
         return Row(
             env_id=r.env_id,
             env_kwargs=settings(r),
             panel=r.panel,
             panel_sha256=r.panel_sha256,
-            tier=tier,
+            tier=lookup.tier(r.env_id),
             agent=r.agent,
             attempts=r.attempts,
             trials=r.trials,
@@ -554,23 +433,6 @@ class _Run:
             lambda: make_env(self.result.env_id, **kwargs), agent, jobs, batch_size=16, seed=self.result.seed
         )
         return {(t.task_id, t.attempt): actions_digest(t) for t in played}
-
-
-def run_digest(actions: Iterable[str]) -> str:
-    """Digest of a run's actions, from those of its episodes in the panel's order."""
-    return hashlib.sha256("".join(actions).encode()).hexdigest()
-
-
-def attempts_of(episodes: Iterable[tuple[int, str]]) -> frozenset[str]:
-    """A run's attempts, each by the digest of its actions: those that act alike are one.
-
-    Args:
-        episodes: each one's attempt and the digest of its actions, in the panel's order.
-    """
-    tries: dict[int, list[str]] = defaultdict(list)
-    for attempt, actions in episodes:
-        tries[attempt].append(actions)
-    return frozenset(map(run_digest, tries.values()))
 
 
 def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:

@@ -130,6 +130,23 @@ def test_an_engine_that_fails_in_a_replay_costs_its_episode_only(
     assert "train/teal step 2: ended is an error (the engine is gone), the record says 'terminated'" in out
 
 
+def test_an_engine_that_fails_again_hides_no_score(
+    run: Ask, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockbox
+
+    def breaks(self: Any, task: Any) -> Any:
+        raise EngineError("the engine is gone")
+
+    monkeypatch.setattr(lockbox.Lockbox, "_begin", breaks)
+    assert run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "r")[0] == 0
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_text(path.read_text().replace('"score":0.0,', '"score":1.0,', 1))
+    code, out, _ = run("replay", tmp_path / "r")
+    assert code == 1 and "7 of 8" in out
+    assert "step 0: score of an errored episode is 0.0, the record says 1.0" in out
+
+
 def test_collect_goes_on_after_a_cut_line(run: Ask, tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     words = ("collect", "--agent", "expert", "--env", ENV, "--split", "train", "--out", file)
@@ -243,6 +260,10 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
             "agent null takes neither",
         ),
         (["panel", "make", "--env", ENV, "--split", "test", "--count", "0", "--out", "x"], "no task"),
+        (
+            ["panel", "make", "--env", ENV, "--split", "test", "--env-arg", "id=1", "--out", "x"],
+            "Gymnasium's",
+        ),
         (
             ["evaluate", "--agent", "null", "--panel", "Household-v1/test", "--split", "valid", "--out", "x"],
             "--split goes with --env",

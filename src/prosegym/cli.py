@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prosegym.envs import ENVS, known, look_around
-from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
+from prosegym.envs import ENVS, look_around
+from prosegym.envs.errors import BadOption, ProsegymError, at_least
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--json", action="store_true", help="print JSON, for machines")
         return added
 
+    def family(name: str, about: str) -> Any:
+        """A word that commands follow."""
+        return verbs.add_parser(name, help=about).add_subparsers(required=True, metavar="COMMAND")
+
     verb("list", _list, "list the environments, agents, data sets and panels")
 
     info = verb("info", _info, "say what an environment is, its splits, experts and panels")
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("--seed", type=int)
     _env_arguments(play)
 
-    data = verbs.add_parser("data", help="get official data").add_subparsers(required=True, metavar="COMMAND")
+    data = family("data", "get official data")
     get = data.add_parser("get", help="fetch an official data set, or take it from a file you have")
     get.set_defaults(command=_data_get)
     get.add_argument("name", metavar="NAME")
@@ -179,24 +183,18 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
-    board = verbs.add_parser("board", help="build the leaderboard").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+    board = family("board", "build the leaderboard")
     build = board.add_parser("build", help="build the static site from the verified submissions")
     build.set_defaults(command=_stoppable(_board_build))
     build.add_argument("--submissions", type=Path, default=Path("submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
-    ledger = verbs.add_parser("ledger", help="the public record of rows").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+    ledger = family("ledger", "the public record of rows")
     check = ledger.add_parser("check", help="check that every entry is chained to the one before")
     check.set_defaults(command=_ledger_check)
     check.add_argument("file", type=Path, nargs="?", default=Path("submissions/ledger.jsonl"))
 
-    panel = verbs.add_parser("panel", help="make, show and compare panels").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+    panel = family("panel", "make, show and compare panels")
     show = panel.add_parser("show", help="print a panel's tasks")
     show.set_defaults(command=_panel_show)
     show.add_argument("panel")
@@ -316,13 +314,10 @@ def _baselines(module: str) -> Any:
 
 
 def _text_env(env_id: str, **kwargs: Any) -> TextEnv:
-    import gymnasium
-
     from prosegym.envs.core import TextEnv
+    from prosegym.evaluation.evaluate import make_env
 
-    if not known(env_id):
-        raise UnknownName("environment", env_id, ENVS)
-    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    env = make_env(env_id, **kwargs).unwrapped
     assert isinstance(env, TextEnv)
     return env
 
@@ -463,6 +458,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _play(args: argparse.Namespace) -> int:
+    from prosegym.envs.core import TextEnv
     from prosegym.evaluation import agents
     from prosegym.evaluation.evaluate import make_env
     from prosegym.evaluation.play import Terminal
@@ -471,8 +467,6 @@ def _play(args: argparse.Namespace) -> int:
     kwargs = _env_kwargs(args) | ({"split": args.split} if args.split else {})
     env = make_env(args.env, **kwargs)
     text_env = env.unwrapped
-    from prosegym.envs.core import TextEnv
-
     assert isinstance(text_env, TextEnv)
     at_least(0, seed=args.seed or 0)
     task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]

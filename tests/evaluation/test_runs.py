@@ -198,6 +198,8 @@ def test_numbers_that_would_play_nothing_are_refused(
     for wrong in (-1, 0, math.nan):
         with pytest.raises(BadOption, match="limits must be above 0"):
             Limits(step=wrong)
+    with pytest.raises(BadOption, match="retries must be at least 0, not -1"):
+        Limits(retries=-1)
     with pytest.raises(BadOption, match="at least 1 task, not 0"):
         panel.head(0)
     with pytest.raises(BadOption, match="batch_size must be at least 1, not 0"):

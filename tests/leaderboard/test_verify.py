@@ -18,10 +18,12 @@ from prosegym.envs.lookup import env_class
 from prosegym.envs.rewards import arguments
 from prosegym.evaluation import agents
 from prosegym.evaluation.runs import Run
+from prosegym.leaderboard import rules
 from prosegym.leaderboard import verify as verifier
+from prosegym.leaderboard.rules import minimum
 from prosegym.leaderboard.submission import SETTINGS, Card, Refused, check_env, read
 from prosegym.leaderboard.submit import below_minimum, submit
-from prosegym.leaderboard.verify import Report, minimum, verify
+from prosegym.leaderboard.verify import Report, verify
 
 Json = dict[str, Any]
 Tamper = Callable[..., Path]
@@ -575,7 +577,7 @@ def test_an_environment_that_cannot_be_made_here_is_this_machine_s_lack(
     def lacking(result: object) -> None:
         raise ProsegymError("its engine is not installed; pip install it")
 
-    monkeypatch.setattr(verifier, "settings", lacking)
+    monkeypatch.setattr(rules, "settings", lacking)
     with pytest.raises(verifier.NotHere, match="its engine is not installed"):
         check(honest)
 
