@@ -168,7 +168,10 @@ def check_arguments(env_class: type[TextEnv], kwargs: Mapping[str, Any]) -> None
         if name not in known:
             raise UnknownName(f"argument of {env_class.env_id}", name, ["reward", *known])
         kinds = str(known[name].annotation).split(" | ")
-        if _KINDS.keys() >= set(kinds) and not any(isinstance(value, _KINDS[kind][1]) for kind in kinds):
+        fits = any(isinstance(value, _KINDS[kind][1]) for kind in kinds)
+        if isinstance(value, bool) and "bool" not in kinds:  # Python's True is a number
+            fits = False
+        if _KINDS.keys() >= set(kinds) and not fits:
             called = " or ".join(_KINDS[kind][0] for kind in kinds)
             raise BadOption(f"{name} must be {called}, not {value!r}")
 
