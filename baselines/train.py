@@ -101,8 +101,9 @@ class Options:
     """Pieces of the tokenizer of a scratch model."""
     context: int = 4096
     """Longest sequence of a scratch model, in tokens."""
-    report: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where curves go beside metrics.jsonl: tensorboard, wandb, trackio."""
+    report: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where curves go beside metrics.jsonl: tensorboard (a folder in OUT), wandb, trackio; nothing after it
+    for nowhere."""
     audit: bool = False
     """Show what a sample of the data is trained on, and stop."""
     evaluate: bool = False
@@ -202,8 +203,10 @@ def learn(
     method: str, train: Callable[..., None], options: Options, config: Any, processes: Accelerator
 ) -> None:
     """Train and save, or show what would be trained on."""
+    scratch = options.model.partition(":")[0] == "scratch"
+    given = None if scratch else begin(options, options.model)  # not found: told before anything is collected
     experts = expert_episodes(options, processes)
-    policy = load(options, experts, processes)
+    policy = given or from_scratch(options, experts, processes)
     practice = Practice(
         options.env,
         options.out,
@@ -308,26 +311,22 @@ def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory
     return demonstrations(path, options.env, env_arguments(options.env_kwargs))
 
 
-def load(options: Options, experts: Sequence[Trajectory], processes: Accelerator) -> LocalModel:
-    """The model to be trained: by name or path, a trained agent's folder, or made from scratch."""
-    name, _, size = options.model.partition(":")
-    path = options.model
-    if name == "scratch":
-        folder = options.out / "scratch"
-        if processes.is_main_process and not (folder / "tokenizer.json").exists():
-            env: Any = make_env(options.env, **env_arguments(options.env_kwargs)).unwrapped
-            corpus = [env.instruction, *house.texts(experts)]
-            house.scratch(
-                folder, size or "1m", corpus,
-                vocabulary=options.vocabulary, context=options.context, seed=options.seed,
-            )  # fmt: skip
-        processes.wait_for_everyone()
-        path = str(folder)
-    return begin(options, path)
+def from_scratch(options: Options, experts: Sequence[Trajectory], processes: Accelerator) -> LocalModel:
+    """A model with random weights, whose tokenizer is made from the experts' texts."""
+    folder, size = options.out / "scratch", options.model.partition(":")[2]
+    if processes.is_main_process and not (folder / "tokenizer.json").exists():
+        env: Any = make_env(options.env, **env_arguments(options.env_kwargs)).unwrapped
+        corpus = [env.instruction, *house.texts(experts)]
+        house.scratch(
+            folder, size or "1m", corpus,
+            vocabulary=options.vocabulary, context=options.context, seed=options.seed,
+        )  # fmt: skip
+    processes.wait_for_everyone()
+    return begin(options, str(folder))
 
 
 def begin(options: Options, path: str) -> LocalModel:
-    """A model to be trained, with an adapter where the options ask for one."""
+    """The model of that name or folder, with an adapter where the options ask for one."""
     dtype = "auto" if options.lora.rank else None
     policy = trainable(path, options.device, dtype=dtype, four_bit=options.lora.four_bit)
     if options.lora.rank:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from tqdm import tqdm
@@ -112,13 +113,22 @@ class Log:
     """Metrics as JSON Lines, and to TensorBoard, W&B or Trackio where asked."""
 
     def __init__(self, folder: Path, report: Sequence[str] = ()) -> None:
-        """Append to `folder/metrics.jsonl`; `report` is any of tensorboard, wandb, trackio."""
+        """Append to `folder/metrics.jsonl`; `report` is any of tensorboard, wandb, trackio.
+
+        Raises:
+            ProsegymError: what is asked for is not installed.
+        """
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
+        for name in report:
+            if name not in map(str, get_available_trackers()):
+                raise ProsegymError(
+                    f"{name} is not installed; run `pip install {name}`, or leave it out of --report"
+                )
         self._trackers = Accelerator(log_with=list(report), project_dir=str(folder)) if report else None
         if self._trackers is not None:
             self._trackers.init_trackers("prosegym")
-        self._count = 0
+        self._count = self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
     def forget_after(self, phase: str, step: int) -> None:
         """Drop a phase's lines beyond that step: they will be written again."""
@@ -129,6 +139,7 @@ class Log:
             part = self.path.with_suffix(".part")
             part.write_text("".join(x + "\n" for x in kept))
             part.replace(self.path)
+            self._count = len(kept)
 
     def holds(self, phase: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Whether that line stands there already."""

@@ -276,7 +276,9 @@ class TextEnv(gymnasium.Env[str, str]):
         if self._closed:
             raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
         super().reset(seed=seed)
-        options = options or {}
+        options = {} if options is None else options
+        if not isinstance(options, Mapping):
+            raise BadOption(f"reset options are a dictionary, not {options!r:.80}")
         for key in options:
             if key not in _RESET_OPTIONS:
                 raise BadOption(f"unknown reset option {key!r}; there are {', '.join(_RESET_OPTIONS)}")

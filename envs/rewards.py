@@ -168,7 +168,10 @@ def check_arguments(env_class: type[TextEnv], kwargs: Mapping[str, Any]) -> None
         if name not in known:
             raise UnknownName(f"argument of {env_class.env_id}", name, ["reward", *known])
         kinds = str(known[name].annotation).split(" | ")
-        if _KINDS.keys() >= set(kinds) and not any(isinstance(value, _KINDS[kind][1]) for kind in kinds):
+        if not _KINDS.keys() >= set(kinds):
+            continue
+        taken = kinds if not isinstance(value, bool) else {"bool"}.intersection(kinds)  # True is an int
+        if not any(isinstance(value, _KINDS[kind][1]) for kind in taken):
             called = " or ".join(_KINDS[kind][0] for kind in kinds)
             raise BadOption(f"{name} must be {called}, not {value!r}")
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import msgspec
 
@@ -16,6 +16,9 @@ from prosegym.envs.errors import CorruptData
 SCHEMA = 1
 """Version of the record; a change that older readers cannot take raises it."""
 
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Number = Annotated[int, msgspec.Meta(ge=0)]
 
 # gc=False below: the records hold no cycles, and a run keeps a million of them.
 
@@ -43,9 +46,9 @@ class Turn(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     action: str
     """The part of the response that reached the environment."""
     reward: float
-    score: float
+    score: Share
     """The engine's score after the action, in [0, 1]."""
-    progress: float
+    progress: Share
     """Share of sub-goals reached after the action, in [0, 1]."""
     invalid: bool
     observation_sha256: str
@@ -83,9 +86,9 @@ class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     env_kwargs: dict[str, Any]
     """Arguments the environment was made with, beyond its defaults."""
     seed: int
-    attempt: int
+    attempt: Number
     """Which independent try at the task this is, from 0."""
-    trial: int
+    trial: Number
     """Which retry within the attempt this is, from 0: retry agents carry a memory from trial to trial."""
     agent: str
     messages: list[Message]
@@ -93,7 +96,7 @@ class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     steps: list[Turn]
     final_observation: str
     final_observation_sha256: str
-    score: float
+    score: Share
     """The engine's score at the end; 0 where the episode ended in an error."""
     success: bool
     ended: Literal["terminated", "truncated", "error"]

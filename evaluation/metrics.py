@@ -50,7 +50,7 @@ class Summary(msgspec.Struct, frozen=True):
     steps_to_success: float
     """Mean steps of the successful episodes; NaN where there is none."""
     pass_at: dict[str, float]
-    """pass@k, unbiased, for k = 1 .. attempts in powers of two."""
+    """pass@k, unbiased, for the powers of two up to the attempts, and for all of them."""
     pass_hat: dict[str, float]
     """pass^k, unbiased, for the same k."""
     flip_rate: float
@@ -96,7 +96,8 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
     invalid = sum(map(_refused, trajectories))
     unread = sum(step.parse_failed for t in trajectories for step in t.steps)
     won = [len(e.steps) for e in episodes if e.success]
-    ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= min(map(len, clusters), default=0)]
+    most = min(map(len, clusters), default=0)
+    ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, most) if 1 <= k <= most})
     retried = statistics.retries(
         {f"{task}\0{attempt}": [t.score for t in group] for (task, attempt), group in groups.items()}, trials
     )

@@ -333,11 +333,16 @@ class Searcher:
         self._variant = variant
         self._plan: Generator[str, str, str] | None = None
 
-    def act(self, observation: str, info: Mapping[str, Any]) -> str:
-        """The next action, from what has been shown so far."""
+    def act(self, observation: str, info: Mapping[str, Any]) -> str | None:
+        """The next action, from what has been shown so far; None where the question was not."""
         try:
             if self._plan is None:
-                self._plan = self._actions(observation.removeprefix("Question: "))
+                question = observation.removeprefix("Question: ")
+                try:
+                    g.read_question(question)
+                except ValueError:
+                    return None
+                self._plan = self._actions(question)
                 return next(self._plan)
             return self._plan.send(observation)
         except StopIteration as stop:

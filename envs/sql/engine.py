@@ -36,6 +36,8 @@ from prosegym.envs.sql.sorting import filesort
 
 STEPS = 20_000_000
 """SQLite virtual machine instructions that a statement may take; about a second."""
+WORK = 1 << 28
+"""Characters and steps that a statement's functions may take beside them; seconds, too."""
 ROWS = 200_000
 """Rows that a statement may give."""
 BYTES = 32 << 20
@@ -81,10 +83,22 @@ class _Statement:
         self.fault: str | None = None
         """MySQL's refusal, found while it ran."""
         self.budget = UNLIMITED
+        self.work = UNLIMITED
         self.random = random.Random(0)
 
     def fail(self, message: str) -> None:
         self.fault = message
+
+    def limit(self, *, on: bool) -> None:
+        """Begin or end what a statement may take."""
+        self.budget, self.work = (STEPS // _TICK, WORK) if on else (UNLIMITED, UNLIMITED)
+
+    def spend(self, work: int, refusal: str) -> None:
+        """Count work of a function before it is done; ends the statement where it would be too much."""
+        self.work -= work
+        if self.work < 0:
+            self.fault = refusal
+            raise TimeoutError
 
     def tick(self) -> int:
         """Called after every `_TICK` instructions: whether the statement has to stop."""
@@ -135,7 +149,10 @@ class Server:
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=2048
         )
         self._statement = _Statement()
-        functions.install(self.connection, self._statement.fail, _variable, self._statement.random.random)
+        statement = self._statement
+        functions.install(
+            self.connection, statement.fail, _variable, statement.random.random, statement.spend
+        )
         self.connection.set_progress_handler(self._statement.tick, _TICK)
 
     def _build(self, db: str, name: str, table: Table) -> None:
@@ -314,7 +331,7 @@ class Server:
         if change is None:
             return None
         self._statement.fault = None
-        self._statement.budget = STEPS // _TICK
+        self._statement.limit(on=True)
         try:
             touched = writes.apply(change, self.catalog, self.connection, db)
         except sqlite3.Error as error:
@@ -326,7 +343,7 @@ class Server:
                 )
             return Answer(error=f"{error}")
         finally:
-            self._statement.budget = UNLIMITED
+            self._statement.limit(on=False)
         self.dbs["information_schema"].clear()
         self.connection.set_authorizer(None)
         try:
@@ -350,7 +367,7 @@ class Server:
 
     def _execute(self, compiled: Compiled) -> Answer:
         self._statement.fault = None
-        self._statement.budget = STEPS // _TICK
+        self._statement.limit(on=True)
         texts = [i for i, t in enumerate(compiled.types) if t.kind in ("str", "bytes")]
         try:
             if "my_rand" in compiled.sql:
@@ -380,7 +397,7 @@ class Server:
         except (sqlite3.Error, OverflowError, MemoryError) as error:
             return Answer(error=f"{error}")
         finally:
-            self._statement.budget = UNLIMITED
+            self._statement.limit(on=False)
         if compiled.sorts:
             count, offset = compiled.limit
             order = filesort(

@@ -10,9 +10,11 @@ import sqlite3
 import zlib
 from collections.abc import Callable
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs.sql.parser import COMPOSITE
+from prosegym.envs.sql.patience import TOO_LONG, TOO_SLOW, Spend, effort
 from prosegym.envs.sql.schema import fold, stored
 from prosegym.envs.sql.sorting import filesort
 
@@ -383,10 +385,17 @@ def moment(value: Any) -> dt.datetime | None:
         return None
 
 
-def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
+_LARGE = 1000
+"""Characters from which on what a function is given counts as work; the instructions bound the rest."""
+
+
+def _safe(function: Callable[..., Any], spend: Spend) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         if any(a is None for a in args):
             return None
+        for a in args:
+            if type(a) is str and len(a) > _LARGE:
+                spend(len(a), TOO_LONG)
         try:
             return function(*args)
         except (ValueError, ArithmeticError, TypeError, AttributeError, re.error):
@@ -421,31 +430,48 @@ def to_text(value: Any, kind: str, scale: int | None) -> str:
 
 
 def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
-    """LIKE's pattern as a regular expression over folded text."""
-    out, at = [], 0
+    """LIKE's pattern as a regular expression over folded text.
+
+    What stands between two `%` is sought where it first occurs, and never elsewhere again (a group in a
+    look-ahead is not gone back into), so that a match takes at most text times pattern steps.
+    """
+    parts, at = [""], 0
     while at < len(pattern):
         char = pattern[at]
         if char == escape and at + 1 < len(pattern):
             at += 1
-            out.append(re.escape(fold(pattern[at]) or pattern[at]))
+            parts[-1] += re.escape(fold(pattern[at]) or pattern[at])
         elif char == "%":
-            out.append(".*")
+            parts.append("")
         elif char == "_":
-            out.append(".")
+            parts[-1] += "."
         else:
-            out.append(re.escape(fold(char) or char))
+            parts[-1] += re.escape(fold(char) or char)
         at += 1
-    return re.compile("".join(out) + r"\Z", re.S)
+    begin, *within, end = parts if len(parts) > 1 else ("", "".join(parts))
+    sought = [rf"(?=(.*?{part}))\{n}" for n, part in enumerate(filter(None, within), 1)]
+    return re.compile("".join((begin, *sought, ".*" if len(parts) > 1 else "", end, r"\Z")), re.S)
 
 
 def _fold_keep(text: str) -> str:
     return fold(text) + " " * (len(text) - len(text.rstrip(" ")))
 
 
-def _regexp(text: Any, pattern: Any) -> int:
+def _regexp(spend: Spend, text: Any, pattern: Any) -> int:
     for posix, python in (("[[:alpha:]]", "[A-Za-z]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", "[A-Za-z0-9]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z")):  # fmt: skip
         pattern = pattern.replace(posix, python)
+    spend(effort(pattern, len(str(text))), TOO_SLOW)
     return int(re.search(pattern, str(text), re.I) is not None)
+
+
+def _regexp_instr(spend: Spend, text: Any, pattern: Any) -> int:
+    spend(effort(pattern, len(text)), TOO_SLOW)
+    return found.start() + 1 if (found := re.search(pattern, text, re.I)) else 0
+
+
+def _regexp_replace(spend: Spend, text: Any, pattern: Any, by: Any) -> str:
+    spend(effort(pattern, len(text)) + (len(text) + 1) * len(by), TOO_SLOW)
+    return re.sub(pattern, re.sub(r"\$(\d)", r"\\\1", by), text, flags=re.I)
 
 
 def _substring_at(text: Any, start: int, length: int | None = None) -> str:
@@ -698,7 +724,8 @@ def _sha(text: Any, size: Any) -> str | None:
     return hashlib.new(name, str(text).encode(), usedforsecurity=False).hexdigest() if name else None
 
 
-def _regexp_substr(text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1) -> str | None:
+def _regexp_substr(spend: Spend, text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1) -> str | None:
+    spend(effort(str(pattern), len(str(text))), TOO_SLOW)
     found = [m[0] for m in re.finditer(str(pattern), str(text)[int(start) - 1 :], re.I)]
     return found[int(occurrence) - 1] if len(found) >= int(occurrence) else None
 
@@ -995,8 +1022,9 @@ def install(
     fault: Callable[[str], None],
     variable: Callable[[str], Any],
     rand: Callable[[], float],
+    spend: Spend,
 ) -> None:
-    """Give a connection the collation and every `my_` function; `rand` is RAND()."""
+    """Give a connection the collation and every `my_` function; `rand` is RAND(), `spend` counts work."""
     cache: dict[str, str] = {}
 
     def key(text: str) -> str:
@@ -1021,6 +1049,8 @@ def install(
             if len(patterns) > 1000:
                 patterns.clear()
             found = patterns[pattern, escape] = like_pattern(str(pattern), str(escape))
+        if (work := len(str(text)) * len(str(pattern))) > _LARGE:
+            spend(work, TOO_LONG)
         return int(found.match(_fold_keep(str(text))) is not None)
 
     def raise_fault(message: str) -> None:
@@ -1048,7 +1078,9 @@ def install(
     connection.create_function("my_quote", 1, _quote, deterministic=True)
     connection.create_function("my_make_set", -1, _make_set, deterministic=True)
     for name, function in _PYTHON.items():
-        connection.create_function(name, -1, _safe(function), deterministic=True)
+        connection.create_function(name, -1, _safe(function, spend), deterministic=True)
+    for name, function in _PATTERNS.items():
+        connection.create_function(name, -1, _safe(partial(function, spend), spend), deterministic=True)
 
 
 _AGGREGATES: dict[str, Any] = {
@@ -1061,6 +1093,13 @@ _AGGREGATES: dict[str, Any] = {
     "my_bit_or": _Or,
     "my_bit_and": _And,
     "my_bit_xor": _Xor,
+}
+
+_PATTERNS: dict[str, Callable[..., Any]] = {
+    "my_regexp": _regexp,
+    "my_regexp_instr": _regexp_instr,
+    "my_regexp_replace": _regexp_replace,
+    "my_regexp_substr": _regexp_substr,
 }
 
 _PYTHON: dict[str, Callable[..., Any]] = {
@@ -1097,12 +1136,8 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_from_base64": _unbase64,
     "my_inet_aton": _inet_aton,
     "my_inet_ntoa": lambda n: ".".join(str(b) for b in int(n).to_bytes(4, "big")),
-    "my_regexp_instr": lambda t, p: m.start() + 1 if (m := re.search(p, t, re.I)) else 0,
     "my_number": _digits,
     "my_fold": lambda t: fold(str(t)),
-    "my_regexp": _regexp,
-    "my_regexp_replace": lambda t, p, r: re.sub(p, re.sub(r"\$(\d)", r"\\\1", r), t, flags=re.I),
-    "my_regexp_substr": _regexp_substr,
     "my_upper": lambda t: str(t).upper(),
     "my_lower": lambda t: str(t).lower(),
     "my_trim": lambda t, w=" ": _strip(str(t), str(w), True, True),

@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tyro")
 
-from accelerate import Accelerator  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from prosegym.baselines import METHODS, agents, train  # noqa: E402
@@ -80,6 +79,14 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(
         train.main("eto", command)
     with only_writer(tmp_path), pytest.raises(ProsegymError, match="another process is writing to"):
         train.main("sft", command)
+
+
+def test_a_model_that_is_not_there_leaves_the_folder_free(tmp_path: Path) -> None:
+    command = [*QUICK, "--out", str(tmp_path), "--max-steps", "1"]
+    with pytest.raises(ProsegymError, match="there is no such folder"):
+        train.main("sft", [*command, "--model", str(tmp_path / "nothing")])
+    train.main("sft", [*command, "--model", "scratch:tiny"])
+    assert list(tmp_path.rglob("events.out.tfevents*"))  # TensorBoard's, without being asked for
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.json"])
@@ -203,7 +210,7 @@ def test_an_adapter_begins_as_the_seed_says_whatever_was_drawn_before(tmp_path: 
             device="cpu",
             lora=train.Lora(2),
         )
-        named = train.load(options, [], Accelerator()).model.named_parameters()
+        named = train.begin(options, options.model).model.named_parameters()
         return [x for name, p in named if "lora_A" in name for x in p.flatten().tolist()]
 
     found = []

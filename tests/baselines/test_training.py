@@ -338,6 +338,13 @@ def test_tensorboard_gets_the_curves(tmp_path: Path) -> None:
     log.write("sft", 1, {"loss": 1.0})
     assert training.Log(tmp_path).path.read_text() == '{"phase": "sft", "step": 1, "loss": 1.0}\n'
     assert list(tmp_path.rglob("events.out.tfevents*"))
+    assert Log(tmp_path)._count == 1  # a training that goes on numbers its curve's points on
+
+
+def test_a_missing_tracker_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(ProsegymError, match="trackio is not installed; run `pip install trackio`"):
+        Log(tmp_path, ["trackio"])
 
 
 def test_peak_memory_is_in_gigabytes_where_the_system_counts_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,6 +268,8 @@ def test_prefix_and_snapshot(env_id: str) -> None:
     half = len(actions) // 2
     observation, info = env.reset(options={"task_id": task_id, "prefix": actions[:half]})
     assert observation == texts[half] and info["steps"] == half
+    for name in env.unwrapped.experts:  # one that knows only what it was shown may have no advice here
+        assert isinstance(env.unwrapped.expert(name).act(observation, info), (str, type(None)))
     try:
         state = env.unwrapped.snapshot()
     except Unsupported:
@@ -343,11 +345,13 @@ def test_closed_and_unknown(env_id: str) -> None:
         make(env_id, split="tset")
     with pytest.raises(UnknownName, match="argument"):
         make(env_id, no_such_argument=1)
-    for steps in (0, "many"):
+    for steps in (0, "many", True):
         with pytest.raises(BadOption, match="max_steps must be a whole number"):
             make(env_id, max_steps=steps)
     with pytest.raises(BadOption, match="task_id"):
         env.reset(options={"taskid": 1})
+    with pytest.raises(BadOption, match="a dictionary"):
+        env.reset(options=[("task_id", task.id)])  # type: ignore[arg-type]
     env.close()
     env.close()
     with pytest.raises(ClosedEnvironmentError):

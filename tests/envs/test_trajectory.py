@@ -45,6 +45,12 @@ def test_what_a_trajectory_says(played: list[Trajectory]) -> None:
             lambda line: line.replace(b'"score":1.0', b'"score":"1"', 1),
             r"t.jsonl:2: Expected `float`, got `str`",
         ),
+        (lambda line: line.replace(b'"score":1.0', b'"score":1.5', 1), r"t.jsonl:2: Expected `float` <= 1.0"),
+        (
+            lambda line: line.replace(b'"progress":', b'"progress":-', 1),
+            r"t.jsonl:2: Expected `float` >= 0.0",
+        ),
+        (lambda line: line.replace(b'"attempt":', b'"attempt":-1', 1), r"t.jsonl:2: Expected `int` >= 0"),
         (
             lambda line: line.replace(b'"steps"', b'"stebs"', 1),
             r"t.jsonl:2: Object contains unknown field `stebs`",

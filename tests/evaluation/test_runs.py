@@ -81,6 +81,7 @@ def test_histograms_and_cost_by_hand(panel: Panel, tmp_path: Path) -> None:
 
 def test_every_episode_replays(panel: Panel, tmp_path: Path) -> None:
     run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", attempts=3, progress=False)
+    assert [*run.summary().pass_at] == [*run.summary().pass_hat] == ["1", "2", "3"]
     env = make_env(ENV)
     assert [replay(env, t) for t in run.finished] == [None] * 24
     t = run.finished[0]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import sqlite3
 import weakref
 from decimal import Decimal as D
+from random import Random
 from typing import Any
 
 import pytest
 
 from prosegym.envs.errors import CorruptData
-from prosegym.envs.sql.engine import Server
+from prosegym.envs.sql.engine import WORK, Server
+from prosegym.envs.sql.functions import like_pattern
+from prosegym.envs.sql.patience import effort
 from prosegym.envs.sql.schema import fold, read_dump
 from prosegym.envs.sql.sorting import filesort
 
@@ -442,6 +446,60 @@ def test_endless_statements_end_and_end_alike(server: Server, statement: str) ->
     server._answers.clear()
     assert error(server, statement) == first
     assert rows(server, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "refusal"),
+    [
+        ("SELECT REPEAT('a', 60) REGEXP '(a+)+b'", "Timeout exceeded in regular expression match."),
+        ("SELECT REPEAT('a', 60) REGEXP '^(a|b|ab)*$b'", "Timeout exceeded"),
+        ("SELECT REPEAT('a', 60) REGEXP '(a?){40}a{40}'", "Timeout exceeded"),
+        ("SELECT REGEXP_SUBSTR(REPEAT('a', 50), '(a+)+b')", "Timeout exceeded"),
+        ("SELECT REGEXP_INSTR(REPEAT('a', 50), '(a|aa)+b')", "Timeout exceeded"),
+        ("SELECT REGEXP_REPLACE(REPEAT('a', 50), '(a|aa)+b', '')", "Timeout exceeded"),
+        ("SELECT LENGTH(REGEXP_REPLACE(REPEAT('a', 1000000), 'a', REPEAT('b', 3000)))", "Timeout exceeded"),
+        ("SELECT REPEAT('a', 1000000) LIKE CONCAT('%', REPEAT('a', 30000), 'b%')", "interrupted"),
+        (
+            "SELECT COUNT(DISTINCT UPPER(CONCAT(REPEAT(a.column_name, 50000), b.column_name)))"
+            " FROM information_schema.columns a, information_schema.columns b, information_schema.columns c",
+            "interrupted",
+        ),
+    ],
+)
+def test_endless_functions_end_and_end_alike(server: Server, statement: str, refusal: str) -> None:
+    assert refusal in error(server, statement)
+    assert rows(server, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^[A-Z][a-z]+ [A-Z][a-z]+$",
+        "(Brazil|Ireland)+",
+        ".*a.*e.*i.*",
+        "^(ab)*c?$",
+        "[0-9]{3}-[0-9]{4}",
+        "(?i)x|y|zz",
+    ],
+)
+def test_ordinary_patterns_are_tried(pattern: str) -> None:
+    assert effort(pattern, 100) < WORK / 2
+
+
+def test_like_is_sqlites_like() -> None:
+    """On ASCII without trailing blanks the two rules are one."""
+    random = Random(0)
+    sqlite = sqlite3.connect(":memory:")
+    matches = 0
+    for _ in range(5000):
+        pattern = "".join(random.choices("aab%%_!", k=random.randint(0, 7))).rstrip("!")
+        text = "".join(random.choices("aab%", k=random.randint(0, 8)))
+        (expected,) = sqlite.execute("SELECT ? LIKE ? ESCAPE '!'", (text, pattern)).fetchone()
+        assert (like_pattern(pattern, "!").match(fold(text)) is not None) == bool(expected), (text, pattern)
+        matches += expected
+    assert 500 < matches < 4500
+    # 15 places to be chosen out of 60, each of which the last one fails: every choice in turn took years.
+    assert not like_pattern("%a" * 15 + "%b", "!").match("A" * 60)
 
 
 def test_large_and_odd_statements(server: Server) -> None:
