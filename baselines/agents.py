@@ -25,6 +25,8 @@ SHIPPED = {
     "novice": Path(__file__).parent / "models" / "household-1m-novice",
 }
 """Small models that come with the package; `recipes/house` made them. The novice has not practised yet."""
+_LABELS = {str(folder): name for name, folder in SHIPPED.items()}
+"""What their models are called in records, whatever folder the package lies in."""
 AGENTS = (*BUILT_IN, *SHIPPED, "react", "reflexion")
 """Agents that have a name; a folder that a trainer wrote is one, too."""
 
@@ -144,7 +146,10 @@ def load_model(
     model = shipped(model)
     if (Path(model) / FILE).is_file() and (base := read(model).base) is not None:
         options, model = replace(options, adapter=model), base
-    return LocalModel.load(model, **asdict(options))
+    loaded = LocalModel.load(model, **asdict(options))
+    base, plus, adapter = loaded.name.partition("+")
+    loaded.name = _LABELS.get(base, base) + plus + adapter
+    return loaded
 
 
 def load(

@@ -322,7 +322,10 @@ class TextEnv(gymnasium.Env[str, str]):
             if self._closed:
                 raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
             raise ResetNeeded("call reset before step")
-        last = self._last = self._answer(action)
+        before, last = self._last, self._answer(action)
+        if before.terminated:  # an engine may go on, and even let another answer be given
+            last = before._replace(observation=last.observation, invalid=last.invalid)
+        self._last = last
         self._steps += 1
         truncated = not last.terminated and self._steps >= self.max_steps
         reward = last.score if truncated or last.terminated else 0.0

@@ -67,7 +67,8 @@ def collect(
     tasks = text_env.tasks(split)
     if not len(tasks):
         raise BadOption(f"split {split!r} has no tasks here; there are {', '.join(text_env.splits)}")
-    jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in range(episodes)]
+    places = tqdm(range(episodes), "tasks", unit="task", delay=2, leave=False, disable=not progress)
+    jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in places]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         file = open(out, "ab", buffering=0)

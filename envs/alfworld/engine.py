@@ -514,6 +514,7 @@ class House:
         if len(examines) > 1:
             for group in (opens, closes, examines, puts, takes, slices, *treats.values()):
                 group.sort()
+        if len(uses) > 1:
             uses = sorted(set(uses))
         move = self.dialect == "move"
         return [

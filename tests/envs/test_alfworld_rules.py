@@ -89,6 +89,18 @@ def test_beginning(board: Board) -> None:
     assert house.admissible()[:3] == ["go to cabinet 1", "go to cabinet 2", "go to countertop 1"]
 
 
+def test_several_lamps_on_one_receptacle_are_sorted_too() -> None:
+    lamps = "".join(
+        f"(objectType DeskLamp_bar_{n} DeskLampType) (inReceptacle DeskLamp_bar_{n} CounterTop_bar_1) "
+        f"(objectAtLocation DeskLamp_bar_{n} loc_bar_2) (toggleable DeskLamp_bar_{n}) "
+        for n in (2, 3, 4)
+    )
+    house = House(Board(compile_game(source(FACTS + lamps))))
+    house.act("go to countertop 1")
+    assert house.admissible() == sorted(house.admissible())
+    assert [a for a in house.admissible() if a.startswith("use")] == [f"use desklamp {n}" for n in (1, 2, 3)]
+
+
 def test_neighbours_at_one_place(board: Board) -> None:
     house = House(board)
     assert house.act("go to cabinet 2") == "You arrive at cabinet 2. The cabinet 2 is closed."

@@ -226,6 +226,20 @@ def test_admissible_actions_are_admitted(env_id: str) -> None:
     env.close()
 
 
+def test_what_has_ended_stays_ended(env_id: str) -> None:
+    env = make(env_id)
+    task_id = env.reset(seed=2)[1]["task_id"]
+    actions, _, last = expert_actions(env_id, task_id)
+    env.reset(options={"task_id": task_id})
+    *_, terminated, truncated, _ = play(env, actions)[-1]
+    for action in ("", *actions[-2:]):
+        *_, again, _, info = env.step(action)
+        assert again == terminated or truncated
+        for key in ("score", "progress", "success"):
+            assert info[key] == last[key] or truncated
+    env.close()
+
+
 @pytest.mark.parametrize(
     "action", ["", "xyzzy plugh", "x" * 1_000_000, "a\x00b", "\x1b[2J", "\ud800", "näch\u202este"]
 )
