@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import release_memory
 
 from prosegym.baselines import METHODS, agents, house, react
 from prosegym.baselines.chat import audit
@@ -25,6 +27,8 @@ from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs import panels
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
+from prosegym.envs.lookup import env_class
+from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
@@ -61,6 +65,14 @@ class Lora:
             raise BadOption(
                 "weights in 4 bits cannot be trained themselves; give an adapter (--lora.rank 16)"
             )
+
+
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+def usual_report() -> tuple[Tracker, ...]:
+    """TensorBoard, where it is installed."""
+    return ("tensorboard",) if find_spec("tensorboard") else ()
 
 
 @dataclass(frozen=True)
@@ -101,14 +113,15 @@ class Options:
     """Pieces of the tokenizer of a scratch model."""
     context: int = 4096
     """Longest sequence of a scratch model, in tokens."""
-    report: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
-    """Where curves go beside metrics.jsonl: tensorboard (a folder in OUT), wandb, trackio; nothing after it
-    for nowhere."""
+    report: tuple[Tracker, ...] = field(default_factory=usual_report)
+    """Where curves go beside metrics.jsonl: tensorboard (a folder in OUT; the default where it is installed),
+    wandb, trackio; nothing after it for nowhere."""
     audit: bool = False
     """Show what a sample of the data is trained on, and stop."""
-    evaluate: bool = False
-    """Play the panel of `evaluate_split` at the end; the run lies in OUT/evaluation."""
-    evaluate_split: str = "valid"
+    evaluate: bool = True
+    """Play a validation panel at the end, where the environment has one; the run lies in OUT/evaluation."""
+    evaluate_split: str = ""
+    """Split of that panel; by default the first one whose name begins with valid or dev."""
     lora: Lora = Lora()
     agent: react.Config = react.Config()
     """Form of the answers, decoding and history; recorded in agent.json. Where none of it is given, a trained
@@ -165,14 +178,14 @@ def preset(method: Any, argv: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
 
 
 def run(method: str, train: Callable[..., None], options: Options, config: Any) -> None:
-    """Train, save, and evaluate where asked.
+    """Train, save, and evaluate.
 
     Raises:
         ProsegymError: the folder holds another training, or another process is writing to it; the data is
             another environment's, or the method has nothing to learn from.
     """
     options = replace(options, agent=form(options))
-    panel = panels.of_split(options.env, options.evaluate_split) if options.evaluate else None
+    panel = validation(options) if options.evaluate and not options.audit else None
     processes = accelerator(options)  # before anything else that asks which process this is
     if processes.is_main_process:
         leave_alone(options.out)
@@ -183,15 +196,32 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             processes.print(f"{options.out} holds this training, finished")
         else:
             learn(method, train, options, config, processes)
-    if panel is not None and not options.audit and processes.is_main_process:
-        evaluate(
+    if panel is not None and processes.is_main_process:
+        release_memory()
+        played = evaluate(
             agents.load(str(options.out)),
             panel,
             options.out / "evaluation",
             seed=options.seed,
             env_kwargs=env_arguments(options.env_kwargs),
         )
+        print(f"{panel.name}: success {played.summary().success} ({played.folder})")
     processes.wait_for_everyone()
+
+
+def validation(options: Options) -> Panel | None:
+    """The panel that is played at the end; None where the environment has none.
+
+    Raises:
+        UnknownName: there is no panel of the split that is asked for.
+    """
+    if options.evaluate_split:
+        return panels.of_split(options.env, options.evaluate_split)
+    for split in env_class(options.env).splits:
+        if split.startswith(("valid", "dev")):
+            with suppress(UnknownName):
+                return panels.of_split(options.env, split)
+    return None
 
 
 def finished(options: Options) -> bool:

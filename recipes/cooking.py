@@ -101,13 +101,13 @@ def steps(out: Path, quick: bool) -> list[Step]:
         (
             "a small model from random weights, trained on those lessons",
             f"train sft --env {ENV} --model scratch:350k --vocabulary 700 --context 4096 --data {lessons} "
-            f"{limit} {FORM} {SFT} {more} --out {out}/sft",
+            f"{limit} {FORM} {SFT} {more} --no-evaluate --out {out}/sft",
             None,
         ),
         (
             "one ETO iteration: explore the training games, contrast with the expert, optimise",
             f"train eto --env {ENV} --model {out}/sft --data {expert} "
-            f"{limit} {FORM} {ETO} {more} --out {out}/eto",
+            f"{limit} {FORM} {ETO} {more} --no-evaluate --out {out}/eto",
             None,
         ),
     ]

@@ -46,7 +46,7 @@ def steps(out: Path, quick: bool) -> list[Step]:
         (
             "one ETO iteration: explore those rooms, contrast with the expert, optimise",
             f"train eto --env {ENV} --model novice --data {expert} {TUNE} --max-steps {updates} "
-            f"--out {out}/eto",
+            f"--no-evaluate --out {out}/eto",
             None,
         ),
         ("what it learnt", f"{evaluate}/eto --agent {out}/eto", None),

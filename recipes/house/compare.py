@@ -117,7 +117,7 @@ def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterat
         return (
             f"train {method} --env {env} --model {model} --data {expert} "
             f"{METHODS[method].replace('RATE', rate)} --max-steps {scale.steps // PHASES.get(method, 1)} "
-            f"--seed {seed} {begins}--out {folder(method, rate, seed)}"
+            f"--seed {seed} {begins}--no-evaluate --out {folder(method, rate, seed)}"
         )
 
     def folder(method: str, rate: str, seed: int) -> Path:

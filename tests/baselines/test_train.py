@@ -19,13 +19,14 @@ from safetensors.torch import load_file  # noqa: E402
 
 from prosegym.baselines import METHODS, agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
+from prosegym.envs import panels  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.download import file_digest  # noqa: E402
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName  # noqa: E402
 from prosegym.evaluation.agents import ExpertAgent  # noqa: E402
 from prosegym.evaluation.evaluate import make_env  # noqa: E402
 from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
-from prosegym.evaluation.runs import only_writer  # noqa: E402
+from prosegym.evaluation.runs import Run, only_writer  # noqa: E402
 
 torch.set_num_threads(1)
 QUICK = ["--env", "prosegym/Lockbox-v1", "--episodes", "8", "--vocabulary", "330", "--agent.format", "bare"]
@@ -307,6 +308,24 @@ def test_a_panel_that_is_not_there_is_said_before_training(tmp_path: Path) -> No
     with pytest.raises(UnknownName, match="unknown panel 'Lockbox-v1/nowhere'"):
         train.main("sft", [*command, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_validation_panel_is_played_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--max-steps", "2", "--out", str(tmp_path / "out")]
+    train.main("sft", command)  # there is no panel
+    assert not (tmp_path / "out" / "evaluation").exists()
+    monkeypatch.setattr(panels, "FOLDER", tmp_path / "panels")
+    env = make_env("prosegym/Lockbox-v1").unwrapped
+    for split in ("valid", "test"):
+        panels.save(panels.make(env, split, about="all"), tmp_path / "panels")  # type: ignore[arg-type]
+    train.main("sft", [*command, "--no-evaluate"])
+    assert not (tmp_path / "out" / "evaluation").exists()
+    capsys.readouterr()
+    train.main("sft", command)
+    assert Run.read(tmp_path / "out" / "evaluation").conditions.panel.name == "Lockbox-v1/valid"
+    assert "Lockbox-v1/valid: success 0" in capsys.readouterr().out
 
 
 def test_curves_are_drawn_of_every_phase_that_has_a_loss(tmp_path: Path) -> None:
