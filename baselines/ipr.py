@@ -25,7 +25,7 @@ from prosegym.baselines import sft
 from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
-from prosegym.baselines.practice import Practice, from_answer, prefixes, twin
+from prosegym.baselines.practice import Practice, best_of, from_answer, twin
 from prosegym.baselines.training import Optim
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
@@ -70,29 +70,16 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     scorer = twin(policy)
-    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    best = best_of(experts)
+    talks = {task: practice.conversation(e) for task, e in best.items()}
     for i in range(1, config.iterations + 1):
-        tried = go_on(policy, best, practice, config, i)
+        tried = practice.go_on(policy, talks, f"go-on-{i}", config.temperature)
         rewards = step_rewards(scorer, best, tried, practice, config, i)
         pairs = pair(best, tried, rewards, practice, config)
         objective = Preference(config.beta, imitation=float(config.imitate))
         if not prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}"):
             mend = "use more or harder tasks, or a smaller --tau"
             return no_pairs(i, practice, "no step reward or score tells agent and expert apart", mend)
-
-
-def go_on(
-    policy: LocalModel, best: Mapping[str, Trajectory], practice: Practice, config: Config, i: int
-) -> dict[Place, Trajectory]:
-    """e_hat: the agent's continuation from every expert prefix."""
-    before = prefixes({task: practice.conversation(e) for task, e in best.items()})
-    jobs = [Job(*place) for place in before]  # the attempt says how many answers were the expert's
-    played = practice.play(policy, jobs, f"go-on-{i}", temperature=config.temperature, forced=before)
-    return {
-        place: t
-        for place, t in zip(before, played, strict=True)
-        if t.ended != "error" and len(t.steps) > place[1]
-    }
 
 
 def step_rewards(
