@@ -36,10 +36,21 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Minimise L_SFT over the experts' episodes; the policy changes in place."""
-    talks = [practice.conversation(e) for e in experts]
+    clone(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
+
+
+def clone(
+    policy: LocalModel,
+    talks: Sequence[Sequence[Message]],
+    practice: Practice,
+    config: Config,
+    phase: str,
+) -> list[Sample]:
+    """Minimise L_SFT over conversations; returns them as what was imitated."""
     texts = samples(policy, talks, config.observations, config.longest)
-    practice.say("sft", "texts", len(talks), len(texts), sum(s.cut for s in texts))
-    practice.fit(policy.model, Imitation(), texts, config.optim, "sft")
+    practice.say(phase, "texts", len(talks), len(texts), sum(s.cut for s in texts))
+    practice.fit(policy.model, Imitation(), texts, config.optim, phase)
+    return texts
 
 
 def samples(
