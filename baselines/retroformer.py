@@ -115,7 +115,10 @@ def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, con
 
 
 def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> Headed:
-    """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer."""
+    """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer.
+
+    Where there are no good ones, or no bad ones, it learns from all of the others.
+    """
     model = Headed(twin(reflector).model, speaks=False)
     texts = [(sft.sample(reflector, noted(r[0])), rating(r) > config.threshold) for r in rated]
     good = [Judged(s, True) for s, is_good in texts if s and is_good]
