@@ -370,7 +370,6 @@ def test_stepagent_end_to_end_agrees_more_with_the_expert(
     )
     first, second = (m["agreement"] for m in curve(tmp_path, "inspection"))
     assert second > first
-    assert not stepagent.reflect(policy, policy, [], practice(tmp_path), stepagent.Config(), 3)
 
 
 @pytest.mark.parametrize("method", [eto, ipr, stepagent])
