@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from prosegym.baselines import batch, losses
 from prosegym.baselines.batch import Sample
-from prosegym.baselines.objectives import table
+from prosegym.baselines.objectives import table, token_scores
+from prosegym.baselines.practice import Practice
+from prosegym.baselines.training import Optim
 
 
 class Read(NamedTuple):
@@ -179,6 +181,22 @@ def bandits(
         Bandit(s, *(tuple(x.tolist()) for x in (m[0], m[1], a, m[3])))
         for s, m, a in zip(samples, made, whitened, strict=True)
     ]
+
+
+def improve(
+    critic: Headed,
+    answers: Sequence[Sample],
+    rewards: Sequence[float],
+    reference: nn.Module,
+    practice: Practice,
+    settings: Settings,
+    optim: Optim,
+    phase: str,
+) -> None:
+    """PPO on answers, with a KL penalty to the reference; the policy under the critic changes in place."""
+    with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
+        items = bandits(critic, answers, rewards, token_scores(reference, answers), settings)
+    practice.fit(critic, Clipped(settings), items, optim, phase)
 
 
 class Judged(NamedTuple):
