@@ -78,8 +78,10 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         if config.level != "trajectory" and not config.self_play:
             pairs += step_by_step(policy, experts, practice, config, i)
         if not contrast(policy, pairs, practice, config, i):
-            mend = "use more or harder tasks, or fewer epochs of cloning"
-            return no_pairs(i, practice, "every exploration scored as its expert did", mend)
+            why, mend = "every exploration scored as its expert did", "fewer epochs of cloning"
+            if config.self_play:
+                why, mend = "every task's explorations scored alike", "a higher temperature"
+            return no_pairs(i, practice, why, f"use more or harder tasks, or {mend}")
 
 
 def explore(
