@@ -96,8 +96,7 @@ def reward(
 ) -> list[float]:
     """r_i = - log D(s_i, a_i^theta)."""
     logits = torch.tensor(judgements(discriminator, agent))
-    rewards = (
-        losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest).tolist()
-    )
+    found = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest)
+    rewards: list[float] = found.tolist()
     practice.tell("reward", i, spread(f"cycle {i}", rewards))
-    return [float(r) for r in rewards]
+    return rewards
