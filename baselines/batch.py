@@ -9,7 +9,7 @@ all positions of a pass by its longest text (longrope beyond its first length, d
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -82,13 +82,20 @@ class Batch(NamedTuple):
         return of_node[self.row, self.node]
 
 
-def logp(model: nn.Module, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+def logp(
+    model: nn.Module, samples: Sequence[Sample], groups: Sequence[Sequence[int]] | None = None
+) -> tuple[Tensor, Tensor]:
     """log pi(token | tokens before it) of every token that has a weight, and the weights.
+
+    Args:
+        model: a causal language model.
+        samples: one or more.
+        groups: which samples share a row; None decides by the work it saves.
 
     Returns:
         (B, T) in float32 or better, 0 where the weight is 0 and for first tokens; and (B, T).
     """
-    batch = lay_out(model, samples)
+    batch = lay_out(model, samples, groups)
     logits, _ = batch.logits(model)
     return batch.logp(logits), batch.weights
 
@@ -96,13 +103,7 @@ def logp(model: nn.Module, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
 def lay_out(
     model: nn.Module, samples: Sequence[Sample], groups: Sequence[Sequence[int]] | None = None
 ) -> Batch:
-    """Samples as rows, on the model's device.
-
-    Args:
-        model: a causal language model.
-        samples: one or more.
-        groups: which samples share a row; None decides by the work it saves.
-    """
+    """Samples as rows, on the model's device; the arguments are `logp`'s."""
     first = next(model.parameters())
     if groups is None:
         groups = _groups(model, samples)
@@ -191,12 +192,9 @@ def _refusal(model: Any) -> str | None:
     ]
     was_training = model.training
     model.eval()
-    run: Callable[[list[list[int]]], Tensor] = lambda groups: (  # noqa: E731
-        (batch := lay_out(model, probe, groups)).logp(batch.logits(model)[0])
-    )
     try:
         with torch.no_grad():
-            shared, flat = run([[0, 1, 2]]), run([[0], [1], [2]])
+            shared, flat = (logp(model, probe, groups)[0] for groups in ([[0, 1, 2]], [[0], [1], [2]]))
     except (TypeError, ValueError, RuntimeError) as error:
         return f"{text.model_type} takes no mask of its own ({str(error).splitlines()[0]})"
     finally:

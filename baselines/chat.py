@@ -289,9 +289,8 @@ class Chat:
         sampled = list(message.token_ids)
         if sampled[-1:] == [pieces.end_id]:
             return sampled, len(sampled)
-        return [*sampled, pieces.end_id], len(
-            sampled
-        )  # cut short: the end is the template's, not the model's
+        # Cut short: the end is the template's, not the model's.
+        return [*sampled, pieces.end_id], len(sampled)
 
     def _told(self, content: str) -> list[int]:
         """What the model reads between two of its turns."""
@@ -348,10 +347,10 @@ class Chat:
 
     def _read_tokens(self, text: str) -> list[int]:
         """Tokens of what the model reads after an end token: tokenized behind one, which is then left out."""
-        if (known := self._memo.get(("read", text))) is None:
-            token_ids: list[int] = self.tokenizer.encode(self._pieces.end + text, add_special_tokens=False)
-            return self._remember(("read", text), token_ids[token_ids.index(self._pieces.end_id) + 1 :])
-        return known
+        if (known := self._memo.get(("read", text))) is not None:
+            return known
+        token_ids: list[int] = self.tokenizer.encode(self._pieces.end + text, add_special_tokens=False)
+        return self._remember(("read", text), token_ids[token_ids.index(self._pieces.end_id) + 1 :])
 
     def _check_roles(self, messages: Sequence[Message], start: int, *, answered: bool) -> None:
         wanted = ["user", "assistant"]

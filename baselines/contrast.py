@@ -57,18 +57,19 @@ def prefer(
     """
     shared = batch.takes_trees(policy.model)
     budget = pass_tokens(optim.tokens, policy.model.device)
+    given = kept = cut = 0
     found: list[Bundle] = []
-    texts = total = cut = 0
     for contrasts in tasks:
         both = [(sft.sample(policy, win), sft.sample(policy, lose)) for win, lose in contrasts]
-        kept = [Pair(w, x) for w, x in both if w and x and w.trained and x.trained and w != x]
-        found += _bundles(kept, budget, shared)
-        total, texts = total + len(both), texts + len(kept)
-        cut += sum(p.win.cut or p.lose.cut for p in kept)
-    practice.say(phase, "pairs", total, texts, cut)
+        pairs = [Pair(w, x) for w, x in both if w and x and w.trained and x.trained and w != x]
+        found += _bundles(pairs, budget, shared)
+        given += len(both)
+        kept += len(pairs)
+        cut += sum(p.win.cut or p.lose.cut for p in pairs)
+    practice.say(phase, "pairs", given, kept, cut)
     if not found:
         return False
-    size = max(1, round(optim.batch_size * len(found) / texts))
+    size = max(1, round(optim.batch_size * len(found) / kept))
     with practice.accelerator.autocast():  # at the precision of training: a difference would be a margin
         compared = against(reference, found, optim.tokens)
     practice.fit(policy.model, objective, compared, replace(optim, batch_size=size), phase)

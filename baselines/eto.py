@@ -24,7 +24,7 @@ from prosegym.baselines import sft
 from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
-from prosegym.baselines.practice import Practice, only_answer, prefixes
+from prosegym.baselines.practice import Practice, best_of, only_answer
 from prosegym.baselines.training import Optim
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
@@ -78,8 +78,10 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         if config.level != "trajectory" and not config.self_play:
             pairs += step_by_step(policy, experts, practice, config, i)
         if not contrast(policy, pairs, practice, config, i):
-            mend = "use more or harder tasks, or fewer epochs of cloning"
-            return no_pairs(i, practice, "every exploration scored as its expert did", mend)
+            why, mend = "every exploration scored as its expert did", "fewer epochs of cloning"
+            if config.self_play:
+                why, mend = "every task's explorations scored alike", "a higher temperature"
+            return no_pairs(i, practice, why, f"use more or harder tasks, or {mend}")
 
 
 def explore(
@@ -96,7 +98,7 @@ def versus_expert(
     experts: Sequence[Trajectory], explored: Iterable[Trajectory], practice: Practice, config: Config
 ) -> list[list[Contrast]]:
     """D_p: whichever of expert and agent scored more wins; equal scores teach nothing."""
-    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    best = best_of(experts)
     pairs: list[list[Contrast]] = []
     for tried in explored:
         lose, win = sorted((tried, best[tried.task_id]), key=lambda t: t.score)
@@ -122,18 +124,13 @@ def step_by_step(
     policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config, i: int
 ) -> list[list[Contrast]]:
     """Appendix B: from every expert state the agent goes on; its action there against the expert's."""
-    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    best = best_of(experts)
     talks = {task: practice.conversation(e) for task, e in best.items()}
-    forced = prefixes(talks)
-    jobs = [Job(*place) for place in forced]  # the attempt says how many of the expert's answers came first
-    played = practice.play(policy, jobs, f"steps-{i}", temperature=config.temperature, forced=forced)
     pairs: dict[str, list[Contrast]] = {task: [] for task in talks}
-    for tried in played:
-        task, t, score = tried.task_id, tried.attempt, best[tried.task_id].score
-        if tried.ended == "error" or len(tried.steps) <= t or tried.score == score:
-            continue
-        acted, said = only_answer(talks[task], t), only_answer(practice.conversation(tried), t)
-        pairs[task].append((acted, said) if score > tried.score else (said, acted))
+    for (task, t), tried in practice.go_on(policy, talks, f"steps-{i}", config.temperature).items():
+        expert, agent = only_answer(talks[task], t), only_answer(practice.conversation(tried), t)
+        if tried.score != best[task].score:
+            pairs[task].append((agent, expert) if tried.score > best[task].score else (expert, agent))
     return [found for found in pairs.values() if found]
 
 

@@ -25,7 +25,7 @@ from prosegym.baselines import sft
 from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
-from prosegym.baselines.practice import Practice, from_answer, prefixes, twin
+from prosegym.baselines.practice import Practice, best_of, from_answer, twin
 from prosegym.baselines.training import Optim
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
@@ -70,29 +70,16 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     scorer = twin(policy)
-    best = {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+    best = best_of(experts)
+    talks = {task: practice.conversation(e) for task, e in best.items()}
     for i in range(1, config.iterations + 1):
-        tried = go_on(policy, best, practice, config, i)
+        tried = practice.go_on(policy, talks, f"go-on-{i}", config.temperature)
         rewards = step_rewards(scorer, best, tried, practice, config, i)
         pairs = pair(best, tried, rewards, practice, config)
         objective = Preference(config.beta, imitation=float(config.imitate))
         if not prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}"):
             mend = "use more or harder tasks, or a smaller --tau"
             return no_pairs(i, practice, "no step reward or score tells agent and expert apart", mend)
-
-
-def go_on(
-    policy: LocalModel, best: Mapping[str, Trajectory], practice: Practice, config: Config, i: int
-) -> dict[Place, Trajectory]:
-    """e_hat: the agent's continuation from every expert prefix."""
-    before = prefixes({task: practice.conversation(e) for task, e in best.items()})
-    jobs = [Job(*place) for place in before]  # the attempt says how many answers were the expert's
-    played = practice.play(policy, jobs, f"go-on-{i}", temperature=config.temperature, forced=before)
-    return {
-        place: t
-        for place, t in zip(before, played, strict=True)
-        if t.ended != "error" and len(t.steps) > place[1]
-    }
 
 
 def step_rewards(
@@ -104,31 +91,32 @@ def step_rewards(
     i: int,
 ) -> dict[Place, tuple[float, float]]:
     """(r(s_t, a_t) of the expert, of the agent) by Monte Carlo, wherever the two differ."""
-    before, keys = {}, []
-    for (task, t), episode in tried.items():
-        expert = best[task]
-        for who, source in enumerate((expert, episode)):
-            if expert.actions[t] == episode.actions[t] or t + 1 == len(source.steps):
-                continue  # the same action; or its last one, whose reward is the final score
-            said = [m.content for m in practice.conversation(source)[1 : 2 * t + 2 : 2]]
+    apart = {
+        (task, t): (best[task], episode)
+        for (task, t), episode in tried.items()
+        if best[task].actions[t] != episode.actions[t]
+    }
+    scores: dict[Place, tuple[list[float], list[float]]] = {place: ([], []) for place in apart}
+    given, into = {}, []
+    for (task, t), both in apart.items():
+        for who, (episode, found) in enumerate(zip(both, scores[task, t], strict=True)):
+            if t + 1 == len(episode.steps):  # its last action, whose reward is the final score
+                found.append(episode.score)
+                continue
+            said = [m.content for m in practice.conversation(episode)[1 : 2 * t + 2 : 2]]
             for n in range(config.continuations):
-                attempt = (2 * t + who) * config.continuations + n
-                before[task, attempt] = said
-                keys.append(((task, t), who))
-    played = practice.play(
-        scorer, [Job(*key) for key in before], f"score-{i}", temperature=1.0, forced=before
-    )
-    found: dict[tuple[Place, int], list[float]] = {}
-    for key, rollout in zip(keys, played, strict=True):
-        found.setdefault(key, []).extend([rollout.score] if rollout.ended != "error" else [])
-    rewards = {}
-    for (task, t), episode in tried.items():
-        if best[task].actions[t] != episode.actions[t]:
-            ends = (best[task].score, episode.score)
-            both = [found.get(((task, t), who), [ends[who]]) for who in (0, 1)]
-            if all(both):  # otherwise every continuation broke off with an error
-                rewards[task, t] = (sum(both[0]) / len(both[0]), sum(both[1]) / len(both[1]))
-    return rewards
+                given[task, (2 * t + who) * config.continuations + n] = said
+                into.append(found)
+    jobs = [Job(*key) for key in given]
+    played = practice.play(scorer, jobs, f"score-{i}", temperature=1.0, forced=given)
+    for found, rollout in zip(into, played, strict=True):
+        if rollout.ended != "error":
+            found.append(rollout.score)
+    return {  # without those of which every continuation broke off with an error
+        place: (sum(expert) / len(expert), sum(agent) / len(agent))
+        for place, (expert, agent) in scores.items()
+        if expert and agent
+    }
 
 
 def pair(
@@ -141,13 +129,14 @@ def pair(
     """Of each task D_t, whole episodes that scores tell apart, and D_s, suffixes that step rewards do."""
     found: dict[str, list[Contrast]] = {}
     for (task, t), episode in tried.items():
+        pairs = found.setdefault(task, [])
         gap = best[task].score - episode.score
         expert, agent = (from_answer(practice.conversation(e), t) for e in (best[task], episode))
-        pairs = found.setdefault(task, [])
+        contrast = (expert, agent) if gap > 0 else (agent, expert)
         if t == 0 and gap != 0:
-            pairs.append((expert, agent) if gap > 0 else (agent, expert))
+            pairs.append(contrast)
         if (task, t) in rewards:
             step = rewards[task, t][0] - rewards[task, t][1]
             if abs(gap) > config.outcome and abs(step) > config.tau and gap * step > 0:
-                pairs.append((expert, agent) if gap > 0 else (agent, expert))
+                pairs.append(contrast)
     return found

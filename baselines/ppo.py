@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from prosegym.baselines import batch, losses
 from prosegym.baselines.batch import Sample
-from prosegym.baselines.objectives import table
+from prosegym.baselines.objectives import table, token_scores
+from prosegym.baselines.practice import Practice
+from prosegym.baselines.training import Optim
 
 
 class Read(NamedTuple):
@@ -153,7 +155,7 @@ def bandits(
         tokens: padded tokens of one forward pass at most, as `Optim.tokens`.
     """
     lengths = [len(s.token_ids) for s in samples]
-    made: list[tuple[Tensor, ...]] = [()] * len(samples)
+    made: list[tuple[Tensor, ...]] = [()] * len(samples)  # of each: log pi, V, A, R, mask
     model.eval()
     with torch.no_grad():
         for part in batch.cut(model, samples, tokens):
@@ -164,21 +166,28 @@ def bandits(
             paid[torch.arange(len(part)), last] += logp.new_tensor([rewards[i] for i in part])
             advantages, returns = losses.gae(paid, values, mask, settings.gamma, settings.lam)
             for row, i in enumerate(part):
-                n = lengths[i]
-                made[i] = (
-                    logp[row, :n],
-                    values[row, :n],
-                    advantages[row, :n],
-                    returns[row, :n],
-                    mask[row, :n],
-                )
-    every = torch.cat([m[2] for m in made])[None]
-    masks = torch.cat([m[4] for m in made])[None]
-    whitened = torch.split(losses.masked_whiten(every, masks)[0], lengths)
-    return [
-        Bandit(s, *(tuple(x.tolist()) for x in (m[0], m[1], a, m[3])))
-        for s, m, a in zip(samples, made, whitened, strict=True)
-    ]
+                each = (logp, values, advantages, returns, mask)
+                made[i] = tuple(x[row, : lengths[i]] for x in each)
+    old, before, advantage, earned, masks = zip(*made, strict=True)
+    whitened = losses.masked_whiten(torch.cat(advantage)[None], torch.cat(masks)[None])[0]
+    rows = zip(samples, old, before, torch.split(whitened, lengths), earned, strict=True)
+    return [Bandit(s, *(tuple(x.tolist()) for x in numbers)) for s, *numbers in rows]
+
+
+def improve(
+    critic: Headed,
+    answers: Sequence[Sample],
+    rewards: Sequence[float],
+    reference: nn.Module,
+    practice: Practice,
+    settings: Settings,
+    optim: Optim,
+    phase: str,
+) -> None:
+    """PPO on answers, with a KL penalty to the reference; the policy under the critic changes in place."""
+    with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
+        items = bandits(critic, answers, rewards, token_scores(reference, answers), settings)
+    practice.fit(critic, Clipped(settings), items, optim, phase)
 
 
 class Judged(NamedTuple):

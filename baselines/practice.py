@@ -241,6 +241,31 @@ class Practice:
         self.tell(f"{phase}-answers", 1, {"answers": len(said), "different": different})
         return said
 
+    def go_on(
+        self,
+        model: LanguageModel,
+        talks: Mapping[str, Sequence[Message]],
+        phase: str,
+        temperature: float,
+    ) -> dict[tuple[str, int], Trajectory]:
+        """The model's episodes from every state of each task's conversation: e_hat_{t:m} after e_{<t}.
+
+        By task and t, how many of the answers were given (teacher forcing); the job's attempt is t. Left out
+        are episodes that broke off with an error or before the model's first answer.
+        """
+        given = {
+            (task, t): [m.content for m in talk[1 : 2 * t : 2]]
+            for task, talk in talks.items()
+            for t in range(len(talk) // 2)
+        }
+        jobs = [Job(*place) for place in given]
+        played = self.play(model, jobs, phase, temperature=temperature, forced=given)
+        return {
+            place: episode
+            for place, episode in zip(given, played, strict=True)
+            if episode.ended != "error" and len(episode.steps) > place[1]
+        }
+
     def freely(self, temperature: float) -> Sampling:
         """How the agent's answers are drawn where it may write anything."""
         return replace(self.agent, temperature=temperature, decoding="free").sampling()
@@ -366,6 +391,11 @@ def ratings(
     return [(n, played[a], played[b]) for n, a, b in keys if n.text and a in played and b in played]
 
 
+def best_of(experts: Sequence[Trajectory]) -> dict[str, Trajectory]:
+    """The expert's best episode of each task, the last of equals."""
+    return {e.task_id: e for e in sorted(experts, key=lambda e: e.score)}
+
+
 def only_answer(talk: Sequence[Message], t: int) -> list[Message]:
     """A conversation up to its t-th answer, from 0, and that answer alone trained on."""
     return from_answer(talk[: 2 * t + 2], t)
@@ -375,15 +405,6 @@ def from_answer(talk: Sequence[Message], t: int) -> list[Message]:
     """A conversation that is trained on from its t-th answer on, from 0."""
     read = [Message(m.role, m.content) if m.role == "assistant" else m for m in talk[: 2 * t + 1]]
     return [*read, *talk[2 * t + 1 :]]
-
-
-def prefixes(talks: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], list[str]]:
-    """The answers before each answer of each task's conversation: by task, and how many there are."""
-    return {
-        (task, t): [m.content for m in talk[1 : 2 * t : 2]]
-        for task, talk in talks.items()
-        for t in range(len(talk) // 2)
-    }
 
 
 class Forced:

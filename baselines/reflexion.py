@@ -65,9 +65,9 @@ class Config:
     evaluator: Literal["success", "heuristic"] = "success"
     """What passes a try: the task's full score, or that it ended by itself and was not stuck."""
     repeats: int = 3
-    """A try is stuck when the same action got the same answer more often than this."""
+    """The heuristic evaluator takes a try as stuck when the same action got the same answer more often."""
     max_actions: int = 30
-    """A try is stuck when it has taken more actions than this and the evaluator is the heuristic."""
+    """It takes a try as stuck, too, when there were more actions than this."""
     control: Literal["none", "other_task"] = "none"
     """A control: a task remembers as many notes, but on other tasks. (`strategy="base"` is the other.)"""
     temperature: float = 0.0
@@ -216,12 +216,10 @@ def _words(text: str) -> int:
 
 
 def stuck(steps: Sequence[Turn], config: Config) -> bool:
-    """Whether a try goes round in circles (or, for the heuristic evaluator, on for too long)."""
+    """Whether a try goes round in circles, or on for too long: what the heuristic evaluator asks."""
     # Turn i + 1 shows what turn i's action was answered with.
     pairs = Counter((a.action, b.observation) for a, b in zip(steps, steps[1:], strict=False))
-    if any(count > config.repeats for count in pairs.values()):
-        return True
-    return config.evaluator == "heuristic" and len(steps) > config.max_actions
+    return len(steps) > config.max_actions or any(count > config.repeats for count in pairs.values())
 
 
 def passed(trajectory: Trajectory, config: Config) -> bool:

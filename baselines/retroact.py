@@ -8,10 +8,11 @@
 Read: the paper and its released code (90fff38). The log pi in L is the code's: eq. 7-8 print the ratio times
 R alone. Where else they differ the paper is the default: the code's reflector reward has a factor (R + c)/c
 (`reward_offset`), its data keeps positive rewards only (`negatives`), its mean of L_RL is over all tokens
-(`legacy_mean`). Both train on observations, too; the default masks them, and `cloning.observations=1` trains
-on the prompt as well, which the code masks. Reconstructed: the number of trials in training; that one model
-for both roles is cloned into the planner first, then into the reflector. Expert reflections come from a
-teacher model, as in the paper, or from a rule (`notes`), the default.
+(`legacy_mean`). Different from both: the mean is over each text's trained tokens, where the paper sums. Both
+train on observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well,
+which the code masks. Reconstructed: the number of trials in training; that one model for both roles is cloned
+into the planner first, then into the reflector. Expert reflections come from a teacher model, as in the
+paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from prosegym.baselines.batch import Sample
 from prosegym.baselines.lm import Generation
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe
-from prosegym.baselines.objectives import Imitation, Played, PolicyGradient, token_scores
+from prosegym.baselines.objectives import Played, PolicyGradient, token_scores
 from prosegym.baselines.practice import Practice, beginning, noted, ratings
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Optim
@@ -76,27 +77,18 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     """The planner changes in place; with two roles the reflector lies in OUT/reflector."""
     reflector = beginning(config.reflector, policy, practice) if config.roles == "two" else policy
     tasks = list(dict.fromkeys(e.task_id for e in experts))
-    demonstrations = texts(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
-    practice.fit(policy.model, Imitation(), demonstrations, config.cloning.optim, "sft")
+    episodes = [practice.conversation(e) for e in experts]
+    demonstrations = sft.clone(policy, episodes, practice, config.cloning, "sft")
     examples = teach(policy, reflector, tasks, practice, config)
     for i in range(1, config.iterations + 1):
         tries, notes = play(policy, reflector, tasks, practice, config, i)
+        rng = random.Random(f"{practice.seed} {i}")
         with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-            rng = random.Random(f"{practice.seed} {i}")
             plans = behaved(policy, planner_rows(tries, practice), demonstrations, config, rng)
             words = behaved(reflector, reflector_rows(tries, notes, config), examples, config, rng)
         optimise(policy, reflector, plans, words, practice, config, i)
     if config.roles == "two":
         practice.save(reflector, practice.folder / "reflector", "retroact")
-
-
-def texts(
-    model: LocalModel, talks: Sequence[Sequence[Message]], practice: Practice, config: Config, phase: str
-) -> list[Sample]:
-    """Conversations as what is imitated."""
-    found = sft.samples(model, talks, config.cloning.observations, config.cloning.longest)
-    practice.say(phase, "texts", len(talks), len(found), sum(s.cut for s in found))
-    return found
 
 
 def teach(
@@ -109,13 +101,13 @@ def teach(
         teacher = ModelReflector(agents.load_model(config.teacher), loop)
     _, notes = practice.trials(policy, teacher, tasks, "teach", loop, temperature=config.temperature)
     talks = [noted(replace(n, generation=Generation(n.text))) for n in notes if n.text]  # in our own tokens
-    examples = texts(reflector, talks, practice, config, "sft-reflector")
-    if examples:
-        practice.fit(reflector.model, Imitation(), examples, config.cloning.optim, "sft-reflector")
-    elif practice.accelerator.is_main_process:
-        why = "the clone failed at no training task, or its notes are empty or too long"
+    if talks:
+        return sft.clone(reflector, talks, practice, config.cloning, "sft-reflector")
+    practice.say("sft-reflector", "texts", 0, 0, 0)
+    if practice.accelerator.is_main_process:
+        why = "the clone failed at no training task, or its notes are empty"
         print(f"sft-reflector: no expert reflection, so the reflector stays as it is: {why}")
-    return examples
+    return []
 
 
 def play(
@@ -186,9 +178,9 @@ def optimise(
             why = "no try earned anything; set --negatives"
         raise ProsegymError(f"iteration {i} has nothing to learn from: {why}")
     objective = PolicyGradient(config.clip, config.regulariser, config.legacy_mean)
+    role = "planner"
     if reflector is policy:
-        plans, words = plans + words, []
-    role = "joint" if reflector is policy else "planner"
+        plans, words, role = plans + words, [], "joint"
     practice.fit(policy.model, objective, plans, config.optim, f"{role}-{i}")
     if words:
         practice.fit(reflector.model, objective, words, config.optim, f"reflector-{i}")

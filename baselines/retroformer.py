@@ -27,8 +27,8 @@ from prosegym.baselines.batch import Sample
 from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.lm import Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Imitation, token_scores
-from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
+from prosegym.baselines.objectives import Imitation
+from prosegym.baselines.ppo import Headed, Judged, Judgement, Settings, improve, judgements
 from prosegym.baselines.practice import Practice, beginning, noted, ratings, twin
 from prosegym.baselines.reflexion import ModelReflector, Reflection, remembered
 from prosegym.baselines.training import Optim
@@ -76,12 +76,14 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     critic = Headed(reflector.model)
     for i in range(1, config.rounds + 1):
         new = write(reflector, rated, practice, config, i)
+        notes = [n.sample for n in new]
         if reward_model is not None:
-            bad = judgements(reward_model, [n.sample for n in new])
+            bad = judgements(reward_model, notes)
             rewards = [1 / (1 + math.exp(x)) for x in bad]  # P(good): the numbers are logits of bad
         else:
             rewards = try_out(policy, new, practice, config, i)
-        improve(critic, [n.sample for n in new], rewards, reference, practice, config, i)
+        practice.tell("reward", i, {**spread(f"round {i}", rewards), "notes": len(rewards)})
+        improve(critic, notes, rewards, reference.model, practice, config.ppo, config.optim, f"ppo-{i}")
     practice.save(reflector, practice.folder / "reflector", "retroformer")
 
 
@@ -115,7 +117,10 @@ def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, con
 
 
 def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> Headed:
-    """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer."""
+    """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer.
+
+    Where there are no good ones, or no bad ones, it learns from all of the others.
+    """
     model = Headed(twin(reflector).model, speaks=False)
     texts = [(sft.sample(reflector, noted(r[0])), rating(r) > config.threshold) for r in rated]
     good = [Judged(s, True) for s, is_good in texts if s and is_good]
@@ -156,19 +161,3 @@ def try_out(actor: LocalModel, new: Sequence[New], practice: Practice, config: C
     played = practice.play(actor, jobs, f"tries-{i}", temperature=config.temperature)
     ended = zip(new, played, strict=True)
     return [0.0 if after.ended == "error" else after.score - n.before.score for n, after in ended]
-
-
-def improve(
-    critic: Headed,
-    new: Sequence[Sample],
-    rewards: Sequence[float],
-    reference: LocalModel,
-    practice: Practice,
-    config: Config,
-    i: int,
-) -> None:
-    """Step 3: one round of PPO with the KL penalty against M_ref."""
-    with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-        items = bandits(critic, new, rewards, token_scores(reference.model, new), config.ppo)
-    practice.tell("reward", i, {**spread(f"round {i}", rewards), "notes": len(rewards)})
-    practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")

@@ -18,7 +18,6 @@ import torch
 
 from prosegym.baselines import sft
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import Imitation
 from prosegym.baselines.practice import Practice
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
@@ -46,9 +45,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         for name, parameter in policy.model.named_parameters():
             parameter.copy_(base[name])
     talks = [practice.conversation(e) for e in [*experts, *kept]]
-    texts = sft.samples(policy, talks, config.cloning.observations, config.cloning.longest)
-    practice.say("rft", "texts", len(talks), len(texts), sum(s.cut for s in texts))
-    practice.fit(policy.model, Imitation(), texts, config.cloning.optim, "rft")
+    sft.clone(policy, talks, practice, config.cloning, "rft")
 
 
 def sample(

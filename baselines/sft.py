@@ -3,10 +3,11 @@
     theta <- argmin - E_{e in D} sum_k w_k log pi_theta(t_k | t_<k)
 
 w_k is 1 on the tokens of the agent's answers and 0 on what it read (ETO section 2, arXiv:2403.02502, eq.
-3-5). Read: the paper and the published settings of its code. Different here: the mask comes from the turns,
+3-5); over a batch the sum is divided by its weights, so that a token counts the same in an episode of any
+length. Read: the paper and the published settings of its code. Different here: the mask comes from the turns,
 not from searching rendered text; an episode longer than the context is cut after the last answer that fits,
-where the code cuts in the middle of an answer; `observations` gives what was read a weight,
-which helps models that start from random weights.
+where the code cuts in the middle of an answer; `observations` gives what was read a weight, which helps
+models that start from random weights.
 """
 
 from __future__ import annotations
@@ -36,10 +37,21 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Minimise L_SFT over the experts' episodes; the policy changes in place."""
-    talks = [practice.conversation(e) for e in experts]
+    clone(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
+
+
+def clone(
+    policy: LocalModel,
+    talks: Sequence[Sequence[Message]],
+    practice: Practice,
+    config: Config,
+    phase: str,
+) -> list[Sample]:
+    """Minimise L_SFT over conversations; returns them as what was imitated."""
     texts = samples(policy, talks, config.observations, config.longest)
-    practice.say("sft", "texts", len(talks), len(texts), sum(s.cut for s in texts))
-    practice.fit(policy.model, Imitation(), texts, config.optim, "sft")
+    practice.say(phase, "texts", len(talks), len(texts), sum(s.cut for s in texts))
+    practice.fit(policy.model, Imitation(), texts, config.optim, phase)
+    return texts
 
 
 def samples(

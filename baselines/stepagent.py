@@ -56,7 +56,8 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     reference = twin(policy) if config.reference == "clone" else policy
     for i in range(1, config.cycles + 1):
         steps = inspect(policy, experts, practice, config, i)
-        if not reflect(policy, reference, steps, practice, config, i):
+        objective = Preference(config.beta, imitation=config.imitation, mean=True)
+        if not prefer(policy, reference.model, steps, objective, practice, config.optim, f"reflect-{i}"):
             mend = "use more episodes, fewer epochs of cloning, or a higher temperature"
             return no_pairs(i, practice, "the agent answers as the expert does in every state", mend)
 
@@ -77,16 +78,3 @@ def inspect(
     agreement = 1 - sum(map(len, found)) / max(1, len(places))
     practice.tell("inspection", i, {"states": len(places), "agreement": agreement})
     return [steps for steps in found if steps]
-
-
-def reflect(
-    policy: LocalModel,
-    reference: LocalModel,
-    steps: Sequence[Sequence[Contrast]],
-    practice: Practice,
-    config: Config,
-    i: int,
-) -> bool:
-    """Minimise the step-wise contrast, the expert's answer preferred; False where no answer differs."""
-    objective = Preference(config.beta, imitation=config.imitation, mean=True)
-    return prefer(policy, reference.model, steps, objective, practice, config.optim, f"reflect-{i}")

@@ -24,8 +24,7 @@ from prosegym.baselines import losses, sft
 from prosegym.baselines.batch import Sample
 from prosegym.baselines.diagnosis import spread
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.objectives import token_scores
-from prosegym.baselines.ppo import Clipped, Headed, Judged, Judgement, Settings, bandits, judgements
+from prosegym.baselines.ppo import Headed, Judged, Judgement, Settings, improve, judgements
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
 from prosegym.envs.trajectory import Trajectory
@@ -62,9 +61,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         expert, agent = inspect(policy, experts, practice, config, i)
         tell_apart(discriminator, expert, agent, practice, config, i)
         rewards = reward(discriminator, agent, practice, config, i)
-        with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-            items = bandits(critic, agent, rewards, token_scores(clone.model, agent), config.ppo)
-        practice.fit(critic, Clipped(config.ppo), items, config.optim, f"ppo-{i}")
+        improve(critic, agent, rewards, clone.model, practice, config.ppo, config.optim, f"ppo-{i}")
 
 
 def inspect(
@@ -99,8 +96,7 @@ def reward(
 ) -> list[float]:
     """r_i = - log D(s_i, a_i^theta)."""
     logits = torch.tensor(judgements(discriminator, agent))
-    rewards = (
-        losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest).tolist()
-    )
+    found = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest)
+    rewards: list[float] = found.tolist()
     practice.tell("reward", i, spread(f"cycle {i}", rewards))
-    return [float(r) for r in rewards]
+    return rewards

@@ -249,9 +249,8 @@ def learn(
         processes,
         partial(begin, options),
     )
-    report = audit(
-        policy.chat, [practice.conversation(e) for e in experts[:50]]
-    )  # raises where a mask is wrong
+    shown = [practice.conversation(e) for e in experts[:50]]
+    report = audit(policy.chat, shown)  # raises where a mask is wrong
     if options.audit:
         processes.print(report)
         return

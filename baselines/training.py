@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -230,13 +231,14 @@ def fit(
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         fused=fused,
-        foreach=False if not fused else None,
+        foreach=None if fused else False,
     )
     budget = pass_tokens(config.tokens, accelerator.device)
     texts, numbers = digest(objective, items)
     settings = {**asdict(config), "items": texts, "numbers": numbers, "parameters": len(trained)}
     torch.manual_seed(config.seed)
     path = folder / "checkpoint.pt"
+    save = partial(_save, path, trained, optimizer, settings, accelerator)
     done = _load(path, trained, optimizer, settings, accelerator.device) if path.exists() else 0
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
@@ -274,7 +276,7 @@ def fit(
             total = accelerator.clip_grad_norm_(list(trained.values()), config.clip)
             norm = 0.0 if total is None else float(total)
             if not (math.isfinite(metrics["loss"]) and math.isfinite(norm)):
-                _save(path, trained, optimizer, settings, step, accelerator, drawn)
+                save(step, drawn)
                 which = ", ".join(map(str, sorted(batch)[:8]))
                 raise Diverged(
                     f"{phase}: loss {metrics['loss']}, gradient norm {norm} at step {step + 1}, "
@@ -298,16 +300,16 @@ def fit(
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             if step % config.save_every == 0 and step < steps:
-                _save(path, trained, optimizer, settings, step, accelerator)
+                save(step)
                 if each is not None and accelerator.is_main_process:
                     each(step)
     except KeyboardInterrupt:
         if whole:  # what is drawn of a step that was begun is drawn again
-            _save(path, trained, optimizer, settings, step, accelerator, drawn)
+            save(step, drawn)
         raise
     finally:
         bar.close()
-    _save(path, trained, optimizer, settings, steps, accelerator)
+    save(steps)
     if each is not None and done < steps and accelerator.is_main_process:
         each(steps)
     # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
@@ -391,8 +393,8 @@ def _save(
     trained: Mapping[str, nn.Parameter],
     optimizer: Optimizer,
     settings: Mapping[str, Any],
-    step: int,
     accelerator: Accelerator,
+    step: int,
     drawn: Mapping[str, Any] | None = None,
 ) -> None:
     if accelerator.is_main_process:

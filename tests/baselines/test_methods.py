@@ -317,6 +317,9 @@ def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, 
     tiny = replace(CLONING, optim=Optim(learning_rate=1e-6, epochs=1, batch_size=8))
     with pytest.raises(ProsegymError, match="every exploration scored as its expert did"):
         eto.train(load(cloned), experts, practice(tmp_path), eto.Config(cloning=tiny))
+    alike = "every task's explorations scored alike; use more or harder tasks, or a higher temperature"
+    with pytest.raises(ProsegymError, match=alike):  # the likeliest answers twice; no expert takes part
+        eto.train(load(cloned), experts, practice(tmp_path / "self"), eto.Config(self_play=2))
 
 
 # --- RFT and Best-of-N ---
@@ -382,7 +385,6 @@ def test_stepagent_end_to_end_agrees_more_with_the_expert(
     )
     first, second = (m["agreement"] for m in curve(tmp_path, "inspection"))
     assert second > first
-    assert not stepagent.reflect(policy, policy, [], practice(tmp_path), stepagent.Config(), 3)
 
 
 @pytest.mark.parametrize("method", [eto, ipr, stepagent])

@@ -189,9 +189,10 @@ def test_retroact(benchmark: Any, tmp_path: Path) -> None:
         begun = time.process_time()
         tries, notes = retroact.play(planner, reflector, [e.task_id for e in EXPERT], place, config, 1)
         spent["rollout"] = time.process_time() - begun
-        plans = retroact.behaved(planner, retroact.planner_rows(tries, place), demonstrations, config)
+        rng = random.Random(0)
+        plans = retroact.behaved(planner, retroact.planner_rows(tries, place), demonstrations, config, rng)
         words = retroact.behaved(
-            reflector, retroact.reflector_rows(tries, notes, config), demonstrations, config
+            reflector, retroact.reflector_rows(tries, notes, config), demonstrations, config, rng
         )
         spent["scoring"] = time.process_time() - begun - spent["rollout"]
         retroact.optimise(planner, reflector, plans, words, place, config, 1)
