@@ -209,7 +209,7 @@ class _Record(_Named, kw_only=True):
     name: str
     full_description: str
     small_description: list[str] | str
-    customization_options: dict[str, list[_Choice] | None] | str | None
+    customization_options: dict[str, list[_Choice] | None] | list[_Choice] | str | None
     category: str
     query: str
     product_category: str

@@ -392,8 +392,11 @@ def test_records_are_cleaned_as_the_original_does(tmp_path: Path) -> None:
         {"asin": "nan", "name": float("nan")},  # what is left out need not be whole
         {"asin": "A234567890123"},
         record("A3", pricing=None),
+        record("A4", customization_options=[]),
+        record("A5", customization_options=None),
     )
-    a, b, c = read_products(path)
+    a, b, c, *bare = read_products(path)
+    assert [p.options for p in bare] == [{}, {}]
     assert a.options == {"color": ["red | blue"], "fit": []} and a.query == "shoes"
     assert a.price_text == "$1033.99 to $1035.5" and 1033.99 <= a.price <= 1035.5
     assert (b.price_text, b.price, b.bullets, b.attributes) == ("$100.0", 100.0, ["one"], ["DUMMY_ATTR"])
@@ -414,6 +417,7 @@ def test_records_are_cleaned_as_the_original_does(tmp_path: Path) -> None:
         ([record("A1", pricing="$cheap")], r"line 2: "),
         ([record("a1")], r"line 2: .*not in capitals"),
         ([record("A1", customization_options={"x": [{}]})], r"line 2: .*`value`"),
+        ([record("A1", customization_options=[{"value": "x"}])], r"neither an object nor empty"),
         ([7], r"record 1, line 2: "),
     ],
 )
