@@ -189,6 +189,8 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     processes = accelerator(options)  # before anything else that asks which process this is
     if processes.is_main_process:
         leave_alone(options.out)
+    if panel is not None:
+        processes.print(f"at the end: {panel.name}, {len(panel.tasks)} tasks (--no-evaluate leaves it out)")
     with only_writer(options.out) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             settle(method, options, config)
