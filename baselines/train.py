@@ -201,7 +201,7 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
     if panel is not None and processes.is_main_process:
         release_memory()
         played = evaluate(
-            agents.load(str(options.out)),
+            agents.load(str(options.out), options=agents.ModelOptions(device=options.device)),
             panel,
             options.out / "evaluation",
             seed=options.seed,
