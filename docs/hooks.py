@@ -2,8 +2,9 @@
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
 knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
-`headline: [house-cpu]` puts there how these models play, at first and within four tries; `results:
-[house-cpu]` puts all numbers of a file of results at the page's end, `measured: [eto]` those of one method.
+`headline: [house-cpu]` puts behind its introduction how these models play, at first and within four tries;
+`results: [house-cpu]` puts all numbers of a file of results at the page's end, `measured: [eto]` those of one
+method.
 The board of `extra.submissions` is built into the site's folder `board`.
 """
 
@@ -211,11 +212,13 @@ def _cell(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put what a page's head asks for below its title, and numbers at its end."""
+    """Put what a page's head asks for below its title or its introduction, and numbers at its end."""
     asked = [environments(page.meta["envs"])] if "envs" in page.meta else []
     asked += [method(name) for name in page.meta.get("methods", ())]
-    asked += [headline(page.meta["headline"])] if "headline" in page.meta else []
     title, _, rest = markdown.lstrip().partition("\n")
+    if "headline" in page.meta:
+        lead, mark, body = rest.partition("\n## ")
+        rest = f"{lead}\n{headline(page.meta['headline'])}\n{mark}{body}"
     last = [f"## From {RESULTS[name]}\n\n{results(name)}" for name in page.meta.get("results", ())]
     last += [measured(page.meta["measured"])] if "measured" in page.meta else []
     return INTERVAL.sub("[\\1,\u00a0\\2]", "\n\n".join([title, *asked, rest, *last]))
