@@ -30,7 +30,7 @@ import msgspec
 
 from prosegym.envs.webshop import catalogue as files
 from prosegym.envs.webshop.catalogue import Catalogue, Goal, Product
-from prosegym.envs.webshop.engine import LINK, Session, as_rich_text, as_text
+from prosegym.envs.webshop.engine import BUTTON, LINK, Session, as_rich_text, as_text
 from prosegym.envs.webshop.nouns import tagger
 from prosegym.envs.webshop.reward import reward
 
@@ -211,6 +211,7 @@ class Player:
                 action = f"click[{rng.choice(options)}]"
             else:
                 names = list(shown) if rng.random() < 0.9 else [*ODD, goal.asin]
+                names += [name for name, (kind, _) in shown.items() if kind == BUTTON] * 3
                 names = [name for name in names if name != "buy now" or rng.random() < 0.3] or names
                 action = f"click[{rng.choice(names)}]"
             u = rng.random()
@@ -263,7 +264,7 @@ def main() -> int:
         match = Match(Original(arguments.python, arguments.original), products)
         player = Player(rng, products, [match.load(paths, kind) for kind in ("synthetic", "human")])
     while match.steps < arguments.steps and match.differences < 20:
-        match.play(player.goal(), rng.randrange(7000), player.purchase if rng.random() < 0.7 else player.walk)
+        match.play(player.goal(), rng.randrange(7000), player.purchase if rng.random() < 0.6 else player.walk)
         if match.episodes % 500 == 0 or match.steps >= arguments.steps:
             played = f"{match.episodes} episodes, {match.steps} steps, {match.differences} differences"
             print(f"{played} in {time.monotonic() - started:.0f} s", flush=True)
