@@ -254,6 +254,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=15_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if not (arguments.original / "web_agent_site").is_dir():
+        parser.error(f"{arguments.original} is no checkout of princeton-nlp/WebShop")
     started, rng = time.monotonic(), random.Random(arguments.seed)
     stems = ("items_shuffle_1000", "items_ins_v2_1000", "items_human_ins")
     # With this digest frozen prices and limits are what the original's stand-in for `random` draws.
