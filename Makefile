@@ -5,8 +5,10 @@ INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip
 EXTRAS := textworld,train,endpoint,scienceworld,express,minari,ray,sb3,serve,mysql,plot,docs
 OUT ?= demo-out
 GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
+SHOP ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/webshop
+ORIGINAL ?= ../WebShop
 
-.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -38,6 +40,11 @@ fuzz-alfworld: ## our ALFWorld engine against TextWorld's, in an environment of 
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip install -q -e . "textworld[pddl]==1.7.*"
 	.venv-fuzz/bin/python tests/fuzz/fuzz_alfworld.py --games $(GAMES) --steps 50000
+
+fuzz-webshop: ## our WebShop against the original's code, as above: ORIGINAL=checkout of princeton-nlp/WebShop at 64fa2a5, SHOP=its files
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install -q -e . beautifulsoup4 flask "thefuzz==0.19.0"
+	.venv-fuzz/bin/python tests/fuzz/fuzz_webshop.py --original $(ORIGINAL) --data $(SHOP) --steps 15000
 
 board: install ## the leaderboard of submissions/, in site-board/
 	$(BIN)/prosegym board build --submissions submissions --out site-board
