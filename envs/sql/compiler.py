@@ -492,12 +492,12 @@ class _Compiler:
             group.append(expr)
         grouped = [self.expr(expr, scope) for expr in group]
         scope.group = tuple(group)
-        having = ""
+        having, tested = "", None
         if tree.having is not None:
             scope.where = "having clause"
             scope.aggregating = True
-            inlined = self.inline(tree.having, scope, items, group, having=True)
-            having = self.truth(inlined, scope)
+            tested = self.inline(tree.having, scope, items, group, having=True)
+            having = self.truth(tested, scope)
         scope.where = "order clause"
         scope.aggregating = True
         order: list[tuple[Any, X, bool]] = []
@@ -570,7 +570,6 @@ class _Compiler:
         sorts, counted = False, not (aggregated or tree.distinct)
         if tree.rollup and tree.group:
             where_sql = f" WHERE {where}" if where else ""
-            tested = inlined if tree.having is not None else None
             sql = self.rollup(items, grouped, f" FROM {source_sql}", where_sql, tested, order, scope) + limit
         elif having and aggregated and not tree.group and not tree.distinct:
             # SQLite takes HAVING without GROUP BY only beside an aggregate in the select list.

@@ -1017,7 +1017,8 @@ class _Parser:
             self.need("index", "key")
             self.need_op("(")
             while not self.is_op(")"):
-                self.word("primary") or self.name()
+                if not self.word("primary"):
+                    self.name()
                 if not self.op(","):
                     break
             self.need_op(")")
