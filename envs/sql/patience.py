@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-if sys.version_info >= (3, 11):
+if sys.version_info >= (3, 11):  # it has no public name
     from re import _parser as parser  # type: ignore[attr-defined]
 else:
     import sre_parse as parser
@@ -24,7 +24,7 @@ TOO_SLOW = "Timeout exceeded in regular expression match."
 _RUN = 16
 """Characters of a fixed text that are compared in about one step."""
 _SLACK = 256
-"""How far below the bound nearly every search stays."""
+"""The bound is far above what nearly every search takes: a share of it is counted."""
 
 
 @lru_cache(maxsize=4096)
