@@ -202,6 +202,7 @@ def test_an_index_of_other_documents_is_refused_and_built_anew(tmp_path: Path) -
         ("provenc\u00b8al b\u02f5c \u02c3 b\u02d7c", "provenc al b c b\u02d7c"),
         ("re🏽d 1🏽2 ✔🏽🏽 #\u20e3 🏻\u200d🏻", "re 🏽 d 1 🏽 2 ✔ 🏽 🏽 #\u20e3 🏻\u200d🏻"),
         ("_\u0301 __\ufe0f 5_テスト テ_x", "5_テスト テ_x"),
+        ("👫🏽 👯🏽 🤝🏽 🤼🏽 👩🏽", "👫 🏽 👯 🏽 🤝 🏽 🤼 🏽 👩🏽"),
         ("\u05d0\u05b8'\u05d1 \u05d0\u05b8\"\u05d1", "\u05d0\u05b8'\u05d1 \u05d0\u05b8\"\u05d1"),
     ],
 )
