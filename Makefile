@@ -7,8 +7,9 @@ OUT ?= demo-out
 GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 SHOP ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/webshop
 ORIGINAL ?= ../WebShop
+ORIGINALS ?= ..
 
-.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -45,6 +46,12 @@ fuzz-webshop: ## our WebShop against the original's code, as above: ORIGINAL=che
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip install -q -e . beautifulsoup4 flask "thefuzz==0.19.0"
 	.venv-fuzz/bin/python tests/fuzz/fuzz_webshop.py --original $(ORIGINAL) --data $(SHOP) --steps 15000
+
+fuzz-questions: ## our question environments against the originals' code, as above: ORIGINALS=folder of the checkouts that its head names
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install -q -e . beautifulsoup4
+	.venv-fuzz/bin/python -m pip install -q --no-deps "langchain==0.0.162"
+	.venv-fuzz/bin/python tests/fuzz/fuzz_questions.py --originals $(ORIGINALS) --steps 100000
 
 board: install ## the leaderboard of submissions/, in site-board/
 	$(BIN)/prosegym board build --submissions submissions --out site-board

@@ -34,6 +34,7 @@ BATCH = 1 << 23
 _MERGED = 1 << 22  # postings that are merged at a time
 _SLACK = 1 - 1e-6  # scores are compared in single precision
 _SPARSE = 8  # lists are merged where they hold less than this share of all documents
+_SHORT = 8  # a list is merged with others where it holds less than this share of the documents so far
 _STRIDE = 64  # documents of which only the best is looked at, when a lower bound is enough
 _BLOCK = 1 << 18  # documents that are scored at a time
 
@@ -200,7 +201,7 @@ class Index:
         so far are out, and the remaining terms are looked up for those that are still in.
         """
         lists = sorted(lists, key=lambda found: -found.best)
-        rest = [sum(found.best for found in lists[i:]) for i in range(len(lists) + 1)]
+        rest = [*itertools.accumulate((found.best for found in reversed(lists)), initial=0.0)][::-1]
         if _SPARSE * sum(len(found.docs) for found in lists) < len(self):
             return _merged(lists, rest, k)
         return self._blocks(lists, rest, k)
@@ -287,13 +288,17 @@ def _merged(lists: list[_List], rest: list[float], k: int) -> _Scored:
     numbers, sums = lists[0].docs, lists[0].scores().astype(np.float64)
     least, i = _kth(sums, k), 1
     while i < len(lists) and rest[i] >= least * _SLACK:
-        joined = np.concatenate((numbers, lists[i].docs))
-        order = np.argsort(joined, kind="stable")  # two sorted runs: merged in linear time
+        end, more = i + 1, len(lists[i].docs)
+        while end < len(lists) and _SHORT * more < len(numbers):
+            end, more = end + 1, more + len(lists[end].docs)
+        joined = np.concatenate([numbers, *(found.docs for found in lists[i:end])])
+        order = np.argsort(joined, kind="stable")  # sorted runs, most often two: merged in linear time
         joined = joined[order]
         first = np.flatnonzero(np.concatenate(([True], joined[1:] != joined[:-1])))
-        sums = np.add.reduceat(np.concatenate((sums, lists[i].scores()))[order], first)
+        scores: list[Array] = [sums, *(found.scores() for found in lists[i:end])]
+        sums = np.add.reduceat(np.concatenate(scores)[order], first)
         numbers = joined[first]
-        least, i = max(least, _kth(sums, k)), i + 1
+        least, i = max(least, _kth(sums, k)), end
     enough = sums >= least * _SLACK - rest[i]
     numbers, sums = numbers[enough], sums[enough]
     for j in range(i, len(lists)):

@@ -1,9 +1,9 @@
-"""How Lucene 8 and 9 turn English text into index terms: word breaks, possessives, stop words, stems.
+"""How Lucene 8 turns English text into index terms: word breaks, possessives, stop words, stems.
 
 The chain is that of Lucene's EnglishAnalyzer, which Anserini's DefaultEnglishAnalyzer uses: StandardTokenizer
 (UAX #29 word breaks, single Han and Hiragana characters, emoji), EnglishPossessiveFilter, LowerCaseFilter,
-StopFilter with Lucene's 33 stop words, PorterStemFilter. Lucene knows Unicode 9; later characters are what
-`regex` knows them for.
+StopFilter with Lucene's 33 stop words, PorterStemFilter. Lucene 8 knows Unicode 9; later characters are what
+`regex` knows them for. Lucene 9 knows Unicode 12 and takes a skin tone into the token before it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ _MID_NUMBER = (
 )
 
 # What had another class in Unicode 9. No letters; marks, which belong to the character before them, where now
-# there are numbers and letters; what did not belong to the character before it, the skin tones above all.
+# there are numbers and letters; what did not belong to the character before it, the skin tones above all; and
+# pictures of several people, which did not take one.
 _NOT_WORD = (
     "\u00b8\u02c2-\u02c5\u02d2-\u02d7\u02de\u02df\u02e5-\u02eb\u02ed\u02ef-\u02ff\u055a-\u055c\u055e\u058a"
     "\ua708-\ua716\ua720\ua721\ua789\ua78a\uab5b"
 )
 _FORMAT = "\u0600-\u0605\u06dd\u070f\u08e2\u1cf2\u1cf3\U000110bd"
 _NOT_EXTEND = "\U0001f3fb-\U0001f3ff\U000111c9"
+_NOT_BASE = "\U0001f46a-\U0001f46d\U0001f46f\U0001f48f\U0001f491\U0001f91d\U0001f93c"
 
 # Extended_Pictographic as of Emoji 12 to 16. Later versions take characters out, Lucene keeps them.
 _PICTURE = (
@@ -86,12 +88,13 @@ def _unicode() -> Callable[[str], list[str]]:
     # as `more`, but for what chooses a presentation, and a joiner with another picture after it
     some = rf"(?:[[{marks}]--[\ufe0e\ufe0f]]|\u200d(?![{_PICTURE}\p{{Emoji_Modifier}}]))*"
     plain = some + "+"
+    base = rf"[\p{{Emoji_Modifier_Base}}--[{_NOT_BASE}]]"
     picture = (
         rf"(?:\u200d*+[{_PICTURE}--\p{{Emoji_Modifier}}]{plain}\ufe0f?"
-        rf"|(?:\u200d*+\p{{Emoji_Modifier_Base}}{plain})?\p{{Emoji_Modifier}}{plain})"
+        rf"|(?:\u200d*+{base}{plain})?\p{{Emoji_Modifier}}{plain})"
     )
     emoji = (
-        rf"(?:\u200d*+\p{{Emoji_Modifier_Base}}{plain}\p{{Emoji_Modifier}}{plain}|{picture})"
+        rf"(?:\u200d*+{base}{plain}\p{{Emoji_Modifier}}{plain}|{picture})"
         rf"(?:[\U000e0020-\U000e007e]+\U000e007f|(?:\u200d{picture})*)"
     )
     flag = rf"(?:\p{{WB=Regional_Indicator}}{more}){{2}}"

@@ -29,6 +29,7 @@ from prosegym.envs.questions.panels import REACT_DEV_SIZE, REFLEXION_ROWS, react
 from prosegym.envs.questions.ranking import encode
 from prosegym.envs.questions.records import (
     UNANSWERABLE,
+    UNREADABLE,
     Aliases,
     Question,
     raw_records,
@@ -321,7 +322,7 @@ def kind_of(path: Path) -> str | None:
     try:
         _, raw = next(raw_records(path))
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except (StopIteration, msgspec.DecodeError, UnicodeDecodeError):
+    except (StopIteration, *UNREADABLE):
         return None
     if "Q_id" in fields:
         return "aliases"

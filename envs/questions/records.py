@@ -31,6 +31,9 @@ from prosegym.envs.core import digest
 from prosegym.envs.errors import CorruptData
 from prosegym.envs.questions.metrics import NO_ANSWER
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON raises where it is malformed, or nested too deep."""
+
 PICKLES = (".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pt")
 
 
@@ -86,7 +89,7 @@ def read_questions(path: Path, aliases: Aliases = MappingProxyType({})) -> Itera
     for where, raw in raw_records(path):
         try:
             question = parse(raw, aliases)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise CorruptData(f"{where}: {error}") from error
         except Skipped as reason:
             yield reason
@@ -163,7 +166,7 @@ def _pickle(path: Path) -> CorruptData:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 
@@ -171,7 +174,7 @@ def _is_json(line: bytes) -> bool:
 def _array(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:
     try:
         rows = msgspec.json.decode(data, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{path.name}: {error}") from error
     end, counted, line = 0, 0, 1
     for raw in rows:
@@ -186,7 +189,7 @@ def _object(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:
     """One object: a single record, or `{"data": [records]}`."""
     try:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{path.name}: {error}") from error
     if "data" in fields and bytes(fields["data"]).lstrip().startswith(b"["):
         yield from _array(path, bytes(fields["data"]))
@@ -392,7 +395,7 @@ def read_aliases(path: Path) -> dict[str, list[str]]:
     for where, raw in raw_records(path):
         try:
             row = msgspec.json.decode(raw, type=_AliasRow)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise CorruptData(f"{where}: {error}") from error
         # Sorted, because the order of the file's own lists is not kept by the official script either.
         found[row.q_id] = sorted({alias for alias in row.aliases + row.demonyms if alias.strip()})
@@ -436,7 +439,7 @@ def read_corpus(path: Path) -> Iterator[Paragraph]:
             if text is None:
                 raise msgspec.ValidationError("Object missing required field `text`")
             yield Paragraph(row.title, text if isinstance(text, str) else join_sentences(text))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise CorruptData(f"{where}: {error}") from error
 
 

@@ -8,6 +8,7 @@ import lzma
 import math
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,34 @@ def test_skipping_loses_nothing() -> None:
         assert [hit.number for hit in index.search(query, 50)] == best
 
 
+def test_the_work_of_a_query_grows_with_its_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A page pasted into a search: both once grew with the square of the number of words.
+    index = Index((f"{i:05d}", f"w{i % 8000} w{(i * 7 + 1) % 8000}") for i in range(16_000))
+    sort, work = np.argsort, Counter[str]()
+
+    def counting(values: Any, *args: Any, **more: Any) -> Any:
+        work["sorted"] += len(values)
+        return sort(values, *args, **more)
+
+    def calls(frame: Any, event: str, arg: Any) -> None:
+        work["calls"] += event == "call"
+
+    monkeypatch.setattr(bm25, "_SPARSE", 0)  # lists are merged
+    monkeypatch.setattr(np, "argsort", counting)
+    each = {}
+    for count in (500, 4000):
+        work.clear()
+        query = " ".join(f"w{i}" for i in range(count))
+        found = index._find("w1", 1), english.terms(query)  # words are known by now
+        sys.setprofile(calls)
+        hits = index.search(query, 20)
+        sys.setprofile(None)
+        assert found and len(hits) == 20
+        each[count] = {kind: n / count for kind, n in work.items()}
+    assert each[4000]["calls"] < 2 * each[500]["calls"]
+    assert each[4000]["sorted"] < 2 * each[500]["sorted"]
+
+
 def test_ties_go_by_id() -> None:
     index = Index([("b", "red shoe"), ("é", "red shoe"), ("a", "red shoe"), ("B", "red shoe")])
     assert [hit.id for hit in index.search("red")] == ["B", "a", "b", "é"]
@@ -173,6 +202,7 @@ def test_an_index_of_other_documents_is_refused_and_built_anew(tmp_path: Path) -
         ("provenc\u00b8al b\u02f5c \u02c3 b\u02d7c", "provenc al b c b\u02d7c"),
         ("re🏽d 1🏽2 ✔🏽🏽 #\u20e3 🏻\u200d🏻", "re 🏽 d 1 🏽 2 ✔ 🏽 🏽 #\u20e3 🏻\u200d🏻"),
         ("_\u0301 __\ufe0f 5_テスト テ_x", "5_テスト テ_x"),
+        ("👫🏽 👯🏽 🤝🏽 🤼🏽 👩🏽", "👫 🏽 👯 🏽 🤝 🏽 🤼 🏽 👩🏽"),
         ("\u05d0\u05b8'\u05d1 \u05d0\u05b8\"\u05d1", "\u05d0\u05b8'\u05d1 \u05d0\u05b8\"\u05d1"),
     ],
 )

@@ -178,8 +178,8 @@ def test_merged_and_spread_lists_give_the_same_hits(monkeypatch: pytest.MonkeyPa
     draw = random.Random(11)
     words = [f"w{int(3000 * draw.random() ** 3)}" for _ in range(60_000)]
     index = bm25.Index((f"{i:05d}", " ".join(words[10 * i : 10 * i + 10])) for i in range(6000))
-    for _ in range(150):
-        query = " ".join(draw.choices(words, k=draw.randint(1, 6)))
+    for turn in range(160):
+        query = " ".join(draw.choices(words, k=draw.randint(1, 6) if turn < 150 else 300))
         for k in (1, 5, 50):
             monkeypatch.setattr(bm25, "_SPARSE", 0)
             merged = index.search(query, k)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import msgspec
 import pytest
 
 from prosegym.envs import data, panels
@@ -54,6 +55,15 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ask(env: Any, task_id: str, *actions: str) -> list[Any]:
     env.reset(options={"task_id": task_id})
     return [env.step(action) for action in actions]
+
+
+def test_a_right_answer_of_articles_alone_has_full_f1(small: Path) -> None:
+    # HotpotQA's script gives it F1 = 0, with EM = 1: a success with no reward.
+    env = make("HotpotQA", metric="f1")
+    env.reset(options={"task_id": "House 1"})
+    env._question = msgspec.structs.replace(env._question, answers=("The The",))
+    _, reward, *_, info = env.step("finish[the, the]")
+    assert reward == 1.0 and info["success"]
 
 
 def test_an_episode_of_each_variant(small: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from prosegym.envs.errors import CorruptData
+from prosegym.envs.questions.data import kind_of
 from prosegym.envs.questions.records import (
     Paragraph,
     Question,
@@ -188,6 +189,15 @@ def test_what_is_no_question_file_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(CorruptData, match="no"):
         found = read(tmp_path / "no.json", text)
         assert found, "an empty result would be silent"
+
+
+@pytest.mark.parametrize("reader", [read_questions, read_aliases, read_corpus, kind_of])
+@pytest.mark.parametrize("start", ["", '{"title": '])
+def test_what_is_nested_too_deep_is_refused(tmp_path: Path, reader: Any, start: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(start + "[" * 100_000)
+    with pytest.raises(CorruptData, match="x.json"):
+        list(reader(path))
 
 
 def test_cut_archives_and_missing_files_are_errors(tmp_path: Path) -> None:
