@@ -372,7 +372,8 @@ def test_environments_of_an_installed_package(tmp_path: Path) -> None:
     assert "Lockbox" not in ask("info", "prosegym/Household-v1")  # an id of this package stays its own
 
 
-def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_resumable_run(how: int, panel: Path, tmp_path: Path) -> None:
     code = (
         "import signal,sys,time; sys.path.insert(0, sys.argv[1]); import conftest\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell in the background ignores it
@@ -400,9 +401,10 @@ def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     while not (tmp_path / "r" / "episodes.jsonl").exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 1 and err.strip().splitlines()[-1].startswith("prosegym: stopped;")
+    assert process.returncode == 128 + how and "Traceback" not in err
+    assert err.splitlines()[-1] == "prosegym: stopped; what was finished is kept, the same command goes on"
     assert main([*words, "--json"]) == 0
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,25 +24,39 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 (done), 1 (failed, with one line that says why) or 130 (stopped before
-    anything was written). Wrong usage ends the process with 2."""
+    """Run the command; returns 0 (done), 1 (failed, with one line that says why), 130 (stopped by Ctrl-C) or
+    143 (by SIGTERM). Wrong usage ends the process with 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        return _guarded(lambda: _train(arguments[1], arguments[2:]))
+        return _guarded(lambda: _train(arguments[1], arguments[2:]), resumes=True)
     args = _parser().parse_args(arguments)
     command: Command = args.command
-    return _guarded(lambda: command(args))
+    return _guarded(lambda: command(args), resumes=args.resumes)
 
 
-def _guarded(command: Callable[[], int]) -> int:
+def _guarded(command: Callable[[], int], *, resumes: bool) -> int:
+    """Whatever ends it, one line says so; `resumes`: whether the same command goes on with what is there."""
+    import signal
+
+    stopped = 128 + signal.SIGINT
+
+    def terminate(*_: object) -> None:
+        nonlocal stopped
+        stopped = 128 + signal.SIGTERM
+        raise KeyboardInterrupt
+
+    before: Any = None
+    with suppress(ValueError):  # in a thread, which no signal reaches
+        before = signal.signal(signal.SIGTERM, terminate)
     try:
         return command()
     except ProsegymError as error:
         print(f"prosegym: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nprosegym: stopped; what was finished is kept, the same command goes on", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt as stop:
+        usual = "what was finished is kept, the same command goes on" if resumes else "nothing was written"
+        print(f"\nprosegym: stopped; {str(stop) or usual}", file=sys.stderr)
+        return stopped
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nothing to say and nobody to say it to
         return 1
@@ -52,24 +67,9 @@ def _guarded(command: Callable[[], int]) -> int:
             f"prosegym: {error.filename}: {error.strerror}; see to its rights and its disk", file=sys.stderr
         )
         return 1
-
-
-def _stoppable(command: Command) -> Command:
-    """A command that writes nothing before its end: Ctrl-C and SIGTERM end it with one line and 130."""
-
-    def run(args: argparse.Namespace) -> int:
-        import signal
-
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return command(args)
-        except KeyboardInterrupt:
-            print("\nprosegym: stopped; nothing was written", file=sys.stderr)
-            return 130
-        finally:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-    return run
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="prosegym", description=prosegym.__doc__)
     parser.add_argument("--version", action="version", version=f"prosegym {prosegym.__version__}")
+    parser.set_defaults(resumes=False)
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def verb(name: str, command: Command, about: str, *, as_json: bool = True) -> argparse.ArgumentParser:
@@ -104,12 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 
     data = family("data", "get official data")
     get = data.add_parser("get", help="fetch an official data set, or take it from a file you have")
-    get.set_defaults(command=_data_get)
+    get.set_defaults(command=_data_get, resumes=True)
     get.add_argument("name", metavar="NAME")
     get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="archive or folder")
     data.add_parser("list", help="list the data sets").set_defaults(command=_data_list)
 
     collect = verb("collect", _collect, "play tasks and write the trajectories to a file")
+    collect.set_defaults(resumes=True)
     _agent_arguments(collect)
     collect.add_argument("--env", required=True, metavar="ID")
     collect.add_argument("--split", default="train")
@@ -134,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=lambda args: _train(args.method, []))
 
     evaluate = verb("evaluate", _evaluate, "play a panel with an agent and keep every episode")
+    evaluate.set_defaults(resumes=True)
     _agent_arguments(evaluate)
     what = evaluate.add_mutually_exclusive_group(required=True)
     what.add_argument("--env", metavar="ID")
@@ -179,13 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
-    verify = verb("verify", _stoppable(_verify), "replay a submission and recompute every number")
+    verify = verb("verify", _verify, "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
     board = family("board", "build the leaderboard")
     build = board.add_parser("build", help="build the static site from the verified submissions")
-    build.set_defaults(command=_stoppable(_board_build))
+    build.set_defaults(command=_board_build)
     build.add_argument("--submissions", type=Path, default=Path("submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
@@ -817,7 +820,8 @@ def _serve(args: argparse.Namespace) -> int:
     serve = server(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
     host = f"[{args.host}]" if ":" in args.host else args.host
     print(f"{args.env} at http://{host}:{args.port}; Ctrl-C stops", flush=True)
-    serve()
+    with suppress(KeyboardInterrupt):
+        serve()
     return 0
 
 
