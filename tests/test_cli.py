@@ -419,6 +419,27 @@ def test_panel_commands(run: Ask, panel: Path, tmp_path: Path) -> None:
     assert code == 1 and out == "only in the first: train/jade\n"
 
 
+def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp_path: Path) -> None:
+    def ask(*words: object) -> Any:
+        return json.loads(run(*words, "--json")[1])
+
+    assert ask("panel", "show", panel)["tasks"][0][0].startswith("train/")
+    made = ask("panel", "make", "--env", ENV, "--split", "train", "--count", 7, "--out", tmp_path / "p")
+    assert made["tasks"] == 7
+    differs = {"only_in_the_first": ["train/jade"], "only_in_the_second": [], "differs": []}
+    assert ask("panel", "diff", panel, made["file"]) == differs
+    assert {"webshop", "alfworld"} <= {found["name"] for found in ask("data", "list")}
+    ask("collect", "--agent", "expert", "--env", ENV, "--episodes", 3, "--out", tmp_path / "e.jsonl")
+    out = str(tmp_path / "rows")
+    assert ask("convert", tmp_path / "e.jsonl", "--to", "trl", "--out", out) == {"out": out, "rows": 3}
+    (tmp_path / "none").mkdir()
+    ledger.append(tmp_path / "none" / "ledger.jsonl", "added", "0" * 64, agent="A", reason="first")
+    found = ask("ledger", "check", tmp_path / "none" / "ledger.jsonl")
+    assert found["entries"] == 1
+    built = ask("board", "build", "--submissions", tmp_path / "none", "--out", tmp_path / "site")
+    assert built["refused"] == [] and Path(built["page"]).name == "index.html"
+
+
 @pytest.mark.parametrize("agent", [["house"], ["reflexion", "--model", "novice"]])
 def test_an_agent_whose_extra_is_not_installed(
     run: Ask, monkeypatch: pytest.MonkeyPatch, panel: Path, tmp_path: Path, agent: list[str]

@@ -80,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(resumes=False)
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def verb(name: str, command: Command, about: str, *, as_json: bool = True) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=about, description=about)
+    def verb(
+        name: str, command: Command, about: str, *, of: Any = verbs, as_json: bool = True
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = of.add_parser(name, help=about, description=about)
         added.set_defaults(command=command)
         if as_json:
             added.add_argument("--json", action="store_true", help="print JSON, for machines")
@@ -104,11 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     _env_arguments(play)
 
     data = family("data", "get official data")
-    get = data.add_parser("get", help="fetch an official data set, or take it from a file you have")
-    get.set_defaults(command=_data_get, resumes=True)
+    get = verb("get", _data_get, "fetch an official data set, or take it from a file you have", of=data)
+    get.set_defaults(resumes=True)
     get.add_argument("name", metavar="NAME")
     get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="archive or folder")
-    data.add_parser("list", help="list the data sets").set_defaults(command=_data_list)
+    verb("list", _data_list, "list the data sets", of=data)
 
     collect = verb("collect", _collect, "play tasks and write the trajectories to a file")
     collect.set_defaults(resumes=True)
@@ -120,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     _env_arguments(collect)
 
-    convert = verb("convert", _convert, "write trajectories in another project's format", as_json=False)
+    convert = verb("convert", _convert, "write trajectories in another project's format")
     convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
     convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
@@ -187,25 +189,20 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
     board = family("board", "build the leaderboard")
-    build = board.add_parser("build", help="build the static site from the verified submissions")
-    build.set_defaults(command=_board_build)
+    build = verb("build", _board_build, "build the static site from the verified submissions", of=board)
     build.add_argument("--submissions", type=Path, default=Path("submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
     ledger = family("ledger", "the public record of rows")
-    check = ledger.add_parser("check", help="check that every entry is chained to the one before")
-    check.set_defaults(command=_ledger_check)
+    check = verb("check", _ledger_check, "check that every entry is chained to the one before", of=ledger)
     check.add_argument("file", type=Path, nargs="?", default=Path("submissions/ledger.jsonl"))
 
     panel = family("panel", "make, show and compare panels")
-    show = panel.add_parser("show", help="print a panel's tasks")
-    show.set_defaults(command=_panel_show)
+    show = verb("show", _panel_show, "print a panel's tasks", of=panel)
     show.add_argument("panel")
-    diff = panel.add_parser("diff", help="say which tasks two panels differ in")
-    diff.set_defaults(command=_panel_diff)
+    diff = verb("diff", _panel_diff, "say which tasks two panels differ in", of=panel)
     diff.add_argument("panels", nargs=2, metavar="PANEL")
-    make = panel.add_parser("make", help="write a panel of a split's first tasks")
-    make.set_defaults(command=_panel_make)
+    make = verb("make", _panel_make, "write a panel of a split's first tasks", of=panel)
     make.add_argument("--env", required=True, metavar="ID")
     make.add_argument("--split", required=True)
     make.add_argument("--count", type=int)
@@ -490,20 +487,32 @@ def _data_get(args: argparse.Namespace) -> int:
     from prosegym.envs import data
 
     found = data.dataset(args.name)
-    print(f"{args.name}: {found.about}")
+    if not args.json:
+        print(f"{args.name}: {found.about}")
     try:
-        print(f"{args.name} is at {found.get(args.source)}")
+        folder = found.get(args.source)
     except OSError as error:
         where = error.filename or data.folder(args.name)
         raise ProsegymError(f"{where}: {error.strerror}; make room or set PROSEGYM_HOME") from error
+    if args.json:
+        _print_json({"name": args.name, "about": found.about, "folder": str(folder)})
+    else:
+        print(f"{args.name} is at {folder}")
     return 0
 
 
 def _data_list(args: argparse.Namespace) -> int:
     from prosegym.envs import data
 
-    for name in data.DATASETS:
-        print(f"{name}: {'here' if data.folder(name).is_dir() else 'not here'}; {data.dataset(name).about}")
+    sets = [
+        {"name": name, "here": data.folder(name).is_dir(), "about": data.dataset(name).about}
+        for name in data.DATASETS
+    ]
+    if args.json:
+        _print_json(sets)
+        return 0
+    for found in sets:
+        print(f"{found['name']}: {'here' if found['here'] else 'not here'}; {found['about']}")
     return 0
 
 
@@ -532,7 +541,11 @@ def _collect(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     from prosegym.evaluation.convert import convert
 
-    print(f"{convert(args.files, args.to, args.out)} rows in {args.out}")
+    rows = convert(args.files, args.to, args.out)
+    if args.json:
+        _print_json({"out": args.out, "rows": rows})
+    else:
+        print(f"{rows} rows in {args.out}")
     return 0
 
 
@@ -752,8 +765,12 @@ def _verify(args: argparse.Namespace) -> int:
 def _board_build(args: argparse.Namespace) -> int:
     from prosegym.leaderboard.board import build
 
-    page = build(args.submissions, args.out)
-    for left_out in json.loads((page.parent / "latest.json").read_bytes())["refused"]:
+    page = build(args.submissions, args.out, progress=not args.json)
+    refused = json.loads((page.parent / "latest.json").read_bytes())["refused"]
+    if args.json:
+        _print_json({"page": str(page), "refused": refused})
+        return 0
+    for left_out in refused:
         print(f"left out: {left_out['folder']!r}: {left_out['reason']}")
     print(f"open {page.resolve().as_uri()}")
     return 0
@@ -765,6 +782,9 @@ def _ledger_check(args: argparse.Namespace) -> int:
     if not args.file.is_file():
         raise ProsegymError(f"{args.file} is no file; name the ledger, FOLDER_OF_SUBMISSIONS/ledger.jsonl")
     entries = ledger.check(args.file)
+    if args.json:
+        _print_json({"file": str(args.file), "entries": len(entries)})
+        return 0
     print(f"{args.file}: {len(entries)} entries, each chained to the one before")
     return 0
 
@@ -773,6 +793,9 @@ def _panel_show(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
     panel = panels.load(args.panel)
+    if args.json:
+        _print_json(panel)
+        return 0
     print(
         f"{panel.name}: {panel.env_id}, split {panel.split}, {len(panel.tasks)} tasks, sha256 {panel.sha256}"
     )
@@ -786,16 +809,17 @@ def _panel_diff(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
     a, b = (dict(panels.load(name).tasks) for name in args.panels)
-    for task_id in sorted(a.keys() | b.keys()):
-        if a.get(task_id) != b.get(task_id):
-            state = (
-                "only in the first"
-                if task_id not in b
-                else "only in the second"
-                if task_id not in a
-                else "differs"
-            )
-            print(f"{state}: {task_id}")
+    found = {
+        "only in the first": sorted(a.keys() - b.keys()),
+        "only in the second": sorted(b.keys() - a.keys()),
+        "differs": sorted(task_id for task_id in a.keys() & b.keys() if a[task_id] != b[task_id]),
+    }
+    if args.json:
+        _print_json({state.replace(" ", "_"): task_ids for state, task_ids in found.items()})
+    else:
+        for state, task_ids in found.items():
+            for task_id in task_ids:
+                print(f"{state}: {task_id}")
     return 0 if a == b else 1
 
 
@@ -808,7 +832,10 @@ def _panel_make(args: argparse.Namespace) -> int:
         path = panels.save(panel, args.out)
     except OSError as error:
         raise ProsegymError(f"cannot write {args.out}: {error.strerror}; choose another --out") from error
-    print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
+    if args.json:
+        _print_json({"file": str(path), "tasks": len(panel.tasks), "sha256": panel.sha256})
+    else:
+        print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
     return 0
 
 
