@@ -437,7 +437,7 @@ def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp
     found = ask("ledger", "check", tmp_path / "none" / "ledger.jsonl")
     assert found["entries"] == 1
     built = ask("board", "build", "--submissions", tmp_path / "none", "--out", tmp_path / "site")
-    assert built["refused"] == [] and Path(built["page"]).name == "index.html"
+    assert built["refused"][0]["folder"] == "ledger.jsonl" and Path(built["page"]).name == "index.html"
 
 
 @pytest.mark.parametrize("agent", [["house"], ["reflexion", "--model", "novice"]])
