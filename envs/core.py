@@ -394,9 +394,11 @@ class TextEnv(gymnasium.Env[str, str]):
         task, steps, last, settings, engine = state
         if task.env_id != self.env_id:
             raise BadOption(f"a snapshot of {task.env_id} cannot be restored in {self.env_id}")
-        for name, here in self._settings.items():
-            if (there := settings[name]) != here:
-                raise BadOption(f"the snapshot is of {name}={there!r}, and here is {here!r}; {_MAKE_EQUAL}")
+        if settings != (here := self._settings):
+            name = next(name for name in here if settings[name] != here[name])
+            raise BadOption(
+                f"the snapshot is of {name}={settings[name]!r}, and here is {here[name]!r}; {_MAKE_EQUAL}"
+            )
         if task != self._task and task != self.task(task.id):
             raise BadOption(f"task {task.id!r} of the snapshot is another one here; {_MAKE_EQUAL}")
         self._task, self._steps, self._last = task, steps, last
