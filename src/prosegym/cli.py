@@ -25,7 +25,7 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 (done), 1 (failed, with one line that says why), 130 (stopped by Ctrl-C) or
-    143 (by SIGTERM). Wrong usage ends the process with 2."""
+    143 (by SIGTERM; where a person ends it so, as with `serve`, 0). Wrong usage ends the process with 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
         return _guarded(lambda: _train(arguments[1], arguments[2:]), resumes=True)
