@@ -9,7 +9,6 @@ its own text against what is seen (DRRN, He et al. 2016, arXiv:1511.04636), not 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
@@ -24,7 +23,7 @@ from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
 from prosegym.envs.errors import ProsegymError, UnknownName, at_least
 from prosegym.evaluation.agents import Episode, Reply
-from prosegym.evaluation.evaluate import env_arguments, make_env
+from prosegym.evaluation.evaluate import env_arguments, make_env, validate, validation
 from prosegym.evaluation.runs import only_writer
 
 FILE = "sb3.json"
@@ -89,6 +88,7 @@ def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwarg
 def _learn(
     algorithm: Any, method: str, env_id: str, folder: Path, config: Config, env_kwargs: Mapping[str, Any]
 ) -> None:
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
     from prosegym.baselines.scoring import POLICIES, Scorer
@@ -115,6 +115,7 @@ def _learn(
         options["policy_kwargs"]["net_arch"] = {"pi": [], "vf": [64]}
         options |= {"n_steps": config.rollout_steps, "ent_coef": config.entropy}
     model = algorithm(POLICIES[method], envs, verbose=0, **options)
+    model.set_logger(Logger(folder=None, output_formats=[]))  # its own makes a folder among temporary files
     model.learn(config.steps, callback=_recorder(method, config.record_every, folder / "metrics.jsonl"))
     envs.close()
     model.save(folder / "policy.zip")
@@ -156,6 +157,10 @@ class Options:
     """Folder for the policy and its curves."""
     env_kwargs: str = "{}"
     """Arguments of the environment, as JSON."""
+    evaluate: bool = True
+    """Play a validation panel at the end, where the environment has one; the run lies in OUT/evaluation."""
+    evaluate_split: str = ""
+    """Split of that panel; by default the first one whose name begins with valid or dev."""
 
 
 def main(method: str, argv: Sequence[str]) -> int:
@@ -170,12 +175,17 @@ def main(method: str, argv: Sequence[str]) -> int:
     )
     command: Any = tyro.cli(command_type, args=list(argv), prog=f"prosegym train {method}")
     options: Options = command.options
+    kwargs, config = env_arguments(options.env_kwargs), command.config
+    panel = validation(options.env, options.evaluate_split, env_kwargs=kwargs) if options.evaluate else None
+    left = "nothing is kept, the same command begins anew"
     try:
-        folder = train(method, options.env, options.out, command.config, **env_arguments(options.env_kwargs))
+        folder = train(method, options.env, options.out, config, **kwargs)
+        left = "the policy is kept"
+        print(f"policy at {folder}; play it with `prosegym evaluate --agent {folder} --env ... --out RUN`")
+        if panel is not None:
+            validate(NumberedPolicy(folder), panel, folder, seed=config.seed, env_kwargs=kwargs)
     except KeyboardInterrupt:
-        print("\nprosegym: stopped; nothing is kept, the same command begins anew", file=sys.stderr)
-        return 130
-    print(f"policy at {folder}; play it with `prosegym evaluate --agent {folder} --env ... --out RUN`")
+        raise KeyboardInterrupt(left) from None
     return 0
 
 

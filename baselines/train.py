@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -24,15 +24,12 @@ from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.practice import Practice, demonstrations, trainable
-from prosegym.envs import panels
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
-from prosegym.envs.lookup import env_class
-from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
-from prosegym.evaluation.evaluate import env_arguments, evaluate, make_env
+from prosegym.evaluation.evaluate import env_arguments, make_env, validate, validation
 from prosegym.evaluation.runs import LOCK, only_writer
 
 PRESETS = {
@@ -185,12 +182,13 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             another environment's, or the method has nothing to learn from.
     """
     options = replace(options, agent=form(options))
-    panel = validation(options) if options.evaluate and not options.audit else None
     processes = accelerator(options)  # before anything else that asks which process this is
+    kwargs = env_arguments(options.env_kwargs)
+    panel = None
+    if options.evaluate and not options.audit:
+        panel = validation(options.env, options.evaluate_split, env_kwargs=kwargs, say=processes.print)
     if processes.is_main_process:
         leave_alone(options.out)
-    if panel is not None:
-        processes.print(f"at the end: {panel.name}, {len(panel.tasks)} tasks (--no-evaluate leaves it out)")
     with only_writer(options.out) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             settle(method, options, config)
@@ -200,30 +198,9 @@ def run(method: str, train: Callable[..., None], options: Options, config: Any) 
             learn(method, train, options, config, processes)
     if panel is not None and processes.is_main_process:
         release_memory()
-        played = evaluate(
-            agents.load(str(options.out), options=agents.ModelOptions(device=options.device)),
-            panel,
-            options.out / "evaluation",
-            seed=options.seed,
-            env_kwargs=env_arguments(options.env_kwargs),
-        )
-        print(f"{panel.name}: success {played.summary().success} ({played.folder})")
+        agent = agents.load(str(options.out), options=agents.ModelOptions(device=options.device))
+        validate(agent, panel, options.out, seed=options.seed, env_kwargs=kwargs)
     processes.wait_for_everyone()
-
-
-def validation(options: Options) -> Panel | None:
-    """The panel that is played at the end; None where the environment has none.
-
-    Raises:
-        UnknownName: there is no panel of the split that is asked for.
-    """
-    if options.evaluate_split:
-        return panels.of_split(options.env, options.evaluate_split)
-    for split in env_class(options.env).splits:
-        if split.startswith(("valid", "dev")):
-            with suppress(UnknownName):
-                return panels.of_split(options.env, split)
-    return None
 
 
 def finished(options: Options) -> bool:

@@ -8,9 +8,11 @@ keys, step limits, closing, rendering, pickling) is here, once.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, overload
 
@@ -44,6 +46,10 @@ MAX_ACTION = 1 << 16
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 _RESET_OPTIONS = ("task_id", "prefix")
+
+_BESIDE = ("split", "admissible", "expose_expert", "render_mode")
+"""Arguments that an episode does not depend on once it has begun."""
+_MAKE_EQUAL = "make both with equal arguments"
 
 
 def digest(*parts: str | bytes) -> str:
@@ -374,27 +380,38 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         if self._task is None:
             raise ResetNeeded("call reset before snapshot")
-        return self._task, self._steps, self._last, self._save()
+        return self._task, self._steps, self._last, self._settings, self._save()
 
     def restore(self, state: Any) -> tuple[str, dict[str, Any]]:
         """Go back to a snapshot; returns its observation and info, as `reset` does.
 
         Raises:
-            BadOption: the snapshot is of another environment, or of one whose arguments make other tasks.
+            BadOption: the snapshot is of another environment, or of one made with other arguments (but which
+                split it draws from and what it shows beside the episode).
         """
         if self._closed:
             raise ClosedEnvironmentError(f"{self.env_id} is closed; make a new one")
-        task, steps, last, engine = state
+        task, steps, last, settings, engine = state
         if task.env_id != self.env_id:
             raise BadOption(f"a snapshot of {task.env_id} cannot be restored in {self.env_id}")
-        if task != self._task and task != self.task(task.id):
+        if settings != (here := self._settings):
+            name = next(name for name in here if settings[name] != here[name])
             raise BadOption(
-                f"task {task.id!r} of the snapshot is another one here; make both with equal arguments"
+                f"the snapshot is of {name}={settings[name]!r}, and here is {here[name]!r}; {_MAKE_EQUAL}"
             )
+        if task != self._task and task != self.task(task.id):
+            raise BadOption(f"task {task.id!r} of the snapshot is another one here; {_MAKE_EQUAL}")
         self._task, self._steps, self._last = task, steps, last
         self._load(engine)
         self.restored = self._go_on()
         return self.restored
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """The constructor's arguments, defaults included, that say how an episode goes on."""
+        given = self._made_with[1] | {"max_steps": self.max_steps}
+        known = arguments(type(self)).items()
+        return {name: given.get(name, known_.default) for name, known_ in known if name not in _BESIDE}
 
     def render(self) -> str | None:
         """The latest observation, when made with `render_mode="ansi"`."""
@@ -423,3 +440,14 @@ def _remake(cls: type[TextEnv], args: tuple[Any, ...], kwargs: dict[str, Any], s
     env = cls(*args, **kwargs)
     env.spec = spec
     return env
+
+
+def arguments(env_class: type[TextEnv]) -> dict[str, inspect.Parameter]:
+    """The constructor arguments, those that a family passes on to its bases included."""
+    found: dict[str, inspect.Parameter] = {}
+    for cls in env_class.__mro__:
+        if "__init__" in vars(cls) and issubclass(cls, TextEnv):
+            for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
+                if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                    found.setdefault(name, parameter)
+    return found

@@ -104,6 +104,8 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
             raise BadOption(
                 "DiscreteActions needs the admissible actions; make the environment with admissible=True"
             )
+        self._text_env = text_env
+        self._restored: tuple[str, dict[str, Any]] | None = None
         self._shape: dict[str, int] = {"slots": slots, "size": size, "action_size": action_size}
         self._actions: list[str] = []
         self._first = ""
@@ -129,6 +131,7 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Do the admissible action of that number."""
+        self._catch_up()
         number = int(action)
         chosen = self._actions[number] if 0 <= number < len(self._actions) else ""
         self._done[chosen] += 1
@@ -137,7 +140,27 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which slots are filled now; shape (slots,)."""
+        self._catch_up()
         return np.arange(self._shape["slots"]) < len(self._actions)
+
+    def snapshot(self) -> Any:
+        """As the environment's `snapshot`, with what the view knows of the episode so far."""
+        return self._first, self._done.copy(), self._text_env.snapshot()
+
+    def restore(self, state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Go back to a snapshot of this view; returns what is seen there and info, as `reset` does."""
+        first, done, state = state
+        observation, info = self._restored = self._text_env.restore(state)
+        self._first, self._done = first, done.copy()
+        return self._view(observation, info), info
+
+    def _catch_up(self) -> None:
+        """Number the actions anew where the environment itself was restored; what led there is not known."""
+        restored = self._text_env.restored
+        if restored is not None and restored is not self._restored:
+            self._restored = restored
+            self._first, self._done = restored[0], Counter()
+            self._view(*restored)
 
     def _view(self, observation: str, info: dict[str, Any]) -> dict[str, Any]:
         listed = info["admissible_actions"]

@@ -5,7 +5,6 @@ gymnasium.make(id, reward="sparse" | "progress" | "potential" | "expert")
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from numbers import Integral
@@ -15,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import TextEnv, arguments
 from prosegym.envs.errors import BadOption, UnknownName
 
 Step = tuple[str, SupportsFloat, bool, bool, dict[str, Any]]
@@ -183,14 +182,3 @@ _KINDS: dict[str, tuple[str, Any]] = {
     "None": ("nothing", type(None)),
 }
 """Types of arguments that are checked: what a person calls them, and what may be given."""
-
-
-def arguments(env_class: type[TextEnv]) -> dict[str, inspect.Parameter]:
-    """The constructor arguments, those that a family passes on to its bases included."""
-    found: dict[str, inspect.Parameter] = {}
-    for cls in env_class.__mro__:
-        if "__init__" in vars(cls) and issubclass(cls, TextEnv):
-            for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
-                if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-                    found.setdefault(name, parameter)
-    return found

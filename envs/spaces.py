@@ -55,7 +55,8 @@ def _write(space: Text, index: int, values: str, shared_memory: Any) -> None:
     if len(data) > SHARED_BYTES:
         raise ValueError(
             f"an observation of {len(data)} bytes does not fit shared memory ({SHARED_BYTES}); "
-            "make the vector environment with shared_memory=False"
+            "make the vector environment with shared_memory=False (of `gymnasium.make_vec`: "
+            'vector_kwargs={"shared_memory": False})'
         )
     start = index * (_HEADER + SHARED_BYTES)
     view = memoryview(shared_memory.get_obj()).cast("B")

@@ -6,17 +6,21 @@ The formats' own pages: https://huggingface.co/docs/trl/dataset_formats, https:/
 from __future__ import annotations
 
 import os
+import shutil
+import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import msgspec
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import ProsegymError, UnknownName
 from prosegym.envs.lookup import env_class
+from prosegym.envs.spaces import SHARED_BYTES
 from prosegym.envs.trajectory import Message, Trajectory
 
 Row = dict[str, Any]
@@ -182,10 +186,9 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
         import minari
         from minari.data_collector import EpisodeBuffer
         from minari.dataset.minari_dataset import parse_dataset_id
+        from minari.storage import get_dataset_path
     except ModuleNotFoundError as error:
         raise ProsegymError('minari is not installed; run `pip install "prosegym[minari]"`') from error
-    import gymnasium
-
     if not trajectories:
         raise ProsegymError("no episodes to convert")
     ids = {t.env_id for t in trajectories}
@@ -202,7 +205,8 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
         parse_dataset_id(dataset_id)
     except (ValueError, TypeError) as error:  # TypeError: without a version
         raise ProsegymError(f"{dataset_id!r} is no dataset's id; give --out namespace/name-v0") from error
-    if dataset_id in minari.list_local_datasets():
+    folder = get_dataset_path(dataset_id)
+    if folder.exists():
         raise ProsegymError(f"dataset {dataset_id} exists already; choose another --out")
     buffers = []
     for i, t in enumerate(trajectories):
@@ -229,13 +233,28 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
             )
         )
     env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-    minari.create_dataset_from_buffers(
-        dataset_id,
-        buffers,
-        env=env,
-        algorithm_name=trajectories[0].agent,
-        data_format="arrow",
-        description=f"{len(trajectories)} episodes of {trajectories[0].agent} in {env_id}",
-    )
+    try:
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            env=env,
+            observation_space=_space_of(text for buffer in buffers for text in buffer.observations),
+            action_space=_space_of(text for buffer in buffers for text in buffer.actions),
+            algorithm_name=trajectories[0].agent,
+            data_format="arrow",
+            description=f"{len(trajectories)} episodes of {trajectories[0].agent} in {env_id}",
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     env.close()
     return len(buffers)
+
+
+def _space_of(texts: Iterable[str]) -> gymnasium.spaces.Text:
+    """A space that holds these texts; Minari keeps Gymnasium's own alone, which has an alphabet."""
+    alphabet, longest = set(string.printable), SHARED_BYTES
+    for text in texts:
+        alphabet.update(text)
+        longest = max(longest, len(text))
+    return gymnasium.spaces.Text(longest, min_length=0, charset="".join(sorted(alphabet)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from prosegym.envs import ENVS, known, panels
 from prosegym.envs.core import Tasks, TextEnv
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName, at_least
+from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
@@ -188,6 +189,46 @@ def evaluate(
                 live.add(trajectory)
         run.save_summary()
         return run
+
+
+def validation(
+    env_id: str, split: str = "", *, env_kwargs: dict[str, Any], say: Callable[[str], None] = print
+) -> Panel | None:
+    """The panel that a training ends with; None, which is said, where the environment has none.
+
+    Args:
+        env_id: what is trained on.
+        split: split of the panel; by default the first one whose name begins with valid or dev.
+        env_kwargs: arguments of the environment.
+        say: is told what will be played, or why nothing will.
+
+    Raises:
+        ProsegymError: the split that is asked for has no panel, or other tasks with these arguments.
+    """
+    panel = panels.of_split(env_id, split) if split else None
+    for name in () if split else env_class(env_id).splits:
+        if panel is None and name.startswith(("valid", "dev")):
+            with suppress(UnknownName):
+                panel = panels.of_split(env_id, name)
+    if panel is None:
+        return None
+    try:
+        env = make_env(env_id, **env_kwargs)
+        panels.tasks_of(panel, env)
+        env.close()
+    except ProsegymError as error:
+        if split:
+            raise
+        say(f"nothing is played at the end: {error}")
+        return None
+    say(f"at the end: {panel.name}, {len(panel.tasks)} tasks (--no-evaluate leaves it out)")
+    return panel
+
+
+def validate(agent: Agent, panel: Panel, out: Path, *, seed: int, env_kwargs: dict[str, Any]) -> None:
+    """Play and tell what `validation` found; the run is `out/evaluation`."""
+    run = evaluate(agent, panel, out / "evaluation", seed=seed, env_kwargs=env_kwargs)
+    print(f"{panel.name}: success {run.summary().success} ({run.folder})")
 
 
 class _Live:

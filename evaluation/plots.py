@@ -12,6 +12,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,17 +88,19 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
             figures |= {"success": _success(runs), "profile": _profile(runs), "cost": _cost(runs)}
         if trained or any(len(run.trials) > 1 for run in runs):
             figures["learning"] = _learning(runs, trained)
-        files = []
-        try:
-            Path(out).mkdir(parents=True, exist_ok=True)
-            for name, figure in figures.items():
-                for kind in FORMATS:
-                    files.append(Path(out) / f"{name}.{kind}")
-                    dateless = {"Date": None} if kind == "svg" else None  # equal data, equal files
-                    figure.savefig(files[-1], dpi=150, bbox_inches="tight", metadata=dateless)
-        except OSError as error:
-            raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error
-    return files
+        drawn: dict[Path, BytesIO] = {}  # all of it before the first is written
+        for name, figure in figures.items():
+            for kind in FORMATS:
+                image = drawn[Path(out) / f"{name}.{kind}"] = BytesIO()
+                dateless = {"Date": None} if kind == "svg" else None  # equal data, equal files
+                figure.savefig(image, format=kind, dpi=150, bbox_inches="tight", metadata=dateless)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        for path, image in drawn.items():
+            path.write_bytes(image.getvalue())
+    except OSError as error:
+        raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    return list(drawn)
 
 
 def _played(folder: Path) -> Played:

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from prosegym.envs import lookup
-from prosegym.envs.core import TextEnv
-from prosegym.envs.rewards import arguments
+from prosegym.envs.core import TextEnv, arguments
 from prosegym.evaluation.evaluate import make_env
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.submission import Card, Result, Scalar

@@ -24,10 +24,11 @@ import msgspec
 from msgspec import Meta
 
 from prosegym.envs import ENVS, panels
+from prosegym.envs.core import arguments
 from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
 from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
-from prosegym.envs.rewards import REWARDS, arguments
+from prosegym.envs.rewards import REWARDS
 from prosegym.evaluation.statistics import Estimate
 
 SCHEMA = 1

@@ -372,7 +372,8 @@ def test_environments_of_an_installed_package(tmp_path: Path) -> None:
     assert "Lockbox" not in ask("info", "prosegym/Household-v1")  # an id of this package stays its own
 
 
-def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_resumable_run(how: int, panel: Path, tmp_path: Path) -> None:
     code = (
         "import signal,sys,time; sys.path.insert(0, sys.argv[1]); import conftest\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell in the background ignores it
@@ -400,9 +401,10 @@ def test_interrupt_leaves_a_resumable_run(panel: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     while not (tmp_path / "r" / "episodes.jsonl").exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 1 and err.strip().splitlines()[-1].startswith("prosegym: stopped;")
+    assert process.returncode == 128 + how and "Traceback" not in err
+    assert err.splitlines()[-1] == "prosegym: stopped; what was finished is kept, the same command goes on"
     assert main([*words, "--json"]) == 0
 
 
@@ -415,6 +417,27 @@ def test_panel_commands(run: Ask, panel: Path, tmp_path: Path) -> None:
     assert code == 0 and "7 tasks" in out
     code, out, _ = run("panel", "diff", panel, tmp_path / "p" / "Lockbox-v1" / "train.json")
     assert code == 1 and out == "only in the first: train/jade\n"
+
+
+def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp_path: Path) -> None:
+    def ask(*words: object) -> Any:
+        return json.loads(run(*words, "--json")[1])
+
+    assert ask("panel", "show", panel)["tasks"][0][0].startswith("train/")
+    made = ask("panel", "make", "--env", ENV, "--split", "train", "--count", 7, "--out", tmp_path / "p")
+    assert made["tasks"] == 7
+    differs = {"only_in_the_first": ["train/jade"], "only_in_the_second": [], "differs": []}
+    assert ask("panel", "diff", panel, made["file"]) == differs
+    assert {"webshop", "alfworld"} <= {found["name"] for found in ask("data", "list")}
+    ask("collect", "--agent", "expert", "--env", ENV, "--episodes", 3, "--out", tmp_path / "e.jsonl")
+    out = str(tmp_path / "rows")
+    assert ask("convert", tmp_path / "e.jsonl", "--to", "trl", "--out", out) == {"out": out, "rows": 3}
+    (tmp_path / "none").mkdir()
+    ledger.append(tmp_path / "none" / "ledger.jsonl", "added", "0" * 64, agent="A", reason="first")
+    found = ask("ledger", "check", tmp_path / "none" / "ledger.jsonl")
+    assert found["entries"] == 1
+    built = ask("board", "build", "--submissions", tmp_path / "none", "--out", tmp_path / "site")
+    assert built["refused"][0]["folder"] == "ledger.jsonl" and Path(built["page"]).name == "index.html"
 
 
 @pytest.mark.parametrize("agent", [["house"], ["reflexion", "--model", "novice"]])

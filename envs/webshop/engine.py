@@ -171,8 +171,6 @@ class Session:
             self.state = state._replace(page=name, url=url)
         elif kind == LINK:
             number = self.catalogue.number(name.upper())
-            if number is None:
-                return False
             self._show_item(state._replace(item=number, seen=state.seen | {name.upper()}))
         elif kind == LABEL:
             self._show_item(
@@ -223,7 +221,8 @@ class Session:
             texts.append((BUTTON, "< Prev"))
             texts += self._item() if state.page == "item" else self._sub_page(state.page)
         clickable = {text.lower(): (kind, "") for kind, text in texts if kind == BUTTON}
-        clickable |= {text.lower(): (kind, "") for kind, text in texts if kind == LINK}
+        links = [text for kind, text in texts if kind == LINK]
+        clickable |= {x.lower(): (LINK, "") for x in links if self.catalogue.number(x.upper()) is not None}
         if state.page == "item":  # oddity: where two options have the same value, the last one is clicked
             clickable |= {v: (LABEL, name) for name, values in self.product.options.items() for v in values}
         return View(_visible(texts), clickable)

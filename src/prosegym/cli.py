@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,25 +24,39 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 (done), 1 (failed, with one line that says why) or 130 (stopped before
-    anything was written). Wrong usage ends the process with 2."""
+    """Run the command; returns 0 (done), 1 (failed, with one line that says why), 130 (stopped by Ctrl-C) or
+    143 (by SIGTERM; where a person ends it so, as with `serve`, 0). Wrong usage ends the process with 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        return _guarded(lambda: _train(arguments[1], arguments[2:]))
+        return _guarded(lambda: _train(arguments[1], arguments[2:]), resumes=True)
     args = _parser().parse_args(arguments)
     command: Command = args.command
-    return _guarded(lambda: command(args))
+    return _guarded(lambda: command(args), resumes=args.resumes)
 
 
-def _guarded(command: Callable[[], int]) -> int:
+def _guarded(command: Callable[[], int], *, resumes: bool) -> int:
+    """Whatever ends it, one line says so; `resumes`: whether the same command goes on with what is there."""
+    import signal
+
+    stopped = 128 + signal.SIGINT
+
+    def terminate(*_: object) -> None:
+        nonlocal stopped
+        stopped = 128 + signal.SIGTERM
+        raise KeyboardInterrupt
+
+    before: Any = None
+    with suppress(ValueError):  # in a thread, which no signal reaches
+        before = signal.signal(signal.SIGTERM, terminate)
     try:
         return command()
     except ProsegymError as error:
         print(f"prosegym: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nprosegym: stopped; what was finished is kept, the same command goes on", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt as stop:
+        usual = "what was finished is kept, the same command goes on" if resumes else "nothing was written"
+        print(f"\nprosegym: stopped; {str(stop) or usual}", file=sys.stderr)
+        return stopped
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nothing to say and nobody to say it to
         return 1
@@ -52,24 +67,9 @@ def _guarded(command: Callable[[], int]) -> int:
             f"prosegym: {error.filename}: {error.strerror}; see to its rights and its disk", file=sys.stderr
         )
         return 1
-
-
-def _stoppable(command: Command) -> Command:
-    """A command that writes nothing before its end: Ctrl-C and SIGTERM end it with one line and 130."""
-
-    def run(args: argparse.Namespace) -> int:
-        import signal
-
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return command(args)
-        except KeyboardInterrupt:
-            print("\nprosegym: stopped; nothing was written", file=sys.stderr)
-            return 130
-        finally:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-    return run
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,10 +77,13 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="prosegym", description=prosegym.__doc__)
     parser.add_argument("--version", action="version", version=f"prosegym {prosegym.__version__}")
+    parser.set_defaults(resumes=False)
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def verb(name: str, command: Command, about: str, *, as_json: bool = True) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=about, description=about)
+    def verb(
+        name: str, command: Command, about: str, *, of: Any = verbs, as_json: bool = True
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = of.add_parser(name, help=about, description=about)
         added.set_defaults(command=command)
         if as_json:
             added.add_argument("--json", action="store_true", help="print JSON, for machines")
@@ -103,13 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     _env_arguments(play)
 
     data = family("data", "get official data")
-    get = data.add_parser("get", help="fetch an official data set, or take it from a file you have")
-    get.set_defaults(command=_data_get)
+    get = verb("get", _data_get, "fetch an official data set, or take it from a file you have", of=data)
+    get.set_defaults(resumes=True)
     get.add_argument("name", metavar="NAME")
     get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="archive or folder")
-    data.add_parser("list", help="list the data sets").set_defaults(command=_data_list)
+    verb("list", _data_list, "list the data sets", of=data)
 
     collect = verb("collect", _collect, "play tasks and write the trajectories to a file")
+    collect.set_defaults(resumes=True)
     _agent_arguments(collect)
     collect.add_argument("--env", required=True, metavar="ID")
     collect.add_argument("--split", default="train")
@@ -118,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     _env_arguments(collect)
 
-    convert = verb("convert", _convert, "write trajectories in another project's format", as_json=False)
+    convert = verb("convert", _convert, "write trajectories in another project's format")
     convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
     convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
@@ -134,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=lambda args: _train(args.method, []))
 
     evaluate = verb("evaluate", _evaluate, "play a panel with an agent and keep every episode")
+    evaluate.set_defaults(resumes=True)
     _agent_arguments(evaluate)
     what = evaluate.add_mutually_exclusive_group(required=True)
     what.add_argument("--env", metavar="ID")
@@ -179,30 +184,25 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
 
-    verify = verb("verify", _stoppable(_verify), "replay a submission and recompute every number")
+    verify = verb("verify", _verify, "replay a submission and recompute every number")
     verify.add_argument("folder", type=Path, metavar="FOLDER")
     verify.add_argument("--workers", type=int, help="processes (default: one a processor)")
 
     board = family("board", "build the leaderboard")
-    build = board.add_parser("build", help="build the static site from the verified submissions")
-    build.set_defaults(command=_stoppable(_board_build))
+    build = verb("build", _board_build, "build the static site from the verified submissions", of=board)
     build.add_argument("--submissions", type=Path, default=Path("submissions"))
     build.add_argument("--out", type=Path, required=True, metavar="SITE")
 
     ledger = family("ledger", "the public record of rows")
-    check = ledger.add_parser("check", help="check that every entry is chained to the one before")
-    check.set_defaults(command=_ledger_check)
+    check = verb("check", _ledger_check, "check that every entry is chained to the one before", of=ledger)
     check.add_argument("file", type=Path, nargs="?", default=Path("submissions/ledger.jsonl"))
 
     panel = family("panel", "make, show and compare panels")
-    show = panel.add_parser("show", help="print a panel's tasks")
-    show.set_defaults(command=_panel_show)
+    show = verb("show", _panel_show, "print a panel's tasks", of=panel)
     show.add_argument("panel")
-    diff = panel.add_parser("diff", help="say which tasks two panels differ in")
-    diff.set_defaults(command=_panel_diff)
+    diff = verb("diff", _panel_diff, "say which tasks two panels differ in", of=panel)
     diff.add_argument("panels", nargs=2, metavar="PANEL")
-    make = panel.add_parser("make", help="write a panel of a split's first tasks")
-    make.set_defaults(command=_panel_make)
+    make = verb("make", _panel_make, "write a panel of a split's first tasks", of=panel)
     make.add_argument("--env", required=True, metavar="ID")
     make.add_argument("--split", required=True)
     make.add_argument("--count", type=int)
@@ -487,20 +487,32 @@ def _data_get(args: argparse.Namespace) -> int:
     from prosegym.envs import data
 
     found = data.dataset(args.name)
-    print(f"{args.name}: {found.about}")
+    if not args.json:
+        print(f"{args.name}: {found.about}")
     try:
-        print(f"{args.name} is at {found.get(args.source)}")
+        folder = found.get(args.source)
     except OSError as error:
         where = error.filename or data.folder(args.name)
         raise ProsegymError(f"{where}: {error.strerror}; make room or set PROSEGYM_HOME") from error
+    if args.json:
+        _print_json({"name": args.name, "about": found.about, "folder": str(folder)})
+    else:
+        print(f"{args.name} is at {folder}")
     return 0
 
 
 def _data_list(args: argparse.Namespace) -> int:
     from prosegym.envs import data
 
-    for name in data.DATASETS:
-        print(f"{name}: {'here' if data.folder(name).is_dir() else 'not here'}; {data.dataset(name).about}")
+    sets = [
+        {"name": name, "here": data.folder(name).is_dir(), "about": data.dataset(name).about}
+        for name in data.DATASETS
+    ]
+    if args.json:
+        _print_json(sets)
+        return 0
+    for found in sets:
+        print(f"{found['name']}: {'here' if found['here'] else 'not here'}; {found['about']}")
     return 0
 
 
@@ -529,7 +541,11 @@ def _collect(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     from prosegym.evaluation.convert import convert
 
-    print(f"{convert(args.files, args.to, args.out)} rows in {args.out}")
+    rows = convert(args.files, args.to, args.out)
+    if args.json:
+        _print_json({"out": args.out, "rows": rows})
+    else:
+        print(f"{rows} rows in {args.out}")
     return 0
 
 
@@ -749,8 +765,12 @@ def _verify(args: argparse.Namespace) -> int:
 def _board_build(args: argparse.Namespace) -> int:
     from prosegym.leaderboard.board import build
 
-    page = build(args.submissions, args.out)
-    for left_out in json.loads((page.parent / "latest.json").read_bytes())["refused"]:
+    page = build(args.submissions, args.out, progress=not args.json)
+    refused = json.loads((page.parent / "latest.json").read_bytes())["refused"]
+    if args.json:
+        _print_json({"page": str(page), "refused": refused})
+        return 0
+    for left_out in refused:
         print(f"left out: {left_out['folder']!r}: {left_out['reason']}")
     print(f"open {page.resolve().as_uri()}")
     return 0
@@ -762,6 +782,9 @@ def _ledger_check(args: argparse.Namespace) -> int:
     if not args.file.is_file():
         raise ProsegymError(f"{args.file} is no file; name the ledger, FOLDER_OF_SUBMISSIONS/ledger.jsonl")
     entries = ledger.check(args.file)
+    if args.json:
+        _print_json({"file": str(args.file), "entries": len(entries)})
+        return 0
     print(f"{args.file}: {len(entries)} entries, each chained to the one before")
     return 0
 
@@ -770,6 +793,9 @@ def _panel_show(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
     panel = panels.load(args.panel)
+    if args.json:
+        _print_json(panel)
+        return 0
     print(
         f"{panel.name}: {panel.env_id}, split {panel.split}, {len(panel.tasks)} tasks, sha256 {panel.sha256}"
     )
@@ -783,16 +809,17 @@ def _panel_diff(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
     a, b = (dict(panels.load(name).tasks) for name in args.panels)
-    for task_id in sorted(a.keys() | b.keys()):
-        if a.get(task_id) != b.get(task_id):
-            state = (
-                "only in the first"
-                if task_id not in b
-                else "only in the second"
-                if task_id not in a
-                else "differs"
-            )
-            print(f"{state}: {task_id}")
+    found = {
+        "only in the first": sorted(a.keys() - b.keys()),
+        "only in the second": sorted(b.keys() - a.keys()),
+        "differs": sorted(task_id for task_id in a.keys() & b.keys() if a[task_id] != b[task_id]),
+    }
+    if args.json:
+        _print_json({state.replace(" ", "_"): task_ids for state, task_ids in found.items()})
+    else:
+        for state, task_ids in found.items():
+            for task_id in task_ids:
+                print(f"{state}: {task_id}")
     return 0 if a == b else 1
 
 
@@ -805,7 +832,10 @@ def _panel_make(args: argparse.Namespace) -> int:
         path = panels.save(panel, args.out)
     except OSError as error:
         raise ProsegymError(f"cannot write {args.out}: {error.strerror}; choose another --out") from error
-    print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
+    if args.json:
+        _print_json({"file": str(path), "tasks": len(panel.tasks), "sha256": panel.sha256})
+    else:
+        print(f"{path}: {len(panel.tasks)} tasks, sha256 {panel.sha256}")
     return 0
 
 
@@ -817,7 +847,8 @@ def _serve(args: argparse.Namespace) -> int:
     serve = server(args.env, _env_kwargs(args), host=args.host, port=args.port, sessions=args.sessions)
     host = f"[{args.host}]" if ":" in args.host else args.host
     print(f"{args.env} at http://{host}:{args.port}; Ctrl-C stops", flush=True)
-    serve()
+    with suppress(KeyboardInterrupt):
+        serve()
     return 0
 
 

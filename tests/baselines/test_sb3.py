@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
 from prosegym.evaluation.evaluate import evaluate, make_env
+from prosegym.evaluation.runs import Run
 
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
@@ -38,17 +40,45 @@ def test_maskable_ppo_learns_the_boxes(tmp_path: Path) -> None:
     assert run.summary().success.value >= 0.5
 
 
-def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = str(tmp_path / "policy")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     size = ["--slots", "16", "--size", "64", "--action-size", "16", "--envs", "1", "--rollout-steps", "64"]
     words = ["train", "sb3-ppo", "--env", "prosegym/Lockbox-v1", "--out", out, "--steps", "64", *size]
-    assert main(words) == 0
+    assert main(words) == 0 and not list((tmp_path / "temporary").iterdir())
     env: Any = make_env("prosegym/Lockbox-v1").unwrapped
     panel = panels.save(panels.make(env, "test", about="all"), tmp_path)
     assert (
         main(["evaluate", "--agent", out, "--panel", str(panel), "--out", str(tmp_path / "r"), "--json"]) == 0
     )
     assert '"agent": "sb3-ppo"' in capsys.readouterr().out
+
+
+def test_the_validation_panel_is_played_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(panels, "FOLDER", tmp_path / "panels")
+    env: Any = make_env("prosegym/Lockbox-v1").unwrapped
+    panels.save(panels.make(env, "valid", about="all"), tmp_path / "panels")
+    size = ["--slots", "16", "--size", "64", "--action-size", "16", "--envs", "1", "--rollout-steps", "64"]
+    words = ["train", "sb3-ppo", "--env", "prosegym/Lockbox-v1", "--steps", "64", *size, "--out"]
+    assert main([*words, str(tmp_path / "a")]) == 0
+    assert "Lockbox-v1/valid: success 0" in capsys.readouterr().out
+    assert Run.read(tmp_path / "a" / "evaluation").conditions.panel.name == "Lockbox-v1/valid"
+    assert main([*words, str(tmp_path / "b"), "--no-evaluate"]) == 0
+    assert not (tmp_path / "b" / "evaluation").exists()
+    assert main([*words, str(tmp_path / "c"), "--evaluate-split", "test"]) == 1
+    assert "unknown panel 'Lockbox-v1/test'" in capsys.readouterr().err and not (tmp_path / "c").exists()
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sb3, "validate", stopped)
+    assert main([*words, str(tmp_path / "d")]) == 130 and (tmp_path / "d" / sb3.FILE).exists()
+    assert "stopped; the policy is kept" in capsys.readouterr().err
 
 
 def test_a_trained_policy_is_not_written_over(tmp_path: Path) -> None:

@@ -328,6 +328,26 @@ def test_the_validation_panel_is_played_at_the_end(
     assert "Lockbox-v1/valid: success 0" in capsys.readouterr().out
 
 
+def test_a_panel_of_other_tasks_than_are_trained_on_is_said_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Told(Exception):
+        pass
+
+    def learn(*_: object) -> None:
+        raise Told
+
+    monkeypatch.setattr(train, "learn", learn)
+    command = ["--env", "prosegym/Household-v1", "--env-kwargs", '{"level": "small"}', "--model", "house"]
+    with pytest.raises(Told):
+        train.main("sft", [*command, "--out", str(tmp_path / "a")])
+    said = "nothing is played at the end: task valid/000001 is of level 'standard', not 'small'; drop `level`"
+    assert said in capsys.readouterr().out
+    with pytest.raises(ProsegymError, match="is of level 'standard'"):
+        train.main("sft", [*command, "--out", str(tmp_path / "b"), "--evaluate-split", "test"])
+    assert not (tmp_path / "b").exists()
+
+
 def test_curves_are_drawn_of_every_phase_that_has_a_loss(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     lines = [{"phase": "sft", "step": 1, "loss": 1.0}, {"phase": "reward", "step": 1, "mean": 0.5}]

@@ -388,9 +388,39 @@ def test_a_snapshot_of_another_catalogue_is_refused() -> None:
     shops = [make("prosegym/MiniShop-v1", products=products).unwrapped for products in (1000, 2000)]
     state = shops[0].reset(seed=1) and shops[0].snapshot()
     before = shops[1].reset(seed=1)[1]["task_id"]
-    with pytest.raises(UnknownName, match="task id"):
+    with pytest.raises(BadOption, match="is of products=1000, and here is 2000; make both with equal"):
         shops[1].restore(state)
     assert shops[1].step("look")[4]["task_id"] == before
+
+
+@pytest.mark.parametrize(
+    ("env_id", "setting"),
+    [
+        ("prosegym/Household-v1", {"dialect": "put"}),
+        ("prosegym/Household-v1", {"either_put": True}),
+        ("prosegym/MiniShop-v1", {"observation": "text_rich"}),
+        ("prosegym/MiniSQL-v1", {"stop_at_success": True}),
+        ("prosegym/MiniWiki-v1", {"variant": "retroact"}),
+        ("prosegym/MiniWiki-v1", {"max_steps": 3}),
+    ],
+)
+def test_a_snapshot_of_other_settings_is_refused(env_id: str, setting: dict[str, Any]) -> None:
+    plain, other = make(env_id).unwrapped, make(env_id, **setting).unwrapped
+    for one, two in ((plain, other), (other, plain)):
+        one.reset(seed=1)
+        _, info = two.reset(seed=2)
+        with pytest.raises(
+            BadOption, match=f"is of {next(iter(setting))}=.*; make both with equal arguments"
+        ):
+            two.restore(one.snapshot())
+        assert two.step("look")[4]["task_id"] == info["task_id"]
+
+
+def test_a_snapshot_knows_defaults_that_were_given() -> None:
+    one = make("prosegym/Household-v1", split="test").unwrapped
+    told = make("prosegym/Household-v1", dialect="move", max_steps=one.max_steps, admissible=False).unwrapped
+    first, _ = one.reset(seed=1)
+    assert told.restore(one.snapshot())[0] == first
 
 
 def test_expert_stays_hidden_unless_asked_for(env_id: str) -> None:

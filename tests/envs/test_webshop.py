@@ -415,7 +415,6 @@ def test_records_are_cleaned_as_the_original_does(tmp_path: Path) -> None:
         ([record("A1", name=3)], r"record 1, line 2: .*`str`, got `int`"),
         ([record("A1", pricing="free")], r"line 2: no price in pricing 'free'"),
         ([record("A1", pricing="$cheap")], r"line 2: "),
-        ([record("a1")], r"line 2: .*not in capitals"),
         ([record("A1", customization_options={"x": [{}]})], r"line 2: .*`value`"),
         ([record("A1", customization_options=[{"value": "x"}])], r"neither an object nor empty"),
         ([7], r"record 1, line 2: "),
@@ -424,6 +423,15 @@ def test_records_are_cleaned_as_the_original_does(tmp_path: Path) -> None:
 def test_bad_records_are_named(tmp_path: Path, records: list[Any], message: str) -> None:
     with pytest.raises(CorruptData, match=message):
         list(read_products(written(tmp_path / "p.json", *records)))
+
+
+def test_ids_in_small_letters_are_looked_up_in_capitals(tmp_path: Path) -> None:
+    """As in WebShop's server, whose `item_page` looks up `clickable_name.upper()`; where there is none, it fails."""
+    path = written(tmp_path / "p.json", record("a1"), record("b2"), record("B2", name="Boot"))
+    session = a_session(*read_products(path))
+    assert session.do("search[shoe boot]") and {p.asin for p in session.shown()} == {"a1", "b2", "B2"}
+    assert not session.do("click[a1]") and "a1" not in session.view.clickable
+    assert session.do("click[b2]") and session.product.name == "Boot"
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

@@ -109,6 +109,40 @@ def test_minari_round_trip(
         assert list(episode.infos["progress"][1:]) == [s.progress for s in t.steps]
 
 
+def test_minaris_spaces_hold_every_text(
+    played: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    said = ["", "naïve 日本 🙂\n", "x" * 70_000]
+    steps = [msgspec.structs.replace(played[0].steps[0], observation=text, action=text) for text in said]
+    convert.to_minari([played[1], msgspec.structs.replace(played[0], steps=steps)], "lockbox/odd-v0")
+    dataset = minari.load_dataset("lockbox/odd-v0")
+    for episode in dataset.iterate_episodes():
+        assert all(text in dataset.observation_space for text in episode.observations)
+        assert all(text in dataset.action_space for text in episode.actions)
+    convert.to_minari(played[:3], "lockbox/one-v0")
+    convert.to_minari(played[3:], "lockbox/two-v0")
+    one, two = (minari.load_dataset(f"lockbox/{name}-v0") for name in ("one", "two"))
+    assert one.observation_space == two.observation_space and one.action_space == two.action_space
+
+
+def test_a_stop_leaves_no_part_of_a_minari_dataset(
+    played: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minari.dataset.minari_storage.MinariStorage, "update_metadata", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            convert.to_minari(played, "lockbox/expert-v0")
+    assert convert.to_minari(played, "lockbox/expert-v0") == 6
+
+
 def test_an_episode_without_a_turn_is_left_out(
     played: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -260,5 +260,5 @@ def test_ctrl_c_of_a_terminal_is_one_line_while_workers_start(tmp_path: Path, wa
     time.sleep(wait)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and "Traceback" not in err
+    assert process.returncode == 130 and "Traceback" not in err
     assert err.splitlines()[-1].startswith("prosegym: stopped;")

@@ -13,9 +13,9 @@ import pytest
 from submitting import play, rewritten
 
 from prosegym.envs import ENVS, panels
+from prosegym.envs.core import arguments
 from prosegym.envs.errors import BadOption, EngineError, ProsegymError
 from prosegym.envs.lookup import env_class
-from prosegym.envs.rewards import arguments
 from prosegym.evaluation import agents
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import rules
