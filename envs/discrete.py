@@ -104,6 +104,8 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
             raise BadOption(
                 "DiscreteActions needs the admissible actions; make the environment with admissible=True"
             )
+        self._text_env = text_env
+        self._restored: tuple[str, dict[str, Any]] | None = None
         self._shape: dict[str, int] = {"slots": slots, "size": size, "action_size": action_size}
         self._actions: list[str] = []
         self._first = ""
@@ -129,6 +131,7 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Do the admissible action of that number."""
+        self._check()
         number = int(action)
         chosen = self._actions[number] if 0 <= number < len(self._actions) else ""
         self._done[chosen] += 1
@@ -137,7 +140,29 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which slots are filled now; shape (slots,)."""
+        self._check()
         return np.arange(self._shape["slots"]) < len(self._actions)
+
+    def snapshot(self) -> Any:
+        """The state of the episode and of this view of it, for `restore`, where the engine can give it."""
+        return self._text_env.snapshot(), self._first, self._done.copy()
+
+    def restore(self, state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Go back to a snapshot of this wrapper; returns its view and info, as `reset` does."""
+        engine, first, done = state
+        self._restored = self._text_env.restore(engine)
+        self._first, self._done = first, done.copy()
+        observation, info = self._restored
+        return self._view(observation, info), info
+
+    def _check(self) -> None:
+        # An environment that was restored under the wrapper has other actions than those that are numbered.
+        restored = self._text_env.restored
+        if restored is not None and restored is not self._restored:
+            raise BadOption(
+                "the environment was restored below DiscreteActions, whose numbers are of another state; "
+                "use its own `snapshot` and `restore`"
+            )
 
     def _view(self, observation: str, info: dict[str, Any]) -> dict[str, Any]:
         listed = info["admissible_actions"]

@@ -55,6 +55,25 @@ def test_discrete_view() -> None:
         DiscreteActions(gymnasium.make(ENV, admissible=False))
 
 
+def test_a_discrete_view_is_restored_whole() -> None:
+    env = DiscreteActions(gymnasium.make(ENV, reward="progress"), slots=20)
+    view, info = env.reset(options={"task_id": "train/red"})
+    red = info["admissible_actions"].index("take red key")
+    state = env.snapshot()
+    first = env.step(np.int64(red))
+    for _ in range(2):
+        again, _ = env.restore(state)
+        assert all((again[key] == view[key]).all() for key in view)
+        here = env.step(np.int64(red))
+        assert here[1] == first[1] == 0.5 and (here[0]["done"] == first[0]["done"]).all()
+    env.unwrapped.restore(state[0])
+    for number in (env.action_masks, lambda: env.step(np.int64(red))):
+        with pytest.raises(BadOption, match="restored below DiscreteActions.*its own `snapshot` and"):
+            number()
+    env.reset()
+    assert env.action_masks().any()
+
+
 def test_trl_takes_the_tools() -> None:
     utils = pytest.importorskip("transformers.utils")
     tools = tool_environment(ENV)()
