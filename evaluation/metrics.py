@@ -136,6 +136,11 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
     )
 
 
+def dollars(value: float) -> str:
+    """Cents and up as usual; less with two digits that matter."""
+    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
 def _refused(trajectory: Trajectory) -> int:
     """Actions that the environment refused; turns in which none could be read, and none was sent, are not
     among them."""

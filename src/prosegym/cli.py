@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _env_arguments(collect)
 
     convert = verb("convert", _convert, "write trajectories in another project's format", as_json=False)
-    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl|RUN")
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
     convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
 
@@ -342,6 +342,8 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _print_summary(run: Run, summary: Summary) -> None:
+    from prosegym.evaluation.metrics import dollars
+
     c, panel = run.conditions, run.conditions.panel
     print(f"{c.agent} on {panel.name} ({panel.tasks} tasks x {c.attempts}, panel {panel.sha256[:12]})")
     rows = [("", "mean", "95 % interval")]
@@ -362,9 +364,10 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"{_number(summary.seconds, 2)} s an episode"
     )
     if summary.cost is None:
-        print("cost not known: a price is missing")
+        print("cost not known: no price file (--agent-arg prices=FILE), or tokens that nobody counted")
     elif summary.cost and summary.cost_per_success is not None:
-        print(f"cost ${summary.cost:.2f}, ${_number(summary.cost_per_success)} a solved episode")
+        each = summary.cost_per_success  # nan where none is solved
+        print(f"cost {dollars(summary.cost)}, {dollars(each) if each == each else '-'} a solved episode")
     if summary.attempts > 1:
         shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]
         shares += [f"pass^{k} {_number(v)}" for k, v in summary.pass_hat.items()]
