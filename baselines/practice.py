@@ -79,7 +79,7 @@ class Practice:
             )
         return conversation(
             trajectory,
-            self.env.instruction,
+            self.agent.told(self.env.instruction),
             FORMATS[self.agent.format],
             memory=trajectory.memory,
             brief=self.agent.brief,

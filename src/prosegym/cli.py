@@ -155,6 +155,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--floor", type=Path, metavar="RUN", help="with --ceiling: scores between the two")
     compare.add_argument("--ceiling", type=Path, metavar="RUN", help="usually the expert's run")
 
+    table = verb(
+        "table", _table_of, "write a table of agents on one panel in Markdown, an agent's runs together"
+    )
+    table.add_argument(
+        "agents", nargs="+", metavar="NAME=RUN[,RUN...]", help="the others are compared with the first"
+    )
+
     replay = verb("replay", _replay, "play a run's actions again and compare every observation")
     replay.add_argument("run", type=Path, metavar="RUN")
 
@@ -640,6 +647,35 @@ def _compare(args: argparse.Namespace) -> int:
     if normalised is not None:
         print(f"score between floor (0) and ceiling (1): A {normalised[0]:.3f}, B {normalised[1]:.3f}")
     print(found.verdict)
+    return 0
+
+
+def _table_of(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.compare import table
+    from prosegym.evaluation.runs import Run
+
+    agents: dict[str, list[Run]] = {}
+    for text in args.agents:
+        name, equals, runs = text.partition("=")
+        if not equals or name in agents:
+            raise ProsegymError(f"{text!r} is not NAME=RUN[,RUN...], each name once")
+        agents[name] = [Run.read(run) for run in runs.split(",")]
+    lines = table(agents)
+    if args.json:
+        _print_json([line._asdict() for line in lines])
+        return 0
+    played = [(name, run.conditions) for name, runs in agents.items() for run in runs]
+    for what in ("env_kwargs", "env_conditions", "trials"):
+        told = dict.fromkeys(f"{name} {getattr(conditions, what)}" for name, conditions in played)
+        if any(getattr(conditions, what) != getattr(played[0][1], what) for _, conditions in played):
+            print(f"they differ in {what}: {', '.join(told)}")
+    panel = played[0][1].panel
+    print(f"{panel.name}, {panel.tasks} tasks, 95 % intervals over tasks\n")
+    print(f"| agent | runs | success | score | success minus {lines[0].name} |\n|---|---|---|---|---|")
+    for line in lines:
+        d = line.difference
+        minus = "" if d is None else f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        print(f"| {line.name} | {line.runs} | {line.success} | {line.score} | {minus} |")
     return 0
 
 

@@ -189,6 +189,16 @@ def test_hints_are_refused_where_the_data_has_none(
     assert "You can do one of these now" in place.conversation(played)[0].content
 
 
+def test_an_instruction_of_ones_own_is_trained_on_and_played_with(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    form = react.Config(format="bare", max_tokens=16, instruction="Open it!")
+    place = replace(practice(tmp_path), agent=form)
+    (played,) = place.play(load(scratch), [Job(experts[0].task_id)], "played")
+    taught = place.conversation(experts[0])
+    assert taught[0].content == played.messages[0].content and taught[0].content.startswith("Open it!\n\n")
+
+
 def test_play_goes_on_where_it_was_cut_and_plays_nothing_twice(cloned: Path, tmp_path: Path) -> None:
     policy, place = load(cloned), practice(tmp_path)
     jobs = [Job(t) for t in TASKS]
