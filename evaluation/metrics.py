@@ -64,6 +64,7 @@ class Summary(msgspec.Struct, frozen=True):
     """Mean an episode, all trials together."""
     completion_tokens: float
     seconds: float
+    """Mean time from an episode's start to its end, in which others are played, too."""
     cost: float | None
     """US dollars, whole run; None where a price is not known."""
     cost_per_success: float | None

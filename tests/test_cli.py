@@ -77,6 +77,7 @@ def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
         assert code == 0 and found["summary"]["success"][0] == float(agent == "expert")
     code, out, _ = run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "expert")
     assert code == 0 and "success   1.000  [1.000, 1.000]" in out and "episodes 8/8, errors 0" in out
+    assert "tokens read 0, written 0, " in out and " s from an episode's start to its end" in out
     code, out, _ = run("compare", tmp_path / "expert", tmp_path / "null")
     assert code == 0 and out.endswith("A is better in success\n") and "differ" not in out
     shutil.copytree(tmp_path / "expert", tmp_path / "short")

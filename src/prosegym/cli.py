@@ -367,8 +367,8 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"invalid actions {100 * summary.invalid_rate:.1f} %, "
         f"unreadable {100 * summary.parse_failure_rate:.1f} %, steps {_number(summary.steps, 1)}, "
         f"steps to success {_number(summary.steps_to_success, 1)}, "
-        f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
-        f"{_number(summary.seconds, 2)} s an episode"
+        f"tokens read {_number(summary.prompt_tokens, 0)}, written {_number(summary.completion_tokens, 0)}, "
+        f"{_number(summary.seconds, 2)} s from an episode's start to its end"
     )
     if summary.cost is None:
         print("cost not known: no price file (--agent-arg prices=FILE), or tokens that nobody counted")

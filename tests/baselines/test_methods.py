@@ -163,6 +163,12 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         demonstrations(tmp_path / "o.jsonl", LOCKBOX, {"dialect": "old", "max_steps": 9})
+    records.write(tmp_path / "s.jsonl", [records.msgspec.structs.replace(e, split="test") for e in experts])
+    with pytest.warns(
+        UserWarning, match=r"s.jsonl:1 is of split test: .* must not be evaluated"
+    ) as said_once:
+        demonstrations(tmp_path / "s.jsonl", LOCKBOX)
+    assert len(said_once) == 1
     # Whose tokens a file holds is not known: only what they say is learnt.
     messages = [
         records.Message("user", "red"),
