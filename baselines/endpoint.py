@@ -344,8 +344,11 @@ def _read_price(path: str | None, model: str) -> Price | None:
         return None
     try:
         prices = msgspec.json.decode(Path(path).read_bytes(), type=_Prices)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ModelError(f"{path} is no price file: {_line(error)}") from error
+    except OSError as error:
+        raise ModelError(f"cannot read the price file {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        form = '{"models": {NAME: {"input": 0.1, "output": 0.4, "date": "2026-01-31", "source": "..."}}}'
+        raise ModelError(f"{path} is no price file: {_line(error)}; it reads {form}") from error
     if model not in prices.models:
         raise ModelError(f"{path} has no price for {model!r}; add it, or leave the file out")
     return prices.models[model]

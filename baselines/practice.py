@@ -79,7 +79,7 @@ class Practice:
             )
         return conversation(
             trajectory,
-            self.env.instruction,
+            self.agent.told(self.env.instruction),
             FORMATS[self.agent.format],
             memory=trajectory.memory,
             brief=self.agent.brief,
@@ -445,7 +445,8 @@ def demonstrations(
 ) -> list[Trajectory]:
     """The episodes of a file that went without an error, their messages as text.
 
-    Those of an environment made with other arguments (another dialect, say) are taken with a warning.
+    Those of an environment made with other arguments (another dialect, say), or of another split than train,
+    are taken with a warning.
 
     Raises:
         CorruptData: the file is damaged, or an episode is of another environment.
@@ -454,11 +455,15 @@ def demonstrations(
     found = []
     others: dict[str, int] = {}
     """Other arguments, as text, and the first line that has them."""
+    held_out: dict[str, int] = {}
+    """Splits but train, and the first line of each."""
     for number, trajectory in enumerate(records.read(path), start=1):
         if trajectory.env_id != env_id:
             raise CorruptData(f"{path}:{number} is an episode of {trajectory.env_id}, not of {env_id}")
         if _worded(trajectory.env_kwargs) != _worded(env_kwargs):
             others.setdefault(str(trajectory.env_kwargs), number)
+        if trajectory.split != "train":
+            held_out.setdefault(trajectory.split, number)
         if trajectory.ended != "error" and trajectory.steps:
             # Whose tokens a file holds is not known: another tokenizer reads other words in them.
             said = [
@@ -472,6 +477,11 @@ def demonstrations(
         warnings.warn(
             f"{path}:{number} was played with the arguments {kwargs}, this training plays with "
             f"{dict(env_kwargs)}: where they change texts or tasks, give other data or --env-kwargs",
+            stacklevel=2,
+        )
+    for split, number in held_out.items():
+        warnings.warn(
+            f"{path}:{number} is of split {split}: what learns from a task must not be evaluated on it",
             stacklevel=2,
         )
     return found

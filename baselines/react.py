@@ -266,6 +266,8 @@ class Config:
     """Leave out the instruction and the form of the answers, for a model that was trained without them."""
     remind: bool = False
     """Repeat the paragraph of the first observation that names the task after each observation."""
+    instruction: str | None = None
+    """A prompt of your own in place of the environment's instruction; its digest is recorded."""
     temperature: float = 0.0
     """0 takes the likeliest token; above, tokens are drawn."""
     top_p: float = 1.0
@@ -282,6 +284,10 @@ class Config:
             raise UnknownName("decoding", self.decoding, ["free", "trie", "score"])
         History.parse(self.history)
         self.sampling()
+
+    def told(self, instruction: str) -> str:
+        """What stands for the environment's instruction in the first message."""
+        return instruction if self.instruction is None else self.instruction
 
     def sampling(self) -> Sampling:
         """How answers are drawn."""
@@ -326,8 +332,11 @@ class ReAct:
 
     def conditions(self) -> Mapping[str, Any]:
         """Model, prompt digest, form, history policy, sampling, examples (ids and digest)."""
+        own = asdict(self.config)
+        if (instruction := own.pop("instruction")) is not None:  # a submission's conditions hold no long text
+            own["instruction_sha256"] = digest(instruction)
         found = {
-            **asdict(self.config),
+            **own,
             "prompt_sha256": digest(self._format.ask, OMITTED, HINTS, MEMORY, NEXT),
             "examples": {kind: [t.task_id for t in shown] for kind, shown in self._examples.items()},
             "model": dict(self.model.conditions()),
@@ -360,7 +369,8 @@ class ReAct:
 
     def _opening(self, instruction: str, observation: str, memory: Sequence[str] = ()) -> str:
         brief = self.config.brief
-        return opening("" if brief else instruction, observation, self._format, memory, ask=not brief)
+        told = "" if brief else self.config.told(instruction)
+        return opening(told, observation, self._format, memory, ask=not brief)
 
     def _shown(self, episode: Episode, env: TextEnv) -> list[Trajectory]:
         """The examples for an episode; its own task is never among them."""

@@ -2,6 +2,7 @@
 
 A page says in its head what it is about, `envs: [prosegym/Household-v1]` or `methods: [eto]`; what the code
 knows of that is put below the page's title: an environment's facts, a method's algorithm box and settings.
+`settings: [endpoint.EndpointOptions]` puts tables of these settings at the page's end,
 `headline: [house-cpu]` puts behind its introduction how these models play, at first and within four tries;
 `results: [house-cpu]` puts all numbers of a file of results at the page's end, `measured: [eto]` those of one
 method.
@@ -72,8 +73,13 @@ def environments(env_ids: Sequence[str]) -> str:
 def method(name: str) -> str:
     """A method's algorithm box, which is the head of its file, and its settings, in Markdown."""
     head = ast.get_docstring(ast.parse((TEXTS / f"{name}.py").read_text()))
+    return f"`baselines/{name}.py`: {head}\n\n{settings(name, 'Config')}"
+
+
+def settings(name: str, group: str) -> str:
+    """The settings that a class of `baselines/NAME.py` holds, in Markdown."""
     module = griffe.GriffeLoader(search_paths=[TEXTS]).load(name)
-    config = module["Config"]
+    config = module[group]
 
     def told(value: Any) -> str:  # a default that is a constant of the file, as what that is
         return re.sub(
@@ -87,8 +93,8 @@ def method(name: str) -> str:
         for field, a in config.attributes.items()
         if a.annotation and a.value
     ]
-    settings = table(("setting, type, default", "meaning, source"), rows)
-    return f"`baselines/{name}.py`: {head}\n\n`Config`: {config.docstring.value}\n\n{settings}"
+    found = table(("setting, type, default", "meaning, source"), rows)
+    return f"`{group}`: {config.docstring.value}\n\n{found}"
 
 
 TRIES = {
@@ -219,7 +225,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if "headline" in page.meta:
         lead, mark, body = rest.partition("\n## ")
         rest = f"{lead}\n{headline(page.meta['headline'])}\n{mark}{body}"
-    last = [f"## From {RESULTS[name]}\n\n{results(name)}" for name in page.meta.get("results", ())]
+    groups = [settings(*name.split(".")) for name in page.meta.get("settings", ())]
+    last = ["## Settings", *groups] if groups else []
+    last += [f"## From {RESULTS[name]}\n\n{results(name)}" for name in page.meta.get("results", ())]
     last += [measured(page.meta["measured"])] if "measured" in page.meta else []
     return INTERVAL.sub("[\\1,\u00a0\\2]", "\n\n".join([title, *asked, rest, *last]))
 

@@ -131,7 +131,7 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Do the admissible action of that number."""
-        self._catch_up()
+        self._check()
         number = int(action)
         chosen = self._actions[number] if 0 <= number < len(self._actions) else ""
         self._done[chosen] += 1
@@ -140,27 +140,29 @@ class DiscreteActions(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which slots are filled now; shape (slots,)."""
-        self._catch_up()
+        self._check()
         return np.arange(self._shape["slots"]) < len(self._actions)
 
     def snapshot(self) -> Any:
-        """As the environment's `snapshot`, with what the view knows of the episode so far."""
-        return self._first, self._done.copy(), self._text_env.snapshot()
+        """The state of the episode and of this view of it, for `restore`, where the engine can give it."""
+        return self._text_env.snapshot(), self._first, self._done.copy()
 
     def restore(self, state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Go back to a snapshot of this view; returns what is seen there and info, as `reset` does."""
-        first, done, state = state
-        observation, info = self._restored = self._text_env.restore(state)
+        """Go back to a snapshot of this wrapper; returns its view and info, as `reset` does."""
+        engine, first, done = state
+        self._restored = self._text_env.restore(engine)
         self._first, self._done = first, done.copy()
+        observation, info = self._restored
         return self._view(observation, info), info
 
-    def _catch_up(self) -> None:
-        """Number the actions anew where the environment itself was restored; what led there is not known."""
+    def _check(self) -> None:
+        # An environment that was restored under the wrapper has other actions than those that are numbered.
         restored = self._text_env.restored
         if restored is not None and restored is not self._restored:
-            self._restored = restored
-            self._first, self._done = restored[0], Counter()
-            self._view(*restored)
+            raise BadOption(
+                "the environment was restored below DiscreteActions, whose numbers are of another state; "
+                "use its own `snapshot` and `restore`"
+            )
 
     def _view(self, observation: str, info: dict[str, Any]) -> dict[str, Any]:
         listed = info["admissible_actions"]

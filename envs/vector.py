@@ -1,14 +1,16 @@
-"""A vector environment that steps its environments one after the other in this process, without wrappers.
+"""A vector environment that steps its environments one after the other in this process.
 
-`gymnasium.make_vec(id, num_envs=n, vectorization_mode="vector_entry_point")`. For engines that take
-microseconds, a process or a stack of wrappers for each environment costs more than the steps do.
+`gymnasium.make_vec(id, num_envs=n)` takes it where an id has it, and with no wrapper but the reward's: for
+engines that take microseconds, a process or a stack of wrappers for each costs more than the steps do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -16,8 +18,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import BadOption, UnknownName
-from prosegym.envs.rewards import REWARDS, check_arguments
+from prosegym.envs.errors import BadOption
+from prosegym.envs.rewards import Maker
 from prosegym.envs.spaces import Text
 
 Observations = tuple[str, ...]
@@ -34,21 +36,21 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 
 class TextVectorEnv(VectorEnv[Observations, Sequence[str], Arrays]):
-    """`num_envs` environments of one class, stepped in turn.
+    """`num_envs` environments that are alike, stepped in turn.
 
     Observations are a tuple of texts, actions a sequence of texts; infos hold an array for each key of
-    `INFO_KEYS` (of objects for texts and lists), with Gymnasium's `_key` masks beside them. Reward is sparse.
+    `INFO_KEYS` (of objects for texts and lists), with Gymnasium's `_key` masks beside them.
     An environment that ended is reset by the next step, whose action it ignores (Gymnasium's NEXT_STEP).
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["ansi"]}
 
-    def __init__(self, env_class: type[TextEnv], num_envs: int = 1, **kwargs: Any) -> None:
-        """Make the environments; `kwargs` are those of `env_class`."""
+    def __init__(self, make: Callable[[], gymnasium.Env[str, str]], num_envs: int = 1) -> None:
+        """So many environments of `make`."""
         if num_envs < 1:
             raise BadOption(f"num_envs must be at least 1, not {num_envs}")
         self.num_envs = num_envs
-        self.envs = [env_class(**kwargs) for _ in range(num_envs)]
+        self.envs = [make() for _ in range(num_envs)]
         self.render_mode = self.envs[0].render_mode
         self.single_observation_space = self.single_action_space = Text()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -89,11 +91,11 @@ class TextVectorEnv(VectorEnv[Observations, Sequence[str], Arrays]):
             raise BadOption(f"{len(actions)} actions for {self.num_envs} environments")
         observations, rewards, terminations, truncations, infos = [], [], [], [], []
         for env, action, ended in zip(self.envs, actions, self._ended.tolist(), strict=True):
-            if ended:
+            if not ended:
+                observation, reward, terminated, truncated, info = env.step(action)
+            else:
                 observation, info = env.reset()
                 reward, terminated, truncated = 0.0, False, False
-            else:
-                observation, reward, terminated, truncated, info = env.step(action)
             observations.append(observation)
             rewards.append(reward)
             terminations.append(terminated)
@@ -154,14 +156,6 @@ class VectorMaker:
         self.env_class = env_class
         self.metadata = TextVectorEnv.metadata
 
-    def __call__(self, *, num_envs: int = 1, reward: str = "sparse", **kwargs: Any) -> TextVectorEnv:
-        """Make the vector environment; `kwargs` are those of the class. The reward is sparse: no wrappers."""
-        if reward not in REWARDS:
-            raise UnknownName("reward", reward, REWARDS)
-        if reward != "sparse":
-            raise BadOption(
-                f"the vector environment of {self.env_class.env_id} has the sparse reward only; "
-                f'reward={reward!r} needs vectorization_mode="sync" or "async"'
-            )
-        check_arguments(self.env_class, kwargs)
-        return TextVectorEnv(self.env_class, num_envs, **kwargs)
+    def __call__(self, *, num_envs: int = 1, **kwargs: Any) -> TextVectorEnv:
+        """Make the vector environment; `kwargs` are those of a single one, `reward` among them."""
+        return TextVectorEnv(partial(Maker(self.env_class), **kwargs), num_envs)

@@ -1,4 +1,4 @@
-"""Two runs on the same tasks, paired."""
+"""Two runs on the same tasks, paired; and the table of several agents, with their seeds together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.runs import Run
-from prosegym.evaluation.statistics import Estimate, mcnemar, normalised, paired_bootstrap
+from prosegym.evaluation.statistics import (
+    Estimate,
+    clustered_bootstrap,
+    mcnemar,
+    normalised,
+    paired_bootstrap,
+)
 
 
 class Comparison(NamedTuple):
@@ -63,6 +69,35 @@ def outcomes(episodes: Iterable[Trajectory]) -> Outcomes:
 def together(runs: Sequence[Outcomes]) -> Outcomes:
     """What came of each task in all of these runs of the same tasks."""
     return {task: [came for run in runs for came in run[task]] for task in runs[0]}
+
+
+class Standing(NamedTuple):
+    """What runs of one agent measured together: a line of `table`."""
+
+    name: str
+    runs: int
+    success: Estimate
+    score: Estimate
+    difference: Estimate | None
+    """Success minus that of the first line, over the same tasks; None in the first line."""
+
+
+def table(agents: Mapping[str, Sequence[Run]]) -> list[Standing]:
+    """The numbers of several agents on one panel, each with its runs (the seeds of a training) together.
+
+    Raises:
+        ProsegymError: the panels differ, or a run is not complete.
+    """
+    _same_panel(*(run for runs in agents.values() for run in runs))
+    lines: list[Standing] = []
+    first: Outcomes = {}
+    for name, runs in agents.items():
+        found = together([outcomes(run.finished) for run in runs])
+        success, score = (clustered_bootstrap([[e[i] for e in found[t]] for t in found]) for i in range(2))
+        difference = paired(found, first).success if lines else None
+        first = first or found
+        lines.append(Standing(name, len(runs), success, score, difference))
+    return lines
 
 
 def paired(left: Outcomes, right: Outcomes) -> Comparison:

@@ -132,6 +132,10 @@ JSON_LINES: dict[str, Callable[[Iterable[Trajectory]], Iterator[Row]]] = {
     "sharegpt": sharegpt,
 }
 FORMATS = (*JSON_LINES, "minari")
+NO_ROWS = {
+    "trl-preference": "no pairs: no task has two episodes that begin with the same message and score "
+    "differently; give several files, or more attempts"
+}
 
 
 def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
@@ -140,16 +144,17 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     Episodes that ended before their first turn are left out.
 
     Args:
-        sources: JSON Lines files of trajectories.
+        sources: JSON Lines files of trajectories, or folders of runs.
         to: one of `FORMATS`.
         out: the file to write; for Minari the dataset's id, `namespace/name-v0`.
 
     Raises:
-        ProsegymError: a file cannot be read or written, one would be written over, or Minari would not take
-            the episodes; nothing is left behind.
+        ProsegymError: a file cannot be read or written, one would be written over, there is no row, or
+            Minari would not take the episodes; nothing is left behind.
     """
     if to not in FORMATS:
         raise UnknownName("format", to, FORMATS)
+    sources = [Path(source, "episodes.jsonl") if Path(source).is_dir() else source for source in sources]
     trajectories = (trajectory for source in sources for trajectory in records.read(source))
     if to == "minari":
         return to_minari(list(_answered(trajectories)), out)
@@ -166,6 +171,8 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
             for row in JSON_LINES[to](trajectories):
                 file.write(msgspec.json.encode(row) + b"\n")
                 count += 1
+        if not count:
+            raise ProsegymError(NO_ROWS.get(to, "no episodes to convert"))
         part.replace(path)
     except OSError as error:
         raise ProsegymError(f"cannot write {out}: {error.strerror}; choose another --out") from error

@@ -64,6 +64,7 @@ class Summary(msgspec.Struct, frozen=True):
     """Mean an episode, all trials together."""
     completion_tokens: float
     seconds: float
+    """Mean time from an episode's start to its end, in which others are played, too."""
     cost: float | None
     """US dollars, whole run; None where a price is not known."""
     cost_per_success: float | None
@@ -134,6 +135,11 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         step_histogram=_histogram([len(e.steps) for e in episodes]),
         invalid_histogram=_histogram([_refused(e) for e in episodes]),
     )
+
+
+def dollars(value: float) -> str:
+    """Cents and up as usual; less with two digits that matter."""
+    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
 def _refused(trajectory: Trajectory) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -142,11 +141,6 @@ def short(value: float) -> str:
         if value >= limit:
             return f"{value / limit:.3g}{letter}"
     return f"{value:.0f}"
-
-
-def dollars(value: float) -> str:
-    """Cents and up as usual; less with two digits that matter."""
-    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
 def many(count: int, what: str) -> str:

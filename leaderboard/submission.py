@@ -168,9 +168,10 @@ def read(folder: Path) -> tuple[Submission, str]:
     """
     if folder.is_symlink():
         raise Refused(f"{printable(str(folder))} is a link; name the folder itself")
-    if not folder.is_dir():
+    if not os.path.lexists(folder / "submission.json"):
         raise Refused(
-            f"{printable(str(folder))} is not a folder; make one with `prosegym submit RUN --out FOLDER`"
+            f"{printable(str(folder))} is not a submission (no submission.json); make one with "
+            "`prosegym submit RUN --out FOLDER`"
         )
     _listing(folder, {"submission.json": False, "episodes": True})
     with _open(folder / "submission.json", MAX_MANIFEST) as file:
@@ -282,7 +283,7 @@ def panel_of(name: str, where: str = "card.training_panels") -> Panel:
     """
     match = _PANEL.fullmatch(name)
     if not match or match[1].endswith(".json"):
-        raise Refused(f"{where}: {name[:80]!r} is not the name of a committed panel")
+        raise Refused(f"{where}: {name[:80]!r} is not the name of a committed panel (`prosegym list`)")
     try:
         whole = panels.load(match[1])
     except UnknownName as error:

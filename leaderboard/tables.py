@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from prosegym.evaluation.metrics import dollars
 from prosegym.leaderboard.html import Child, Html, join, page, tag
 from prosegym.leaderboard.pages import methods_of, slug
 from prosegym.leaderboard.pairs import compared
@@ -12,7 +13,6 @@ from prosegym.leaderboard.rows import (
     Entry,
     Group,
     Standing,
-    dollars,
     estimate,
     many,
     percent,

@@ -77,6 +77,7 @@ def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
         assert code == 0 and found["summary"]["success"][0] == float(agent == "expert")
     code, out, _ = run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "expert")
     assert code == 0 and "success   1.000  [1.000, 1.000]" in out and "episodes 8/8, errors 0" in out
+    assert "tokens read 0, written 0, " in out and " s from an episode's start to its end" in out
     code, out, _ = run("compare", tmp_path / "expert", tmp_path / "null")
     assert code == 0 and out.endswith("A is better in success\n") and "differ" not in out
     shutil.copytree(tmp_path / "expert", tmp_path / "short")
@@ -86,6 +87,21 @@ def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
         "they differ in env_kwargs: A {}, B {'max_steps': 3}"
         in run("compare", tmp_path / "expert", tmp_path / "short")[1]
     )
+    both = f"both={tmp_path / 'null'},{tmp_path / 'expert'}"  # a mean of one and zero for every task
+    code, out, _ = run("table", f"null={tmp_path / 'null'}", f"short={tmp_path / 'short'}", both)
+    assert code == 0 and out.startswith(
+        "they differ in env_kwargs: null {}, short {'max_steps': 3}, both {}\n"
+    )
+    zero, half, one = (f"{x:.3f} [{x:.3f}, {x:.3f}]" for x in (0.0, 0.5, 1.0))
+    assert out.splitlines()[3:] == [
+        "| agent | runs | success | score | success minus null |",
+        "|---|---|---|---|---|",
+        f"| null | 1 | {zero} | {zero} |  |",
+        f"| short | 1 | {one} | {one} | +1.000 [+1.000, +1.000] |",
+        f"| both | 2 | {half} | {half} | +0.500 [+0.500, +0.500] |",
+    ]
+    code, _, err = run("table", str(tmp_path / "null"))
+    assert code == 1 and "is not NAME=RUN[,RUN...], each name once" in err
     code, out, _ = run("replay", tmp_path / "expert")
     assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
 

@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _env_arguments(collect)
 
     convert = verb("convert", _convert, "write trajectories in another project's format")
-    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl|RUN")
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
     convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
 
@@ -159,6 +159,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     compare.add_argument("--floor", type=Path, metavar="RUN", help="with --ceiling: scores between the two")
     compare.add_argument("--ceiling", type=Path, metavar="RUN", help="usually the expert's run")
+
+    table = verb(
+        "table", _table_of, "write a table of agents on one panel in Markdown, an agent's runs together"
+    )
+    table.add_argument(
+        "agents", nargs="+", metavar="NAME=RUN[,RUN...]", help="the others are compared with the first"
+    )
 
     replay = verb("replay", _replay, "play a run's actions again and compare every observation")
     replay.add_argument("run", type=Path, metavar="RUN")
@@ -342,6 +349,8 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _print_summary(run: Run, summary: Summary) -> None:
+    from prosegym.evaluation.metrics import dollars
+
     c, panel = run.conditions, run.conditions.panel
     print(f"{c.agent} on {panel.name} ({panel.tasks} tasks x {c.attempts}, panel {panel.sha256[:12]})")
     rows = [("", "mean", "95 % interval")]
@@ -358,13 +367,14 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"invalid actions {100 * summary.invalid_rate:.1f} %, "
         f"unreadable {100 * summary.parse_failure_rate:.1f} %, steps {_number(summary.steps, 1)}, "
         f"steps to success {_number(summary.steps_to_success, 1)}, "
-        f"tokens {_number(summary.prompt_tokens, 0)}+{_number(summary.completion_tokens, 0)}, "
-        f"{_number(summary.seconds, 2)} s an episode"
+        f"tokens read {_number(summary.prompt_tokens, 0)}, written {_number(summary.completion_tokens, 0)}, "
+        f"{_number(summary.seconds, 2)} s from an episode's start to its end"
     )
     if summary.cost is None:
-        print("cost not known: a price is missing")
+        print("cost not known: no price file (--agent-arg prices=FILE), or tokens that nobody counted")
     elif summary.cost and summary.cost_per_success is not None:
-        print(f"cost ${summary.cost:.2f}, ${_number(summary.cost_per_success)} a solved episode")
+        each = summary.cost_per_success  # nan where none is solved
+        print(f"cost {dollars(summary.cost)}, {dollars(each) if each == each else '-'} a solved episode")
     if summary.attempts > 1:
         shares = [f"pass@{k} {_number(v)}" for k, v in summary.pass_at.items()]
         shares += [f"pass^{k} {_number(v)}" for k, v in summary.pass_hat.items()]
@@ -653,6 +663,35 @@ def _compare(args: argparse.Namespace) -> int:
     if normalised is not None:
         print(f"score between floor (0) and ceiling (1): A {normalised[0]:.3f}, B {normalised[1]:.3f}")
     print(found.verdict)
+    return 0
+
+
+def _table_of(args: argparse.Namespace) -> int:
+    from prosegym.evaluation.compare import table
+    from prosegym.evaluation.runs import Run
+
+    agents: dict[str, list[Run]] = {}
+    for text in args.agents:
+        name, equals, runs = text.partition("=")
+        if not equals or name in agents:
+            raise ProsegymError(f"{text!r} is not NAME=RUN[,RUN...], each name once")
+        agents[name] = [Run.read(run) for run in runs.split(",")]
+    lines = table(agents)
+    if args.json:
+        _print_json([line._asdict() for line in lines])
+        return 0
+    played = [(name, run.conditions) for name, runs in agents.items() for run in runs]
+    for what in ("env_kwargs", "env_conditions", "trials"):
+        told = dict.fromkeys(f"{name} {getattr(conditions, what)}" for name, conditions in played)
+        if any(getattr(conditions, what) != getattr(played[0][1], what) for _, conditions in played):
+            print(f"they differ in {what}: {', '.join(told)}")
+    panel = played[0][1].panel
+    print(f"{panel.name}, {panel.tasks} tasks, 95 % intervals over tasks\n")
+    print(f"| agent | runs | success | score | success minus {lines[0].name} |\n|---|---|---|---|---|")
+    for line in lines:
+        d = line.difference
+        minus = "" if d is None else f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        print(f"| {line.name} | {line.runs} | {line.success} | {line.score} | {minus} |")
     return 0
 
 

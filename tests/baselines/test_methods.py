@@ -163,6 +163,12 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         demonstrations(tmp_path / "o.jsonl", LOCKBOX, {"dialect": "old", "max_steps": 9})
+    records.write(tmp_path / "s.jsonl", [records.msgspec.structs.replace(e, split="test") for e in experts])
+    with pytest.warns(
+        UserWarning, match=r"s.jsonl:1 is of split test: .* must not be evaluated"
+    ) as said_once:
+        demonstrations(tmp_path / "s.jsonl", LOCKBOX)
+    assert len(said_once) == 1
     # Whose tokens a file holds is not known: only what they say is learnt.
     messages = [
         records.Message("user", "red"),
@@ -187,6 +193,16 @@ def test_hints_are_refused_where_the_data_has_none(
         sft.train(load(scratch), experts, place, CLONING)
     (played,) = place.play(load(scratch), [Job(TASKS[0])], "played")
     assert "You can do one of these now" in place.conversation(played)[0].content
+
+
+def test_an_instruction_of_ones_own_is_trained_on_and_played_with(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    form = react.Config(format="bare", max_tokens=16, instruction="Open it!")
+    place = replace(practice(tmp_path), agent=form)
+    (played,) = place.play(load(scratch), [Job(experts[0].task_id)], "played")
+    taught = place.conversation(experts[0])
+    assert taught[0].content == played.messages[0].content and taught[0].content.startswith("Open it!\n\n")
 
 
 def test_play_goes_on_where_it_was_cut_and_plays_nothing_twice(cloned: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from prosegym.baselines.react import FORMATS, Config, History, ReAct, conversati
 from prosegym.baselines.reflexion import Config as Retries
 from prosegym.baselines.reflexion import Reflexion
 from prosegym.envs import ENVS, panels
+from prosegym.envs.core import digest
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory, decode, encode, write
 from prosegym.evaluation.agents import ExpertAgent
@@ -130,6 +131,17 @@ def test_experts_become_the_same_conversation() -> None:
     assert conversation(played, "", FORMATS["react"]) == played.messages
     marked = conversation(expert, instruction, FORMATS["react"])
     assert marked[1].content == "Action: take red key"
+
+
+def test_an_instruction_of_ones_own() -> None:
+    config = Config(instruction="Open it!")
+    agent = ReAct(Scripted(lambda request: "Action: look"), config)
+    (played,) = play(agent)
+    said = played.messages[0].content
+    assert said.startswith(f"Open it!\n\n{FORMATS['react'].ask}\n\n")
+    assert said.endswith("The box is red.")
+    bare = dict(ReAct(agent.model).conditions())
+    assert agent.conditions() == bare | {"instruction_sha256": digest("Open it!")}
 
 
 def test_a_brief_agent_is_reminded_of_its_task() -> None:

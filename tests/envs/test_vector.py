@@ -20,10 +20,12 @@ def vector(n: int, **kwargs: Any) -> Any:
     return gymnasium.make_vec(ID, num_envs=n, vectorization_mode="vector_entry_point", **kwargs)
 
 
-def test_equals_single_environments() -> None:
+@pytest.mark.parametrize("reward", ["sparse", "progress", "expert"])
+def test_equals_single_environments(reward: str) -> None:
     n = 3
-    envs, singles = vector(n, max_steps=4), [gymnasium.make(ID, max_steps=4) for _ in range(n)]
-    sync: Any = gymnasium.make_vec(ID, num_envs=n, vectorization_mode="sync", max_steps=4)
+    made: dict[str, Any] = {"max_steps": 4, "reward": reward}
+    envs, singles = vector(n, **made), [gymnasium.make(ID, **made) for _ in range(n)]
+    sync: Any = gymnasium.make_vec(ID, num_envs=n, vectorization_mode="sync", **made)
     texts, infos = envs.reset(seed=5)
     sync_texts, sync_infos = sync.reset(seed=5)
     alone = [single.reset(seed=5 + i) for i, single in enumerate(singles)]
@@ -85,8 +87,6 @@ def test_errors() -> None:
         envs.reset(seed=[1])
     with pytest.raises(BadOption, match="not one text"):
         envs.step("no")
-    with pytest.raises(BadOption, match="reward='progress' needs vectorization_mode=\"sync\""):
-        vector(2, reward="progress")
     with pytest.raises(UnknownName, match="reward"):
         vector(2, reward="progres")
     with pytest.raises(UnknownName, match="argument of prosegym/Household-v1 'spilt'; nearest: split"):

@@ -55,30 +55,23 @@ def test_discrete_view() -> None:
         DiscreteActions(gymnasium.make(ENV, admissible=False))
 
 
-@pytest.mark.parametrize("beneath", [False, True])
-def test_a_restored_state_has_its_own_numbers(beneath: bool) -> None:
-    env = DiscreteActions(gymnasium.make("prosegym/Household-v1"), slots=60)
-    first, info = env.reset(options={"task_id": "valid/000001"})
-    listed = info["admissible_actions"]
-    there = next(number for number, action in enumerate(listed) if action.startswith("go to "))
-    second, *_, info = env.step(np.int64(there))
-    known = info["admissible_actions"]
-    state = env.unwrapped.snapshot() if beneath else env.snapshot()  # type: ignore[attr-defined]
-    masks = env.action_masks()
-    env.reset(options={"task_id": "valid/000002"})
-    assert not np.array_equal(env.action_masks(), masks)
-    if beneath:
-        text, _ = env.unwrapped.restore(state)  # type: ignore[attr-defined]
-        expected = hashed(text, 512)  # how it came there is not in it
-    else:
-        view, info = env.restore(state)
-        assert all(np.array_equal(view[name], second[name]) for name in view) and "hidden_actions" in info
-        expected = first["first"]
-    assert np.array_equal(env.action_masks(), masks)
-    number = next(i for i, action in enumerate(known) if i != there and action.startswith("go to "))
-    view, *_, info = env.step(np.int64(number))
-    assert not info["invalid_action"] and np.array_equal(view["first"], expected)
-    assert np.count_nonzero(env.restore(env.snapshot())[0]["done"]) == np.count_nonzero(view["done"])
+def test_a_discrete_view_is_restored_whole() -> None:
+    env = DiscreteActions(gymnasium.make(ENV, reward="progress"), slots=20)
+    view, info = env.reset(options={"task_id": "train/red"})
+    red = info["admissible_actions"].index("take red key")
+    state = env.snapshot()
+    first = env.step(np.int64(red))
+    for _ in range(2):
+        again, _ = env.restore(state)
+        assert all((again[key] == view[key]).all() for key in view)
+        here = env.step(np.int64(red))
+        assert here[1] == first[1] == 0.5 and (here[0]["done"] == first[0]["done"]).all()
+    env.unwrapped.restore(state[0])
+    for number in (env.action_masks, lambda: env.step(np.int64(red))):
+        with pytest.raises(BadOption, match="restored below DiscreteActions.*its own `snapshot` and"):
+            number()
+    env.reset()
+    assert env.action_masks().any()
 
 
 def test_trl_takes_the_tools() -> None:

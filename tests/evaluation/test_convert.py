@@ -63,6 +63,20 @@ def test_sharegpt_round_trip_keeps_roles_texts_and_loss(played: list[Trajectory]
         )
 
 
+def test_a_run_is_converted_by_its_folder_and_nothing_is_no_file(
+    played: list[Trajectory], tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out.jsonl"
+    run.mkdir()
+    records.write(run / "episodes.jsonl", played)
+    assert convert.convert([run], "trl", str(out)) == len(rows(out)) > 0
+    alike = [msgspec.structs.replace(t, score=0.0) for t in played]
+    records.write(run / "episodes.jsonl", alike)
+    with pytest.raises(ProsegymError, match="no pairs: no task has two episodes.*score differently"):
+        convert.convert([run], "trl-preference", str(tmp_path / "none.jsonl"))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["out.jsonl"]
+
+
 def test_hugging_face_datasets_read_every_json_lines_format(file: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     for to in convert.JSON_LINES:

@@ -26,6 +26,7 @@ from prosegym.evaluation import agents
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.compare import compare, normalised_score
 from prosegym.evaluation.evaluate import evaluate, make_env
+from prosegym.evaluation.metrics import dollars
 from prosegym.evaluation.replay import replay
 from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Run, only_writer
@@ -76,6 +77,7 @@ def test_histograms_and_cost_by_hand(panel: Panel, tmp_path: Path) -> None:
     assert summary.success.value == 2 / 8 and summary.step_histogram == {2: 1, 4: 1, 6: 6}
     assert summary.invalid_histogram == {0: 1, 2: 1, 6: 6}
     assert (summary.cost, summary.cost_per_success) == (21.0, 10.5)
+    assert [dollars(x) for x in (21.0, 0.014, 0.00056)] == ["$21.00", "$0.014", "$0.00056"]
     assert (summary.prompt_tokens, summary.completion_tokens) == (3 * 42 / 8, 42 / 8)
 
 

@@ -79,11 +79,11 @@ def a_folder(folder: Path) -> None:
         (sparse("episodes/0.jsonl", 1 << 40), "has 1,099,511,627,776 bytes; at most 268,435,456 are read"),
         (sparse("episodes/0.jsonl", 30 << 20), "bytes that are declared"),
         (a_folder, "'submission.json' should be a file"),
-        (lambda folder: (folder / "submission.json").unlink(), "lacks 'submission.json'"),
+        (lambda folder: (folder / "submission.json").unlink(), "is not a submission (no submission.json)"),
         (lambda folder: (folder / "episodes/0.jsonl").unlink(), "lacks '0.jsonl'"),
         (lambda folder: (folder / "setup.py").write_text("boom"), "holds 'setup.py', which"),
         (lambda folder: (folder / "episodes/1.jsonl").write_text("{}"), "holds '1.jsonl', which"),
-        (lambda folder: shutil.rmtree(folder), "is not a folder"),
+        (lambda folder: shutil.rmtree(folder), "is not a submission (no submission.json)"),
     ],
 )
 def test_a_folder_with_anything_else_in_it(honest: Path, spoil: Callable[[Path], None], words: str) -> None:
