@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -33,7 +33,7 @@ from prosegym.baselines import agents, house
 from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.objectives import Imitation, Sample
 from prosegym.baselines.react import ReAct
-from prosegym.baselines.training import Log, Optim, fit
+from prosegym.baselines.training import Log, Metrics, Optim, fit
 from prosegym.envs import panels
 from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.evaluate import make_env
@@ -216,7 +216,7 @@ class Lessons:
         """One."""
         return 1
 
-    def loss(self, model: nn.Module, items: Sequence[int]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[int]) -> tuple[Tensor, Metrics]:
         """Nats per weighted token."""
         return self._imitation.loss(model, [self._shelf.sample(item) for item in items])
 
