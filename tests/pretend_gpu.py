@@ -27,6 +27,7 @@ DEVICE = torch.device("cuda:0")
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
 """They take places that lie on the CPU, and copy them."""
 WAITS = (
+    aten.item.default, aten.is_nonzero.default, aten.nonzero_numpy.default,  # as they are in inference mode
     aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default,
     aten.repeat_interleave.Tensor, aten._unique2.default, aten.bincount.default, aten.unique_dim.default,
 )  # fmt: skip
@@ -36,7 +37,7 @@ WAITS = (
 class OnCard(torch.Tensor):
     """A tensor of the pretended card."""
 
-    inner: torch.Tensor
+    host: torch.Tensor
     device = property(lambda self: DEVICE)  # type: ignore[assignment]
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
     is_cpu = property(lambda self: False)  # type: ignore[assignment]
@@ -47,26 +48,26 @@ class OnCard(torch.Tensor):
         made: OnCard = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype
         )
-        made.inner = inner
+        made.host = inner
         CARD.live.add(made)
         return made
 
     def data_ptr(self) -> int:
         """That of the memory on the CPU."""
-        return self.inner.data_ptr()
+        return self.host.data_ptr()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) not in memo:
-            made: Any = OnCard(self.inner.detach().clone())
+            made: Any = OnCard(self.host.detach().clone())
             parameter = isinstance(self, torch.nn.Parameter)
             memo[id(self)] = torch.nn.Parameter(made, self.requires_grad) if parameter else made
         return memo[id(self)]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.detach().__reduce_ex__(protocol)
+        return self.host.detach().__reduce_ex__(protocol)
 
     def __repr__(self, **kwargs: Any) -> str:
-        return f"OnCard({self.inner})"
+        return f"OnCard({self.host})"
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -88,7 +89,7 @@ class Card:
 
     def storages(self) -> dict[int, int]:
         """The memory that tensors hold: address and bytes."""
-        found = (t.inner.untyped_storage() for t in list(self.live))
+        found = (t.host.untyped_storage() for t in list(self.live))
         return {s.data_ptr(): s.nbytes() for s in found}
 
     def wait(self, what: str) -> None:
@@ -119,7 +120,7 @@ class Card:
             raise RuntimeError(f"{name}: expected all tensors to be on the same device: {shapes}")
         if func in WAITS:
             self.wait(name)
-        plain, named = tree_map_only(OnCard, lambda x: x.inner, (args, kwargs))
+        plain, named = tree_map_only(OnCard, lambda x: x.host, (args, kwargs))
         out = func(*plain, **named)
         if self.recording is not None:
             self.recording.tape.append((func, plain, named, out))
@@ -156,11 +157,11 @@ class Functions(TorchFunctionMode):
             return not on_card and _where(first) in PINNED
         if on_card and func in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__):
             CARD.wait(name)
-            return func(first.inner.detach(), *args[1:], **kwargs)
+            return func(first.host.detach(), *args[1:], **kwargs)
         if func is torch.Tensor.copy_ and on_card != isinstance(args[1], OnCard):
             CARD.wait("copy") if on_card is False else _send(args[1], bool((*args[2:], *kwargs.values())))
             with torch.no_grad():
-                (first.inner if on_card else first).copy_(args[1] if on_card else args[1].inner)
+                (first.host if on_card else first).copy_(args[1] if on_card else args[1].host)
             torch.autograd.graph.increment_version(first)
             return first
         if func in (torch.Tensor.backward, torch.autograd.backward):
@@ -238,7 +239,7 @@ class Send(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
         """The gradient here."""
-        return gradient.inner
+        return gradient.host
 
 
 class Fetch(torch.autograd.Function):
@@ -247,7 +248,7 @@ class Fetch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
         """A tensor here."""
-        return x.inner.detach().clone()
+        return x.host.detach().clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
@@ -342,6 +343,10 @@ def _graph(graph: Graph, pool: Pool | None = None, **options: Any) -> Iterator[N
     graph._pool.graphs.add(graph)
 
 
+def _lies(module: torch.nn.Module, args: Any) -> bool:
+    return len(args) == 1 and _is_card(args[0]) and all(isinstance(p, OnCard) for p in module.parameters())
+
+
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     """The pretended GPU, as "cuda"."""
@@ -367,7 +372,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
         "set_rng_state_all": lambda states: None,
         "get_rng_state": lambda *args: torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda *args: None,
-        "Stream": lambda *args, **kwargs: stream,
+        "Stream": _Stream,
         "current_stream": lambda *args: stream,
         "stream": lambda s: contextlib.nullcontext(),
         "CUDAGraph": Graph,
@@ -375,7 +380,11 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     }
     for name, mock in mocks.items():
         monkeypatch.setattr(torch.cuda, name, mock)
-    # `.to` of a module makes new parameters: those it has cannot become wrappers. Tied ones are to be tied again.
+    # A module on its way there gets new parameters, for those it has cannot become wrappers: tie it again.
     monkeypatch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
+    move = torch.nn.Module.to
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda m, *args, **kw: m if _lies(m, args) else move(m, *args, **kw)
+    )
     with Operations(), Functions():
         yield CARD

@@ -341,6 +341,7 @@ def measure(policy: LocalModel, held_out: Shelf, judged: Sequence[str], games: i
     for env_id in judged:
         jobs = [Job(task_id) for task_id, _ in panels.of_split(env_id, "valid").tasks[:games]]
         played += list(rollout(lambda env_id=env_id: make_env(env_id), agent, jobs, batch_size=64))  # type: ignore[misc]
+    policy.rest()  # training goes on beside it
     if played:
         said |= {"success": sum(t.success for t in played) / len(played), "games": len(played)}
     return said
