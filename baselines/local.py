@@ -80,6 +80,10 @@ class LocalModel:
         self.cache_bytes: int | None = int(cache_gb * 2**30) or (
             None if model.device.type == "cuda" else 2 * 2**30
         )
+        if model.device.type == "cuda":
+            # cuDNN's attention, which torch takes first on an H100 or H200, plans for some 30 ms at each new
+            # shape, and here, in training too, most passes have one.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.static_shapes = static_shapes
         self.draft = model.device.type == "cpu" if draft is None else draft
         self.drafter = Drafter()

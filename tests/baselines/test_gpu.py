@@ -156,6 +156,12 @@ def test_models_that_share_a_card_leave_it_room(card: Card) -> None:  # noqa: F8
     assert held[1] < grown <= 0.81 * free
 
 
+def test_attention_is_not_planned_anew_for_each_shape(card: Card) -> None:  # noqa: F811
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    LocalModel(there(made("llama")), TOKENIZER)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_a_model_that_cannot_be_recorded_is_tried_once(
     card: Card,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
