@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from prosegym.baselines import losses, tree
+from prosegym.baselines.engine import sent
 from prosegym.baselines.training import pass_tokens, passes
 
 
@@ -125,13 +126,13 @@ def lay_out(
             weights[i, : len(path)] = torch.tensor(samples[i].weights)
             trained[r, node[i, 1 : len(path)]] |= weights[i, 1 : len(path)] != 0
     rows, nodes = trained.nonzero(as_tuple=True)
-    inputs = {"input_ids": ids.to(first.device)}
+    inputs = {"input_ids": sent(ids, first.device)}
     if len(groups) < len(samples):
-        inputs["position_ids"] = positions.to(first.device)
-        inputs["attention_mask"] = _mask(ends.to(first.device), first.dtype)
+        inputs["position_ids"] = sent(positions, first.device)
+        inputs["attention_mask"] = _mask(sent(ends, first.device), first.dtype)
     # Otherwise every row is one sequence with its padding behind it, where causal attention never looks.
     weights, parents, row, node, rows, nodes = (
-        x.to(first.device) for x in (weights, parents, row, node, rows, nodes)
+        sent(x, first.device) for x in (weights, parents, row, node, rows, nodes)
     )
     return Batch(inputs, weights, parents, row, node, (rows, nodes))
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from prosegym.baselines.chat import Chat
+from prosegym.baselines.engine import sent
 from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut
 
 
@@ -208,24 +209,24 @@ def choose(writers: Sequence[Writer], logits: Any) -> tuple[list[int], list[floa
     tokens = logprobs.argmax(dim=-1)
     free = [i for i, w in enumerate(writers) if w.trie is None and w.sampling.temperature > 0]
     bound = [i for i, w in enumerate(writers) if w.trie is not None]
-    if free:
-        tokens[free] = _sample(logprobs[free], [writers[i] for i in free])
-    if bound:
-        tokens[bound] = _among(logprobs[bound], [writers[i] for i in bound])
+    for some, chosen_by in ((free, _sample), (bound, _among)):
+        if some:
+            rows = sent(some, logits.device)
+            tokens[rows] = chosen_by(logprobs[rows], [writers[i] for i in some])
     chosen = logprobs.gather(1, tokens[:, None])[:, 0]
     return tokens.tolist(), chosen.tolist()
 
 
 def _sample(logprobs: Any, writers: Sequence[Writer]) -> Any:
     """Inverse-CDF draws, one uniform number per row; rows do not see each other. [n, vocabulary] -> [n]."""
-    heat = torch.tensor([w.sampling.temperature for w in writers], device=logprobs.device)
+    heat = sent([w.sampling.temperature for w in writers], logprobs.device)
     probs = torch.softmax(logprobs.double() / heat[:, None], dim=-1)
-    uniform = torch.tensor([w.uniform() for w in writers], device=probs.device, dtype=probs.dtype)
+    uniform = sent(torch.tensor([w.uniform() for w in writers], dtype=probs.dtype), probs.device)
     if all(w.sampling.top_p >= 1 for w in writers):
         cumulative = probs.cumsum(-1)
         drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0]
         return drawn.clamp(max=probs.shape[-1] - 1)
-    share = torch.tensor([w.sampling.top_p for w in writers], device=probs.device, dtype=probs.dtype)
+    share = sent(torch.tensor([w.sampling.top_p for w in writers], dtype=probs.dtype), probs.device)
     ordered, index = probs.sort(dim=-1, descending=True, stable=True)
     cumulative = ordered.cumsum(-1)
     # The smallest set whose mass reaches top_p: up to and including the first token that takes it there.
@@ -239,13 +240,14 @@ def _among(logprobs: Any, writers: Sequence[Writer]) -> Any:
     """The next token along each writer's trie. [n, vocabulary] -> [n]."""
     options = [list(w.trie.children) for w in writers if w.trie is not None]
     widest = max(len(o) for o in options)
-    index = torch.tensor([o + [o[0]] * (widest - len(o)) for o in options], device=logprobs.device)
-    real = torch.tensor([[True] * len(o) + [False] * (widest - len(o)) for o in options]).to(index.device)
+    index = sent([o + [o[0]] * (widest - len(o)) for o in options], logprobs.device)
+    real = sent([[True] * len(o) + [False] * (widest - len(o)) for o in options], logprobs.device)
     among = logprobs.gather(1, index).masked_fill(~real, float("-inf"))
     picked = among.argmax(dim=-1)
     warm = [i for i, w in enumerate(writers) if w.sampling.temperature > 0]
     if warm:
-        picked[warm] = _sample(among[warm], [writers[i] for i in warm])
+        rows = sent(warm, among.device)
+        picked[rows] = _sample(among[rows], [writers[i] for i in warm])
     return index.gather(1, picked[:, None])[:, 0]
 
 

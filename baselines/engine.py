@@ -44,6 +44,12 @@ class Tree:
         return depths
 
 
+def sent(numbers: Any, device: Any) -> Any:
+    """A tensor, or what makes one, on that device: the host does not wait for what a GPU has to do before."""
+    made = torch.as_tensor(numbers)
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
+
+
 class Engine(Protocol):
     """Computes logits after growing token sequences."""
 

@@ -20,7 +20,7 @@ from prosegym.baselines.cached_engine import SHARED, make_engine
 from prosegym.baselines.chat import Chat, Prompt
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.draft import MOST, Drafter
-from prosegym.baselines.engine import Engine, Seat, Tree
+from prosegym.baselines.engine import Engine, Seat, Tree, sent
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling
 from prosegym.baselines.tree import common
 from prosegym.envs.errors import UnknownName, at_least
@@ -60,7 +60,7 @@ class LocalModel:
             max_context: longest context in tokens; by default what the model was made for.
             max_batch: answers written at the same time, at most.
             cache_gb: most memory, in 2**30 bytes, for what is kept between turns; 0 takes 2 on the CPU and
-                80 % of what is free on a GPU.
+                80 % of what is free on a GPU, looked up whenever it grows: several models share one.
             static_shapes: whether decoding steps have a few fixed shapes, recorded as CUDA graphs on a GPU;
                 by default on a GPU.
             draft: whether tokens of free text are guessed and computed ahead (`baselines/draft.py`), which
@@ -77,7 +77,13 @@ class LocalModel:
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.max_context: int = max_context or limit or 4096
         self.max_batch = max_batch
-        self.cache_bytes = int(cache_gb * 2**30) or _default_cache(model.device)
+        self.cache_bytes: int | None = int(cache_gb * 2**30) or (
+            None if model.device.type == "cuda" else 2 * 2**30
+        )
+        if model.device.type == "cuda":
+            # cuDNN's attention, which torch takes first on an H100 or H200, plans for some 30 ms at each new
+            # shape, and here, in training too, most passes have one.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.static_shapes = static_shapes
         self.draft = model.device.type == "cpu" if draft is None else draft
         self.drafter = Drafter()
@@ -444,7 +450,7 @@ class _Batch:
         actions = [run for run in actions if run.writer.reason is None]
         if actions:
             some = [run.writer for run in actions]
-            found = self._continuations(some, logits[[run.known[0] for run in actions]])
+            found = self._continuations(some, logits[sent([run.known[0] for run in actions], logits.device)])
             for writer, options in zip(some, found, strict=True):
                 writer.take(*choose_whole(writer, options))
         for writer in writers:
@@ -484,7 +490,7 @@ class _Batch:
         places: list[tuple[int, int]] = []  # row and token
         for run, count in zip(runs, counts, strict=True):
             places += zip(run.known[:count], run.writer.pending[:count], strict=True)
-        index = torch.tensor(places, device=logits.device)
+        index = sent(places, logits.device)
         rows = torch.log_softmax(logits[index[:, 0]].float(), dim=-1)
         values = iter(rows.gather(1, index[:, 1:])[:, 0].tolist())
         for run, count in zip(runs, counts, strict=True):
@@ -495,7 +501,8 @@ class _Batch:
         """The next token of each."""
         if not runs:
             return
-        tokens, logprobs = choose([run.writer for run in runs], logits[[run.known[0] for run in runs]])
+        rows = sent([run.known[0] for run in runs], logits.device)
+        tokens, logprobs = choose([run.writer for run in runs], logits[rows])
         for run, token, logprob in zip(runs, tokens, logprobs, strict=True):
             writer = run.writer
             writer.push(token, logprob)
@@ -528,7 +535,7 @@ class _Batch:
                 after = first[i : i + 1]
                 if i in spread:
                     after = torch.cat([after, torch.log_softmax(spread[i].float(), dim=-1)])
-                index = torch.tensor(part.where, device=after.device)
+                index = sent(part.where, after.device)
                 values = after[index[:, 0], index[:, 1]].tolist()
                 for sequence in part.sequences:
                     found[i].append((sequence, values[: len(sequence)]))
@@ -626,12 +633,6 @@ def four_bits(device: str) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.float32 if device == "cpu" else torch.bfloat16,
     )
     return {"quantization_config": config, "device_map": {"": device}}
-
-
-def _default_cache(device: Any) -> int:
-    if device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(device)[0])
-    return 2 * 2**30
 
 
 def best_device() -> str:

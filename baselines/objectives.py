@@ -6,9 +6,9 @@ first, with what the frozen reference gives them. `batch.logp` runs the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from prosegym.baselines import batch, losses
 from prosegym.baselines.batch import Sample
+from prosegym.baselines.engine import sent
+from prosegym.baselines.training import Metrics
 
 
 class Pair(NamedTuple):
@@ -45,7 +47,7 @@ class Imitation:
         """Its trained tokens."""
         return item.trained
 
-    def loss(self, model: nn.Module, items: Sequence[Sample]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Sample]) -> tuple[Tensor, Metrics]:
         """Nats per trained token; the share of tokens trained."""
         logp, weights = batch.logp(model, items)
         share = sum(x.trained for x in items) / sum(len(x.token_ids) for x in items)
@@ -80,13 +82,13 @@ class Preference:
         """Every pair counts the same."""
         return float(len(item))
 
-    def loss(self, model: nn.Module, items: Sequence[Bundle]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Bundle]) -> tuple[Tensor, Metrics]:
         """The mean over pairs; how often the winner is preferred, by what margin, and how both have moved."""
         pairs = [pair for bundle in items for pair in bundle]
         logp, mask = batch.logp(model, [x.win for x in pairs] + [x.lose for x in pairs])
         win, lose = losses.sequence_logp(logp, mask).chunk(2)
-        ref_win = torch.tensor([x.ref_win for x in pairs], dtype=win.dtype, device=win.device)
-        ref_lose = torch.tensor([x.ref_lose for x in pairs], dtype=win.dtype, device=win.device)
+        given = [[x.ref_win for x in pairs], [x.ref_lose for x in pairs]]
+        ref_win, ref_lose = sent(torch.tensor(given, dtype=win.dtype), win.device)
         loss = losses.dpo(win, lose, ref_win, ref_lose, self.beta)
         if self.imitation:
             tokens = mask[: len(pairs)].sum(-1) if self.mean else torch.ones_like(win)
@@ -95,10 +97,10 @@ class Preference:
             margin = self.beta * ((win - ref_win) - (lose - ref_lose))
             metrics = {
                 "pairs": float(len(pairs)),
-                "accuracy": float((margin > 0).float().mean()),
-                "margin": float(margin.mean()),
-                "win_gain": float((win - ref_win).mean()),
-                "lose_gain": float((lose - ref_lose).mean()),
+                "accuracy": (margin > 0).float().mean(),
+                "margin": margin.mean(),
+                "win_gain": (win - ref_win).mean(),
+                "lose_gain": (lose - ref_lose).mean(),
             }
         return loss, metrics
 
@@ -136,32 +138,33 @@ class PolicyGradient:
         """Every text counts the same."""
         return 1.0
 
-    def loss(self, model: nn.Module, items: Sequence[Played]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Played]) -> tuple[Tensor, Metrics]:
         """The mean over texts; both terms, the share of ratios that were clipped, the reward."""
         both, masks = batch.logp(model, [x.sample for x in items] + [x.imitate for x in items])
         longest = max(len(x.sample.token_ids) for x in items)
         logp, mask = both[: len(items), :longest], masks[: len(items), :longest]
         behaviour = table([x.behaviour for x in items], logp)
-        reward = logp.new_tensor([x.reward for x in items])
-        lengths = logp.new_tensor([len(x.sample.token_ids) for x in items]) if self.legacy_mean else None
+        told = [[x.reward for x in items], [float(len(x.sample.token_ids)) for x in items]]
+        reward, all_tokens = sent(torch.tensor(told, dtype=logp.dtype), logp.device)
+        lengths = all_tokens if self.legacy_mean else None
         gradient = losses.clipped_policy_gradient(logp, behaviour, reward, mask, self.clip, lengths)
         imitation = -losses.mean_of_texts(both[len(items) :], masks[len(items) :])
         clipped = losses.clip_share(logp.detach(), behaviour, mask, self.clip)
         metrics = {
-            "policy_gradient": float(gradient.detach()),
-            "imitation": float(imitation.detach()),
-            "clip_share": float(clipped),
-            "reward": float(reward.mean()),
+            "policy_gradient": gradient.detach(),
+            "imitation": imitation.detach(),
+            "clip_share": clipped,
+            "reward": reward.mean(),
         }
         return gradient + self.regulariser * imitation, metrics
 
 
 def table(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
     """Numbers of each token as a tensor of the shape (B, T) of `like`, 0 beyond each row's end."""
-    found = torch.zeros_like(like)
+    found = torch.zeros(like.shape, dtype=like.dtype)
     for row, numbers in enumerate(rows):
-        found[row, : len(numbers)] = like.new_tensor(numbers)
-    return found
+        found[row, : len(numbers)] = torch.tensor(numbers, dtype=like.dtype)
+    return cast(Tensor, sent(found, like.device))
 
 
 def token_scores(

@@ -8,7 +8,7 @@ Used where a reward is learnt or measured per answer: Retroformer's reflections,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from prosegym.baselines import batch, losses
 from prosegym.baselines.batch import Sample
+from prosegym.baselines.engine import sent
 from prosegym.baselines.objectives import table, token_scores
 from prosegym.baselines.practice import Practice
-from prosegym.baselines.training import Optim
+from prosegym.baselines.training import Metrics, Optim
 
 
 class Read(NamedTuple):
@@ -108,32 +109,39 @@ class Clipped:
         """Its answer's tokens."""
         return item.sample.trained
 
-    def loss(self, model: nn.Module, items: Sequence[Bandit]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Bandit]) -> tuple[Tensor, Metrics]:
         """The mean over the answers' tokens; its terms, the clipped share and how far the policy has gone."""
         s = self.settings
-        logp, values, mask, entropies = run(model, [x.sample for x in items])
+        logp, values, mask, entropies = run(model, [x.sample for x in items], s.entropy)
         old, advantages = table([x.old for x in items], logp), table([x.advantages for x in items], logp)
         returns, before = table([x.returns for x in items], logp), table([x.values for x in items], logp)
         policy = losses.ppo(logp, old, advantages, mask, s.clip)
         value = losses.value(values, before, returns, mask, s.clip)
         entropy = losses.masked_mean(entropies, mask)
         metrics = {
-            "policy": float(policy.detach()),
-            "value": float(value.detach()),
-            "entropy": float(entropy.detach()),
-            "clip_share": float(losses.clip_share(logp.detach(), old, mask, s.clip)),
-            "kl_from_old": float(losses.kl(old, logp.detach(), mask)),
+            "policy": policy.detach(),
+            "value": value.detach(),
+            "entropy": entropy.detach(),
+            "clip_share": losses.clip_share(logp.detach(), old, mask, s.clip),
+            "kl_from_old": losses.kl(old, logp.detach(), mask),
         }
         return policy + s.value * value - s.entropy * entropy, metrics
 
 
-def run(model: nn.Module, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """log pi, values before each token, mask, entropy of what chose each trained token: (B, T) each."""
+def run(
+    model: nn.Module, samples: Sequence[Sample], entropy: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log pi, values before each token, mask, entropy of what chose each trained token: (B, T) each.
+
+    `entropy` is its weight in the loss; at 0 it has no gradient, which would hold three times the logits.
+    """
     laid = batch.lay_out(model, samples)
     logits, out = laid.logits(model)
     # The state before a token is read at the token before it.
     values = laid.per_token(out.numbers.gather(1, laid.parents))
-    return laid.logp(logits), values, laid.weights, laid.spread(losses.entropy(logits))
+    with torch.set_grad_enabled(torch.is_grad_enabled() and bool(entropy)):
+        entropies = laid.spread(losses.entropy(logits))
+    return laid.logp(logits), values, laid.weights, entropies
 
 
 def bandits(
@@ -159,7 +167,8 @@ def bandits(
     model.eval()
     with torch.no_grad():
         for part in batch.cut(model, samples, tokens):
-            logp, values, mask, _ = run(model, [samples[i] for i in part])
+            # What follows are many small operations, which a GPU would take one by one.
+            logp, values, mask, _ = (x.cpu() for x in run(model, [samples[i] for i in part]))
             ref = table([reference[i] for i in part], logp)
             paid = losses.kl_penalty(logp, ref, settings.kl) * mask
             last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(-1)
@@ -215,19 +224,19 @@ class Judgement:
         """Every text counts the same."""
         return 1.0
 
-    def loss(self, model: nn.Module, items: Sequence[Judged]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Judged]) -> tuple[Tensor, Metrics]:
         """The mean of both classes' binary cross-entropy; how often it is right."""
         numbers = judge(model, [x.sample for x in items])
-        good = torch.tensor([x.good for x in items], device=numbers.device)
+        good = sent([x.good for x in items], numbers.device)
         right = ((numbers > 0) != good).float().mean()
-        return losses.discriminator(numbers, ~good), {"accuracy": float(right)}
+        return losses.discriminator(numbers, ~good), {"accuracy": right}
 
 
 def judge(model: nn.Module, samples: Sequence[Sample]) -> Tensor:
     """The number at each text's last token: (B,)."""
     laid = batch.lay_out(model, samples)
     _, out = laid.logits(model)
-    last = torch.tensor([len(s.token_ids) - 1 for s in samples], device=out.numbers.device)
+    last = sent([len(s.token_ids) - 1 for s in samples], out.numbers.device)
     return laid.per_token(out.numbers).gather(1, last[:, None])[:, 0]
 
 

@@ -336,6 +336,9 @@ def twin(policy: LocalModel) -> LocalModel:
         chat=policy.chat,
         max_context=policy.max_context,
         max_batch=policy.max_batch,
+        cache_gb=(policy.cache_bytes or 0) / 2**30,
+        static_shapes=policy.static_shapes,
+        draft=policy.draft,
     )
 
 

@@ -83,6 +83,10 @@ def pass_tokens(tokens: int | None, device: torch.device) -> int:
     return tokens or (4096 if device.type == "cpu" else 16384)
 
 
+Metrics = Mapping[str, float | Tensor]
+"""Numbers; those on a GPU stay there until a step is done: to look at one is to wait for it."""
+
+
 class Objective(Protocol[Item]):
     """What is minimised: a mean over items, each with its weight."""
 
@@ -101,7 +105,7 @@ class Objective(Protocol[Item]):
         """Its share in the mean: its trained tokens, or 1."""
         ...
 
-    def loss(self, model: nn.Module, items: Sequence[Item]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[Item]) -> tuple[Tensor, Metrics]:
         """The weighted mean over these items, and what else is worth a curve (averaged likewise)."""
         ...
 
@@ -330,7 +334,7 @@ def _accumulate(
     total = sum(objective.weight(items[i]) for part in cut for i in part) or 1.0
     here = list(cut[accelerator.process_index :: accelerator.num_processes])
     idle = not here  # every process must take part in the exchange of gradients
-    sums: dict[str, float] = {}
+    each: list[tuple[float, Metrics]] = []
     for n, part in enumerate(here or [cut[0]]):
         chosen = [items[i] for i in part]
         share = 0.0 if idle else sum(objective.weight(x) for x in chosen) / total
@@ -339,8 +343,11 @@ def _accumulate(
                 found = _backward(model, objective, chosen, share, accelerator)
         else:
             found = _backward(model, objective, chosen, share, accelerator)
+        each.append((share, found))
+    sums: dict[str, float] = {}
+    for share, found in each:
         for key, number in found.items():
-            sums[key] = sums.get(key, 0.0) + number * share
+            sums[key] = sums.get(key, 0.0) + float(number) * share
     if accelerator.num_processes > 1:
         keys = sorted(sums)
         here_sums = torch.tensor([sums[k] for k in keys], device=accelerator.device)
@@ -351,11 +358,11 @@ def _accumulate(
 
 def _backward(
     model: nn.Module, objective: Objective[T], items: Sequence[T], share: float, accelerator: Accelerator
-) -> dict[str, float]:
+) -> Metrics:
     with accelerator.autocast():
         loss, metrics = objective.loss(model, items)
     accelerator.backward(loss * share * accelerator.num_processes)  # the exchange averages over processes
-    return {"loss": float(loss.detach()), **metrics}
+    return {"loss": loss.detach(), **metrics}
 
 
 def digest(objective: Objective[T], items: Sequence[T]) -> tuple[str, float]:
@@ -436,10 +443,12 @@ def _load(
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(state["weights"][name])
+    for group, own in zip(state["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
+        group |= {how: own[how] for how in ("fused", "foreach")}  # this machine's, where another began
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])
     if state["cuda_rng"] and device.type == "cuda":
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
+        torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
     return int(state["step"])
 
 

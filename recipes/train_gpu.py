@@ -51,7 +51,11 @@ class Bench:
         jobs = [Job(task.id) for task in make_env(ENV).unwrapped.tasks("train")[: args.tasks]]  # type: ignore[attr-defined]
         make = lambda: make_env(ENV, max_steps=args.turns)  # noqa: E731
         expert, tried = (list(rollout(make, agent, jobs)) for agent in (ExpertAgent(), RandomAdmissible()))
-        self.practice = Practice(ENV, Path(tempfile.mkdtemp()), react.Config(format="bare"))
+        # The command's precision; settled before anything else asks which process this is.
+        self.processes = accelerator(Options(ENV, "", Path(), device=args.device))
+        self.practice = Practice(
+            ENV, Path(tempfile.mkdtemp()), react.Config(format="bare"), accelerator=self.processes
+        )
         self.expert, self.tried = ([self.practice.conversation(t) for t in ts] for ts in (expert, tried))
         texts = [m.content for talk in [*self.expert, *self.tried] for m in talk]
         self.tokenizer = tokenizer_of(texts, args.vocabulary)
@@ -128,13 +132,12 @@ def optim(bench: Bench, size: int) -> Optim:
 
 def train(bench: Bench, objective: Any, items: Any, size: int) -> dict[str, float]:
     """Our loop for `--steps` steps, after one to warm up."""
-    processes = accelerator(Options(ENV, "", Path(), device=bench.args.device))  # in the command's precision
     warm = Optim(RATE, batch_size=size, schedule="constant", max_steps=1)
     for config in (warm, optim(bench, size)):
         folder = Path(tempfile.mkdtemp())
         found = bench.clock(
             lambda c=config, f=folder: fit(  # type: ignore[misc]
-                bench.policy.model, objective, items, c, f, Log(f), accelerator=processes
+                bench.policy.model, objective, items, c, f, Log(f), accelerator=bench.processes
             )
         )
     return found

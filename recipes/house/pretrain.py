@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -33,7 +33,7 @@ from prosegym.baselines import agents, house
 from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.objectives import Imitation, Sample
 from prosegym.baselines.react import ReAct
-from prosegym.baselines.training import Log, Optim, fit
+from prosegym.baselines.training import Log, Metrics, Optim, fit
 from prosegym.envs import panels
 from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.evaluate import make_env
@@ -216,7 +216,7 @@ class Lessons:
         """One."""
         return 1
 
-    def loss(self, model: nn.Module, items: Sequence[int]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, model: nn.Module, items: Sequence[int]) -> tuple[Tensor, Metrics]:
         """Nats per weighted token."""
         return self._imitation.loss(model, [self._shelf.sample(item) for item in items])
 
@@ -341,6 +341,7 @@ def measure(policy: LocalModel, held_out: Shelf, judged: Sequence[str], games: i
     for env_id in judged:
         jobs = [Job(task_id) for task_id, _ in panels.of_split(env_id, "valid").tasks[:games]]
         played += list(rollout(lambda env_id=env_id: make_env(env_id), agent, jobs, batch_size=64))  # type: ignore[misc]
+    policy.rest()  # training goes on beside it
     if played:
         said |= {"success": sum(t.success for t in played) / len(played), "games": len(played)}
     return said

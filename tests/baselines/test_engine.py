@@ -393,6 +393,39 @@ def test_whole_actions_need_room_for_the_longest(room: int) -> None:
 
 
 @pytest.mark.skipif(attention.ONEDNN is None, reason="torch without oneDNN")
+@pytest.mark.parametrize("wrong, taken", [(0.0, True), (0.3, False), (float("nan"), False)])
+def test_half_precision_is_judged_by_the_mean_of_a_place(
+    wrong: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One word of many that is off by 0.2 of the spread is rounding; all of them are another model."""
+    model, feed = MODELS["llama"]().to(torch.bfloat16), CachedEngine.feed
+
+    def worse(self: CachedEngine, *args: Any) -> Any:
+        logits = feed(self, *args)
+        logits[0, 0] += 0.2 * logits.float().std()
+        return logits + wrong * logits.float().std()
+
+    monkeypatch.setattr(CachedEngine, "feed", worse)
+    engine = make_engine(model, max_context=64, cache_bytes=1 << 20)
+    assert isinstance(engine, CachedEngine) == taken
+
+
+def test_steps_of_a_fixed_shape_leave_out_the_rows_of_finished_episodes() -> None:
+    engine = CachedEngine(MODELS["llama"](), max_context=256, cache_bytes=1 << 24, static=True)
+    rows = [[(7 * i + j) % VOCABULARY for i in range(9)] for j in range(16)]
+    with torch.inference_mode():
+        seats = [seat for row in rows if (seat := engine.open(None, row)) is not None]
+        engine.feed(seats, rows)
+        for seat in seats[:12]:
+            engine.close(seat)
+        found = engine.feed(seats[12:], [[5]] * 4)
+        wanted = PlainEngine(engine._model).feed(
+            [Seat(0) for _ in range(4)], [[*row, 5] for row in rows[12:]]
+        )
+    assert [shape[0] for shape in engine._steps] == [4]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
 def test_linear_layers_have_a_stand_in_within_a_pass_alone() -> None:
     model = MODELS["qwen2"]()  # its layers have biases
     rows = [[(7 * i + j) % VOCABULARY for i in range(60)] for j in range(3)]
