@@ -8,7 +8,7 @@ GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 SHOP ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/webshop
 ORIGINAL ?= ../WebShop
 
-.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-java docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -45,6 +45,10 @@ fuzz-webshop: ## our WebShop against the original's code, as above: ORIGINAL=che
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip install -q -e . beautifulsoup4 flask "thefuzz==0.19.0"
 	.venv-fuzz/bin/python tests/fuzz/fuzz_webshop.py --original $(ORIGINAL) --data $(SHOP) --steps 15000
+
+fuzz-java: install ## our ScienceWorld and TextWorld-Express against the packages' own environments
+	$(BIN)/python tests/fuzz/fuzz_scienceworld.py --steps 4000
+	$(BIN)/python tests/fuzz/fuzz_express.py --steps 50000
 
 board: install ## the leaderboard of submissions/, in site-board/
 	$(BIN)/prosegym board build --submissions submissions --out site-board

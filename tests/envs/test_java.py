@@ -80,7 +80,9 @@ def test_a_machine_that_dies_ends_its_episodes_in_errors_and_is_replaced(engine:
     assert not psutil.pid_exists(machine.process.pid)
 
 
-def test_what_only_one_environment_s_request_is_at_fault_for_ends_no_other_s_episode(engine: jvm.Engine) -> None:
+def test_what_only_one_environment_s_request_is_at_fault_for_ends_no_other_s_episode(
+    engine: jvm.Engine,
+) -> None:
     env = make()
     env.reset(seed=1)
     coin = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=99")
