@@ -183,6 +183,7 @@ class Machine:
 
         Raises:
             EngineError: the machine is gone, failed, or hung; unless only Java code failed, it is ended.
+            ProsegymError: as `do` does; the machine goes on.
         """
         from py4j.protocol import Py4JError, Py4JJavaError
 
@@ -192,6 +193,8 @@ class Machine:
             try:
                 self._client.let_go()
                 return do(self.gateway.jvm)
+            except ProsegymError:
+                raise  # said by `do`, between two answers: the machine is well
             except Py4JJavaError as error:
                 raise EngineError(f"{self.name} failed: {error.java_exception.toString()}") from error
             except (Py4JError, OSError) as error:

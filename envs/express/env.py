@@ -108,7 +108,8 @@ class TextWorldExpress(TextEnv):
             base: the arguments of every environment, see `TextEnv`.
         """
         super().__init__(**base)
-        if params and not re.fullmatch(r"\w+=\d+(,\w+=\d+)*", params):
+        # The engine takes a number beyond Java's int for no error, and makes no game.
+        if params and not re.fullmatch(r"\w+=\d{1,9}(,\w+=\d{1,9})*", params, re.ASCII):
             raise BadOption(
                 f"params is {params!r}; write name=number pairs, such as numLocations=5,includeDoors=0"
             )

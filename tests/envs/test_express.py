@@ -109,8 +109,9 @@ def test_parameters_are_recorded_and_make_other_tasks() -> None:
     assert made.unwrapped.task("dev/10000").sha256 != default.unwrapped.task("dev/10000").sha256
     few, _ = made.reset(options={"task_id": "dev/10000"})
     assert few != default.reset(options={"task_id": "dev/10000"})[0]
-    with pytest.raises(BadOption, match="name=number"):
-        gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=two")
+    for unread in ("numLocations=two", "numLocations=9999999999", "numLocations=\uff13"):
+        with pytest.raises(BadOption, match="name=number"):
+            gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params=unread)
     wrong = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=99")
     with pytest.raises(BadOption, match="numLocations=99"):
         wrong.reset(seed=0)

@@ -80,6 +80,18 @@ def test_a_machine_that_dies_ends_its_episodes_in_errors_and_is_replaced(engine:
     assert not psutil.pid_exists(machine.process.pid)
 
 
+def test_what_only_one_environment_s_request_is_at_fault_for_ends_no_other_s_episode(
+    engine: jvm.Engine,
+) -> None:
+    env = make()
+    env.reset(seed=1)
+    coin = gymnasium.make("prosegym/TextWorldExpress-Coin-v1", params="numLocations=99")
+    with pytest.raises(ProsegymError, match="numLocations=99"):
+        coin.reset(seed=1)
+    assert not env.step("inventory")[4]["invalid_action"]
+    coin.close(), env.close()
+
+
 def test_a_machine_that_hangs_is_an_error(engine: jvm.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jvm, "CALL_TIMEOUT", 2.0)
     env = make()

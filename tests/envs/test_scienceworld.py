@@ -72,7 +72,8 @@ def test_things_hash_by_identifier() -> None:
     simulation.load("boil", 0, "")
 
     def identifiers(jvm: Any) -> list[tuple[int, int]]:
-        things = [jvm.scienceworld.struct.EnvObject() for _ in range(3)]
+        chair = jvm.scienceworld.objects.containers.furniture.Chair  # a type it knows; others it writes down
+        things = [chair() for _ in range(3)]
         return [(thing.uuid(), thing.hashCode()) for thing in things]
 
     pairs = machine.call(identifiers)
