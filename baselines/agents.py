@@ -16,7 +16,7 @@ from prosegym.baselines.examples import Shots
 from prosegym.baselines.lm import LanguageModel, ModelError
 from prosegym.baselines.notes import Scribe
 from prosegym.baselines.react import Config, ReAct
-from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import BUILT_IN, Agent, built_in
 
@@ -113,7 +113,7 @@ def read(folder: str | Path) -> AgentFile:
     path = Path(folder) / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=AgentFile)
-    except (OSError, msgspec.DecodeError, ProsegymError) as error:
+    except (OSError, *UNREADABLE, ProsegymError) as error:
         raise CorruptData(f"{path}: {error}") from error
 
 

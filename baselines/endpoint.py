@@ -23,7 +23,7 @@ import msgspec
 
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling, StopReason, cut
 from prosegym.envs.core import digest
-from prosegym.envs.errors import BadOption, at_least
+from prosegym.envs.errors import UNREADABLE, BadOption, at_least
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class Endpoint:
     def _read(self, body: bytes, sampling: Sampling) -> Generation:
         try:
             answer = msgspec.json.decode(body, type=_Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             # Broken characters in a sound answer are those of the model, which `Generation` replaces.
             answer = msgspec.convert(json.loads(body.decode("utf-8", "replace")), _Answer)
         if not answer.choices:
@@ -346,7 +346,7 @@ def _read_price(path: str | None, model: str) -> Price | None:
         prices = msgspec.json.decode(Path(path).read_bytes(), type=_Prices)
     except OSError as error:
         raise ModelError(f"cannot read the price file {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         form = '{"models": {NAME: {"input": 0.1, "output": 0.4, "date": "2026-01-31", "source": "..."}}}'
         raise ModelError(f"{path} is no price file: {_line(error)}; it reads {form}") from error
     if model not in prices.models:

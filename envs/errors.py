@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import msgspec
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON raises where it is malformed, or nested too deep."""
+
 
 class ProsegymError(Exception):
     """Something the user can put right; the message is one line and says how."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import UNREADABLE, ProsegymError
 from prosegym.envs.home import home, writable
 
 
@@ -42,7 +42,7 @@ def kept(parts: Sequence[str], generate: Callable[[], list[str]]) -> list[str]:
     path = home().joinpath("gold", *folders, f"{name}.json")
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[str])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         actions = generate()
     try:
         _write(writable("gold", *folders) / path.name, msgspec.json.encode(actions))

@@ -14,7 +14,7 @@ import gymnasium
 import msgspec
 
 from prosegym.envs.core import Task, TextEnv, digest
-from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName
 
 FOLDER = Path(__file__).parent / "panels"
 _NAMED = 20
@@ -79,7 +79,7 @@ def load(name: str | Path) -> Panel:
         raise UnknownName("panel", str(name), names())
     try:
         panel = msgspec.json.decode(path.read_bytes(), type=Panel)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{path}: not a panel: {error}") from error
     if twice := [task_id for task_id, times in Counter(panel.task_ids).items() if times > 1]:
         raise CorruptData(f"{path}: task {twice[0]} is there twice; a run plays each once")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import msgspec
 
 from prosegym.envs.core import digest
-from prosegym.envs.errors import CorruptData
+from prosegym.envs.errors import UNREADABLE, CorruptData
 
 SCHEMA = 1
 """Version of the record; a change that older readers cannot take raises it."""
@@ -147,7 +147,7 @@ def decode(line: bytes, where: str = "trajectory") -> Trajectory:
     """
     try:
         trajectory = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{where}: {error}") from error
     if trajectory.schema != SCHEMA:
         raise CorruptData(f"{where}: schema {trajectory.schema}; this version reads {SCHEMA}")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from prosegym.envs import ENVS, known, panels
 from prosegym.envs.core import Tasks, TextEnv
-from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName, at_least
+from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName, at_least
 from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
@@ -52,8 +52,8 @@ def env_arguments(text: str) -> dict[str, Any]:
     """
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise BadOption(f"--env-kwargs {text!r} is not a JSON object ({error})") from error
+    except UNREADABLE as error:
+        raise BadOption(f"--env-kwargs {text[:80]!r} is not a JSON object ({error})") from error
 
 
 def make_env(env_id: str, /, **kwargs: Any) -> gymnasium.Env[str, str]:

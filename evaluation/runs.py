@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from prosegym.envs import trajectory as records
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import Summary, last_trials, summarise
 from prosegym.evaluation.rollout import Incident
@@ -301,7 +301,7 @@ def hold(handle: int, what: Path) -> None:
 def _conditions(path: Path) -> Conditions:
     try:
         conditions = msgspec.json.decode(path.read_bytes(), type=Conditions)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(
             f"{path}: {error}; put back what it held, or choose another folder: without it the episodes are "
             "of no known run"

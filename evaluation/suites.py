@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from prosegym.envs import panels
-from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.lookup import tier
 from prosegym.evaluation import statistics
 from prosegym.evaluation.agents import Agent
@@ -56,7 +56,7 @@ def load(name: str) -> Suite:
         raise UnknownName("suite", name, names())
     try:
         suite = msgspec.json.decode(path.read_bytes(), type=Suite)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{path}: not a suite: {error}") from error
     for entry in suite.entries:
         panel = panels.load(entry.panel)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
 from prosegym.evaluation.runs import Conditions, Run
 
 STATIC = Path(__file__).parent / "static"
@@ -76,7 +76,7 @@ class Index:
                     break  # being written
                 try:
                     found = decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except UNREADABLE as error:
                     raise CorruptData(f"{self.path}:{number}: {error}") from error
                 self._places.append((start, len(line)))
                 start += len(line)

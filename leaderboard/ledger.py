@@ -17,7 +17,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError, UnknownName
 from prosegym.evaluation.runs import hold
 from prosegym.leaderboard.submission import Sha256, plain
 
@@ -68,7 +68,7 @@ def check(path: str | Path, *, head: str | None = None) -> list[Entry]:
         where = f"{path}:{number}"
         try:
             entry = msgspec.json.decode(line, type=Entry)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise CorruptData(f"{where}: {error}") from error
         if msgspec.json.encode(entry) + b"\n" != line:
             raise CorruptData(f"{where}: not in its one form")

@@ -25,7 +25,7 @@ from msgspec import Meta
 
 from prosegym.envs import ENVS, panels
 from prosegym.envs.core import arguments
-from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
 from prosegym.envs.rewards import REWARDS
@@ -178,7 +178,7 @@ def read(folder: Path) -> tuple[Submission, str]:
         data = file.read(MAX_MANIFEST + 1)
     try:
         submission = msgspec.json.decode(data, type=Submission)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Refused(f"submission.json: {reason(error)}") from error
     if submission.schema != SCHEMA:
         raise Refused(f"submission.json: schema {submission.schema}; this version reads {SCHEMA}")
@@ -562,5 +562,5 @@ def read_card(path: Path) -> Card:
         return msgspec.json.decode(path.read_bytes(), type=Card)
     except OSError as error:
         raise CorruptData(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{path}: {error}") from error

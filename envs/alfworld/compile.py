@@ -32,7 +32,7 @@ from prosegym.envs.alfworld.game import (
     Receptacle,
     Thing,
 )
-from prosegym.envs.errors import CorruptData
+from prosegym.envs.errors import UNREADABLE, CorruptData
 
 TRAITS = {
     "pickupable": PICKUPABLE,
@@ -116,7 +116,7 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     """The JSON object in a `game.tw-pddl` file."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{where}: not a game file: {error}") from error
 
 

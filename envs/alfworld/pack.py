@@ -18,7 +18,7 @@ import msgspec
 from prosegym.envs.alfworld.engine import Board
 from prosegym.envs.alfworld.game import Game
 from prosegym.envs.core import Task
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
 
 MAGIC = b"prosegym alfworld 1\n"
 
@@ -88,7 +88,7 @@ class Pack:
         self._start = head + int.from_bytes(self._bytes[len(MAGIC) : head], "little")
         try:
             index = _index_decoder.decode(self._bytes[head : self._start])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise CorruptData(mend) from error
         if hashlib.sha256(memoryview(self._bytes)[self._start :]).hexdigest() != index.sha256:
             raise CorruptData(mend)

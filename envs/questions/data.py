@@ -23,13 +23,12 @@ import msgspec
 
 from prosegym.envs import data
 from prosegym.envs.core import digest
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
 from prosegym.envs.home import writable
 from prosegym.envs.questions.panels import REACT_DEV_SIZE, REFLEXION_ROWS, react_rows
 from prosegym.envs.questions.ranking import encode
 from prosegym.envs.questions.records import (
     UNANSWERABLE,
-    UNREADABLE,
     Aliases,
     Question,
     raw_records,

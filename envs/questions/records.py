@@ -28,11 +28,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from prosegym.envs.core import digest
-from prosegym.envs.errors import CorruptData
+from prosegym.envs.errors import UNREADABLE, CorruptData
 from prosegym.envs.questions.metrics import NO_ANSWER
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding JSON raises where it is malformed, or nested too deep."""
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pt")
 

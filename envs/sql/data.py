@@ -11,7 +11,7 @@ import msgspec
 
 from prosegym.envs import data
 from prosegym.envs.download import fetch
-from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
 from prosegym.envs.home import writable
 from prosegym.envs.sql.engine import Server
 from prosegym.envs.sql.schema import read_dump
@@ -105,7 +105,7 @@ def read_tasks(path: Path) -> list[Record]:
         return msgspec.json.decode(path.read_bytes(), type=list[Record])
     except OSError as error:
         raise data.missing(OFFICIAL.name) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CorruptData(f"{path}: {error}") from error
 
 

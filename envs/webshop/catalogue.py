@@ -25,7 +25,7 @@ import numpy as np
 
 from prosegym.envs import bm25
 from prosegym.envs.core import digest
-from prosegym.envs.errors import CorruptData
+from prosegym.envs.errors import UNREADABLE, CorruptData
 
 T = TypeVar("T")
 
@@ -328,7 +328,7 @@ def _read_map(path: Path, kind: Any) -> dict[str, Any]:
     try:
         data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
         found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, kind])
-    except (lzma.LZMAError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (lzma.LZMAError, *UNREADABLE) as error:
         raise CorruptData(f"{path}: {error}") from error
     return found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs import ENVS, look_around
-from prosegym.envs.errors import BadOption, ProsegymError, at_least
+from prosegym.envs.errors import UNREADABLE, BadOption, ProsegymError, at_least
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -773,7 +773,7 @@ def _card(args: argparse.Namespace) -> Any:
     if args.card is not None:
         try:
             said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
     given = {"agent": args.name, "track": args.track}
     found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said

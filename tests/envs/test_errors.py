@@ -9,7 +9,9 @@ from typing import Any
 import gymnasium
 import pytest
 
-from prosegym.envs.errors import ProsegymError, UnknownName
+from prosegym.envs import trajectory
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.evaluation.evaluate import env_arguments
 
 
 def test_an_unknown_name_is_the_same_after_pickling() -> None:
@@ -32,3 +34,11 @@ def test_an_error_in_a_worker_of_gymnasium_is_raised_as_it_is() -> None:
         envs.reset(options={"task_id": "nope"})
     assert type(raised.value) is UnknownName
     envs.close(terminate=True)
+
+
+def test_json_that_is_nested_too_deep_is_refused_in_one_line() -> None:
+    deep = '{"env_kwargs": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    with pytest.raises(BadOption, match="^--env-kwargs .{,100} is not a JSON object .*recursion"):
+        env_arguments(deep)
+    with pytest.raises(CorruptData, match="^line 3: "):
+        trajectory.decode(deep.replace(": [", ': {"a": [', 1).replace("]}", "]}}").encode(), "line 3")
