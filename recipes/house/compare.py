@@ -59,7 +59,6 @@ SCALES = {
     "cpu": Scale(
         200, 25, 3, 200, ("sft", "rft", "eto", "stepagent", "stepagent_inverse"), ("3e-4", "1e-4", "3e-5")
     ),
-    "methods": Scale(200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5")),
     "novice": Scale(
         200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"),
         reflectors=("retroformer", "retroact"),
