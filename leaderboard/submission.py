@@ -542,8 +542,6 @@ def _unpacked(file: BinaryIO, name: str) -> Iterator[bytes]:
 
 def reason(error: Exception) -> str:
     """What a decoder says, in one line that a terminal can show: it may quote the stranger's text."""
-    if isinstance(error, RecursionError):
-        return "nests too deep"
     return printable(str(error)[:300])
 
 

@@ -299,7 +299,7 @@ RAW_CHEATS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty line": (lambda b: b"\n" + b[b.index(b"\n") + 1 :], "not an episode"),
     "not UTF-8": (lambda b: b.replace(b"box", b"\xff\xfe\xfd", 1), "not an episode"),
     "surrogate": (lambda b: b.replace(b'"response":"', b'"response":"\\ud800', 1), "not an episode"),
-    "deep": (lambda b: b.replace(b'"env_kwargs":{', b'"env_kwargs":{"a":' + b"[" * 9**5, 1), "nests too deep"),
+    "deep": (lambda b: b.replace(b'"env_kwargs":{', b'"env_kwargs":{"a":' + b"[" * 9**5, 1), "recursion depth exceeded"),
     "cut": (lambda b: b[:-40], "ends in the middle of a line"),
     "not JSON": (lambda b: b"\x80\x04pickle" + b[b.index(b"\n") :], "not an episode"),
     "a line too many": (lambda b: b + b[: b.index(b"\n") + 1], "9 episodes; the panel and the trials make 8"),
@@ -447,7 +447,7 @@ def test_a_changed_manifest_is_refused(name: str, tamper: Tamper) -> None:
         (b'"seed": 3', b'"seed": 3.0', "Expected `int`"),
         (b'"seed": 3', b'"seed":  3', "not in its one form"),
         (b'"cost": null', b'"cost": NaN', "malformed"),
-        (b'"conditions": {}', b'"conditions": ' + b'{"a":' * 5000, "nests too deep"),
+        (b'"conditions": {}', b'"conditions": ' + b'{"a":' * 5000, "recursion depth exceeded"),
         (b'"schema"', b'\xef\xbb\xbf"schema"', "submission.json"),
     ],
 )
