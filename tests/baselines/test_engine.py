@@ -392,7 +392,6 @@ def test_whole_actions_need_room_for_the_longest(room: int) -> None:
         assert scores == pytest.approx(lm.score([request])[0])
 
 
-@pytest.mark.skipif(attention.ONEDNN is None, reason="torch without oneDNN")
 @pytest.mark.parametrize("wrong, taken", [(0.0, True), (0.3, False), (float("nan"), False)])
 def test_half_precision_is_judged_by_the_mean_of_a_place(
     wrong: float, taken: bool, monkeypatch: pytest.MonkeyPatch
@@ -426,6 +425,7 @@ def test_steps_of_a_fixed_shape_leave_out_the_rows_of_finished_episodes() -> Non
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
+@pytest.mark.skipif(attention.ONEDNN is None, reason="torch without oneDNN")
 def test_linear_layers_have_a_stand_in_within_a_pass_alone() -> None:
     model = MODELS["qwen2"]()  # its layers have biases
     rows = [[(7 * i + j) % VOCABULARY for i in range(60)] for j in range(3)]
