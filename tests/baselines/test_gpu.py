@@ -23,7 +23,7 @@ from prosegym.baselines.lm import Generation, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Bundle, Imitation, Pair, Played, PolicyGradient, Preference
 from prosegym.baselines.train import Lora, add_adapter
-from prosegym.baselines.training import Log, Optim, fit
+from prosegym.baselines.training import Log, Optim, _backward, fit
 from prosegym.envs.trajectory import Message
 
 TOKENIZER = tiny_lm.tokenizer()
@@ -192,6 +192,19 @@ OBJECTIVES: dict[str, tuple[Any, Any]] = {
     "ppo": (ppo.Clipped(ppo.Settings(entropy=0.1)), BANDITS),
     "judge": (ppo.Judgement(), [ppo.Judged(s, i % 2 == 0) for i, s in enumerate(SAMPLES)]),
 }
+
+
+@pytest.mark.parametrize("what", OBJECTIVES)
+def test_a_training_pass_looks_at_none_of_its_numbers(card: Card, what: str) -> None:  # noqa: F811
+    objective, items = OBJECTIVES[what]
+    model = there(made("llama"))
+    model = ppo.Headed(model) if what in ("ppo", "judge") else model
+    AcceleratorState._reset_state(True)
+    accelerator = Accelerator()
+    card.waits.clear()
+    _backward(model, objective, items, 1.0, accelerator)
+    AcceleratorState._reset_state(True)
+    assert card.waits.total() <= 1  # transformers' own: whether rows are packed
 
 
 def trained(
