@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,8 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(command: Callable[[], int], *, resumes: bool) -> int:
     """Whatever ends it, one line says so; `resumes`: whether the same command goes on with what is there."""
-    import signal
-
     stopped = 128 + signal.SIGINT
 
     def terminate(*_: object) -> None:
