@@ -105,7 +105,7 @@ _HOPELESS = (401, 402, 403, 404)
 """Statuses that every other request would get, too: wrong key, no credit, no such model."""
 
 
-_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+_NO_ANSWER = (*UNREADABLE, ValueError)
 """What reading an answer raises where it is none."""
 
 
@@ -205,7 +205,7 @@ class Endpoint:
         if kept is not None and kept.is_file():
             try:
                 return self._read(kept.read_bytes(), sampling)
-            except _UNREADABLE:
+            except _NO_ANSWER:
                 pass  # cut short by a crash: asked again
         jitter = random.Random(request.seed)
         wait, failure = self.options.backoff, ""
@@ -239,7 +239,7 @@ class Endpoint:
                 failure = f"the endpoint answered {status}: {reason}"
             except (self._openai.APITimeoutError, TimeoutError):
                 failure = f"the endpoint did not answer within {self.options.timeout:g} s"
-            except (self._openai.OpenAIError, ConnectionError, *_UNREADABLE) as error:
+            except (self._openai.OpenAIError, ConnectionError, *_NO_ANSWER) as error:
                 failure = f"the endpoint's answer cannot be read: {_line(error)}"
             if attempt < self.options.retries:
                 over.wait(pause if pause is not None else wait * (0.5 + jitter.random()))
