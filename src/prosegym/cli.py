@@ -677,10 +677,11 @@ def _table_of(args: argparse.Namespace) -> int:
 
     agents: dict[str, list[Run]] = {}
     for text in args.agents:
-        name, equals, runs = text.partition("=")
-        if not name or not equals or name in agents:
+        name, _, runs = text.partition("=")
+        folders = runs.split(",")
+        if not name or not all(folders) or name in agents:
             raise ProsegymError(f"{text!r} is not NAME=RUN[,RUN...], each name once")
-        agents[name] = [Run.read(run) for run in runs.split(",")]
+        agents[name] = [Run.read(folder) for folder in folders]
     lines = table(agents)
     if args.json:
         _print_json([line._asdict() for line in lines])
