@@ -784,7 +784,7 @@ def make_engine(
         # Of the worst place by its mean: among 100,000 words, one is off by five times as much in bfloat16.
         tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
         error = (found.float() - wanted.float()).square().mean(-1).sqrt().max()
-        return not float(error) <= tolerance * max(float(fresh.std()), 1e-6)  # nor is it a number
+        return not float(error) <= tolerance * max(float(fresh.std()), 1e-6)  # NaN differs, too
 
     plain: Engine = PlainEngine(model)
     if differ(plain.feed([Seat(0) for _ in rows], rows), fresh):  # it reads the padding

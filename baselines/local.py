@@ -81,8 +81,8 @@ class LocalModel:
             None if model.device.type == "cuda" else 2 * 2**30
         )
         if model.device.type == "cuda":
-            # cuDNN's attention, which torch takes first on an H100 or H200, plans for some 30 ms at each new
-            # shape, and here, in training too, most passes have one.
+            # cuDNN's attention, which torch takes first on an H100 or H200, plans anew for each new shape
+            # (pytorch/pytorch#155958, modelscope/FunASR#3704); here, in training too, most passes have one.
             torch.backends.cuda.enable_cudnn_sdp(False)
         self.static_shapes = static_shapes
         self.draft = model.device.type == "cpu" if draft is None else draft

@@ -324,7 +324,7 @@ def from_scratch(options: Options, experts: Sequence[Trajectory], processes: Acc
     folder, size = options.out / "scratch", options.model.partition(":")[2]
     if processes.is_main_process and not (folder / "tokenizer.json").exists():
         env: Any = make_env(options.env, **env_arguments(options.env_kwargs)).unwrapped
-        corpus = [env.instruction, *house.texts(experts)]
+        corpus = [options.agent.told(env.instruction), *house.texts(experts)]
         house.scratch(
             folder, size or "1m", corpus,
             vocabulary=options.vocabulary, context=options.context, seed=options.seed,

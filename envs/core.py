@@ -410,8 +410,8 @@ class TextEnv(gymnasium.Env[str, str]):
     def _settings(self) -> dict[str, Any]:
         """The constructor's arguments, defaults included, that say how an episode goes on."""
         given = self._made_with[1] | {"max_steps": self.max_steps}
-        known = arguments(type(self)).items()
-        return {name: given.get(name, known_.default) for name, known_ in known if name not in _BESIDE}
+        taken = arguments(type(self)).items()
+        return {name: given.get(name, parameter.default) for name, parameter in taken if name not in _BESIDE}
 
     def render(self) -> str | None:
         """The latest observation, when made with `render_mode="ansi"`."""

@@ -71,7 +71,7 @@ def together(runs: Sequence[Outcomes]) -> Outcomes:
     return {task: [came for run in runs for came in run[task]] for task in runs[0]}
 
 
-class Standing(NamedTuple):
+class Line(NamedTuple):
     """What runs of one agent measured together: a line of `table`."""
 
     name: str
@@ -82,21 +82,21 @@ class Standing(NamedTuple):
     """Success minus that of the first line, over the same tasks; None in the first line."""
 
 
-def table(agents: Mapping[str, Sequence[Run]]) -> list[Standing]:
+def table(agents: Mapping[str, Sequence[Run]]) -> list[Line]:
     """The numbers of several agents on one panel, each with its runs (the seeds of a training) together.
 
     Raises:
         ProsegymError: the panels differ, or a run is not complete.
     """
     _same_panel(*(run for runs in agents.values() for run in runs))
-    lines: list[Standing] = []
+    lines: list[Line] = []
     first: Outcomes = {}
     for name, runs in agents.items():
         found = together([outcomes(run.finished) for run in runs])
         success, score = (clustered_bootstrap([[e[i] for e in found[t]] for t in found]) for i in range(2))
         difference = paired(found, first).success if lines else None
         first = first or found
-        lines.append(Standing(name, len(runs), success, score, difference))
+        lines.append(Line(name, len(runs), success, score, difference))
     return lines
 
 

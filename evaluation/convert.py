@@ -254,7 +254,8 @@ def to_minari(trajectories: Sequence[Trajectory], dataset_id: str) -> int:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    env.close()
+    finally:
+        env.close()
     return len(buffers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -194,28 +194,23 @@ def evaluate(
 def validation(
     env_id: str, split: str = "", *, env_kwargs: dict[str, Any], say: Callable[[str], None] = print
 ) -> Panel | None:
-    """The panel that a training ends with; None, which is said, where the environment has none.
+    """The panel that a training ends with; None where there is none, or it has other tasks (which is said).
 
     Args:
         env_id: what is trained on.
         split: split of the panel; by default the first one whose name begins with valid or dev.
         env_kwargs: arguments of the environment.
-        say: is told what will be played, or why nothing will.
+        say: is told what will be played, or that the panel's tasks are others.
 
     Raises:
         ProsegymError: the split that is asked for has no panel, or other tasks with these arguments.
     """
-    panel = panels.of_split(env_id, split) if split else None
-    for name in () if split else env_class(env_id).splits:
-        if panel is None and name.startswith(("valid", "dev")):
-            with suppress(UnknownName):
-                panel = panels.of_split(env_id, name)
+    panel = panels.of_split(env_id, split) if split else _held_out(env_id)
     if panel is None:
         return None
     try:
-        env = make_env(env_id, **env_kwargs)
-        panels.tasks_of(panel, env)
-        env.close()
+        with closing(make_env(env_id, **env_kwargs)) as env:
+            panels.tasks_of(panel, env)
     except ProsegymError as error:
         if split:
             raise
@@ -223,6 +218,14 @@ def validation(
         return None
     say(f"at the end: {panel.name}, {len(panel.tasks)} tasks (--no-evaluate leaves it out)")
     return panel
+
+
+def _held_out(env_id: str) -> Panel | None:
+    for split in env_class(env_id).splits:
+        if split.startswith(("valid", "dev")):
+            with suppress(UnknownName):
+                return panels.of_split(env_id, split)
+    return None
 
 
 def validate(agent: Agent, panel: Panel, out: Path, *, seed: int, env_kwargs: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ one operation; in a recording, whatever waits for the card or copies from memory
 CUDA does in silence is counted: each wait of the host for the card. A recording is the list of operations
 with the tensors that they read and wrote; replaying runs them again on the same tensors, after spoiling what
 the other graphs of its memory pool hold, as their replay may. Left out: numbers (kernels round otherwise),
-time, streams that race each other, what a kernel of its own would refuse.
+time, streams that race each other, gradients that cross, what a kernel of its own would refuse.
 """
 
 from __future__ import annotations
@@ -56,13 +56,6 @@ class OnCard(torch.Tensor):
         """That of the memory on the CPU."""
         return self.host.data_ptr()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        if id(self) not in memo:
-            made: Any = OnCard(self.host.detach().clone())
-            parameter = isinstance(self, torch.nn.Parameter)
-            memo[id(self)] = torch.nn.Parameter(made, self.requires_grad) if parameter else made
-        return memo[id(self)]
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.host.detach().__reduce_ex__(protocol)
 
@@ -82,7 +75,6 @@ class Card:
         self.live: weakref.WeakSet[OnCard] = weakref.WeakSet()
         self.waits: collections.Counter[str] = collections.Counter()
         """How often the host waited for the card, and for what."""
-        self.operations = 0
         self.recording: Graph | None = None
         self.inside = False
         """Whether an operation on the card is under way: what it makes is on the card."""
@@ -104,7 +96,6 @@ class Card:
         away = [x for x in leaves if not isinstance(x, OnCard)]
         if len(away) == len(leaves) and (leaves or not self.inside):
             return func(*args, **kwargs)
-        self.operations += 1
         name = str(func)
         if func in INDEXING:
             if not isinstance(args[0], OnCard):
@@ -149,12 +140,10 @@ class Functions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         first = args[0] if args else None
         on_card = isinstance(first, OnCard)
-        if func in (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu):
+        if func in (torch.Tensor.to, torch.Tensor.cpu):
             return self._to(func, *args, **kwargs)
         if func is torch.Tensor.pin_memory:
             return _pinned(first.clone())
-        if func is torch.Tensor.is_pinned:
-            return not on_card and _where(first) in PINNED
         if on_card and func in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__):
             CARD.wait(name)
             return func(first.host.detach(), *args[1:], **kwargs)
@@ -180,14 +169,12 @@ class Functions(TorchFunctionMode):
                         _send(made, early=False)
                     return OnCard(made)
             return self._run(func, args, kwargs)
-        if func in (torch.Tensor.new_tensor,) and on_card:
+        if func is torch.Tensor.new_tensor and on_card:
             made = torch.tensor(args[1], dtype=kwargs.get("dtype") or first.dtype)
             _send(made, early=False)
             return OnCard(made)
         if any(isinstance(x, OnCard) for x in tree_leaves((args, kwargs))):
             return self._run(func, args, kwargs)
-        if kwargs.pop("pin_memory", False):
-            return _pinned(func(*args, **kwargs))
         return func(*args, **kwargs)
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -199,8 +186,6 @@ class Functions(TorchFunctionMode):
 
     def _to(self, func: Any, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         early = bool(kwargs.pop("non_blocking", False))
-        if func is torch.Tensor.cuda:
-            args, kwargs = ("cuda",), {}
         if func is torch.Tensor.cpu:
             args, kwargs = ("cpu",), {}
         args = tuple(x.device if isinstance(x, torch.Tensor) else x for x in args)
@@ -212,12 +197,15 @@ class Functions(TorchFunctionMode):
             return (
                 self._run(torch.Tensor.to, (tensor, *args), kwargs) if on_card else tensor.to(*args, **kwargs)
             )
+        assert not (tensor.requires_grad and torch.is_grad_enabled()), (
+            "a gradient would cross, which is left out"
+        )
         if on_card:
             CARD.wait("copy")
-            return Fetch.apply(tensor).to(*args, **kwargs)
+            return tensor.host.detach().clone().to(*args, **kwargs)
         if tensor.dim():
             _send(tensor, early)
-        return Send.apply(tensor.to(*args, **kwargs))
+        return OnCard(tensor.detach().to(*args, **kwargs).clone())
 
     def _backward(self, loss: Any, gradient: Any = None, *args: Any, **kwargs: Any) -> None:
         gradient = torch.ones_like(loss) if gradient is None else gradient
@@ -226,34 +214,6 @@ class Functions(TorchFunctionMode):
             torch.autograd.graph._engine_run_backward(  # type: ignore[no-untyped-call]
                 (loss,), (gradient,), keep, False, (), allow_unreachable=True, accumulate_grad=True
             )
-
-
-class Send(torch.autograd.Function):
-    """To the card."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any) -> Any:
-        """A tensor there."""
-        return OnCard(x.detach().clone())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
-        """The gradient here."""
-        return gradient.host
-
-
-class Fetch(torch.autograd.Function):
-    """From the card."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any) -> Any:
-        """A tensor here."""
-        return x.host.detach().clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
-        """The gradient there."""
-        return OnCard(gradient)
 
 
 PINNED: dict[int, torch.Tensor] = {}
@@ -326,10 +286,6 @@ class _Stream:
     def wait_stream(self, other: Any) -> None:
         """Nothing runs at the same time."""
 
-    def synchronize(self) -> None:
-        """Nothing is under way."""
-        CARD.wait("synchronize")
-
 
 @contextlib.contextmanager
 def _graph(graph: Graph, pool: Pool | None = None, **options: Any) -> Iterator[None]:
@@ -355,23 +311,12 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     stream = _Stream()
     mocks: dict[str, Any] = {
         "is_available": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": lambda device: None,
-        "is_bf16_supported": lambda *args, **kwargs: True,
-        "get_device_name": lambda *args: "pretended",
-        "get_device_capability": lambda *args: (9, 0),
         "mem_get_info": lambda *args: (CARD.total - sum(CARD.storages().values()), CARD.total),
         "memory_reserved": lambda *args: sum(CARD.storages().values()),
         "memory_allocated": lambda *args: sum(CARD.storages().values()),
         "max_memory_allocated": lambda *args: sum(CARD.storages().values()),
-        "reset_peak_memory_stats": lambda *args: None,
         "empty_cache": lambda: None,
-        "synchronize": lambda *args: CARD.wait("synchronize"),
         "get_rng_state_all": lambda: [torch.zeros(16, dtype=torch.uint8)],
-        "set_rng_state_all": lambda states: None,
-        "get_rng_state": lambda *args: torch.zeros(16, dtype=torch.uint8),
-        "set_rng_state": lambda *args: None,
         "Stream": _Stream,
         "current_stream": lambda *args: stream,
         "stream": lambda s: contextlib.nullcontext(),

@@ -100,8 +100,12 @@ def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:
         f"| short | 1 | {one} | {one} | +1.000 [+1.000, +1.000] |",
         f"| both | 2 | {half} | {half} | +0.500 [+0.500, +0.500] |",
     ]
-    code, _, err = run("table", str(tmp_path / "null"))
-    assert code == 1 and "is not NAME=RUN[,RUN...], each name once" in err
+    twice = run("evaluate", "--agent", "null", "--panel", panel, "--attempts", 2, "--out", tmp_path / "twice")
+    code, out, _ = run("table", f"null={tmp_path / 'null'}", f"twice={tmp_path / 'twice'}")
+    assert twice[0] == code == 0 and out.startswith("they differ in attempts: null 1, twice 2\n")
+    for unread in (tmp_path / "null", f"={tmp_path / 'null'}", f"null={tmp_path / 'null'},"):
+        code, _, err = run("table", unread)
+        assert code == 1 and "is not NAME=RUN[,RUN...], each name once" in err
     code, out, _ = run("replay", tmp_path / "expert")
     assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
 

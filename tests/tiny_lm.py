@@ -1,4 +1,4 @@
-"""Language models small enough for tests: a tokenizer trained here, random weights, templates of our own.
+"""Language models small enough for tests: a tokenizer trained here, random weights, templates of our own, and talks.
 
 The templates reproduce how those of seven model families behave, not their words.
 """
@@ -6,11 +6,16 @@ The templates reproduce how those of seven model families behave, not their word
 from __future__ import annotations
 
 import functools
+import random
 from typing import Any
 
 import tokenizers
 import torch
 import transformers
+
+from prosegym.baselines.lm import Generation, Request, Sampling
+from prosegym.baselines.local import LocalModel
+from prosegym.envs.trajectory import Message
 
 torch.set_num_threads(1)
 
@@ -159,3 +164,47 @@ def llama(
         bos_token_id=1, eos_token_id=2, pad_token_id=0, tie_word_embeddings=True, **more,
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config).eval()
+
+
+def small(config: Any, **more: Any) -> Any:
+    """A configuration of that class."""
+    return config(
+        vocab_size=len(tokenizer()), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, **more,
+    )  # fmt: skip
+
+
+def made(config: Any) -> Any:
+    """A model with random weights."""
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+WORDS = "red blue green teal box key take open the a you hold kitchen mug fridge 1 2 shut stays".split()
+ACTIONS = ["open box", "take red key", "take red", "take blue key", "go to fridge 1", "go to fridge 12"]
+
+
+def says(rng: random.Random, most: int = 30) -> str:
+    """Some words."""
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, most)))
+
+
+def episodes(
+    lm: LocalModel, sampling: Sampling, *, count: int, turns: int, width: int, **constraint: Any
+) -> dict[int, list[Generation]]:
+    """Conversations that begin and end at different times, `width` at a time."""
+    rng = random.Random(0)
+    left = {i: rng.randint(1, turns) for i in range(count)}
+    talk = {i: [Message("user", says(rng))] for i in range(count)}
+    told = {i: [says(rng, 12) for _ in range(turns)] for i in range(count)}
+    done: dict[int, list[Generation]] = {i: [] for i in range(count)}
+    while any(left.values()):
+        live = [i for i in left if left[i]][:width]
+        requests = [Request(list(talk[i]), seed=100 * i + len(done[i]), key=i, **constraint) for i in live]
+        for i, answer in zip(live, lm.generate(requests, sampling), strict=True):
+            done[i].append(answer)
+            talk[i].append(Message("assistant", answer.text, True, list(answer.token_ids)))
+            talk[i].append(Message("user", told[i][len(done[i]) - 1]))
+            left[i] -= 1
+    return done

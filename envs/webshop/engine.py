@@ -221,11 +221,15 @@ class Session:
             texts.append((BUTTON, "< Prev"))
             texts += self._item() if state.page == "item" else self._sub_page(state.page)
         clickable = {text.lower(): (kind, "") for kind, text in texts if kind == BUTTON}
-        links = [text for kind, text in texts if kind == LINK]
-        clickable |= {x.lower(): (LINK, "") for x in links if self.catalogue.number(x.upper()) is not None}
+        clickable |= {text.lower(): (kind, "") for kind, text in texts if kind == LINK and self._leads(text)}
         if state.page == "item":  # oddity: where two options have the same value, the last one is clicked
             clickable |= {v: (LABEL, name) for name, values in self.product.options.items() for v in values}
         return View(_visible(texts), clickable)
+
+    def _leads(self, asin: str) -> bool:
+        """Whether the link to a product leads somewhere: the original looks its id up in capitals."""
+        capitals = asin.upper()
+        return asin == capitals or self.catalogue.number(capitals) is not None
 
     def _item(self) -> list[tuple[int, str]]:
         product = self.product

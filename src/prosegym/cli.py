@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,8 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(command: Callable[[], int], *, resumes: bool) -> int:
     """Whatever ends it, one line says so; `resumes`: whether the same command goes on with what is there."""
-    import signal
-
     stopped = 128 + signal.SIGINT
 
     def terminate(*_: object) -> None:
@@ -647,10 +646,7 @@ def _compare(args: argparse.Namespace) -> int:
         return 0
     print(f"A = {a.conditions.agent} ({a.folder}), B = {b.conditions.agent} ({b.folder})")
     print(f"panel {a.conditions.panel.name}")
-    for name in ("env_kwargs", "env_conditions", "attempts", "trials"):
-        there, here = (getattr(run.conditions, name) for run in (a, b))
-        if there != here:
-            print(f"they differ in {name}: A {there}, B {here}")
+    _say_what_differs([("A", a), ("B", b)])
     rows = [("", "A - B", "95 % interval")]
     for name in ("success", "score", "progress"):
         e = getattr(found, name)
@@ -666,26 +662,33 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _say_what_differs(played: Sequence[tuple[str, Run]]) -> None:
+    """A line for each condition that is not the same in all of these runs of one panel."""
+    for what in ("env_kwargs", "env_conditions", "attempts", "trials"):
+        found = [(name, getattr(run.conditions, what)) for name, run in played]
+        if any(value != found[0][1] for _, value in found):
+            told = dict.fromkeys(f"{name} {value}" for name, value in found)
+            print(f"they differ in {what}: {', '.join(told)}")
+
+
 def _table_of(args: argparse.Namespace) -> int:
     from prosegym.evaluation.compare import table
     from prosegym.evaluation.runs import Run
 
     agents: dict[str, list[Run]] = {}
     for text in args.agents:
-        name, equals, runs = text.partition("=")
-        if not equals or name in agents:
+        name, _, runs = text.partition("=")
+        folders = runs.split(",")
+        if not name or not all(folders) or name in agents:
             raise ProsegymError(f"{text!r} is not NAME=RUN[,RUN...], each name once")
-        agents[name] = [Run.read(run) for run in runs.split(",")]
+        agents[name] = [Run.read(folder) for folder in folders]
     lines = table(agents)
     if args.json:
         _print_json([line._asdict() for line in lines])
         return 0
-    played = [(name, run.conditions) for name, runs in agents.items() for run in runs]
-    for what in ("env_kwargs", "env_conditions", "trials"):
-        told = dict.fromkeys(f"{name} {getattr(conditions, what)}" for name, conditions in played)
-        if any(getattr(conditions, what) != getattr(played[0][1], what) for _, conditions in played):
-            print(f"they differ in {what}: {', '.join(told)}")
-    panel = played[0][1].panel
+    played = [(name, run) for name, runs in agents.items() for run in runs]
+    _say_what_differs(played)
+    panel = played[0][1].conditions.panel
     print(f"{panel.name}, {panel.tasks} tasks, 95 % intervals over tasks\n")
     print(f"| agent | runs | success | score | success minus {lines[0].name} |\n|---|---|---|---|---|")
     for line in lines:

@@ -12,6 +12,7 @@ import pytest
 import tiny_lm
 import torch
 import transformers
+from tiny_lm import ACTIONS, WORDS, episodes, made, says, small
 
 from prosegym.baselines import attention, cached_engine, draft
 from prosegym.baselines.agents import ModelOptions, load_model
@@ -27,21 +28,7 @@ from prosegym.baselines.tree import common
 from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Message
 
-WORDS = "red blue green teal box key take open the a you hold kitchen mug fridge 1 2 shut stays".split()
 VOCABULARY = len(tiny_lm.tokenizer())
-
-
-def small(config: Any, **more: Any) -> Any:
-    return config(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, **more,
-    )  # fmt: skip
-
-
-def made(config: Any) -> Any:
-    torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -67,30 +54,6 @@ def local(model: Any, *, plain: bool = False, **more: Any) -> LocalModel:
     if plain:
         lm._engine = PlainEngine(model)
     return lm
-
-
-def says(rng: random.Random, most: int = 30) -> str:
-    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, most)))
-
-
-def episodes(
-    lm: LocalModel, sampling: Sampling, *, count: int, turns: int, width: int, seed: int = 0
-) -> dict[int, list[Generation]]:
-    """Conversations that begin and end at different times, `width` at a time."""
-    rng = random.Random(seed)
-    left = {i: rng.randint(1, turns) for i in range(count)}
-    talk = {i: [Message("user", says(rng))] for i in range(count)}
-    told = {i: [says(rng, 12) for _ in range(turns)] for i in range(count)}
-    done: dict[int, list[Generation]] = {i: [] for i in range(count)}
-    while any(left.values()):
-        live = [i for i in left if left[i]][:width]
-        requests = [Request(list(talk[i]), seed=100 * i + len(done[i]), key=i) for i in live]
-        for i, answer in zip(live, lm.generate(requests, sampling), strict=True):
-            done[i].append(answer)
-            talk[i].append(Message("assistant", answer.text, True, list(answer.token_ids)))
-            talk[i].append(Message("user", told[i][len(done[i]) - 1]))
-            left[i] -= 1
-    return done
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -234,9 +197,6 @@ def test_beginnings_of_some_within_a_beginning_of_all_are_computed_once() -> Non
         [Request(t) for t in [*talks, talks[0]]], Sampling(max_tokens=1)
     )
     assert [a.token_ids for a in answers] == [a.token_ids for a in plain]
-
-
-ACTIONS = ["open box", "take red key", "take red", "take blue key", "go to fridge 1", "go to fridge 12"]
 
 
 def test_scores_equal_separate_forward_passes() -> None:
@@ -392,7 +352,6 @@ def test_whole_actions_need_room_for_the_longest(room: int) -> None:
         assert scores == pytest.approx(lm.score([request])[0])
 
 
-@pytest.mark.skipif(attention.ONEDNN is None, reason="torch without oneDNN")
 @pytest.mark.parametrize("wrong, taken", [(0.0, True), (0.3, False), (float("nan"), False)])
 def test_half_precision_is_judged_by_the_mean_of_a_place(
     wrong: float, taken: bool, monkeypatch: pytest.MonkeyPatch
@@ -426,6 +385,7 @@ def test_steps_of_a_fixed_shape_leave_out_the_rows_of_finished_episodes() -> Non
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
+@pytest.mark.skipif(attention.ONEDNN is None, reason="torch without oneDNN")
 def test_linear_layers_have_a_stand_in_within_a_pass_alone() -> None:
     model = MODELS["qwen2"]()  # its layers have biases
     rows = [[(7 * i + j) % VOCABULARY for i in range(60)] for j in range(3)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from pretend_gpu import Card, OnCard, card  # noqa: F401  (a fixture)
+from tiny_lm import ACTIONS, WORDS, episodes, made, small
 
 from prosegym.baselines import ppo
 from prosegym.baselines.batch import Sample
@@ -23,24 +23,21 @@ from prosegym.baselines.lm import Generation, Request, Sampling
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Bundle, Imitation, Pair, Played, PolicyGradient, Preference
 from prosegym.baselines.train import Lora, add_adapter
-from prosegym.baselines.training import Log, Optim, fit
+from prosegym.baselines.training import Log, Optim, _backward, fit
 from prosegym.envs.trajectory import Message
 
 TOKENIZER = tiny_lm.tokenizer()
-WORDS = "red blue green teal box key take open the a you hold kitchen mug fridge 1 2 shut stays".split()
-ACTIONS = ("take red key", "take blue key", "open box", "go to fridge 1")
 
 
-def made(kind: str) -> Any:
-    if kind == "llama":
-        return tiny_lm.llama(len(TOKENIZER))
-    torch.manual_seed(0)
-    config = transformers.Gemma2Config(
-        vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=64, num_hidden_layers=3, head_dim=8,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, sliding_window=16, query_pre_attn_scalar=8,
-    )  # fmt: skip
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
+def llama() -> Any:
+    return tiny_lm.llama(len(TOKENIZER))
+
+
+def gemma2() -> Any:
+    return made(small(transformers.Gemma2Config, head_dim=8, sliding_window=16, query_pre_attn_scalar=8))
+
+
+MODELS = {"llama": llama, "gemma2": gemma2}
 
 
 def there(model: Any) -> Any:
@@ -51,37 +48,15 @@ def there(model: Any) -> Any:
     return model
 
 
-def talks(
-    lm: LocalModel, sampling: Sampling, *, count: int = 4, turns: int = 2, width: int = 3, **more: Any
-) -> list[list[Generation]]:
-    """Conversations that begin and end at different times, `width` at a time."""
-    rng = random.Random(0)
-
-    def says(most: int) -> Message:
-        return Message("user", " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, most))))
-
-    left = [rng.randint(1, turns) for _ in range(count)]
-    talk = [[says(30)] for _ in range(count)]
-    told = [[says(12) for _ in range(turns)] for _ in range(count)]
-    done: list[list[Generation]] = [[] for _ in range(count)]
-    while any(left):
-        live = [i for i in range(count) if left[i]][:width]
-        requests = [Request(list(talk[i]), seed=100 * i + len(done[i]), key=i, **more) for i in live]
-        for i, answer in zip(live, lm.generate(requests, sampling), strict=True):
-            talk[i] += [
-                Message("assistant", answer.text, True, list(answer.token_ids)),
-                told[i][len(done[i])],
-            ]
-            done[i].append(answer)
-            left[i] -= 1
-    return done
+def talks(lm: LocalModel, sampling: Sampling, **constraint: Any) -> dict[int, list[Generation]]:
+    return episodes(lm, sampling, count=4, turns=2, width=3, **constraint)
 
 
-def same(found: Sequence[Sequence[Generation]], wanted: Sequence[Sequence[Generation]]) -> None:
-    for ours, theirs in zip(found, wanted, strict=True):
-        assert [a.text for a in ours] == [b.text for b in theirs]
-        for a, b in zip(ours, theirs, strict=True):
-            assert a.token_ids == b.token_ids and a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+def same(found: dict[int, list[Generation]], wanted: dict[int, list[Generation]]) -> None:
+    for i, theirs in wanted.items():
+        for a, b in zip(found[i], theirs, strict=True):
+            assert (a.text, a.token_ids) == (b.text, b.token_ids)
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
 
 
 SAMPLINGS: dict[str, tuple[Sampling, dict[str, Any]]] = {
@@ -110,8 +85,8 @@ def test_answers_are_those_of_the_cpu(
     draft: bool,
 ) -> None:
     sampling, more = SAMPLINGS[how]
-    wanted = talks(LocalModel(made(kind), TOKENIZER, draft=False), sampling, **more)
-    lm = LocalModel(there(made(kind)), TOKENIZER, static_shapes=static, draft=draft)
+    wanted = talks(LocalModel(MODELS[kind](), TOKENIZER, draft=False), sampling, **more)
+    lm = LocalModel(there(MODELS[kind]()), TOKENIZER, static_shapes=static, draft=draft)
     same(talks(lm, sampling, **more), wanted)
     assert isinstance(lm._engine, CachedEngine)
     steps = lm._engine._steps.values()
@@ -122,7 +97,7 @@ def test_answers_are_those_of_the_cpu(
 
 def test_the_host_waits_for_a_token_only_to_read_it(card: Card) -> None:  # noqa: F811
     """Everything else goes to the card from pinned memory: the token and its log-probability come back."""
-    lm = LocalModel(there(made("llama")), TOKENIZER, draft=False)
+    lm = LocalModel(there(llama()), TOKENIZER, draft=False)
     lm.end_ids = frozenset()
     requests = [Request([Message("user", "red key " * n)], seed=n, key=n) for n in (2, 3, 5)]
     counts = []
@@ -138,7 +113,7 @@ def test_the_host_waits_for_a_token_only_to_read_it(card: Card) -> None:  # noqa
 
 def test_models_that_share_a_card_leave_it_room(card: Card) -> None:  # noqa: F811
     """Each may have 80 % of what is free when it grows, not of what was when it was made."""
-    models = [LocalModel(there(made("llama")), TOKENIZER, static_shapes=False, draft=False) for _ in range(2)]
+    models = [LocalModel(there(llama()), TOKENIZER, static_shapes=False, draft=False) for _ in range(2)]
     free = 1 << 20
     card.total = sum(card.storages().values()) + free
     rng, held = random.Random(0), []
@@ -158,7 +133,7 @@ def test_models_that_share_a_card_leave_it_room(card: Card) -> None:  # noqa: F8
 
 def test_attention_is_not_planned_anew_for_each_shape(card: Card) -> None:  # noqa: F811
     torch.backends.cuda.enable_cudnn_sdp(True)
-    LocalModel(there(made("llama")), TOKENIZER)
+    LocalModel(there(llama()), TOKENIZER)
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
@@ -166,7 +141,7 @@ def test_a_model_that_cannot_be_recorded_is_tried_once(
     card: Card,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    model = there(made("llama"))
+    model = there(llama())
     wanted = talks(LocalModel(model, TOKENIZER, draft=False), Sampling(max_tokens=4))
     layer = model.model.layers[0]
     layer.register_forward_pre_hook(lambda module, args: None if float(args[0].sum()) else None)  # it waits
@@ -194,11 +169,24 @@ OBJECTIVES: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.parametrize("what", OBJECTIVES)
+def test_a_training_pass_looks_at_none_of_its_numbers(card: Card, what: str) -> None:  # noqa: F811
+    objective, items = OBJECTIVES[what]
+    model = there(llama())
+    model = ppo.Headed(model) if what in ("ppo", "judge") else model
+    AcceleratorState._reset_state(True)
+    accelerator = Accelerator()
+    card.waits.clear()
+    _backward(model, objective, items, 1.0, accelerator)
+    AcceleratorState._reset_state(True)
+    assert card.waits.total() <= 1  # transformers' own: whether rows are packed
+
+
 def trained(
     what: str, folder: Path, device: str, adapted: bool, optim: Optim, stop: int | None = None
 ) -> dict[str, torch.Tensor]:
     """The weights after training; Ctrl-C comes after so many steps."""
-    model = there(made("llama")) if device == "cuda" else made("llama")
+    model = there(llama()) if device == "cuda" else llama()
     lm = LocalModel(model, TOKENIZER)
     if adapted:
         torch.manual_seed(1)

@@ -808,6 +808,22 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
 # --- what all share ---
 
 
+def test_a_twin_answers_as_its_model_does_within_the_same_bounds(scratch: Path) -> None:
+    given = load(scratch)
+    policy = LocalModel(
+        given.model,
+        given.tokenizer,
+        max_context=99,
+        max_batch=3,
+        cache_gb=0.3,
+        static_shapes=True,
+        draft=False,
+    )
+    other = twin(policy)
+    for what in ("max_context", "max_batch", "cache_bytes", "static_shapes", "draft"):
+        assert getattr(other, what) == getattr(policy, what), what
+
+
 def test_a_twin_shares_what_is_frozen_and_keeps_what_was_trained(scratch: Path) -> None:
     """With an adapter, a reference is a second adapter: no weight of the base is held twice."""
     policy = load(scratch)

@@ -53,6 +53,13 @@ def test_leaving_the_reference_costs() -> None:
     assert item.returns[2:] == pytest.approx([0.6, 0.8], abs=1e-5)
 
 
+def test_an_entropy_without_weight_has_no_graph() -> None:
+    m, texts = model(), answers(2)
+    with_graph, without = (ppo.run(m, texts, weight)[3] for weight in (0.1, 0.0))
+    assert with_graph.requires_grad and not without.requires_grad
+    torch.testing.assert_close(without, with_graph)
+
+
 def test_ppo_raises_what_is_rewarded(tmp_path: Path) -> None:
     m, texts = model(), answers(8)
     rewards = [float(i % 2) for i in range(8)]

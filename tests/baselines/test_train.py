@@ -328,6 +328,17 @@ def test_the_validation_panel_is_played_at_the_end(
     assert "Lockbox-v1/valid: success 0" in capsys.readouterr().out
 
 
+def test_a_tokenizer_is_made_of_a_prompt_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(train.house, "scratch", lambda folder, size, corpus, **_: seen.extend(corpus))
+    monkeypatch.setattr(train, "begin", lambda *_: None)
+    form = train.react.Config(instruction="Open it!")
+    train.from_scratch(
+        train.Options("prosegym/Lockbox-v1", "scratch", tmp_path, agent=form), [], train.Accelerator(cpu=True)
+    )
+    assert seen == ["Open it!"]
+
+
 def test_a_panel_of_other_tasks_than_are_trained_on_is_said_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

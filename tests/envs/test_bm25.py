@@ -114,8 +114,10 @@ def test_the_work_of_a_query_grows_with_its_length_alone(monkeypatch: pytest.Mon
         query = " ".join(f"w{i}" for i in range(count))
         found = index._find("w1", 1), english.terms(query)  # words are known by now
         sys.setprofile(calls)
-        hits = index.search(query, 20)
-        sys.setprofile(None)
+        try:
+            hits = index.search(query, 20)
+        finally:
+            sys.setprofile(None)
         assert found and len(hits) == 20
         each[count] = {kind: n / count for kind, n in work.items()}
     assert each[4000]["calls"] < 2 * each[500]["calls"]

@@ -170,7 +170,6 @@ class Fuzz:
                 return f"{where}: list {info['validActions']}, ours {listed}"
             if over:
                 continue
-            done = done if action != "help" else over
             if min(1, max(0, info["score"])) != score:
                 return f"{where}: score {info['score']}, ours {score}"
             if done != ended:
