@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from prosegym.envs.errors import BadOption, EngineError, ProsegymError
