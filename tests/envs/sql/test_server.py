@@ -84,7 +84,9 @@ def test_what_is_written_is_undone_and_errors_are_shown(url: str) -> None:
     assert env.step("SELECT nothing")[0].startswith("Error executing query: Unknown column 'nothing'")
 
 
-@pytest.mark.parametrize("use", ["USE car_1", "USE`car_1`", "use/**/Car_1", "/* a */ USE car_1", "-- a\nUSE car_1;"])
+@pytest.mark.parametrize(
+    "use", ["USE car_1", "USE`car_1`", "use/**/Car_1", "/* a */ USE car_1", "-- a\nUSE car_1;"]
+)
 def test_however_use_is_written_the_right_answer_is_the_tasks_own(url: str, use: str) -> None:
     env: Any = gymnasium.make("prosegym/InterCodeSQL-v1", server=url, disable_env_checker=True).unwrapped
     env.reset(options={"task_id": "dev/0"})
