@@ -9,7 +9,7 @@ SHOP ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/webshop
 ORIGINAL ?= ../WebShop
 ORIGINALS ?= ..
 
-.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions fuzz-java docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions fuzz-intercode fuzz-java docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -52,6 +52,9 @@ fuzz-questions: ## our question environments against the originals' code, as abo
 	.venv-fuzz/bin/python -m pip install -q -e . beautifulsoup4
 	.venv-fuzz/bin/python -m pip install -q --no-deps "langchain==0.0.162"
 	.venv-fuzz/bin/python tests/fuzz/fuzz_questions.py --originals $(ORIGINALS) --steps 100000
+
+fuzz-intercode: install ## our InterCode-SQL's rewards and episodes against the original's code: ORIGINAL=checkout of princeton-nlp/intercode at c3e46d8
+	$(BIN)/python tests/fuzz/fuzz_intercode.py --original $(ORIGINAL) --steps 100000
 
 fuzz-java: install ## our ScienceWorld and TextWorld-Express against the packages' own environments
 	$(BIN)/python tests/fuzz/fuzz_scienceworld.py --steps 4000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from prosegym.envs.errors import BadOption, EngineError, ProsegymError
@@ -58,14 +57,12 @@ class MySQL:
                 self._connection.select_db(db)
                 self._db = db
             cursor.execute(statement)
-            rows: list[tuple[Any, ...]] | None = None
             if cursor.description is not None:
-                rows = [tuple(row) for row in cursor.fetchall()]
-            words = statement.split(None, 2)
-            changed = words[1].strip("`;").lower() if len(words) > 1 and words[0].lower() == "use" else None
-            if changed is not None:
-                self._db = changed
-            return Answer(rows, db=changed)
+                return Answer([tuple(row) for row in cursor.fetchall()])
+            # USE is written in many ways (USE`x`, /* */ USE x): the server knows where the session is.
+            cursor.execute("SELECT DATABASE()")
+            self._db = (cursor.fetchone()[0] or "").lower()
+            return Answer(db=self._db)
         except (self._errors.OperationalError, self._errors.InterfaceError) as error:
             code, message = _parts(error)
             if code in (0, 2003, 2006, 2013, 2055):

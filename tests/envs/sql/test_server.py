@@ -84,6 +84,19 @@ def test_what_is_written_is_undone_and_errors_are_shown(url: str) -> None:
     assert env.step("SELECT nothing")[0].startswith("Error executing query: Unknown column 'nothing'")
 
 
+@pytest.mark.parametrize(
+    "use", ["USE car_1", "USE`car_1`", "use/**/Car_1", "/* a */ USE car_1", "-- a\nUSE car_1;"]
+)
+def test_however_use_is_written_the_right_answer_is_the_tasks_own(url: str, use: str) -> None:
+    env: Any = gymnasium.make("prosegym/InterCodeSQL-v1", server=url, disable_env_checker=True).unwrapped
+    env.reset(options={"task_id": "dev/0"})
+    assert env.step(use)[0] == "None"
+    assert env.step("SELECT DATABASE()")[0] == "[('car_1',)]"
+    assert env.step("SELECT 1 WHERE 0")[0] == "[]" and env.step("submit")[4]["score"] == 0.0
+    env.reset(options={"task_id": "dev/0"})
+    assert env.step("SELECT DATABASE()")[0] == "[('poker_player',)]"
+
+
 def test_a_server_that_is_not_there() -> None:
     pytest.importorskip("pymysql")
     env: Any = gymnasium.make(
