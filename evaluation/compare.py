@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
-from prosegym.evaluation.metrics import last_trials
+from prosegym.evaluation.metrics import GRADED, last_trials
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import (
     Estimate,
@@ -31,16 +31,22 @@ class Comparison(NamedTuple):
     """Tasks that B's first attempt solves and A's does not."""
     p: float
     """Exact two-sided McNemar p-value of fixed against broken."""
+    measure: str
+    """What tells them apart: `score` where the published measure is graded (`GRADED`), else `success`."""
 
     @property
     def verdict(self) -> str:
-        """In words, by the paired interval of success, or of score where success does not tell."""
-        for name, estimate in (("success", self.success), ("score", self.score)):
-            if estimate.low > 0:
-                return f"A is better in {name}"
-            if estimate.high < 0:
-                return f"B is better in {name}"
+        """In words, by the paired interval of one measure: two looks would err twice as often."""
+        if self.difference.low > 0:
+            return f"A is better in {self.measure}"
+        if self.difference.high < 0:
+            return f"B is better in {self.measure}"
         return "not distinguishable"
+
+    @property
+    def difference(self) -> Estimate:
+        """That of the measure."""
+        return self.score if self.measure == "score" else self.success
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -50,7 +56,12 @@ def compare(a: Run, b: Run) -> Comparison:
         ProsegymError: they did not play the same panel, or one is not complete.
     """
     _same_panel(a, b)
-    return paired(outcomes(a.finished), outcomes(b.finished))
+    return paired(outcomes(a.finished), outcomes(b.finished), measure_of(a))
+
+
+def measure_of(run: Run) -> str:
+    """What tells a run from another: `score` or `success`, as the board ranks its environment's."""
+    return "score" if run.conditions.panel.env_id in GRADED else "success"
 
 
 Outcomes = Mapping[str, Sequence[tuple[float, float, float]]]
@@ -79,7 +90,7 @@ class Line(NamedTuple):
     success: Estimate
     score: Estimate
     difference: Estimate | None
-    """Success minus that of the first line, over the same tasks; None in the first line."""
+    """Its measure minus that of the first line, over the same tasks; None in the first line."""
 
 
 def table(agents: Mapping[str, Sequence[Run]]) -> list[Line]:
@@ -94,14 +105,14 @@ def table(agents: Mapping[str, Sequence[Run]]) -> list[Line]:
     for name, runs in agents.items():
         found = together([outcomes(run.finished) for run in runs])
         success, score = (clustered_bootstrap([[e[i] for e in found[t]] for t in found]) for i in range(2))
-        difference = paired(found, first).success if lines else None
+        difference = paired(found, first, measure_of(runs[0])).difference if lines else None
         first = first or found
         lines.append(Line(name, len(runs), success, score, difference))
     return lines
 
 
-def paired(left: Outcomes, right: Outcomes) -> Comparison:
-    """Compare what came of the same tasks in two runs, left minus right."""
+def paired(left: Outcomes, right: Outcomes, measure: str = "success") -> Comparison:
+    """Compare what came of the same tasks in two runs, left minus right, by `success` or `score`."""
     tasks = sorted(left)
     measured = [
         paired_bootstrap([[e[i] for e in left[t]] for t in tasks], [[e[i] for e in right[t]] for t in tasks])
@@ -109,7 +120,7 @@ def paired(left: Outcomes, right: Outcomes) -> Comparison:
     ]
     fixed = sum(left[t][0][0] > right[t][0][0] for t in tasks)
     broken = sum(left[t][0][0] < right[t][0][0] for t in tasks)
-    return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken))
+    return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken), measure)
 
 
 def normalised_score(run: Run, floor: Run, ceiling: Run) -> float:

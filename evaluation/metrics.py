@@ -12,6 +12,9 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation import statistics
 from prosegym.evaluation.statistics import Estimate
 
+GRADED = frozenset({"prosegym/ScienceWorld-v1", "prosegym/WebShop-v1", "prosegym/MiniShop-v1"})
+"""Environments whose published measure is the mean score; everywhere else it is the success rate."""
+
 
 class TypeRow(msgspec.Struct, frozen=True):
     """One row of the per-task-type table."""

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prosegym.evaluation.metrics import GRADED
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard.html import Html, join, tag
 from prosegym.leaderboard.rules import SAME_BOARD
 from prosegym.leaderboard.submission import Card, Result
 from prosegym.leaderboard.verify import Report, Row
-
-GRADED = frozenset({"prosegym/ScienceWorld-v1", "prosegym/WebShop-v1", "prosegym/MiniShop-v1"})
-"""Environments whose published measure is the mean score; everywhere else it is the success rate."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python tests/benchmarks/simulate_intervals.py [--runs 3000] [--resamples 2000] [--seed 0]
 
 A task's chance of success is drawn from a beta distribution with the given mean, in which two attempts at one task correlate by 0.5;
-the attempts are drawn from that chance. Intervals are `clustered_bootstrap`'s, verdicts `Comparison.verdict`'s rule on
+the attempts are drawn from that chance. Intervals are `clustered_bootstrap`'s, and `paired_bootstrap`'s on
 one attempt of two agents of the same chances. A graded score is 1 at success, else drawn from Beta(1, 1.5).
 """
 

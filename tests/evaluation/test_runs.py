@@ -24,7 +24,7 @@ from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation import agents
 from prosegym.evaluation.collect import collect
-from prosegym.evaluation.compare import compare, normalised_score
+from prosegym.evaluation.compare import compare, measure_of, normalised_score, paired
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.metrics import dollars
 from prosegym.evaluation.replay import replay
@@ -464,6 +464,20 @@ def test_compare(panel: Panel, tmp_path: Path) -> None:
     head = evaluate(agents.Null(), panel.head(3), tmp_path / "h", progress=False)
     with pytest.raises(ProsegymError, match="same panel"):
         compare(head, null)
+
+
+def test_a_verdict_looks_at_one_measure() -> None:
+    high, low = ({str(i): [(0.0, score, score)] for i in range(20)} for score in (0.75, 0.25))
+    assert paired(high, low).verdict == "not distinguishable"
+    assert paired(high, low, "score").verdict == "A is better in score"
+    assert paired(low, high, "score").verdict == "B is better in score"
+
+
+@pytest.mark.parametrize(("env_id", "measure"), [("MiniShop-v1", "score"), ("Household-v1", "success")])
+def test_a_run_is_compared_by_what_the_board_ranks_by(env_id: str, measure: str, tmp_path: Path) -> None:
+    panel = panels.of_split(f"prosegym/{env_id}", "valid").head(2)
+    run = evaluate(agents.Null(), panel, tmp_path, progress=False)
+    assert measure_of(run) == compare(run, run).measure == measure
 
 
 class Bad(agents.Null):
