@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
-from prosegym.evaluation.metrics import GRADED, last_trials
+from prosegym.evaluation.metrics import last_trials, measure
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import (
     Estimate,
@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
     p: float
     """Exact two-sided McNemar p-value of fixed against broken."""
     measure: str
-    """What tells them apart: `score` where the published measure is graded (`GRADED`), else `success`."""
+    """What the verdict looks at: `success` or `score` (`metrics.measure`)."""
 
     @property
     def verdict(self) -> str:
@@ -56,12 +56,7 @@ def compare(a: Run, b: Run) -> Comparison:
         ProsegymError: they did not play the same panel, or one is not complete.
     """
     _same_panel(a, b)
-    return paired(outcomes(a.finished), outcomes(b.finished), measure_of(a))
-
-
-def measure_of(run: Run) -> str:
-    """What tells a run from another: `score` or `success`, as the board ranks its environment's."""
-    return "score" if run.conditions.panel.env_id in GRADED else "success"
+    return paired(outcomes(a.finished), outcomes(b.finished), measure(a.conditions.panel.env_id))
 
 
 Outcomes = Mapping[str, Sequence[tuple[float, float, float]]]
@@ -105,13 +100,14 @@ def table(agents: Mapping[str, Sequence[Run]]) -> list[Line]:
     for name, runs in agents.items():
         found = together([outcomes(run.finished) for run in runs])
         success, score = (clustered_bootstrap([[e[i] for e in found[t]] for t in found]) for i in range(2))
-        difference = paired(found, first, measure_of(runs[0])).difference if lines else None
+        by = measure(runs[0].conditions.panel.env_id)
+        difference = paired(found, first, by).difference if lines else None
         first = first or found
         lines.append(Line(name, len(runs), success, score, difference))
     return lines
 
 
-def paired(left: Outcomes, right: Outcomes, measure: str = "success") -> Comparison:
+def paired(left: Outcomes, right: Outcomes, by: str = "success") -> Comparison:
     """Compare what came of the same tasks in two runs, left minus right, by `success` or `score`."""
     tasks = sorted(left)
     measured = [
@@ -120,7 +116,7 @@ def paired(left: Outcomes, right: Outcomes, measure: str = "success") -> Compari
     ]
     fixed = sum(left[t][0][0] > right[t][0][0] for t in tasks)
     broken = sum(left[t][0][0] < right[t][0][0] for t in tasks)
-    return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken), measure)
+    return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken), by)
 
 
 def normalised_score(run: Run, floor: Run, ceiling: Run) -> float:

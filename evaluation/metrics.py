@@ -16,6 +16,11 @@ GRADED = frozenset({"prosegym/ScienceWorld-v1", "prosegym/WebShop-v1", "prosegym
 """Environments whose published measure is the mean score; everywhere else it is the success rate."""
 
 
+def measure(env_id: str) -> str:
+    """What agents are ranked and compared by in an environment: `score` or `success`."""
+    return "score" if env_id in GRADED else "success"
+
+
 class TypeRow(msgspec.Struct, frozen=True):
     """One row of the per-task-type table."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from prosegym.evaluation.compare import Outcomes, paired, together
-from prosegym.evaluation.metrics import GRADED
+from prosegym.evaluation.metrics import measure
 from prosegym.leaderboard.html import Child, Html, page, tag
 from prosegym.leaderboard.rows import Group, Standing
 
@@ -50,12 +50,11 @@ def _tables(group: Group) -> list[tuple[str, list[Standing]]]:
 
 
 def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> Html:
-    measure = "score" if group.row.env_id in GRADED else "success"
     cells: dict[tuple[int, int], Html] = {}
     came = [together([ran[standing.entry.id, number] for number in standing.runs]) for standing in rows]
     for i, one in enumerate(came):
         for j, other in enumerate(came[:i]):
-            found = paired(one, other, measure)
+            found = paired(one, other, measure(group.row.env_id))
             e = found.difference
             once = all(len(attempts) == 1 for row in (one, other) for attempts in row.values())
             p = f"p {found.p:.2g}" if once else ""

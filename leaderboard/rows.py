@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prosegym.evaluation.metrics import GRADED
+from prosegym.evaluation.metrics import measure
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard.html import Html, join, tag
 from prosegym.leaderboard.rules import SAME_BOARD
@@ -70,7 +70,7 @@ class Group:
     @property
     def measure(self) -> str:
         """What its rows are ranked by (`primary`), in words."""
-        return "mean score" if self.row.env_id in GRADED else "success rate"
+        return "mean score" if measure(self.row.env_id) == "score" else "success rate"
 
 
 def standings(entry: Entry) -> list[Standing]:
@@ -99,7 +99,7 @@ def title_of(row: Row) -> str:
 
 def primary(row: Row) -> Estimate:
     """The number that a row is ranked by."""
-    return row.numbers.score if row.env_id in GRADED else row.numbers.success
+    return row.numbers.score if measure(row.env_id) == "score" else row.numbers.success
 
 
 def ranks(rows: Sequence[Standing]) -> dict[int, int]:

@@ -672,7 +672,8 @@ def _say_what_differs(played: Sequence[tuple[str, Run]]) -> None:
 
 
 def _table_of(args: argparse.Namespace) -> int:
-    from prosegym.evaluation.compare import measure_of, table
+    from prosegym.evaluation.compare import table
+    from prosegym.evaluation.metrics import measure
     from prosegym.evaluation.runs import Run
 
     agents: dict[str, list[Run]] = {}
@@ -690,7 +691,7 @@ def _table_of(args: argparse.Namespace) -> int:
     _say_what_differs(played)
     panel = played[0][1].conditions.panel
     print(f"{panel.name}, {panel.tasks} tasks, 95 % intervals over tasks\n")
-    difference = f"{measure_of(played[0][1])} minus {lines[0].name}"
+    difference = f"{measure(panel.env_id)} minus {lines[0].name}"
     print(f"| agent | runs | success | score | {difference} |\n|---|---|---|---|---|")
     for line in lines:
         d = line.difference
