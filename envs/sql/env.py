@@ -50,7 +50,8 @@ class InterCodeSQL(SQLEnv):
         Args:
             split: only "dev".
             server: URL of a real MySQL or MariaDB server that holds the databases
-                (`mysql://user@host:port`, its password in PROSEGYM_MYSQL_PASSWORD); None answers in this process.
+                (`mysql://user@host:port`, its password in PROSEGYM_MYSQL_PASSWORD); None answers in this
+                process.
             base: those of `SQLEnv` and `TextEnv`.
 
         Raises:

@@ -8,7 +8,6 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from prosegym.envs.errors import BadOption, EngineError, ProsegymError
 from prosegym.envs.sql.engine import Answer
 
-
 PASSWORD = "PROSEGYM_MYSQL_PASSWORD"
 """Environment variable with the password: URLs stand in every record of what was played."""
 
@@ -26,7 +25,7 @@ def address(url: str) -> SplitResult:
     except ValueError as error:
         raise BadOption("`server` is not of the form mysql://user@host:port") from error
     if parts.password is not None:
-        raise BadOption(f"a password in `server` would stand in every record; leave it out and set {PASSWORD}")
+        raise BadOption(f"a password in `server` would stand in every record; put it into {PASSWORD}")
     return parts
 
 

@@ -290,7 +290,9 @@ def test_the_explorer_knows_only_what_it_sees() -> None:
     assert advisor.act("[('y', b'int', 'NO', 'PRI', None, '')]", {}) == "submit"
 
 
-def test_an_address_that_is_refused(installed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_refused(
+    installed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     installed("intercode_sql")
     for url in ("postgres://x", "mysql://[x"):
         with pytest.raises(BadOption, match="not of the form mysql://"):
