@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from prosegym.baselines import SB3
 from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName, at_least
+from prosegym.envs.rewards import PotentialReward
 from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import env_arguments, make_env, validate, validation
 from prosegym.evaluation.runs import only_writer
@@ -101,11 +102,13 @@ def _learn(
     from prosegym.baselines.scoring import POLICIES, Scorer
 
     shape = {"slots": config.slots, "size": config.size, "action_size": config.action_size}
-    made: list[Callable[[], gymnasium.Env[Any, Any]]] = [
-        lambda: DiscreteActions(make_env(env_id, reward=config.reward, **env_kwargs), **shape)
-        for _ in range(config.envs)
-    ]
-    envs = VecMonitor(DummyVecEnv(made), info_keywords=("success",))
+
+    def made() -> gymnasium.Env[Any, Any]:
+        if config.reward == "potential":  # it keeps the best policy under the gamma it is learnt with alone
+            return DiscreteActions(PotentialReward(make_env(env_id, **env_kwargs), config.gamma), **shape)
+        return DiscreteActions(make_env(env_id, reward=config.reward, **env_kwargs), **shape)
+
+    envs = VecMonitor(DummyVecEnv([made] * config.envs), info_keywords=("success",))
     envs.seed(config.seed)
     options: dict[str, Any] = {
         "learning_rate": config.learning_rate, "gamma": config.gamma, "seed": config.seed, "device": "cpu",

@@ -11,6 +11,7 @@ from prosegym.baselines import SB3, sb3
 from prosegym.cli import main
 from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.rewards import PotentialReward
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Run
@@ -142,3 +143,18 @@ def test_a_policy_that_is_damaged_or_sees_no_actions(tmp_path: Path) -> None:
         with pytest.raises(CorruptData, match="train it again"):
             sb3.NumberedPolicy(folder)
     (folder / "policy.zip").unlink()
+
+
+def test_a_potential_is_shaped_under_the_gamma_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gammas = []
+
+    def shaped(env: Any, gamma: float) -> Any:
+        gammas.append(gamma)
+        return PotentialReward(env, gamma)
+
+    monkeypatch.setattr(sb3, "PotentialReward", shaped)
+    config = sb3.Config(steps=4, reward="potential", rollout_steps=2, envs=2, slots=4, size=8, gamma=0.5)
+    sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path / "p", config)
+    assert gammas == [0.5, 0.5]
