@@ -26,6 +26,7 @@ from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, best_of, only_answer
 from prosegym.baselines.training import Optim
+from prosegym.envs.errors import BadOption, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -55,6 +56,14 @@ class Config:
     """Turns a rejected exploration may have beyond the expert's (code: 5 on WebShop and ScienceWorld)."""
     imitation: float = 0.0
     """Weight of - log pi(e_w) per token beside L_DPO; not in the paper, steadies models made from scratch."""
+
+    def __post_init__(self) -> None:
+        at_least(1, iterations=self.iterations)
+        at_least(0, self_play=self.self_play)
+        if self.self_play == 1:
+            raise BadOption("self_play contrasts a task's explorations with each other: at least 2, not 1")
+        if self.self_play and self.level != "trajectory":
+            raise BadOption(f"self_play contrasts whole episodes; leave out level {self.level}, or self_play")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -127,7 +136,9 @@ def step_by_step(
     best = best_of(experts)
     talks = {task: practice.conversation(e) for task, e in best.items()}
     pairs: dict[str, list[Contrast]] = {task: [] for task in talks}
-    for (task, t), tried in practice.go_on(policy, talks, f"steps-{i}", config.temperature).items():
+    gone_on = practice.go_on(policy, talks, f"steps-{i}", config.temperature)
+    practice.inspected(i, [(e.actions[t], best[task].actions[t]) for (task, t), e in gone_on.items()])
+    for (task, t), tried in gone_on.items():
         expert, agent = only_answer(talks[task], t), only_answer(practice.conversation(tried), t)
         if tried.score != best[task].score:
             pairs[task].append((agent, expert) if tried.score > best[task].score else (expert, agent))

@@ -27,6 +27,7 @@ from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, best_of, from_answer, twin
 from prosegym.baselines.training import Optim
+from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -56,6 +57,9 @@ class Config:
     imitate: bool = True
     """Whether every pair has L_SFT = - log pi(win), summed, beside L_DPO."""
 
+    def __post_init__(self) -> None:
+        at_least(1, iterations=self.iterations, continuations=self.continuations)
+
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "webshop": {"tau": 0.01},  # the scripts, all three
@@ -74,6 +78,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     talks = {task: practice.conversation(e) for task, e in best.items()}
     for i in range(1, config.iterations + 1):
         tried = practice.go_on(policy, talks, f"go-on-{i}", config.temperature)
+        practice.inspected(i, [(e.actions[t], best[task].actions[t]) for (task, t), e in tried.items()])
         rewards = step_rewards(scorer, best, tried, practice, config, i)
         pairs = pair(best, tried, rewards, practice, config)
         objective = Preference(config.beta, imitation=float(config.imitate))

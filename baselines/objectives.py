@@ -139,7 +139,7 @@ class PolicyGradient:
         return 1.0
 
     def loss(self, model: nn.Module, items: Sequence[Played]) -> tuple[Tensor, Metrics]:
-        """The mean over texts; both terms, the share of ratios that were clipped, the reward."""
+        """The mean over texts; both terms, the clipped share, how far the policy has gone, the reward."""
         both, masks = batch.logp(model, [x.sample for x in items] + [x.imitate for x in items])
         longest = max(len(x.sample.token_ids) for x in items)
         logp, mask = both[: len(items), :longest], masks[: len(items), :longest]
@@ -154,6 +154,7 @@ class PolicyGradient:
             "policy_gradient": gradient.detach(),
             "imitation": imitation.detach(),
             "clip_share": clipped,
+            "kl_from_old": losses.kl(behaviour, logp.detach(), mask),
             "reward": reward.mean(),
         }
         return gradient + self.regulariser * imitation, metrics

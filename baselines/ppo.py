@@ -195,7 +195,15 @@ def improve(
 ) -> None:
     """PPO on answers, with a KL penalty to the reference; the policy under the critic changes in place."""
     with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-        items = bandits(critic, answers, rewards, token_scores(reference, answers), settings)
+        scores = token_scores(reference, answers)
+        items = bandits(critic, answers, rewards, scores, settings)
+    gaps = [
+        old - ref
+        for item, refs in zip(items, scores, strict=True)
+        for old, ref, weight in zip(item.old, refs, item.sample.weights, strict=True)
+        if weight
+    ]
+    practice.tell(f"{phase}-reference", 1, {"kl": sum(gaps) / max(1, len(gaps))})
     practice.fit(critic, Clipped(settings), items, optim, phase)
 
 

@@ -125,6 +125,11 @@ class Practice:
             self.log.forget_after(phase, step - 1)
             self.log.write(phase, step, metrics)
 
+    def inspected(self, i: int, answers: Sequence[tuple[str, str]]) -> None:
+        """Log how often the agent does as the expert: from (its answer, the expert's) at expert states."""
+        alike = sum(agent.strip() == expert.strip() for agent, expert in answers)
+        self.tell("inspection", i, {"states": len(answers), "agreement": alike / max(1, len(answers))})
+
     def say(self, phase: str, kind: str, found: int, kept: int, cut: int) -> None:
         """Log how much data a phase has, and print what did not fit the context, where something did not.
 

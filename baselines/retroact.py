@@ -31,7 +31,7 @@ from prosegym.baselines.objectives import Played, PolicyGradient, token_scores
 from prosegym.baselines.practice import Practice, beginning, noted, ratings
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Optim
-from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError, at_least
 from prosegym.envs.trajectory import Message, Trajectory
 
 IL = Optim(1e-4, epochs=5, batch_size=1, schedule="linear", warmup=0.1)
@@ -67,6 +67,7 @@ class Config:
     """Of the tries and the notes in training."""
 
     def __post_init__(self) -> None:
+        at_least(1, iterations=self.iterations, trials=self.trials)
         if self.reflector and self.roles == "one":
             raise BadOption("one role has no reflector of its own; leave out --reflector or set --roles two")
         if self.reward_offset is not None and self.reward_offset <= 0:

@@ -32,7 +32,7 @@ from prosegym.baselines.ppo import Headed, Judged, Judgement, Settings, improve,
 from prosegym.baselines.practice import Practice, beginning, noted, ratings, twin
 from prosegym.baselines.reflexion import ModelReflector, Reflection, remembered
 from prosegym.baselines.training import Optim
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -60,6 +60,10 @@ class Config:
     """Of the notes and the actor while collecting."""
     max_tokens: int = 250
     """Longest note."""
+
+    def __post_init__(self) -> None:
+        at_least(1, rounds=self.rounds)
+        at_least(2, trials=self.trials)
 
 
 Rated = tuple[Reflection, Trajectory, Trajectory]

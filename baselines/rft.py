@@ -19,6 +19,7 @@ import torch
 from prosegym.baselines import sft
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.practice import Practice
+from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -33,6 +34,9 @@ class Config:
     samples: int = 4
     """Episodes of each training task."""
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least(1, samples=self.samples)
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:

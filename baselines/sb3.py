@@ -9,8 +9,9 @@ its own text against what is seen (DRRN, He et al. 2016, arXiv:1511.04636), not 
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,8 @@ import numpy as np
 from prosegym.baselines import SB3
 from prosegym.envs.core import TextEnv
 from prosegym.envs.discrete import DiscreteActions, features
-from prosegym.envs.errors import ProsegymError, UnknownName, at_least
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName, at_least
+from prosegym.envs.rewards import PotentialReward
 from prosegym.evaluation.agents import Episode, Reply
 from prosegym.evaluation.evaluate import env_arguments, make_env, validate, validation
 from prosegym.evaluation.runs import only_writer
@@ -63,11 +65,17 @@ class Config:
         at_least(0, seed=self.seed)
 
 
-def train(method: str, env_id: str, out: str | Path, config: Config, **env_kwargs: Any) -> Path:
+def train(method: str, env_id: str, out: str | Path, config: Config, /, **env_kwargs: Any) -> Path:
     """Train on the train split and write the policy to `out`, for `prosegym evaluate --agent OUT`.
 
     `out/metrics.jsonl` gets mean return, success and length of the last 100 episodes as training goes on.
+
+    Raises:
+        BadOption: `env_kwargs` have the reward, which `config` says.
+        ProsegymError: `out` holds a training already.
     """
+    if "reward" in env_kwargs:
+        raise BadOption("the reward is a setting of the training: --reward")
     algorithm = _algorithm(method)
     folder = Path(out)
     with only_writer(folder):
@@ -94,11 +102,13 @@ def _learn(
     from prosegym.baselines.scoring import POLICIES, Scorer
 
     shape = {"slots": config.slots, "size": config.size, "action_size": config.action_size}
-    made: list[Callable[[], gymnasium.Env[Any, Any]]] = [
-        lambda: DiscreteActions(make_env(env_id, reward=config.reward, **env_kwargs), **shape)
-        for _ in range(config.envs)
-    ]
-    envs = VecMonitor(DummyVecEnv(made), info_keywords=("success",))
+
+    def made() -> gymnasium.Env[Any, Any]:
+        if config.reward == "potential":  # it keeps the best policy under the gamma it is learnt with alone
+            return DiscreteActions(PotentialReward(make_env(env_id, **env_kwargs), config.gamma), **shape)
+        return DiscreteActions(make_env(env_id, reward=config.reward, **env_kwargs), **shape)
+
+    envs = VecMonitor(DummyVecEnv([made] * config.envs), info_keywords=("success",))
     envs.seed(config.seed)
     options: dict[str, Any] = {
         "learning_rate": config.learning_rate, "gamma": config.gamma, "seed": config.seed, "device": "cpu",
@@ -215,25 +225,34 @@ class NumberedPolicy:
 
         Raises:
             ProsegymError: the folder holds no such policy.
+            CorruptData: it is damaged.
         """
         folder = Path(folder)
         try:
             facts = json.loads((folder / FILE).read_text())
+            self.name = facts["method"]
+            self._facts = facts
+            self._shape = {key: facts["config"][key] for key in ("slots", "size", "action_size")}
+            self._sample = facts["config"]["sample"] and facts["method"] != "sb3-dqn"
+            self._masked = facts["method"] == "sb3-maskable-ppo"
+            self._model = _algorithm(facts["method"]).load(folder / "policy.zip", device="cpu")
         except OSError as error:
-            raise ProsegymError(f"{folder} holds no Stable-Baselines3 policy ({FILE})") from error
-        self.name = facts["method"]
-        self._facts = facts
-        self._shape = {key: facts["config"][key] for key in ("slots", "size", "action_size")}
-        self._sample = facts["config"]["sample"] and facts["method"] != "sb3-dqn"
-        self._masked = facts["method"] == "sb3-maskable-ppo"
-        self._model = _algorithm(facts["method"]).load(folder / "policy.zip", device="cpu")
+            raise ProsegymError(f"{folder} holds no Stable-Baselines3 policy ({error.filename})") from error
+        except (ValueError, LookupError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+            raise CorruptData(f"the policy in {folder} is damaged ({error}); train it again") from error
 
     def conditions(self) -> Mapping[str, Any]:
         """Algorithm, training environment and settings."""
         return dict(self._facts)
 
     def begin(self, episode: Episode, env: TextEnv) -> None:
-        """A generator and the count of what was done, for this episode."""
+        """A generator and the count of what was done, for this episode.
+
+        Raises:
+            BadOption: the environment lists no admissible actions.
+        """
+        if not env.admissible:
+            raise BadOption(f"{self.name} plays numbered actions; make the environment with admissible=True")
         episode.state = (np.random.default_rng(episode.seed), Counter[str]())
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:

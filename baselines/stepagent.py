@@ -27,6 +27,7 @@ from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
+from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
 
 
@@ -47,6 +48,9 @@ class Config:
     """The policy as each cycle began, or the clone of the experts throughout."""
     imitation: float = 0.0
     """Weight of - log pi(a_i|s_i) per token beside the preference; not in the paper."""
+
+    def __post_init__(self) -> None:
+        at_least(1, cycles=self.cycles)
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
@@ -75,6 +79,6 @@ def inspect(
         if answer.content.strip() != talks[n][2 * t + 1].content.strip():
             expert = only_answer(talks[n], t)
             found[n].append((expert, [*expert[:-1], answer]))
-    agreement = 1 - sum(map(len, found)) / max(1, len(places))
-    practice.tell("inspection", i, {"states": len(places), "agreement": agreement})
+    told = [talks[n][2 * t + 1] for n, t in places]
+    practice.inspected(i, [(a.content, e.content) for a, e in zip(answers, told, strict=True)])
     return [steps for steps in found if steps]

@@ -27,6 +27,7 @@ from prosegym.baselines.local import LocalModel
 from prosegym.baselines.ppo import Headed, Judged, Judgement, Settings, improve, judgements
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
+from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
 
 
@@ -48,6 +49,9 @@ class Config:
     """r = log(1 - D) - log D, which also punishes, in place of - log D."""
     largest: float = 5.0
     """Rewards are cut to plus or minus this."""
+
+    def __post_init__(self) -> None:
+        at_least(1, cycles=self.cycles)
 
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
@@ -73,6 +77,7 @@ def inspect(
     answers = practice.answers(
         policy, [x[:-1] for x in told], f"inspect-{i}", practice.freely(config.temperature)
     )
+    practice.inspected(i, [(a.content, x[-1].content) for a, x in zip(answers, told, strict=True)])
     expert = sft.samples(policy, told)
     agent = sft.samples(policy, [[*x[:-1], answer] for x, answer in zip(told, answers, strict=True)])
     return expert, agent

@@ -384,7 +384,7 @@ def accelerator(options: Options) -> Accelerator:
 
 
 def curves(folder: Path) -> Path | None:
-    """The loss of every phase as `curves.png`; None where matplotlib is not installed."""
+    """The loss of every phase as `curves.png`; None where there is none, or matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -395,6 +395,8 @@ def curves(folder: Path) -> Path | None:
     every = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     lines = [line for line in every if "loss" in line]
     phases = list(dict.fromkeys(line["phase"] for line in lines))
+    if not phases:
+        return None
     figure, axes = pyplot.subplots(1, len(phases), figsize=(4 * len(phases), 3), squeeze=False)
     for axis, phase in zip(axes[0], phases, strict=True):
         points = [(line["step"], line["loss"]) for line in lines if line["phase"] == phase]

@@ -66,7 +66,13 @@ def register_envs() -> None:
 
     for env_id, entry_point in ENVS.items():
         if env_id not in registry:
-            register(id=env_id, entry_point=entry_point, vector_entry_point=VECTOR_ENVS.get(env_id))
+            # Gymnasium's checker does not survive a first reset that is refused; `check_env` is in the tests.
+            register(
+                id=env_id,
+                entry_point=entry_point,
+                vector_entry_point=VECTOR_ENVS.get(env_id),
+                disable_env_checker=True,
+            )
 
 
 register_envs()

@@ -29,6 +29,12 @@ class UnknownName(ProsegymError):
         super().__init__(f"unknown {kind} {name!r}; nearest: {', '.join(near) or 'none'}{more}")
 
 
+def unknown_task(task_id: str, ranges: Iterable[tuple[str, str]]) -> UnknownName:
+    """Of numbered tasks: the error that says the first and the last id of every split."""
+    there = ", ".join(f"{first} to {last}" for first, last in ranges)
+    return UnknownName(f"unknown task id {task_id!r}; there are {there}")
+
+
 class DataMissing(ProsegymError):
     """Data that this environment needs is not on this machine; the message says the command that gets it."""
 

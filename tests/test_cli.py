@@ -21,7 +21,7 @@ import pytest
 
 from prosegym.baselines import METHODS
 from prosegym.cli import main
-from prosegym.envs import panels
+from prosegym.envs import jvm, panels
 from prosegym.envs.errors import EngineError
 from prosegym.evaluation.doctor import EXTRAS
 from prosegym.evaluation.evaluate import make_env
@@ -347,6 +347,21 @@ def test_play(run: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.endswith("solved: score 1.00 in 3 steps\n")
 
 
+def test_play_says_when_the_engine_fails(run: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lockbox
+
+    def broken(*_: Any) -> Any:
+        raise EngineError("the engine is gone")
+
+    typed = iter([":hint", "take red key"])
+    monkeypatch.setattr(builtins, "input", lambda prompt="": next(typed))
+    monkeypatch.setattr(lockbox.Lockbox, "_play", broken)
+    monkeypatch.setattr(lockbox.Lockbox, "_expert", broken)
+    code, out, err = run("play", ENV, "--task", "train/red")
+    assert code == 1 and "no hint: the engine is gone" in out
+    assert "the game broke off after 0 steps: the engine is gone" in err
+
+
 def test_play_ends_with_the_input(run: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def over(prompt: str = "") -> str:
         raise EOFError
@@ -487,6 +502,13 @@ def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert set(EXTRAS) == set(metadata("prosegym").get_all("Provides-Extra") or ()) - {"docs"}
     for name in (name for names in EXTRAS.values() for name in names):
         assert re.search(rf"^(ok  |mend)  {name}: ", out, re.MULTILINE), name
+    java = tmp_path / "java"
+    monkeypatch.setattr(jvm, "_javas", lambda: iter([java]))
+    old = "#!/bin/sh\necho 'openjdk version \"1.8.0_402\"' >&2\n"
+    for text, said in ((old, "is Java 8"), ("no program", "does not run")):
+        java.write_text(text)
+        java.chmod(0o755)
+        assert re.search(rf"^mend  java: Java 17 or newer is needed .*{said}", run("doctor")[1], re.MULTILINE)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "file" / "home"))
     code, out, _ = run("doctor")

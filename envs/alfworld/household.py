@@ -12,7 +12,7 @@ from prosegym.envs.alfworld.engine import Board
 from prosegym.envs.alfworld.game import Game
 from prosegym.envs.alfworld.generator import LEVELS, generate, level_of
 from prosegym.envs.core import Task, Tasks
-from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.errors import BadOption, UnknownName, unknown_task
 from prosegym.envs.rewards import Maker
 from prosegym.envs.vector import VectorMaker
 
@@ -62,7 +62,7 @@ class Household(HouseEnv):
         """The task of that id, whatever its split."""
         match = re.fullmatch(r"(\w+)/([0-9]{6})", task_id)
         if not match or match[1] not in SIZES or int(match[2]) >= SIZES[match[1]]:
-            raise UnknownName("task id", task_id, [f"{split}/{i:06d}" for split in SIZES for i in (0, 1)])
+            raise unknown_task(task_id, [(f"{s}/000000", f"{s}/{size - 1:06d}") for s, size in SIZES.items()])
         level = level_of(int(match[2]))
         if self._level is not None and self._level != level:
             raise BadOption(

@@ -11,7 +11,7 @@ import numpy as np
 
 from prosegym.envs import bm25
 from prosegym.envs.core import Task, Tasks, digest
-from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.errors import BadOption, UnknownName, unknown_task
 from prosegym.envs.home import writable
 from prosegym.envs.minishop import generate
 from prosegym.envs.rewards import Maker
@@ -75,7 +75,7 @@ class MiniShop(Shop):
             task = self._task_of(split, int(number[:9]))
             if task.id == task_id:
                 return task
-        raise UnknownName("task id", task_id, [self._id(split, i) for split in COUNTS for i in range(2)])
+        raise unknown_task(task_id, [(self._id(s, 0), self._id(s, count - 1)) for s, count in COUNTS.items()])
 
     def _id(self, split: str, i: int) -> str:
         return f"{split}/{i}" + ("" if self.products == 1000 else f"/{self.products}")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from prosegym.envs.core import Expert, Task, Tasks
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import UnknownName, unknown_task
 from prosegym.envs.questions import grammar as g
 from prosegym.envs.questions.corpus import Corpus, OwnParagraphs
 from prosegym.envs.questions.env import Questions
@@ -416,7 +416,7 @@ class MiniWiki(Questions):
             and number == str(int(number[:9]))
             and int(number) < COUNTS[split]
         ):
-            raise UnknownName("task id", task_id, [f"{name}/{i}" for name in COUNTS for i in range(100)])
+            raise unknown_task(task_id, [(f"{s}/0", f"{s}/{count - 1}") for s, count in COUNTS.items()])
         return _task(split, int(number))
 
     def _load_question(self, task: Task) -> tuple[Question, Corpus]:

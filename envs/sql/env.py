@@ -10,6 +10,7 @@ from prosegym.envs.errors import UnknownName
 from prosegym.envs.rewards import Maker
 from prosegym.envs.sql import data
 from prosegym.envs.sql.base import Database, SQLEnv
+from prosegym.envs.sql.remote import MySQL, address
 
 INSTRUCTION = (
     "You answer a question about a MySQL database by asking it. Each action is one SQL statement, sent as "
@@ -49,10 +50,16 @@ class InterCodeSQL(SQLEnv):
         Args:
             split: only "dev".
             server: URL of a real MySQL or MariaDB server that holds the databases
-                (`mysql://user:password@host:port`); None answers in this process.
+                (`mysql://user@host:port`, its password in PROSEGYM_MYSQL_PASSWORD); None answers in this
+                process.
             base: those of `SQLEnv` and `TextEnv`.
+
+        Raises:
+            BadOption: `server` is no such URL, or has a password in it.
         """
         super().__init__(split=split, **base)
+        if server is not None:
+            address(server)
         self._url = server
         self._remote: Database | None = None
 
@@ -73,8 +80,6 @@ class InterCodeSQL(SQLEnv):
         chosen: Database = server
         if self._url is not None:
             if self._remote is None:
-                from prosegym.envs.sql.remote import MySQL
-
                 self._remote = MySQL(self._url)
             chosen = self._remote
         return chosen, record.db.lower(), record.query, record.gold

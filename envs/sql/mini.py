@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from prosegym.envs.core import Expert, Outcome, Task, Tasks, digest
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import UnknownName, unknown_task
 from prosegym.envs.rewards import Maker
 from prosegym.envs.sql.base import Database, SQLEnv
 from prosegym.envs.sql.engine import Server
@@ -58,7 +58,7 @@ class MiniSQL(SQLEnv):
             and int(number) < COUNTS[split]
         ):
             return self._task_of(split, int(number))
-        raise UnknownName("task id", task_id, [f"{s}/{i}" for s in COUNTS for i in (0, 1)])
+        raise unknown_task(task_id, [(f"{s}/0", f"{s}/{count - 1}") for s, count in COUNTS.items()])
 
     def _open(self, task: Task) -> tuple[Database, str, str, str]:
         split, _, number = task.id.partition("/")

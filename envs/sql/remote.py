@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+import os
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from prosegym.envs.errors import BadOption, EngineError, ProsegymError
 from prosegym.envs.sql.engine import Answer
+
+PASSWORD = "PROSEGYM_MYSQL_PASSWORD"
+"""Environment variable with the password: URLs stand in every record of what was played."""
+
+
+def address(url: str) -> SplitResult:
+    """The URL of a server in its parts.
+
+    Raises:
+        BadOption: it is no such URL, or has a password.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("mysql", "mariadb"):
+            raise ValueError("of another kind")
+    except ValueError as error:
+        raise BadOption("`server` is not of the form mysql://user@host:port") from error
+    if parts.password is not None:
+        raise BadOption(f"a password in `server` would stand in every record; put it into {PASSWORD}")
+    return parts
 
 
 class MySQL:
@@ -15,26 +36,25 @@ class MySQL:
         """Connect.
 
         Args:
-            url: `mysql://user:password@host:port` or `mysql://user:password@/?unix_socket=PATH`.
+            url: `mysql://user@host:port` or `mysql://user@/?unix_socket=PATH`; the password, if there is one,
+                is taken from the environment variable PROSEGYM_MYSQL_PASSWORD.
 
         Raises:
-            BadOption: that is no such URL.
+            BadOption: that is no such URL, or it has a password.
             ProsegymError: PyMySQL is not installed, or the server does not answer.
         """
+        parts = address(url)
         try:
             import pymysql
         except ImportError as error:
             raise ProsegymError('a real server needs PyMySQL; run `pip install "prosegym[mysql]"`') from error
-        parts = urlsplit(url)
-        if parts.scheme not in ("mysql", "mariadb"):
-            raise BadOption(f"{url!r} is not of the form mysql://user:password@host:port")
         socket = parts.query.removeprefix("unix_socket=") or None
         try:
             self._connection = pymysql.connect(
                 host=parts.hostname or "localhost",
                 port=parts.port or 3306,
                 user=unquote(parts.username or ""),
-                password=unquote(parts.password or ""),
+                password=os.environ.get(PASSWORD, ""),
                 unix_socket=socket,
                 charset="utf8mb4",
                 autocommit=False,

@@ -481,11 +481,13 @@ def _play(args: argparse.Namespace) -> int:
     task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]
     terminal = Terminal(text_env)
     try:
-        (episode,) = rollout(lambda: env, agents.Human(terminal.ask), [Job(task_id)], batch_size=1)
+        (episode,) = rollout(lambda: env, agents.Human(terminal.ask), [Job(task_id)], batch_size=1, retries=0)
     except KeyboardInterrupt:
         terminal.show("\nbye", "2")
         return 0
     terminal.show(f"\n{episode.final_observation}", "1")
+    if episode.ended == "error":  # nothing is tried again: a person's steps would be gone
+        raise ProsegymError(f"the game broke off after {len(episode.steps)} steps: {episode.error}")
     end = "solved" if episode.success else "not solved"
     style = "32" if episode.success else "31"
     terminal.show(f"{end}: score {episode.score:.2f} in {len(episode.steps)} steps", style)

@@ -327,6 +327,30 @@ def test_eto_end_to_end(level: str, experts: Sequence[Trajectory], scratch: Path
     assert trained(tmp_path) == ["sft", "dpo-1", "dpo-2"]
     (data,) = curve(tmp_path, "dpo-1-data")
     assert data["pairs"] + data["left_out"] > 0 and data["cut"] == 0
+    seen = curve(tmp_path, "inspection")
+    assert [line["states"] for line in seen] == ([] if level == "trajectory" else [16, 16])
+    assert all(0 <= line["agreement"] <= 1 for line in seen)
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong", "told"),
+    [
+        (eto.Config, {"iterations": 0}, "iterations must be at least 1, not 0"),
+        (eto.Config, {"self_play": 1}, "at least 2, not 1"),
+        (eto.Config, {"self_play": 2, "level": "step"}, "leave out level step"),
+        (ipr.Config, {"iterations": 0}, "iterations"),
+        (ipr.Config, {"continuations": 0}, "continuations"),
+        (rft.Config, {"samples": 0}, "samples"),
+        (stepagent.Config, {"cycles": 0}, "cycles"),
+        (stepagent_inverse.Config, {"cycles": 0}, "cycles"),
+        (retroformer.Config, {"rounds": 0}, "rounds"),
+        (retroformer.Config, {"trials": 1}, "trials must be at least 2, not 1"),
+        (retroact.Config, {"iterations": 0}, "iterations"),
+    ],
+)
+def test_settings_that_teach_nothing_are_refused(config: Any, wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadOption, match=told):
+        config(**wrong)
 
 
 def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, tmp_path: Path) -> None:
@@ -803,6 +827,9 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
     policy = load(scratch)
     stepagent_inverse.train(policy, experts, practice(tmp_path), config)
     assert trained(tmp_path) == ["sft", "discriminator-1", "ppo-1", "discriminator-2", "ppo-2"]
+    assert [line["states"] for line in curve(tmp_path, "inspection")] == [16, 16]
+    first, second = (curve(tmp_path, f"ppo-{i}-reference")[0]["kl"] for i in (1, 2))
+    assert first == pytest.approx(0, abs=1e-6) and abs(second) > 1e-5  # the reference is the clone
 
 
 # --- what all share ---

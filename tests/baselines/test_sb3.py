@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from prosegym.baselines import SB3, sb3
 from prosegym.cli import main
 from prosegym.envs import panels
-from prosegym.envs.errors import BadOption, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.rewards import PotentialReward
 from prosegym.evaluation.evaluate import evaluate, make_env
+from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import Run
 
 pytest.importorskip("stable_baselines3")
@@ -120,3 +123,38 @@ def test_errors(tmp_path: Path) -> None:
         sb3.train("sb3-pop", "prosegym/Lockbox-v1", tmp_path, sb3.Config())
     with pytest.raises(ProsegymError, match="no Stable-Baselines3 policy"):
         sb3.NumberedPolicy(tmp_path)
+    with pytest.raises(BadOption, match="--reward"):
+        sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path / "p", sb3.Config(), reward="sparse")
+
+
+def test_a_policy_that_is_damaged_or_sees_no_actions(tmp_path: Path) -> None:
+    config = sb3.Config(steps=4, rollout_steps=2, envs=1, slots=4, size=8, action_size=4)
+    folder = sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path / "p", config)
+    box = partial(make_env, "prosegym/Lockbox-v1", admissible=False)
+    with pytest.raises(BadOption, match="with admissible=True"):
+        list(rollout(box, sb3.NumberedPolicy(folder), [Job("test/gold")]))
+    whole = (folder / "policy.zip").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"PK", whole.replace(b"policy.pth", b"polity.pth")):
+        (folder / "policy.zip").write_bytes(damaged)
+        with pytest.raises(CorruptData, match="damaged"):
+            sb3.NumberedPolicy(folder)
+    for damaged_text in ('{"x"', "[]", "{}", '{"method": "sb3-ppo", "config": {}}'):
+        (folder / sb3.FILE).write_text(damaged_text)
+        with pytest.raises(CorruptData, match="train it again"):
+            sb3.NumberedPolicy(folder)
+    (folder / "policy.zip").unlink()
+
+
+def test_a_potential_is_shaped_under_the_gamma_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gammas = []
+
+    def shaped(env: Any, gamma: float) -> Any:
+        gammas.append(gamma)
+        return PotentialReward(env, gamma)
+
+    monkeypatch.setattr(sb3, "PotentialReward", shaped)
+    config = sb3.Config(steps=4, reward="potential", rollout_steps=2, envs=2, slots=4, size=8, gamma=0.5)
+    sb3.train("sb3-ppo", "prosegym/Lockbox-v1", tmp_path / "p", config)
+    assert gammas == [0.5, 0.5]

@@ -11,8 +11,9 @@ import gymnasium
 import pytest
 
 import prosegym  # noqa: F401
+from prosegym.cli import main
 from prosegym.envs import panels
-from prosegym.envs.errors import CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.sql import data
 from prosegym.envs.sql.generator import FORMS, LEVELS, generate
 
@@ -287,3 +288,18 @@ def test_the_explorer_knows_only_what_it_sees() -> None:
     assert advisor.act("[('a',), ('b',)]", {}) == "DESCRIBE a"
     assert advisor.act("[('x', b'int', 'NO', 'PRI', None, '')]", {}) == "DESCRIBE b"
     assert advisor.act("[('y', b'int', 'NO', 'PRI', None, '')]", {}) == "submit"
+
+
+def test_an_address_that_is_refused(
+    installed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed("intercode_sql")
+    for url in ("postgres://x", "mysql://[x"):
+        with pytest.raises(BadOption, match="not of the form mysql://"):
+            gymnasium.make("prosegym/InterCodeSQL-v1", server=url)
+    server = "server=mysql://me:S3cret@127.0.0.1:1"
+    words = ["evaluate", "--agent", "expert", "--env", "prosegym/InterCodeSQL-v1", "--env-arg", server]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 1
+    told = capsys.readouterr().err
+    assert "PROSEGYM_MYSQL_PASSWORD" in told and "S3cret" not in told
+    assert not any("S3cret" in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
