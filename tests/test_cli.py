@@ -21,7 +21,7 @@ import pytest
 
 from prosegym.baselines import METHODS
 from prosegym.cli import main
-from prosegym.envs import panels
+from prosegym.envs import data, panels
 from prosegym.envs.errors import EngineError
 from prosegym.evaluation.doctor import EXTRAS
 from prosegym.evaluation.evaluate import make_env
@@ -479,6 +479,22 @@ def test_ledger_check(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     ledger.append(Path("submissions/ledger.jsonl"), "added", "a" * 64, agent="A", reason="replayed")
     code, out, _ = run("ledger", "check")
     assert code == 0 and out == "submissions/ledger.jsonl: 1 entries, each chained to the one before\n"
+
+
+def test_a_set_whose_files_are_not_there_is_not_here(
+    run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk leaves an empty folder, which no environment can play."""
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    for name in data.DATASETS:
+        data.folder(name).mkdir(parents=True)
+    for whole in ([], list(data.DATASETS)):
+        for name in whole:
+            (data.folder(name) / data.dataset(name).last).write_text("{}")
+        told = json.loads(run("data", "list", "--json")[1])
+        assert [known["name"] for known in told if known["here"]] == whole
+        assert run("list")[1].count(" [here]") == len(whole)
+        assert re.findall(r"^ok    data ([\w-]+): ", run("doctor")[1], re.MULTILINE) == whole
 
 
 def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -422,7 +422,7 @@ def _list(args: argparse.Namespace) -> int:
     print(f"Methods (`prosegym train NAME`)\n  {', '.join([*METHODS, *SB3])}")
     print("Official data (`prosegym data get NAME`)")
     for name, about in sets.items():
-        print(f"  {name}{' [here]' if data.folder(name).is_dir() else ''}: {about}")
+        print(f"  {name}{' [here]' if data.here(name) else ''}: {about}")
     print("Panels (`prosegym panel show NAME`)")
     for name in panels.names():
         print(f"  {name}")
@@ -514,8 +514,7 @@ def _data_list(args: argparse.Namespace) -> int:
     from prosegym.envs import data
 
     sets = [
-        {"name": name, "here": data.folder(name).is_dir(), "about": data.dataset(name).about}
-        for name in data.DATASETS
+        {"name": name, "here": data.here(name), "about": data.dataset(name).about} for name in data.DATASETS
     ]
     if args.json:
         _print_json(sets)
