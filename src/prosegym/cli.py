@@ -701,11 +701,13 @@ def _table_of(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     from prosegym.evaluation.evaluate import make_env
-    from prosegym.evaluation.replay import replay_all
+    from prosegym.evaluation.replay import replay_all, settled_otherwise
     from prosegym.evaluation.runs import Run
 
     run = Run.read(args.run)
     env = make_env(run.conditions.env_id, **run.conditions.env_kwargs)
+    if other := settled_otherwise(env, run.conditions.env_conditions):
+        print(f"prosegym: {other}", file=sys.stderr)
     differences = replay_all(env, run.finished)
     env.close()
     if args.json:
