@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prosegym.envs import data
 from prosegym.envs.english import terms
 from prosegym.envs.errors import CorruptData
 
@@ -118,17 +119,19 @@ class Index:
         """The index in a folder, memory-mapped: nothing is read before it is needed.
 
         Raises:
-            CorruptData: there is none, it is of another version, or of other documents.
+            CorruptData: there is none, it is damaged, of another version, or of other documents.
         """
+        index = cls.__new__(cls)
         try:
             about = json.loads((folder / "index.json").read_bytes())
-        except (OSError, ValueError) as error:
+            sizes = about.pop("sizes", {})  # earlier versions wrote none
+            if about != {"format": FORMAT, "source": source}:
+                raise CorruptData(f"{folder} is the index of other documents ({about}); build it again")
+            data.check_sizes(folder, sizes)
+            arrays = {name: _map(folder / name, dtype) for name, dtype in _ARRAYS.items()}
+            index._load(arrays | {"codes": _map(folder / "codes", _code_type(arrays["impacts"]))})
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CorruptData(f"no index at {folder} ({error}); build it again") from error
-        if about != {"format": FORMAT, "source": source}:
-            raise CorruptData(f"{folder} is the index of other documents ({about}); build it again")
-        index = cls.__new__(cls)
-        arrays = {name: _map(folder / name, dtype) for name, dtype in _ARRAYS.items()}
-        index._load(arrays | {"codes": _map(folder / "codes", _code_type(arrays["impacts"]))})
         return index
 
     def _load(self, arrays: dict[str, Array]) -> None:
@@ -438,7 +441,8 @@ class _Files:
     def finish(self, source: str) -> None:
         for file in self.files.values():
             file.close()
-        (self.folder / "index.json").write_text(json.dumps({"format": FORMAT, "source": source}))
+        about = {"format": FORMAT, "source": source, "sizes": data.sizes(self.folder)}
+        (self.folder / "index.json").write_text(json.dumps(about))
 
 
 def _code_type(impacts: Array) -> type:

@@ -11,10 +11,11 @@ import lzma
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from prosegym.envs.errors import DataMissing, UnknownName
+from prosegym.envs.errors import CorruptData, DataMissing, UnknownName
 from prosegym.envs.home import home
 
 DATASETS: dict[str, str] = {
@@ -44,6 +45,8 @@ class DataSet(Protocol):
     name: str
     about: str
     """What it is, where its authors publish it, and its licence: one line."""
+    last: str
+    """The file of it that is written last: where it is, all are."""
 
     def get(self, source: Path | None = None) -> Path:
         """Install the set into `folder(name)`, checked; from `source` (archive or folder) or by download.
@@ -58,6 +61,28 @@ class DataSet(Protocol):
 def folder(name: str) -> Path:
     """Where the set of that name lies; not necessarily existing yet."""
     return home() / "data" / name
+
+
+def here(name: str) -> bool:
+    """Whether the set of that name is on this machine, whole."""
+    return (folder(name) / dataset(name).last).is_file()
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """The files of a folder, each with its bytes: what `check_sizes` looks for."""
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def check_sizes(folder: Path, sizes: Mapping[str, int]) -> None:
+    """See that a folder's files are as long as they were written.
+
+    Raises:
+        CorruptData: one is not.
+        OSError: one is gone.
+    """
+    for name, size in sizes.items():
+        if (found := (folder / name).stat().st_size) != size:
+            raise CorruptData(f"{folder / name} has {found:,} bytes, {size:,} were written")
 
 
 def missing(name: str) -> DataMissing:

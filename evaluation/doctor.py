@@ -77,7 +77,6 @@ def _java() -> Finding:
 
 
 def _data(name: str) -> Finding:
-    folder = data.folder(name)
-    if folder.is_dir():
-        return Finding(f"data {name}", True, True, str(folder))
+    if data.here(name):
+        return Finding(f"data {name}", True, True, str(data.folder(name)))
     return Finding(f"data {name}", False, True, f"not here; `prosegym data get {name}`")

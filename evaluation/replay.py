@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import gymnasium
+import msgspec
 
 from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import EngineError
@@ -27,6 +28,21 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         where = f"{self.task_id} step {self.step}"
         return f"{where}: {self.field} is {self.replayed}, the record says {self.recorded}"
+
+
+def settled_otherwise(env: gymnasium.Env[str, str], recorded: Mapping[str, Any]) -> str | None:
+    """What of a run's `env_conditions` this machine's environment has otherwise, in one line; else None."""
+    text_env = env.unwrapped
+    assert isinstance(text_env, TextEnv)
+    here = msgspec.json.decode(msgspec.json.encode(dict(text_env.conditions())))
+    other = [
+        f"{name} {there!r}, here is {here.get(name)!r}"
+        for name, there in recorded.items()
+        if name not in here or here[name] != there
+    ]
+    if not other:
+        return None
+    return f"played with {'; '.join(other)}: install what the run had, or replay it where that is installed"
 
 
 def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference | None:

@@ -230,7 +230,7 @@ def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: 
             f"pass^{k} {percent(v)}, pass@{k} {percent(row.pass_at[k])}" for k, v in row.pass_hat.items()
         )
         facts.append(("Over attempts", text))
-    facts += [(f"env: {k}", str(v)) for k, v in row.env_kwargs.items()]
+    facts += [(f"env: {k}", str(v)) for k, v in (row.env_kwargs | result.env_conditions).items()]
     facts += [(f"agent: {k}", _condition(v)) for k, v in result.conditions.items()]
     facts.append(("Versions", ", ".join(f"{k} {v}" for k, v in result.versions.items())))
     types = [

@@ -37,7 +37,11 @@ def contradictions(card: Card, results: Sequence[Result]) -> Iterator[str]:
             elif name != card.agent:
                 yield f"a reference row is named as its agent, {name!r}, not {card.agent!r}"
     for runs in _rows(results):
-        for what, said in (("agents", {r.agent for r in runs}), ("attempts", {r.attempts for r in runs})):
+        for what, said in (
+            ("agents", {r.agent for r in runs}),
+            ("attempts", {r.attempts for r in runs}),
+            ("env_conditions", {str(sorted(r.env_conditions.items())) for r in runs}),
+        ):
             if len(said) > 1:
                 yield (
                     f"its runs on {runs[0].panel}, which are one row, differ in {what}: "
@@ -120,9 +124,12 @@ def place_of(panel: str, settings: dict[str, Scalar], trials: int) -> bytes:
 
 
 def settings(result: Result) -> dict[str, Scalar]:
-    """A run's arguments without those that say what the environment does by itself."""
+    """A run's arguments, as its machine settled them, without those that say what the environment does by
+    itself."""
     usual = arguments(lookup.env_class(result.env_id))
-    said = {k: v for k, v in result.env_kwargs.items() if k not in usual or usual[k].default != v}
+    settled = {k: v for k, v in result.env_conditions.items() if k in usual}  # what tagger="auto" was
+    told = result.env_kwargs | settled
+    said = {k: v for k, v in told.items() if k not in usual or usual[k].default != v}
     limit = said.get("max_steps")
     if limit is not None and said.keys() <= {"max_steps", *SAME_BOARD}:
         env = make_env(result.env_id)

@@ -32,7 +32,8 @@ from prosegym.envs.rewards import REWARDS
 from prosegym.evaluation.statistics import Estimate
 
 SCHEMA = 1
-"""Version of the form; any new field raises it, for a submission is read in its one form only."""
+"""Version of the form; any new field raises it, for a submission is read in its one form only. One that is
+left out where it is empty (`Result.env_conditions`) does not: older submissions are still in that form."""
 MAX_MANIFEST = 1 << 20
 """Largest submission.json, in bytes."""
 MAX_FILE = 1 << 28
@@ -117,7 +118,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """US dollars, whole run, as the agent counted them; None where it did not know a price."""
 
 
-class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One run: its conditions, its episodes file, and what is claimed of it."""
 
     env_id: Line
@@ -142,6 +143,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes of its episodes, decompressed."""
     sha256: Sha256
     """Of the file as it lies in the folder."""
+    env_conditions: Annotated[dict[str, Any], Meta(max_length=32)] = {}
+    """What the environment says that machine settled and that can change a score; not written where empty."""
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -254,6 +257,7 @@ def check_result(result: Result, where: str) -> None:
         plain(name, f"{where}.versions")
         plain(version, f"{where}.versions")
     _bounded(result.conditions, f"{where}.conditions", MAX_DEPTH)
+    _bounded(result.env_conditions, f"{where}.env_conditions", MAX_DEPTH)
     check_env(result.env_id, result.env_kwargs, where)
     panel = panel_of(result.panel, where)
     if panel.env_id != result.env_id:

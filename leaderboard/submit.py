@@ -142,4 +142,5 @@ def _result(run: Run, folder: Path, number: int, compress: bool) -> Result:
         file=name,
         size=size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        env_conditions=c.env_conditions,
     )

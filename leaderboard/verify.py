@@ -30,6 +30,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import ExpertAgent, built_in
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.metrics import Summary, TypeRow, summarise
+from prosegym.evaluation.replay import settled_otherwise
 from prosegym.evaluation.rollout import Job, rollout
 from prosegym.evaluation.runs import versions
 from prosegym.evaluation.statistics import Estimate
@@ -72,7 +73,7 @@ class Row(msgspec.Struct, frozen=True):
 
     env_id: str
     env_kwargs: dict[str, Any]
-    """Those that differ from what the environment does by itself."""
+    """Those that differ from what the environment does by itself, as the run's machine settled them."""
     panel: str
     panel_sha256: str
     tier: str
@@ -474,7 +475,7 @@ def _prepare(result: Result, panel: Panel) -> None:
 
     Raises:
         Refused: the environment does not take these arguments, or has other tasks with them.
-        NotHere: this machine lacks the data or an extra, or has other tasks.
+        NotHere: this machine lacks the data or an extra, settles something otherwise, or has other tasks.
     """
     try:
         env = make_env(result.env_id, **result.env_kwargs)
@@ -485,6 +486,9 @@ def _prepare(result: Result, panel: Panel) -> None:
     try:
         text_env = env.unwrapped
         assert isinstance(text_env, TextEnv)
+        # First, because what is settled otherwise answers otherwise, which would read as tampering.
+        if result.env_conditions and (other := settled_otherwise(env, result.env_conditions)):
+            raise NotHere(f"episodes/{result.file}: {other}")
         try:
             tasks = panels.tasks_of(panel, env)
         except ProsegymError as error:

@@ -56,7 +56,7 @@ def installed(prosegym_home: Path):  # type: ignore[no-untyped-def]
     def install(name: str) -> Path:
         target = data.folder(name)
         with FileLock(prosegym_home / f"{name}.lock"):  # tests of several processes share this home
-            if not target.is_dir():
+            if not data.here(name):
                 source = TEST_DATA / FOLDERS.get(name, name)
                 if not source.is_dir():
                     pytest.skip(f"no test data for {name} at {source} (PROSEGYM_TEST_DATA)")

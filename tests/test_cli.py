@@ -17,11 +17,12 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
+import lockbox
 import pytest
 
 from prosegym.baselines import METHODS
 from prosegym.cli import main
-from prosegym.envs import jvm, panels
+from prosegym.envs import data, jvm, panels
 from prosegym.envs.errors import EngineError
 from prosegym.evaluation.doctor import EXTRAS
 from prosegym.evaluation.evaluate import make_env
@@ -128,11 +129,24 @@ def test_a_run_that_does_not_replay_says_where(run: Ask, panel: Path, tmp_path: 
     assert code == 1 and "train/red step 0: progress is 0.0, the record says 0.5" in out and "7 of 8" in out
 
 
+def test_a_replay_says_what_this_machine_settles_otherwise(
+    run: Ask, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lockbox.Lockbox, "conditions", lambda self: {"lamp": "bright"})
+    run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "r")
+    assert run("replay", tmp_path / "r") == (0, "8 of 8 episodes replay as recorded\n", "")
+    monkeypatch.setattr(lockbox.Lockbox, "conditions", lambda self: {"lamp": "dim"})
+    code, out, err = run("replay", tmp_path / "r")
+    assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
+    assert err == (
+        "prosegym: played with lamp 'bright', here is 'dim': install what the run had, or replay it where "
+        "that is installed\n"
+    )
+
+
 def test_an_engine_that_fails_in_a_replay_costs_its_episode_only(
     run: Ask, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lockbox
-
     play, frail = lockbox.Lockbox._play, {"blue"}
 
     def breaks(self: Any, action: str) -> Any:
@@ -153,8 +167,6 @@ def test_an_engine_that_fails_in_a_replay_costs_its_episode_only(
 def test_an_engine_that_fails_again_hides_no_score(
     run: Ask, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lockbox
-
     def breaks(self: Any, task: Any) -> Any:
         raise EngineError("the engine is gone")
 
@@ -494,6 +506,22 @@ def test_ledger_check(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     ledger.append(Path("submissions/ledger.jsonl"), "added", "a" * 64, agent="A", reason="replayed")
     code, out, _ = run("ledger", "check")
     assert code == 0 and out == "submissions/ledger.jsonl: 1 entries, each chained to the one before\n"
+
+
+def test_a_set_whose_files_are_not_there_is_not_here(
+    run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk leaves an empty folder, which no environment can play."""
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    for name in data.DATASETS:
+        data.folder(name).mkdir(parents=True)
+    for whole in ([], list(data.DATASETS)):
+        for name in whole:
+            (data.folder(name) / data.dataset(name).last).write_text("{}")
+        told = json.loads(run("data", "list", "--json")[1])
+        assert [known["name"] for known in told if known["here"]] == whole
+        assert run("list")[1].count(" [here]") == len(whole)
+        assert re.findall(r"^ok    data ([\w-]+): ", run("doctor")[1], re.MULTILINE) == whole
 
 
 def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Official:
     """The data set `alfworld`."""
 
     name = "alfworld"
+    last = "installed.json"
     about = (
         "ALFWorld's text games (json_2.1.1: train, valid_seen, valid_unseen, valid_train), "
         "github.com/alfworld/alfworld, MIT"
@@ -89,11 +90,10 @@ class Official:
         folder = writable("data", self.name)
         summary = {"source": source.name, "games": len(found), "left out": left_out}
         pack.write(folder / PACK, [(task_id, found[task_id]) for task_id in wanted])
-        (folder / SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+        (folder / self.last).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
 
 
 PACK = "games.pack"
-SUMMARY = "installed.json"
 OFFICIAL = Official()
 
 

@@ -162,6 +162,7 @@ class QuestionSet:
     about: str
     urls: tuple[tuple[str, str], ...]
     """(address, file name) of what its authors publish."""
+    last: str = "manifest.json"
 
     def get(self, source: Path | None = None) -> Path:
         """Install the set, from `source` (a file, folder or archive) or by download.

@@ -42,6 +42,7 @@ class InterCodeSQLData:
     """The data set `intercode_sql`."""
 
     name = "intercode_sql"
+    last = DUMP
     about = (
         "InterCode's 1,034 SQL tasks and their MySQL dump (Spider's dev set), "
         "github.com/princeton-nlp/intercode, MIT; Spider CC BY-SA 4.0"

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from prosegym.envs import bm25
+from prosegym.envs import bm25, data
 from prosegym.envs.core import digest
 from prosegym.envs.errors import UNREADABLE, CorruptData
 
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 FORMAT = 1
 """Version of the files that `build` writes."""
+
+LAST = "catalogue.json"
+"""The last of them."""
 
 LONGEST = 1 << 25
 """Longest record of a product file, in characters; a longer one is damage."""
@@ -326,8 +329,8 @@ def _read_map(path: Path, kind: Any) -> dict[str, Any]:
         CorruptData: it is not one.
     """
     try:
-        data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-        found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, kind])
+        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        found: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, kind])
     except (lzma.LZMAError, *UNREADABLE) as error:
         raise CorruptData(f"{path}: {error}") from error
     return found
@@ -420,6 +423,8 @@ def build(
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
+    for before in folder.glob("*.json"):  # of a build that was interrupted
+        before.unlink()
     told = _read_map(human, list[_HumanInstruction]) if human else {}
     labelled = _read_map(labels, _Instruction) if labels and synthetic else {}
     goals: dict[str, list[Goal]] = {}
@@ -447,8 +452,10 @@ def build(
     with _Products(folder, ends) as read:
         documents = (document(read(number)) for number in range(len(ends)))
         bm25.build(documents, folder / "index", source=sha.hexdigest(), total=len(ends))
-    about = {"format": FORMAT, "sha256": sha.hexdigest(), "products": len(ends)}
-    (folder / "catalogue.json").write_text(json.dumps(about))
+    about = {
+        "format": FORMAT, "sha256": sha.hexdigest(), "products": len(ends), "sizes": data.sizes(folder)
+    }  # fmt: skip
+    (folder / LAST).write_text(json.dumps(about))
 
 
 class _Products:
@@ -479,29 +486,45 @@ def open_catalogue(folder: Path, stamp: int) -> Catalogue:
         stamp: `stamp(folder)`, so that one that was built again is opened again.
 
     Raises:
-        CorruptData: it is of another version, or its index is that of another catalogue.
+        CorruptData: it is damaged or of another version, or its index is that of another catalogue.
     """
-    about = json.loads((folder / "catalogue.json").read_bytes())
-    if about["format"] != FORMAT:
-        raise CorruptData(
-            f"{folder} was written by another version; run `prosegym data get {folder.name}` again"
-        )
-    ends = np.load(folder / "ends.npy", mmap_mode="r")
-    columns = {
-        name: Column(json.loads((folder / f"{name}.json").read_bytes()), np.load(folder / f"{name}.npy"))
-        for name in COLUMNS
-    }
-    index = bm25.Index.open(folder / "index", source=about["sha256"])
-    return Catalogue(_Products(folder, ends), index, columns, about["sha256"])
+    try:
+        about = json.loads((folder / LAST).read_bytes())
+        if about["format"] != FORMAT:
+            raise CorruptData(f"format {about['format']}, this version reads {FORMAT}")
+        data.check_sizes(folder, about.get("sizes", {}))  # earlier versions wrote none
+        ends = np.load(folder / "ends.npy", mmap_mode="r")
+        columns = {
+            name: Column(json.loads((folder / f"{name}.json").read_bytes()), np.load(folder / f"{name}.npy"))
+            for name in COLUMNS
+        }
+        index = bm25.Index.open(folder / "index", source=about["sha256"])
+        return Catalogue(_Products(folder, ends), index, columns, about["sha256"])
+    except (CorruptData, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(folder, error) from error
 
 
 def stamp(folder: Path) -> int:
     """Changes when a catalogue is built again; raises FileNotFoundError where there is none."""
-    return os.stat(folder / "catalogue.json").st_mtime_ns
+    return os.stat(folder / LAST).st_mtime_ns
+
+
+def _damaged(folder: Path, error: Exception) -> CorruptData:
+    return CorruptData(
+        f"{folder} is damaged or of another version; run `prosegym data get {folder.name}` again ({error})"
+    )
 
 
 @functools.lru_cache(4)
 def open_goals(path: Path, stamp: int) -> list[Goal]:
-    """Goals that `build` wrote, in WebShop's order; `stamp` is that of the catalogue."""
-    goals: list[Goal] = msgspec.json.decode(path.read_bytes(), type=list[Goal])
+    """Goals that `build` wrote, in WebShop's order; `stamp` is that of the catalogue.
+
+    Raises:
+        FileNotFoundError: it wrote none of that kind.
+        CorruptData: they are damaged.
+    """
+    try:
+        goals: list[Goal] = msgspec.json.decode(path.read_bytes(), type=list[Goal])
+    except UNREADABLE as error:
+        raise _damaged(path.parent, error) from error
     return goals

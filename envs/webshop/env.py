@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +15,7 @@ import msgspec
 from prosegym.envs import data, panels
 from prosegym.envs.core import Task, Tasks, digest
 from prosegym.envs.download import fetch
-from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.home import writable
 from prosegym.envs.rewards import Maker
 from prosegym.envs.webshop import catalogue as shelves
@@ -74,6 +74,7 @@ class WebShop(Shop):
                 f"the {catalogue} catalogue has {' and '.join(GOALS[catalogue])} goals, not {goals!r}"
             )
         self.catalogue, self.goals = catalogue, goals
+        self._folder: Path | None = None  # another than the installed one, while that one is checked
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The goals of a split, in WebShop's order."""
@@ -105,13 +106,21 @@ class WebShop(Shop):
         return shelf, goals[int(number)], number
 
     def _open(self) -> tuple[Catalogue, list[Goal]]:
-        folder = data.folder(CATALOGUES[self.catalogue])
+        name = CATALOGUES[self.catalogue]
+        folder = self._folder or data.folder(name)
         try:
             stamp = shelves.stamp(folder)
-            shelf = shelves.open_catalogue(folder, stamp)
+        except FileNotFoundError as error:
+            raise data.missing(name) from error
+        shelf = shelves.open_catalogue(folder, stamp)
+        try:
             return shelf, shelves.open_goals(folder / f"goals-{self.goals}.json", stamp)
         except FileNotFoundError as error:
-            raise data.missing(CATALOGUES[self.catalogue]) from error
+            source = "items_human_ins.json" if self.goals == "human" else "items_ins_v2*.json"
+            raise DataMissing(
+                f"the {name} data on this machine has no goals-{self.goals}.json, which is made of {source}; "
+                f"run `prosegym data get {name} --from PATH` with that file in PATH, too"
+            ) from error
 
 
 make = Maker(WebShop)
@@ -120,9 +129,12 @@ make = Maker(WebShop)
 class WebShopData:
     """One of WebShop's two catalogues."""
 
+    last = shelves.LAST
+
     def __init__(self, name: str, files: dict[str, str], about: str) -> None:
         """A set of that name, of files that Google Drive has under these ids."""
         self.name, self.files, self.about = name, files, about
+        self.optional = _HUMAN if name == CATALOGUES["small"] else {}  # the full catalogue has no other goals
 
     def get(self, source: Path | None = None) -> Path:
         """Install the catalogue from WebShop's Google Drive files, or from a folder or archive that has them.
@@ -132,7 +144,7 @@ class WebShopData:
         """
         if source is not None:
             with TemporaryDirectory(prefix="prosegym-") as scratch:
-                return self._install(*_files(source, Path(scratch), self.files))
+                return self._install(*_files(source, Path(scratch), self.files, self.optional))
         downloads = [self._download(name) for name in self.files]
         try:
             target = self._install(*downloads)
@@ -154,22 +166,19 @@ class WebShopData:
         except CorruptData:
             shutil.rmtree(made)
             raise
+        env = WebShop(catalogue="small" if small else "full", tagger="substitute")
+        env._folder = made
+        try:
+            if small:
+                panels.tasks_of(panels.load("WebShop-v1/test"), env)
+            else:
+                _freeze(env, made / "panels")
+        except ProsegymError as error:
+            shutil.rmtree(made)
+            raise CorruptData(f"these are not WebShop's {total:,} products: {error}") from error
+        shelves.open_catalogue.cache_clear()  # Windows moves no folder whose files are open
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
-        if small:
-            try:
-                panels.tasks_of(panels.load("WebShop-v1/test"), WebShop(tagger="substitute"))
-            except ProsegymError as error:
-                shutil.rmtree(target)
-                raise CorruptData(f"these are not WebShop's 1,000 products: {error}") from error
-        else:  # nobody has published these digests: the first to install the set freezes them
-            env = WebShop(catalogue="full", tagger="substitute")
-            for split in ("test", "dev"):
-                if not env.tasks(split):  # a cut-down catalogue
-                    continue
-                about = "WebShop's official split over the full catalogue's human goals (test: ReAct's 500)"
-                made_panel = panels.make(env, split, name=f"full-{split}", about=about)
-                panels.save(made_panel, target / "panels")
         return target
 
     def _forget_downloads(self) -> None:
@@ -190,13 +199,21 @@ class WebShopData:
         return path
 
 
+def _freeze(env: WebShop, folder: Path) -> None:
+    """Write the full catalogue's panels: nobody has published their digests, a machine makes its own."""
+    for split in ("test", "dev"):
+        if env.tasks(split):  # a cut-down catalogue may have none
+            about = "WebShop's official split over the full catalogue's human goals (test: ReAct's 500)"
+            panels.save(panels.make(env, split, name=f"full-{split}", about=about), folder)
+
+
 def home_of_downloads() -> Path:
     """Where downloads lie until they are installed."""
     return writable("downloads", "webshop")
 
 
-def _files(source: Path, scratch: Path, names: Iterable[str]) -> list[Path | None]:
-    """Where a folder or archive has each official file; the human instructions may be missing or a part.
+def _files(source: Path, scratch: Path, names: Iterable[str], optional: Collection[str]) -> list[Path | None]:
+    """Where a folder or archive has each official file; the human instructions may be a part of them.
 
     Raises:
         ProsegymError: a file that is needed is not there.
@@ -224,7 +241,7 @@ def _files(source: Path, scratch: Path, names: Iterable[str]) -> list[Path | Non
         if not stem.endswith("_1000"):
             here = [p for p in here if not p.name.startswith(f"{stem}_1000")]
         found.append(min(here, key=lambda p: (len(p.name), str(p)), default=None))
-        if found[-1] is None and stem != "items_human_ins":
+        if found[-1] is None and name not in optional:
             raise ProsegymError(f"{source} has no {name} (or {name}.xz), which WebShop's setup.sh downloads")
     return found
 

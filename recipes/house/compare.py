@@ -99,7 +99,7 @@ RETRIES = {
 
 def installed(panel: str) -> bool:
     """Whether a panel's data is there."""
-    return not panel.startswith("ALFWorld") or data.folder("alfworld").is_dir()
+    return not panel.startswith("ALFWorld") or data.here("alfworld")
 
 
 def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterator[str]:

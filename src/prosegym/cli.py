@@ -422,7 +422,7 @@ def _list(args: argparse.Namespace) -> int:
     print(f"Methods (`prosegym train NAME`)\n  {', '.join([*METHODS, *SB3])}")
     print("Official data (`prosegym data get NAME`)")
     for name, about in sets.items():
-        print(f"  {name}{' [here]' if data.folder(name).is_dir() else ''}: {about}")
+        print(f"  {name}{' [here]' if data.here(name) else ''}: {about}")
     print("Panels (`prosegym panel show NAME`)")
     for name in panels.names():
         print(f"  {name}")
@@ -516,8 +516,7 @@ def _data_list(args: argparse.Namespace) -> int:
     from prosegym.envs import data
 
     sets = [
-        {"name": name, "here": data.folder(name).is_dir(), "about": data.dataset(name).about}
-        for name in data.DATASETS
+        {"name": name, "here": data.here(name), "about": data.dataset(name).about} for name in data.DATASETS
     ]
     if args.json:
         _print_json(sets)
@@ -704,11 +703,13 @@ def _table_of(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     from prosegym.evaluation.evaluate import make_env
-    from prosegym.evaluation.replay import replay_all
+    from prosegym.evaluation.replay import replay_all, settled_otherwise
     from prosegym.evaluation.runs import Run
 
     run = Run.read(args.run)
     env = make_env(run.conditions.env_id, **run.conditions.env_kwargs)
+    if other := settled_otherwise(env, run.conditions.env_conditions):
+        print(f"prosegym: {other}", file=sys.stderr)
     differences = replay_all(env, run.finished)
     env.close()
     if args.json:

@@ -177,6 +177,15 @@ def test_a_large_catalogue_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.M
         assert shop.search(text) == memory.search(text)
     assert shop.having("query", "popcorn") == [i for i in range(400) if product(i).query == "popcorn"]
     assert shop.having("category", "shoes") == [i for i in range(400) if product(i).category == "shoes"]
+    # Damaged, it is built again.
+    monkeypatch.setattr(minishop, "IN_MEMORY", 100)
+    for name in ("docs", "order", "count", "index.json"):
+        path = tmp_path / "minishop" / "400" / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        minishop.catalogue.cache_clear()
+        again = minishop.catalogue(400)
+        assert path.read_bytes() == whole and again.search("popcorn") == memory.search("popcorn")
 
 
 def test_snapshots_go_to_another_instance() -> None:

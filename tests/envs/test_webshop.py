@@ -519,7 +519,70 @@ def test_getting_the_data(test_data: Path, tmp_path: Path, monkeypatch: pytest.M
     (other / "items_ins_v2_1000.json").write_text(json.dumps({"A1": label}))
     with pytest.raises(CorruptData, match="not WebShop's 1,000 products"):
         webshop.small.get(other)
-    assert not folder.exists()
+    assert len(webshop.WebShop().tasks("test")) == 500 and data.here("webshop")
+    assert [p.name for p in folder.parent.iterdir()] == ["webshop"]
+
+
+def test_goals_that_were_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    source = tmp_path / "source"
+    source.mkdir()
+    written(source / "items_shuffle.json", record("A1"))
+    (source / "items_ins_v2.json").write_text("{}")
+    # The full catalogue has no other goals: it is not built without them.
+    with pytest.raises(ProsegymError, match=r"has no items_human_ins\.json"):
+        webshop.full.get(source)
+    assert not (tmp_path / "data").exists()
+    told = {"instruction": "a shoe.", "instruction_attributes": ["x y"], "instruction_options": ["red"]}
+    (source / "items_human_ins.json").write_text(json.dumps({"A9": [told]}))
+    with pytest.raises(CorruptData, match=r"not WebShop's 1,181,436 products: .* has no goals-human\.json"):
+        webshop.full.get(source)
+    assert not list((tmp_path / "data").iterdir())
+    label = {"instruction": "Find me x y", "instruction_attributes": ["x y"]}
+    (source / "items_ins_v2.json").write_text(json.dumps({"A1": label}))
+    products = read_products(source / "items_shuffle.json", source / "items_ins_v2.json")
+    shelves.build(data.folder("webshop"), products, labels=source / "items_ins_v2.json", synthetic=True)
+    assert len(webshop.WebShop().tasks("test")) == 1
+    with pytest.raises(DataMissing, match=r"goals-human\.json, .* items_human_ins\.json; run `prosegym data"):
+        webshop.WebShop(goals="human").tasks("test")
+
+
+SHOP_FILES = (
+    "catalogue.json", "category.json", "category.npy", "ends.npy", "goals-synthetic.json", "products.jsonl",
+    "query.json", "query.npy", "index/docs", "index/index.json", "index/order",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHOP_FILES)
+def test_a_damaged_installation_says_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    records = [record(f"A{i}", name=f"Shoe n{i}") for i in range(9)]
+    label = {"instruction": "Find me x y", "instruction_attributes": ["x y"]}
+    (tmp_path / "labels.json").write_text(json.dumps({"A1": label}))
+    folder = data.folder("webshop")
+    products = read_products(written(tmp_path / "p.json", *records), tmp_path / "labels.json")
+    shelves.build(folder, products, labels=tmp_path / "labels.json", synthetic=True)
+    assert {*SHOP_FILES[:8]} == {p.name for p in folder.iterdir() if p.is_file()}
+    env, whole = webshop.WebShop(), (folder / name).read_bytes()
+    for left in (whole[: len(whole) // 2], b""):
+        shelves.open_catalogue.cache_clear()
+        shelves.open_goals.cache_clear()
+        (folder / name).write_bytes(left)
+        with pytest.raises(CorruptData, match="run `prosegym data get webshop` again"):
+            env.tasks("test")
+    # An earlier version kept no sizes; what it installed is opened.
+    (folder / name).write_bytes(whole)
+    for about in (folder / "catalogue.json", folder / "index" / "index.json"):
+        known = json.loads(about.read_bytes())
+        del known["sizes"]
+        about.write_text(json.dumps(known))
+    assert len(env.tasks("test")) == 1
+    if name in ("ends.npy", "category.npy", "goals-synthetic.json", "query.json"):
+        shelves.open_catalogue.cache_clear()
+        shelves.open_goals.cache_clear()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CorruptData, match="run `prosegym data get webshop` again"):
+            env.tasks("test")
 
 
 def test_getting_the_full_catalogue_freezes_its_panels(

@@ -20,6 +20,7 @@ from prosegym.evaluation import agents
 from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import rules
 from prosegym.leaderboard import verify as verifier
+from prosegym.leaderboard.board import build
 from prosegym.leaderboard.rules import minimum
 from prosegym.leaderboard.submission import SETTINGS, Card, Refused, check_env, read
 from prosegym.leaderboard.submit import below_minimum, submit
@@ -569,6 +570,50 @@ def test_a_row_is_of_one_agent_and_as_many_attempts(runs: dict[str, Path], tmp_p
     play(agents.RandomAdmissible(), tmp_path / "three", attempts=3)
     with pytest.raises(Refused, match=r"Lockbox-v1/test, which are one row, differ in attempts: 2, 3"):
         submit([runs["random"], tmp_path / "three"], tmp_path / "s", card)
+
+
+def test_what_a_machine_settled_is_compared_before_the_replay(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Card(agent="A", track="zero-shot")
+    plain = submit([runs["random"]], tmp_path / "plain", card)
+    assert b"env_conditions" not in (plain / "submission.json").read_bytes()
+    lamp = {"lamp": "bright", "count": 1}
+    monkeypatch.setattr(lockbox.Lockbox, "conditions", lambda self: dict(lamp))
+    for seed in (0, 1):
+        play(agents.RandomAdmissible(), tmp_path / f"r{seed}", seed=seed)
+    folder = submit([tmp_path / "r0", tmp_path / "r1"], tmp_path / "all" / "s", card)
+    assert [result.env_conditions for result in read(folder)[0].results] == [lamp, lamp]
+    assert check(folder).ok
+    build(folder.parent, tmp_path / "site", workers=0, progress=False)
+    (page,) = (tmp_path / "site" / "s").glob("*/index.html")
+    assert "env: lamp" in page.read_text() and "bright" in page.read_text()
+    # Runs of other conditions are not taken for seeds of one agent.
+    lamp["lamp"] = "dim"
+    play(agents.RandomAdmissible(), tmp_path / "r2", seed=2)
+    with pytest.raises(
+        Refused, match=r"one row, differ in env_conditions: .*bright.*dim.*; submit them apart"
+    ):
+        submit([tmp_path / "r0", tmp_path / "r2"], tmp_path / "mixed", card)
+    with pytest.raises(
+        verifier.NotHere, match=r"0\.jsonl: played with lamp 'bright', here is 'dim': install"
+    ):
+        check(folder)
+    assert check(plain).ok  # of which it is not known
+
+
+def test_a_setting_that_the_machine_settles_is_a_setting(honest: Path) -> None:
+    result = read(honest)[0].results[0]
+    cases: list[tuple[str, Json, Json]] = [
+        ("WebShop-v1", {}, {"tagger": "substitute"}),
+        ("WebShop-v1", {"tagger": "auto"}, {"tagger": "substitute"}),
+        ("MiniShop-v1", {}, {}),  # its own default
+    ]
+    for name, kwargs, told in cases:
+        played = msgspec.structs.replace(
+            result, env_id=f"prosegym/{name}", env_kwargs=kwargs, env_conditions={"tagger": "substitute"}
+        )
+        assert rules.settings(played) == told
 
 
 def test_an_environment_that_cannot_be_made_here_is_this_machine_s_lack(
