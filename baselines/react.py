@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from prosegym.baselines.examples import ANY
-from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
+from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory
@@ -69,9 +69,8 @@ def _read_labelled(text: str) -> str | None:
 
 
 def _read_tagged(text: str) -> str | None:
-    """What is inside the first `<action>` after the thoughts; its end may be missing."""
-    said = text.rpartition("</think>")[2]
-    _, opened, action = said.partition("<action>")
+    """What is inside the first `<action>`; its end may be missing."""
+    _, opened, action = text.partition("<action>")
     return action.partition("</action>")[0] if opened else None
 
 
@@ -116,9 +115,11 @@ def parse(text: str, fmt: Format) -> str | None:
     """The action in an answer; None where none can be read.
 
     The declared form is tried first, then the other marked ones: a right action in another form is taken.
+    Thoughts between `<think>` and `</think>` are left out, whatever the form.
     """
+    said = spoken(text)
     for form in (fmt, FORMATS["react"], FORMATS["think"]):
-        if action := (form.read(text) or "").strip():
+        if action := (form.read(said) or "").strip():
             return action
     return None
 

@@ -60,6 +60,17 @@ def experts(*tasks: str) -> list[Trajectory]:
         ("think", "<think>a <action>no</action></think>\n<action> go </action>", "go"),
         ("think", "<action>go", "go"),
         ("think", "<think>going on and on", None),
+        *(
+            (fmt, f"<think>\nFirst idea:\nAction: fly\nBut no.\n</think>\n\n{said}", "look")
+            for fmt, said in (
+                ("react", "Thought: so\nAction: look"),
+                ("think", "Action: look"),
+                ("bare", "look"),
+            )
+        ),
+        *((fmt, "<think>\nFirst idea:\nAction: fly\nor <action>fly</action>", None) for fmt in FORMATS),
+        *((fmt, "Action: look\n<think>and then\nAction: fly", "look") for fmt in FORMATS),
+        ("bare", "<think>look", None),
         ("think", "Action: go", "go"),
         ("bare", " go \n", "go"),
         ("bare", "Thought: hm\nAction: go", "go"),
@@ -315,7 +326,14 @@ def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
 
 @pytest.mark.parametrize(
     ("text", "opened"),
-    [("hm. Action:", False), ("action:", False), ("Thought: hm\n Action:", True), ("Action:", True)],
+    [
+        ("hm. Action:", False),
+        ("action:", False),
+        ("Thought: hm\n Action:", True),
+        ("Action:", True),
+        ("<think>hm\nAction:", False),
+        ("<think>hm\nAction: no</think>\nAction:", True),
+    ],
 )
 def test_a_label_opens_the_constraint_where_it_is_read(local: LocalModel, text: str, opened: bool) -> None:
     from prosegym.baselines.decoding import Writer
