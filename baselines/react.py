@@ -374,9 +374,19 @@ class ReAct:
         return opening(told, observation, self._format, memory, ask=not brief)
 
     def _shown(self, episode: Episode, env: TextEnv) -> list[Trajectory]:
-        """The examples for an episode; its own task is never among them."""
+        """The examples for an episode; its own task is never among them.
+
+        Raises:
+            BadOption: they are of another environment.
+        """
         kind = episode.task.task_type if env.tells_type else ANY
         of_type = self._examples.get(kind) or self._examples.get(ANY, ())
+        env_id = episode.task.env_id
+        if other := next((t.env_id for t in of_type if t.env_id != env_id), None):
+            raise BadOption(
+                f"the examples are episodes of {other}, and what is played is {env_id}; collect its own: "
+                f"`prosegym collect --agent expert --env {env_id} --split train`"
+            )
         return [t for t in of_type if t.task_id != episode.task.id and t.steps]
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:

@@ -273,6 +273,17 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
         pick(pool, "prosegym/Other-v1", 1)
 
 
+def test_examples_of_another_environment_are_refused() -> None:
+    pool = [
+        msgspec.structs.replace(t, env_id="prosegym/Other-v1") for t in experts("train/red", "train/blue")
+    ]
+    agent = ReAct(Scripted(script), examples=pick(pool, "prosegym/Other-v1", 1))
+    with pytest.raises(
+        BadOption, match=r"episodes of prosegym/Other-v1, and what is played is prosegym/Lockb"
+    ):
+        play(agent, "train/plum")
+
+
 def test_examples_do_not_tell_the_type_of_a_task_that_does_not_tell_it() -> None:
     env_id = "prosegym/MiniWiki-v1"
     wiki = functools.partial(gymnasium.make, env_id)
