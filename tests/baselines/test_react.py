@@ -499,10 +499,12 @@ def test_settings_by_name(tmp_path: Path, local: LocalModel) -> None:
     assert isinstance(agent, ReAct)
     assert agent.config == Config(format="bare", decoding="trie", history="last:2", temperature=0.5)
     assert isinstance(agent.model, LocalModel) and agent.model.max_batch == 4
-    several = {"format": "bare", "trials": 2, "max_tokens": 9}
+    several = {"format": "bare", "trials": 2, "max_tokens": 9, "note_tokens": 90, "note_temperature": 0.5}
     retrying = agents.load("reflexion", str(tmp_path / "a"), settings=several)
     assert isinstance(retrying, Reflexion) and isinstance(retrying, Retrying)
-    assert retrying.config == Retries(trials=2)
+    assert retrying.config == Retries(trials=2, max_tokens=90, temperature=0.5)
+    sampling = retrying.conditions()
+    assert (sampling["max_tokens"], sampling["temperature"]) == (9, 0.0)
     env = make().unwrapped
     panel = panels.make(env, "train", about="two tasks", count=2)
     run = evaluate(retrying, panel, tmp_path / "run", progress=False)
