@@ -175,8 +175,9 @@ def load(
         retries: Reflexion's trials, strategy, evaluator.
         settings: single settings by name, as the command line gives them: a field of `react.Config`,
             `ModelOptions`, `EndpointOptions`, `Shots` or `reflexion.Config` (one that several have is each
-            one's), or `reflector`, the model that writes Reflexion's notes (the acting one by default), or
-            `rule` for notes written by rule.
+            one's), `note_temperature` or `note_tokens` (`reflexion.Config`'s `temperature` and `max_tokens`),
+            or `reflector`, the model that writes Reflexion's notes (the acting one by default), or `rule` for
+            notes written by rule.
 
     Raises:
         UnknownName: there is no such agent or setting.
@@ -201,7 +202,7 @@ def load(
     trained = name if folder else model or ""
     about = read(trained) if (Path(trained) / FILE).is_file() else None
     reflector = settings.get("reflector")
-    known = {f.name for kind in SETTINGS for f in fields(kind)} | {"reflector"}
+    known = {f.name for kind in SETTINGS for f in fields(kind)} | {"reflector", *_NOTES}
     for setting in settings:
         if setting not in known:
             raise UnknownName("agent setting", setting, sorted(known))
@@ -213,15 +214,17 @@ def load(
     acting = ReAct(answers, config, name=about.method if about else "react", examples=examples)
     if name != "reflexion":
         return acting
-    retries = _with(retries or reflexion.Config(), {k: v for k, v in settings.items() if k not in _ACTING})
+    of_notes = {_NOTES.get(k, k): v for k, v in settings.items() if k not in _NOTES.values()}
+    retries = _with(retries or reflexion.Config(), of_notes)
     if reflector == "rule":
         return reflexion.Reflexion(acting, Scribe(answers, retries), retries)
     notes = answers if reflector is None else load_model(reflector, options, endpoint)
     return reflexion.Reflexion(acting, reflexion.ModelReflector(notes, retries), retries)
 
 
-_ACTING = ("temperature", "max_tokens")
-"""Settings that Reflexion has of its own for its notes: given by name, they are the actor's."""
+_NOTES = {"note_temperature": "temperature", "note_tokens": "max_tokens"}
+"""What Reflexion's settings of its notes are called where they are given by name: the plain names are the
+actor's."""
 
 
 def _with(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -9,7 +9,8 @@ sampled for it, those are its segment.
 How the template writes a segment is learnt once, from made-up conversations. What is put together from
 segments is compared with what the template itself renders: always in training, after 1, 2, 4, 8, ... turns
 in a rollout. A template that rewrites earlier turns (drops their thoughts, moves the system message) does
-not compare equal and is refused.
+not compare equal and is refused. Where it rewrites only what was said in one conversation, that one alone is
+an error in a rollout.
 """
 
 from __future__ import annotations
@@ -168,6 +169,23 @@ class Chat:
             raise TemplateError(f"the chat template fails on this conversation: {error}") from error
         assert isinstance(text, str)
         return text
+
+    def suits(self, messages: Sequence[Message]) -> bool:
+        """Whether the template can write such a conversation, whatever was said in this one.
+
+        Thoughts are said each turn: a template that drops them does not suit who thinks.
+        """
+        if self._loses_thoughts(messages):
+            return False
+        try:
+            self.prompt([Message(message.role, _OTHER) for message in messages])
+        except TemplateError:
+            return False
+        return True
+
+    def _loses_thoughts(self, messages: Sequence[Message]) -> bool:
+        said = [message.content for message in messages if message.role == "assistant"]
+        return self.drops_thoughts and any("<think>" in text and "</think>" in text for text in said)
 
     # Learning the pieces.
 
@@ -375,10 +393,11 @@ class Chat:
             (i for i, (a, b) in enumerate(zip(text, rendered, strict=False)) if a != b),
             min(len(text), len(rendered)),
         )
-        if self.drops_thoughts and any("</think>" in m.content for m in messages if m.role == "assistant"):
+        if self._loses_thoughts(messages):
             raise TemplateError(
                 "the chat template drops the thoughts of earlier turns, so what was sampled is not what "
-                "later turns see; use another format (format `react`) or a template that keeps them"
+                "later turns see; give a template that keeps them (option `chat_template`), or, where the "
+                "format asks for the thoughts (`think`), use another one"
             )
         raise TemplateError(
             f"the chat template rewrites earlier turns: {text[at : at + 40]!r} became "

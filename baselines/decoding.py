@@ -14,7 +14,7 @@ import torch
 
 from prosegym.baselines.chat import Chat
 from prosegym.baselines.engine import sent
-from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut
+from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut, spoken
 
 
 class Trie:
@@ -167,10 +167,15 @@ class Writer:
         return False
 
     def _opened(self, tail: str) -> bool:
-        """Whether an action is to follow: a tag opens one anywhere, a label at the beginning of its line."""
+        """Whether an action is to follow: a tag opens one anywhere, a label at the beginning of its line.
+
+        Neither does within `<think>`, where no action is read.
+        """
         if self._marker.endswith(">"):
-            return tail.endswith(self._marker)
-        return tail.rpartition("\n")[2].strip() == self._marker
+            opened = tail.endswith(self._marker)
+        else:
+            opened = tail.rpartition("\n")[2].strip() == self._marker
+        return opened and spoken(self._decode(self.token_ids)).rstrip().endswith(self._marker)
 
     def _finish(self, reason: StopReason, text: str | None = None) -> None:
         self.reason = reason

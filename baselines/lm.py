@@ -136,3 +136,8 @@ def cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text before the earliest stop string, and whether there was one."""
     at = min((place for s in stop if (place := text.find(s)) >= 0), default=-1)
     return (text, False) if at < 0 else (text[:at], True)
+
+
+def spoken(text: str) -> str:
+    """What is said outside of the thoughts: after the last `</think>`, up to a `<think>` that none ends."""
+    return text.rpartition("</think>")[2].partition("<think>")[0]

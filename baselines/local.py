@@ -17,7 +17,7 @@ import transformers
 from safetensors import SafetensorError
 
 from prosegym.baselines.cached_engine import SHARED, make_engine
-from prosegym.baselines.chat import Chat, Prompt
+from prosegym.baselines.chat import Chat, Prompt, TemplateError
 from prosegym.baselines.decoding import Writer, choose, choose_whole
 from prosegym.baselines.draft import MOST, Drafter
 from prosegym.baselines.engine import Engine, Seat, Tree, sent
@@ -208,12 +208,17 @@ class LocalModel:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """One answer per request, in order."""
-        writers = [self._writer(request, sampling) for request in requests]
+        """One answer per request, in order; an error where the template rewrites what was said before.
+
+        Raises:
+            TemplateError: the template suits no such conversation, whatever was said.
+        """
+        begun = [self._begun(request, sampling) for request in requests]
+        writers = [writer for writer in begun if isinstance(writer, Writer)]
         with self._ready() as engine:
             drafter = self.drafter if self.draft else None
             _Batch(engine, self.max_context, self.max_batch, drafter).write(writers)
-        return [writer.generation() for writer in writers]
+        return [one.generation() if isinstance(one, Writer) else one for one in begun]
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request]) -> list[list[float]]:
@@ -225,6 +230,14 @@ class LocalModel:
         writers = [self._writer(request, Sampling(choice="action")) for request in requests]
         with self._ready() as engine:
             return _Batch(engine, self.max_context, self.max_batch).score(writers)
+
+    def _begun(self, request: Request, sampling: Sampling) -> Writer | Generation:
+        try:
+            return self._writer(request, sampling)
+        except TemplateError as error:
+            if not self.chat.suits(request.messages):
+                raise
+            return Generation("", stop_reason="error", error=str(error))
 
     def _writer(self, request: Request, sampling: Sampling) -> Writer:
         prompt = self.chat.prompt(request.messages, self._prompts.pop(request.key, None))

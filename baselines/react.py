@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from prosegym.baselines.examples import ANY
-from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
+from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory
@@ -69,9 +69,8 @@ def _read_labelled(text: str) -> str | None:
 
 
 def _read_tagged(text: str) -> str | None:
-    """What is inside the first `<action>` after the thoughts; its end may be missing."""
-    said = text.rpartition("</think>")[2]
-    _, opened, action = said.partition("<action>")
+    """What is inside the first `<action>`; its end may be missing."""
+    _, opened, action = text.partition("<action>")
     return action.partition("</action>")[0] if opened else None
 
 
@@ -116,9 +115,11 @@ def parse(text: str, fmt: Format) -> str | None:
     """The action in an answer; None where none can be read.
 
     The declared form is tried first, then the other marked ones: a right action in another form is taken.
+    Thoughts between `<think>` and `</think>` are left out, whatever the form.
     """
+    said = spoken(text)
     for form in (fmt, FORMATS["react"], FORMATS["think"]):
-        if action := (form.read(text) or "").strip():
+        if action := (form.read(said) or "").strip():
             return action
     return None
 
@@ -373,9 +374,19 @@ class ReAct:
         return opening(told, observation, self._format, memory, ask=not brief)
 
     def _shown(self, episode: Episode, env: TextEnv) -> list[Trajectory]:
-        """The examples for an episode; its own task is never among them."""
+        """The examples for an episode; its own task is never among them.
+
+        Raises:
+            BadOption: they are of another environment.
+        """
         kind = episode.task.task_type if env.tells_type else ANY
         of_type = self._examples.get(kind) or self._examples.get(ANY, ())
+        env_id = episode.task.env_id
+        if other := next((t.env_id for t in of_type if t.env_id != env_id), None):
+            raise BadOption(
+                f"the examples are episodes of {other}, and what is played is {env_id}; collect its own: "
+                f"`prosegym collect --agent expert --env {env_id} --split train`"
+            )
         return [t for t in of_type if t.task_id != episode.task.id and t.steps]
 
     def respond(self, episodes: Sequence[Episode]) -> list[Reply]:

@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 import gymnasium
 
-from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
+from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage
@@ -71,9 +71,9 @@ class Config:
     control: Literal["none", "other_task"] = "none"
     """A control: a task remembers as many notes, but on other tasks. (`strategy="base"` is the other.)"""
     temperature: float = 0.0
-    """Of the notes."""
+    """Of the notes; on the command line `note_temperature`."""
     max_tokens: int = 250
-    """Longest note, in tokens."""
+    """Longest note, in tokens, its thoughts included; on the command line `note_tokens`."""
     transcript_tokens: int = 3000
     """Longest account of a try, in tokens; turns in its middle are left out."""
 
@@ -180,8 +180,20 @@ class ModelReflector:
 
 
 def remembered(text: str) -> str:
-    """The note without the thoughts before it."""
-    return text.rpartition("</think>")[2].strip()
+    """The note without the thoughts before it; "" where it was cut off within them."""
+    return spoken(text).strip()
+
+
+def _failure(reflection: Reflection) -> str | None:
+    """Why there is no note; None where there is one, or where its writer had nothing to say."""
+    generation = reflection.generation
+    if generation.stop_reason == "error":
+        return generation.error or "the model failed"
+    if generation.stop_reason == "context":
+        return "its context is full; make transcript_tokens smaller"
+    if generation.stop_reason == "length" and not reflection.text:
+        return f"it was cut off in its thoughts; make note_tokens more than {generation.completion_tokens}"
+    return None
 
 
 def _numbered(notes: Sequence[str]) -> str:
@@ -292,14 +304,18 @@ class Reflexion:
     def remember(self, failures: Sequence[Sequence[Trajectory]]) -> list[Memory]:
         """What each failed attempt, all its trials so far, carries into its next trial.
 
-        Written from the last trial and the memory it was given alone, so an interrupted run goes on.
+        Written from the last trial that was played and the memory it was given alone, so an interrupted run
+        goes on. A trial whose memory lacks a note that could not be written is an error.
         """
-        lasts = [max(trials, key=lambda t: t.trial) for trials in failures]
+        lasts = [
+            max(trials, key=lambda t: (t.ended != "error" or bool(t.steps), t.trial)) for trials in failures
+        ]
         notes: list[list[str]] = [[] for _ in lasts]
+        missing: list[list[str]] = [[] for _ in lasts]
         spent, seconds = [Usage()] * len(lasts), 0.0
         if self._noting and lasts:
             begun = time.perf_counter()
-            notes, spent = self._notes(lasts)
+            notes, missing, spent = self._notes(lasts)
             seconds = (time.perf_counter() - begun) / len(lasts)  # they are written together
         shown: list[list[str]] = [[] for _ in lasts]
         if self.config.strategy in ("last_trial", "both"):
@@ -307,14 +323,18 @@ class Reflexion:
             shown = [[LAST_TRY.format(transcript=told)] for told in tries]
         if self.config.control == "other_task":
             tasks = [t.task_id for t in lasts]
-            notes, shown = ([_of_another(x, tasks, i) for i in range(len(tasks))] for x in (notes, shown))
+            notes, shown, missing = (
+                [_of_another(x, tasks, i) for i in range(len(tasks))] for x in (notes, shown, missing)
+            )
         return [
-            Memory((*[*_noted(last), *new][-self.config.memory :], *told), used, seconds)
-            for last, new, told, used in zip(lasts, notes, shown, spent, strict=True)
+            Memory(
+                (*[*_noted(last), *new][-self.config.memory :], *told), used, seconds, why[0] if why else None
+            )
+            for last, new, told, used, why in zip(lasts, notes, shown, spent, missing, strict=True)
         ]
 
-    def _notes(self, lasts: Sequence[Trajectory]) -> tuple[list[list[str]], list[Usage]]:
-        """A note on each last try, where one was written; and what it took."""
+    def _notes(self, lasts: Sequence[Trajectory]) -> tuple[list[list[str]], list[list[str]], list[Usage]]:
+        """A note on each last try, where one was written, or why it could not be; and what it took."""
         assert self._reflector is not None
         # Notes on other tasks are not shown to the reflector: what it writes is handed on.
         mine = self.config.control == "none"
@@ -322,8 +342,10 @@ class Reflexion:
         new = self._reflector.reflect(failures)
         self.reflections += new
         answers = [reflection.generation for reflection in new]
-        notes = [[reflection.text] if reflection.text else [] for reflection in new]
-        return notes, [Usage(a.prompt_tokens, a.completion_tokens, a.cost) for a in answers]
+        why = [_failure(reflection) for reflection in new]
+        notes = [[r.text] if r.text and not failed else [] for r, failed in zip(new, why, strict=True)]
+        missing = [[f"no note on the try before: {failed}"] if failed else [] for failed in why]
+        return notes, missing, [Usage(a.prompt_tokens, a.completion_tokens, a.cost) for a in answers]
 
     def _instruction(self, trajectory: Trajectory) -> str:
         if trajectory.env_id not in self._instructions:

@@ -64,6 +64,8 @@ class Memory:
     spent: Usage = Usage()
     """What writing them took: it is part of the usage of the trial they are for."""
     seconds: float = 0.0
+    error: str | None = None
+    """Why there is none where there should be: the trial is an error, and is not played without it."""
 
 
 class Agent(Protocol):

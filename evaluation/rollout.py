@@ -33,11 +33,13 @@ class Job:
     """What was used for this episode before it began, such as for its memory; counted with it."""
     seconds: float = 0.0
     """How long that took."""
+    error: str | None = None
+    """Why it cannot be played (its memory could not be made): it ends as an error as it begins."""
 
     @classmethod
     def after(cls, memory: Memory, task_id: str, attempt: int, trial: int) -> Job:
         """The next trial of an attempt that failed."""
-        return cls(task_id, attempt, trial, memory.notes, memory.spent, memory.seconds)
+        return cls(task_id, attempt, trial, memory.notes, memory.spent, memory.seconds, memory.error)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,8 @@ class _Place:
         except EngineError as error:
             self.engine_failed = True
             return self.finish(agent, "error", str(error))
+        if job.error is not None:
+            return self.finish(agent, "error", job.error)
         try:
             agent.begin(self.episode, self.text_env)
         except ProsegymError:

@@ -17,7 +17,7 @@ from tiny_lm import ACTIONS, WORDS, episodes, made, says, small
 from prosegym.baselines import attention, cached_engine, draft
 from prosegym.baselines.agents import ModelOptions, load_model
 from prosegym.baselines.cached_engine import CachedEngine, make_engine
-from prosegym.baselines.chat import Chat
+from prosegym.baselines.chat import Chat, TemplateError
 from prosegym.baselines.decoding import Writer
 from prosegym.baselines.draft import MOST, Drafter
 from prosegym.baselines.engine import PlainEngine, Seat, Tree
@@ -323,6 +323,36 @@ def test_windows_and_angles_that_the_cache_does_not_know_are_computed_anew() -> 
                 assert torch.allclose(logits, own, atol=1e-3)
         short = make_engine(model, max_context=64, cache_bytes=1 << 26)
         assert isinstance(short, CachedEngine)
+
+
+@pytest.mark.parametrize("said", ["\n\n", "\n\nAction: look", "</think>", "look</think>"])
+def test_an_odd_answer_that_the_template_rewrites_is_an_error_of_its_own(said: str) -> None:
+    tokenizer = tiny_lm.tokenizer("qwen3")
+    lm = LocalModel(tiny_lm.llama(len(tokenizer)), tokenizer)
+    odd, healthy = (
+        Request([Message("user", "red"), Message("assistant", text), Message("user", "blue")])
+        for text in (said, "Action: look")
+    )
+    first, second = lm.generate([odd, healthy], Sampling(max_tokens=3))
+    assert (first.text, first.stop_reason) == ("", "error") and "rewrites earlier turns" in str(first.error)
+    assert second.token_ids == lm.generate([healthy], Sampling(max_tokens=3))[0].token_ids != ()
+
+
+def test_a_template_that_no_answers_suit_is_refused() -> None:
+    """Nor is one of which a model that thinks loses every turn."""
+    rewrites = (
+        "{% for m in messages %}{% if m.role == 'assistant' and loop.revindex0 > 2 %}(old) {% endif %}"
+        "{{ m.role }} {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant {% endif %}"
+    )
+    for template, said, reason in (
+        (rewrites, "look", "rewrites earlier turns"),
+        ("qwen3", "<think>hm</think>\n\nlook", "chat_template"),
+    ):
+        tokenizer = tiny_lm.tokenizer(template)
+        lm = LocalModel(tiny_lm.llama(len(tokenizer)), tokenizer)
+        talk = [Message("user", "red"), *(Message("assistant", said), Message("user", "blue")) * 2]
+        with pytest.raises(TemplateError, match=reason):
+            lm.generate([Request(talk)], Sampling(max_tokens=3))
 
 
 def test_context_overflow_ends_one_answer_only() -> None:

@@ -60,6 +60,17 @@ def experts(*tasks: str) -> list[Trajectory]:
         ("think", "<think>a <action>no</action></think>\n<action> go </action>", "go"),
         ("think", "<action>go", "go"),
         ("think", "<think>going on and on", None),
+        *(
+            (fmt, f"<think>\nFirst idea:\nAction: fly\nBut no.\n</think>\n\n{said}", "look")
+            for fmt, said in (
+                ("react", "Thought: so\nAction: look"),
+                ("think", "Action: look"),
+                ("bare", "look"),
+            )
+        ),
+        *((fmt, "<think>\nFirst idea:\nAction: fly\nor <action>fly</action>", None) for fmt in FORMATS),
+        *((fmt, "Action: look\n<think>and then\nAction: fly", "look") for fmt in FORMATS),
+        ("bare", "<think>look", None),
         ("think", "Action: go", "go"),
         ("bare", " go \n", "go"),
         ("bare", "Thought: hm\nAction: go", "go"),
@@ -262,6 +273,17 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
         pick(pool, "prosegym/Other-v1", 1)
 
 
+def test_examples_of_another_environment_are_refused() -> None:
+    pool = [
+        msgspec.structs.replace(t, env_id="prosegym/Other-v1") for t in experts("train/red", "train/blue")
+    ]
+    agent = ReAct(Scripted(script), examples=pick(pool, "prosegym/Other-v1", 1))
+    with pytest.raises(
+        BadOption, match=r"episodes of prosegym/Other-v1, and what is played is prosegym/Lockb"
+    ):
+        play(agent, "train/plum")
+
+
 def test_examples_do_not_tell_the_type_of_a_task_that_does_not_tell_it() -> None:
     env_id = "prosegym/MiniWiki-v1"
     wiki = functools.partial(gymnasium.make, env_id)
@@ -315,7 +337,14 @@ def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
 
 @pytest.mark.parametrize(
     ("text", "opened"),
-    [("hm. Action:", False), ("action:", False), ("Thought: hm\n Action:", True), ("Action:", True)],
+    [
+        ("hm. Action:", False),
+        ("action:", False),
+        ("Thought: hm\n Action:", True),
+        ("Action:", True),
+        ("<think>hm\nAction:", False),
+        ("<think>hm\nAction: no</think>\nAction:", True),
+    ],
 )
 def test_a_label_opens_the_constraint_where_it_is_read(local: LocalModel, text: str, opened: bool) -> None:
     from prosegym.baselines.decoding import Writer
@@ -470,10 +499,12 @@ def test_settings_by_name(tmp_path: Path, local: LocalModel) -> None:
     assert isinstance(agent, ReAct)
     assert agent.config == Config(format="bare", decoding="trie", history="last:2", temperature=0.5)
     assert isinstance(agent.model, LocalModel) and agent.model.max_batch == 4
-    several = {"format": "bare", "trials": 2, "max_tokens": 9}
+    several = {"format": "bare", "trials": 2, "max_tokens": 9, "note_tokens": 90, "note_temperature": 0.5}
     retrying = agents.load("reflexion", str(tmp_path / "a"), settings=several)
     assert isinstance(retrying, Reflexion) and isinstance(retrying, Retrying)
-    assert retrying.config == Retries(trials=2)
+    assert retrying.config == Retries(trials=2, max_tokens=90, temperature=0.5)
+    sampling = retrying.conditions()
+    assert (sampling["max_tokens"], sampling["temperature"]) == (9, 0.0)
     env = make().unwrapped
     panel = panels.make(env, "train", about="two tasks", count=2)
     run = evaluate(retrying, panel, tmp_path / "run", progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,20 @@ import pytest
 from prosegym.baselines.lm import Generation, Request, Scripted
 from prosegym.baselines.react import Config as ReActConfig
 from prosegym.baselines.react import ReAct
-from prosegym.baselines.reflexion import Config, ModelReflector, Reflexion, passed, stuck, transcript
+from prosegym.baselines.reflexion import (
+    Config,
+    ModelReflector,
+    Reflexion,
+    passed,
+    remembered,
+    stuck,
+    transcript,
+)
 from prosegym.envs import panels
 from prosegym.envs.errors import BadOption
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.evaluate import evaluate
+from prosegym.evaluation.runs import Run
 
 TASKS = ["train/red", "train/blue", "train/green"]
 
@@ -125,6 +135,41 @@ def test_an_empty_note_is_not_remembered() -> None:
         config,
     )
     assert [t.memory for t in runner.solve(make, ["train/red"])] == [[], []]
+    assert remembered("<think>cut off in") == "" == remembered("<think>hm</think>\n")
+    assert remembered("<think>hm</think>\nLook first. ") == "Look first."
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (Generation("", stop_reason="error", error="out of order"), "out of order"),
+        (Generation("", stop_reason="context"), "transcript_tokens"),
+        (Generation("<think>hm, hm", stop_reason="length"), "note_tokens"),
+    ],
+)
+def test_a_try_whose_note_failed_is_an_error(answer: Generation, why: str, tmp_path: Path) -> None:
+    """Without its memory it is no trial of Reflexion. A note that comes the next time is on the last real try."""
+
+    class Failing(Scripted):
+        def generate(self, requests: Any, sampling: Any) -> list[Generation]:
+            written = super().generate(requests, sampling)
+            return [answer for _ in written] if next(asked) < failures else written
+
+    def play(folder: str) -> Run:
+        agent = ReAct(Scripted(Actor()), ReActConfig(format="bare"))
+        config = Config(trials=3)
+        runner = Reflexion(agent, ModelReflector(Failing(reflect), config), config)
+        return evaluate(runner, panel, tmp_path / folder, progress=False)
+
+    panel = panels.make(make().unwrapped, "train", about="all")
+    asked, failures = itertools.count(), 1
+    tries = sorted((t for t in play("once").finished if t.task_id == "train/red"), key=lambda t: t.trial)
+    assert [t.ended for t in tries] == ["truncated", "error", "terminated"]
+    assert [t.memory for t in tries] == [[], [], ["I took the wrong one; the key is red."]]
+    error = tries[1].error or ""
+    assert error.startswith("no note on the try before: ") and why in error and not tries[1].steps
+    asked, failures = itertools.count(), 2
+    assert play("always").summary().errors == len(panel.tasks)
 
 
 def test_another_tasks_memory_is_a_control() -> None:
