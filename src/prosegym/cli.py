@@ -369,6 +369,8 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens read {_number(summary.prompt_tokens, 0)}, written {_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s from an episode's start to its end"
     )
+    if summary.stopped:
+        print(f"stopped by the agent: {', '.join(f'{why} {n}' for why, n in summary.stopped.items())}")
     if summary.cost is None:
         print("cost not known: no price file (--agent-arg prices=FILE), or tokens that nobody counted")
     elif summary.cost and summary.cost_per_success is not None:
