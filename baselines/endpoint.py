@@ -31,7 +31,7 @@ class EndpointOptions:
     """How a server is talked to."""
 
     concurrency: int = 32
-    """Requests under way at the same time."""
+    """Requests under way at the same time, in each process."""
     retries: int = 5
     """Times a request is sent again after a time-out, a broken connection or answer, 408, 409, 429 or 5xx."""
     backoff: float = 1.0
@@ -39,7 +39,7 @@ class EndpointOptions:
     timeout: float = 120.0
     """Seconds for one answer, to its last byte; twice as long where it trickles in."""
     per_minute: float = 0.0
-    """Most requests a minute; 0 sets no limit."""
+    """Most requests a minute; 0 sets no limit. `evaluate --workers N` and `--ray N` divide it by N."""
     cache: str | None = None
     """Folder in which answers are kept: an equal request, with an equal seed, is answered from there."""
     prices: str | None = None
