@@ -182,6 +182,29 @@ def test_lessons_of_further_kitchens(monkeypatch: pytest.MonkeyPatch) -> None:
         assert talk[0].content.startswith("You are hungry!") and talk[-1].content == "eat meal"
 
 
+def test_a_house_model_keeps_its_scale_and_seed_and_measures_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    from pretrain import measured, settle
+
+    out, curve = tmp_path / "house", tmp_path / "house" / "validation.jsonl"
+    settle(out, "cpu", 0)
+    assert not measured(curve, "pretrain", 600)
+    settle(out, "cpu", 0)
+    for scale, seed in (("cpu", 1), ("tiny", 0)):
+        with pytest.raises(SystemExit, match="holds another training .*use another OUT"):
+            settle(out, scale, seed)
+    curve.write_text(json.dumps({"phase": "pretrain", "step": 600, "loss": 1.0}) + "\n")
+    found = {
+        (phase, step)
+        for phase in ("pretrain", "practice-1")
+        for step in (60, 600)
+        if measured(curve, phase, step)
+    }
+    assert found == {("pretrain", 600)}
+
+
 def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     from compare import control_of, mean_by_trial
