@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -329,6 +330,26 @@ def test_the_demo_runs_and_passes_over_what_is_done(tmp_path: Path) -> None:
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("done before") == 7
+
+
+def test_a_folder_may_have_a_blank_in_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for folder in (RECIPES, RECIPES / "house"):
+        monkeypatch.syspath_prepend(str(folder))
+    import compare
+    import cooking
+    import demo
+
+    out = tmp_path / "a b"
+    plans = [[c for _, c, _ in recipe.steps(out, True) if isinstance(c, str)] for recipe in (demo, cooking)]
+    tuned = SimpleNamespace(summary=lambda: SimpleNamespace(success=SimpleNamespace(value=0.0)))
+    monkeypatch.setattr(compare.Run, "read", lambda folder: tuned)
+    plans.append(list(compare.commands(out, f"{out}/model", compare.SCALES["novice"], f"{out}/notes")))
+    for plan in plans:
+        for words in map(shlex.split, plan):
+            assert any(str(out) in word for word in words)
+            assert not any(word.startswith("b/") for word in words)
+            if words[0] != "train":
+                _parser().parse_args(words)
 
 
 def test_a_step_that_fails_stops_the_recipe(

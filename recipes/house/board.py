@@ -130,13 +130,14 @@ def main() -> None:
             if name in FLOORS:
                 runs = [args.out / "runs" / panel / name for panel in panels]
                 for panel, folder in zip(panels, runs, strict=True):
-                    run(f"evaluate --panel {panel} --tasks {scale['tasks']} --agent {name} --out {folder}")
+                    kept = shlex.quote(str(folder))
+                    run(f"evaluate --panel {panel} --tasks {scale['tasks']} --agent {name} --out {kept}")
                 about = ""
             else:
                 told = args.out / "card.json"
                 told.write_text(json.dumps(card(name, args.model, results["model"])))
-                about = f"--card {told} --trained-on {args.out / 'expert.jsonl'}"
-            run(f"submit {shlex.join(map(str, runs))} {about} --xz --out {made}")
+                about = shlex.join(["--card", str(told), "--trained-on", str(args.out / "expert.jsonl")])
+            run(f"submit {shlex.join(map(str, runs))} {about} --xz --out {shlex.quote(str(made))}")
             report = verify(made)
             if not report.ok or report.card is None:
                 sys.exit(f"{made} is refused: {'; '.join(report.problems)}")

@@ -5,8 +5,8 @@
 The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
 then, round by round, more of it or what the expert says of the model's own play. Validation plays games of
 the valid split and measures the loss on the expert's lessons that are not trained on; its curve is
-OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model. A folder keeps the scale and
-the seed it began with.
+OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model. A folder keeps the scale
+and the seed that it began with.
 """
 
 from __future__ import annotations
