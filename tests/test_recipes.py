@@ -206,6 +206,38 @@ def test_a_house_model_keeps_its_scale_and_seed_and_measures_once(
     assert found == {("pretrain", 600)}
 
 
+def test_a_submission_that_is_not_in_the_ledger_is_verified_and_entered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first command ends between writing the folder and verifying it."""
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import board
+
+    def ends(made: Path) -> None:
+        raise KeyboardInterrupt
+
+    def here(made: Path) -> Any:
+        seen.append(made.name)
+        return verify(made, workers=0, progress=False)
+
+    seen: list[str] = []
+    out, submissions = tmp_path / "out", tmp_path / "submissions"
+    scale = {"panels": ["Household-v1/test"], "tasks": 2, "env": "Household-v1"}
+    (out / "runs").mkdir(parents=True)
+    (out / "results.json").write_text(json.dumps({"scale": scale, "model": "house"}))
+    monkeypatch.setattr(board, "FLOORS", ("null", "expert"))
+    monkeypatch.setattr(sys, "argv", ["board.py", str(out), str(submissions)])
+    monkeypatch.setattr(board, "verify", ends)
+    with pytest.raises(KeyboardInterrupt):
+        board.main()
+    monkeypatch.setattr(board, "verify", here)
+    for _ in range(2):
+        board.main()
+        standing = ledger.standing(ledger.check(submissions / "ledger.jsonl"))
+        assert standing == {read(submissions / name)[1] for name in ("null", "expert")}
+    assert seen == ["null", "expert"]
+
+
 def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     from compare import control_of, mean_by_trial
