@@ -20,7 +20,7 @@ install: .venv/.installed
 	touch $@
 
 demo: install ## the main job: train, evaluate, submit, verify, build the board
-	$(BIN)/python recipes/demo.py $(OUT)
+	$(BIN)/python recipes/demo.py "$(OUT)"
 
 test: install ## all tests but the slow ones
 	$(BIN)/python -m pytest -m "not slow" -n 2 -q

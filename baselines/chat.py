@@ -446,7 +446,7 @@ def audit(chat: Chat, conversations: Iterable[Sequence[Message]], show: int = 2)
     if trained == 0:
         raise TemplateError(f"no token of {count} conversations would be trained on")
     lines.append(
-        f"{count} conversations, {turns} assistant turns, {total} tokens, {trained} of them trained on "
-        f"({trained / total:.1%}); every prompt is a prefix of what follows"
+        f"{count} conversations, {turns} assistant turns, {total} tokens, {trained} of them in answers that "
+        f"are to be learnt ({trained / total:.1%}); every prompt is a prefix of what follows"
     )
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class EndpointOptions:
     """How a server is talked to."""
 
     concurrency: int = 32
-    """Requests under way at the same time."""
+    """Requests under way at the same time, in each process."""
     retries: int = 5
     """Times a request is sent again after a time-out, a broken connection or answer, 408, 409, 429 or 5xx."""
     backoff: float = 1.0
@@ -39,7 +40,7 @@ class EndpointOptions:
     timeout: float = 120.0
     """Seconds for one answer, to its last byte; twice as long where it trickles in."""
     per_minute: float = 0.0
-    """Most requests a minute; 0 sets no limit."""
+    """Most requests a minute; 0 sets no limit. `evaluate --workers N` and `--ray N` divide it by N."""
     cache: str | None = None
     """Folder in which answers are kept: an equal request, with an equal seed, is answered from there."""
     prices: str | None = None
@@ -125,7 +126,8 @@ class Endpoint:
             api_key: by default the environment's OPENAI_API_KEY.
 
         Raises:
-            ModelError: the client is not installed, the server does not answer, or it has no such model.
+            ModelError: the client is not installed, the server does not answer or has no such model, or the
+                cache cannot be a folder.
         """
         try:
             import openai
@@ -142,7 +144,7 @@ class Endpoint:
         self._url = url
         self.name = model or self._only_model()
         self._price = _read_price(self.options.prices, self.name)
-        self._cache = Path(self.options.cache) if self.options.cache else None
+        self._cache = _cache(self.options.cache)
         self._turn = threading.Lock()
         self._next = 0.0
 
@@ -198,11 +200,11 @@ class Endpoint:
     def _answer(self, request: Request, sampling: Sampling, over: threading.Event) -> Generation:
         arguments = self._arguments(request, sampling)
         kept = self._kept(arguments)
-        if kept is not None and kept.is_file():
+        if kept is not None:
             try:
                 return self._read(kept.read_bytes(), sampling)
-            except (ValueError, RecursionError):
-                pass  # cut short by a crash: asked again
+            except (OSError, ValueError, RecursionError):
+                pass  # not there, or cut short by a crash: asked
         jitter = random.Random(request.seed)
         wait, failure = self.options.backoff, ""
         for attempt in range(self.options.retries + 1):
@@ -296,7 +298,7 @@ class Endpoint:
             raise ValueError("no choices in the answer")
         choice, used = answer.choices[0], answer.usage
         text, stopped = cut(choice.message.content or "", sampling.stop)
-        read, written = (used.prompt_tokens, used.completion_tokens) if used else (None, None)
+        read, written = (_count(used.prompt_tokens), _count(used.completion_tokens)) if used else (None, None)
         reason: StopReason = "stop" if stopped else "length" if choice.finish_reason == "length" else "end"
         return Generation(text, (), (), read or 0, written or 0, reason, None, self._cost(read, written))
 
@@ -327,11 +329,30 @@ def _held(text: str, request: Request) -> bool:
     return not request.allowed or any(answer.startswith(text.strip()) for answer in _choices(request))
 
 
+def _count(tokens: int | None) -> int | None:
+    """Tokens as the server counts them; below 0 they are not known."""
+    return None if tokens is None or tokens < 0 else tokens
+
+
+def _cache(folder: str | None) -> Path | None:
+    """The folder of kept answers, made where it is not there."""
+    if not folder:
+        return None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"cache {folder} cannot be a folder ({error.strerror}); name another one") from error
+    return Path(folder)
+
+
 def _keep(path: Path, body: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{threading.get_ident()}.part")
-    part.write_bytes(body)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(body)
+        part.replace(path)
+    except OSError as error:  # the answer itself is there, and may be paid for
+        warnings.warn(f"an answer is not kept in the cache {path.parents[1]}: {error.strerror}", stacklevel=2)
 
 
 def _read_price(path: str | None, model: str) -> Price | None:

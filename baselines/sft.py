@@ -76,6 +76,22 @@ def samples(
     return kept
 
 
+def told(policy: LocalModel, conversations: Sequence[Sequence[Message]], config: Config) -> str:
+    """What `clone` would train on, in one line.
+
+    Raises:
+        ProsegymError: no conversation's first answer fits the context.
+    """
+    texts = samples(policy, conversations, config.observations, config.longest)
+    limit = min(policy.max_context, config.longest or policy.max_context)
+    cut, tokens = sum(s.cut for s in texts), sum(len(s.token_ids) for s in texts)
+    return (
+        f"imitation trains on {len(texts)} of these {len(conversations)}, {cut} of them cut to fit {limit} "
+        f"tokens, in all {tokens} tokens; an answer's token weighs 1 in the loss, one that is only read "
+        f"{config.observations:g}"
+    )
+
+
 def sample(
     policy: LocalModel,
     conversation: Sequence[Message],

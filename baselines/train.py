@@ -19,7 +19,7 @@ import tyro
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import release_memory
 
-from prosegym.baselines import METHODS, agents, house, react
+from prosegym.baselines import METHODS, agents, house, react, sft
 from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel, best_device
@@ -232,6 +232,9 @@ def learn(
     report = audit(policy.chat, shown)  # raises where a mask is wrong
     if options.audit:
         processes.print(report)
+        cloning = config if method == "sft" else getattr(config, "cloning", None)
+        if isinstance(cloning, sft.Config):
+            processes.print(sft.told(policy, shown, cloning))
         return
     train(policy, experts, practice, config)
     practice.save(policy, options.out, method)

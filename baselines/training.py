@@ -212,7 +212,8 @@ def fit(
         log: where metrics go.
         phase: its name in the log and on the progress bar.
         accelerator: None makes one from the environment, as `accelerate launch` set it.
-        each: called with the number of steps when a checkpoint is written, the last one too: validation.
+        each: validation: called with the number of steps when a checkpoint is written, the last one too, and
+            when one is loaded, for it may have been interrupted there.
 
     Returns:
         The last step's metrics, and `steps`.
@@ -244,6 +245,12 @@ def fit(
     path = folder / "checkpoint.pt"
     save = partial(_save, path, trained, optimizer, settings, accelerator)
     done = _load(path, trained, optimizer, settings, accelerator.device) if path.exists() else 0
+
+    def validate(step: int) -> None:
+        due = step > 0 and (step % config.save_every == 0 or step == steps)
+        if due and each is not None and accelerator.is_main_process:
+            each(step)
+
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         log.forget_after(phase, done)
@@ -266,6 +273,7 @@ def fit(
     watch = Watch(phase)
     batches: list[list[int]] = []
     try:
+        validate(done)
         while step < steps:
             epoch, at = divmod(step, per_epoch)
             if at == 0 or step == done:
@@ -305,8 +313,7 @@ def fit(
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             if step % config.save_every == 0 and step < steps:
                 save(step)
-                if each is not None and accelerator.is_main_process:
-                    each(step)
+                validate(step)
     except KeyboardInterrupt:
         if whole:  # what is drawn of a step that was begun is drawn again
             save(step, drawn)
@@ -314,8 +321,8 @@ def fit(
     finally:
         bar.close()
     save(steps)
-    if each is not None and done < steps and accelerator.is_main_process:
-        each(steps)
+    if done < steps:
+        validate(steps)
     # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     accelerator.free_memory()  # it would hold every phase's optimizer

@@ -53,6 +53,8 @@ class Summary(msgspec.Struct, frozen=True):
     parse_failure_rate: float
     """Share of turns in whose response no action could be read."""
     truncated_rate: float
+    stopped: dict[str, int]
+    """Why an agent ended episodes as truncated ("context overflow") -> episodes; step limits are not here."""
     steps: float
     """Mean steps an episode."""
     steps_to_success: float
@@ -126,6 +128,7 @@ def summarise(trajectories: Sequence[Trajectory], *, tasks: int, attempts: int, 
         invalid_rate=invalid / turns if turns else 0.0,
         parse_failure_rate=unread / turns if turns else 0.0,
         truncated_rate=_mean([float(e.ended == "truncated") for e in episodes]),
+        stopped=dict(Counter(e.error for e in episodes if e.ended == "truncated" and e.error)),
         steps=_mean([float(len(e.steps)) for e in episodes]),
         steps_to_success=_mean([float(n) for n in won]),
         pass_at={str(k): _pass(statistics.pass_at_k, clusters, k) for k in ks},

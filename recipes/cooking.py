@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def write_lessons(source: Path, target: Path) -> None:
 def steps(out: Path, quick: bool) -> list[Step]:
     """All that is done, in order."""
     games, tasks, more = (2, 4, "--max-steps 4") if quick else (20, 40, "")
-    expert, lessons = out / "expert.jsonl", out / "lessons.jsonl"
+    at = shlex.quote(str(out))
+    expert, lessons = f"{at}/expert.jsonl", f"{at}/lessons.jsonl"
     limit = f"--env-kwargs '{{\"max_steps\": {MAX_STEPS}}}'"
     plan: list[Step] = [
         (
@@ -95,37 +97,38 @@ def steps(out: Path, quick: bool) -> list[Step]:
     plan += [
         (
             "lessons: the same games, and again with other names",
-            lambda: write_lessons(expert, lessons),
-            lessons,
+            lambda: write_lessons(out / "expert.jsonl", out / "lessons.jsonl"),
+            out / "lessons.jsonl",
         ),
         (
             "a small model from random weights, trained on those lessons",
             f"train sft --env {ENV} --model scratch:350k --vocabulary 700 --context 4096 --data {lessons} "
-            f"{limit} {FORM} {SFT} {more} --no-evaluate --out {out}/sft",
+            f"{limit} {FORM} {SFT} {more} --no-evaluate --out {at}/sft",
             None,
         ),
         (
             "one ETO iteration: explore the training games, contrast with the expert, optimise",
-            f"train eto --env {ENV} --model {out}/sft --data {expert} "
-            f"{limit} {FORM} {ETO} {more} --no-evaluate --out {out}/eto",
+            f"train eto --env {ENV} --model {at}/sft --data {expert} "
+            f"{limit} {FORM} {ETO} {more} --no-evaluate --out {at}/eto",
             None,
         ),
     ]
     for name in AGENTS:
-        agent = out / name if name in ("sft", "eto") else name
+        agent = f"{at}/{name}" if name in ("sft", "eto") else name
         command = f"evaluate --agent {agent} --panel {PANEL} --tasks {tasks} "
-        command += f"--env-arg max_steps={MAX_STEPS} --out {out}/runs/{name}"
+        command += f"--env-arg max_steps={MAX_STEPS} --out {at}/runs/{name}"
         plan.append((f"{name} on {tasks} test games", command, None))
     plan += [
-        ("is SFT better than chance?", f"compare {out}/runs/random {out}/runs/sft", None),
-        ("is ETO better than SFT?", f"compare {out}/runs/sft {out}/runs/eto", None),
+        ("is SFT better than chance?", f"compare {at}/runs/random {at}/runs/sft", None),
+        ("is ETO better than SFT?", f"compare {at}/runs/sft {at}/runs/eto", None),
     ]
     for name in AGENTS:
-        folder = out / "submissions" / name
+        folder = f"{at}/submissions/{name}"
         trained = f"--trained-on {expert}" if name in ("sft", "eto") else ""
-        plan.append((f"submit {name}", f"submit {out}/runs/{name} {trained} --out {folder}", folder))
+        submit = f"submit {at}/runs/{name} {trained} --out {folder}"
+        plan.append((f"submit {name}", submit, out / "submissions" / name))
         plan.append((f"verify {name} by replay", f"verify {folder}", None))
-    plan.append(("the board", f"board build --submissions {out}/submissions --out {out}/site", None))
+    plan.append(("the board", f"board build --submissions {at}/submissions --out {at}/site", None))
     return plan
 
 

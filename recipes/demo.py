@@ -10,6 +10,7 @@ same call goes on.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from itertools import zip_longest
 from pathlib import Path
@@ -31,7 +32,8 @@ RETRY = "--agent reflexion --model novice --agent-arg trials=2 --agent-arg refle
 def steps(out: Path, quick: bool) -> list[Step]:
     """All that is done, in order."""
     games, tasks, updates = (8, 4, 2) if quick else (200, 100, 25)
-    runs, expert = out / "runs", out / "expert.jsonl"
+    at = shlex.quote(str(out))
+    runs, expert = f"{at}/runs", f"{at}/expert.jsonl"
     evaluate = f"evaluate --panel {PANEL} --tasks {tasks} --out {runs}"
     plan: list[Step] = [
         (f"{name} on {tasks} rooms of the test split", f"{evaluate}/{name} --agent {name}", None)
@@ -46,10 +48,10 @@ def steps(out: Path, quick: bool) -> list[Step]:
         (
             "one ETO iteration: explore those rooms, contrast with the expert, optimise",
             f"train eto --env {ENV} --model novice --data {expert} {TUNE} --max-steps {updates} "
-            f"--no-evaluate --out {out}/eto",
+            f"--no-evaluate --out {at}/eto",
             None,
         ),
-        ("what it learnt", f"{evaluate}/eto --agent {out}/eto", None),
+        ("what it learnt", f"{evaluate}/eto --agent {at}/eto", None),
         ("is it better?", f"compare {runs}/novice {runs}/eto", None),
         (
             "a second try where the first failed, with a note on what was seen in it",
@@ -62,14 +64,15 @@ def steps(out: Path, quick: bool) -> list[Step]:
             None,
         ),
         ("does the note help?", f"compare {runs}/control {runs}/retry", None),
-        ("a failed try, the note on it, and the next try", lambda: show_retry(runs / "retry"), None),
+        ("a failed try, the note on it, and the next try", lambda: show_retry(out / "runs" / "retry"), None),
     ]
     for name in ("null", "random", "expert", "novice", "house", "eto", "retry", "control"):
-        folder = out / "submissions" / name
+        folder = f"{at}/submissions/{name}"
         trained = f"--trained-on {expert}" if name == "eto" else ""
-        plan.append((f"submit {name}", f"submit {runs}/{name} {trained} --out {folder}", folder))
+        submit = f"submit {runs}/{name} {trained} --out {folder}"
+        plan.append((f"submit {name}", submit, out / "submissions" / name))
         plan.append((f"verify {name} by replay", f"verify {folder}", None))
-    plan.append(("the board", f"board build --submissions {out}/submissions --out {out}/site", None))
+    plan.append(("the board", f"board build --submissions {at}/submissions --out {at}/site", None))
     return plan
 
 

@@ -21,7 +21,7 @@ import lockbox
 import pytest
 
 from prosegym.baselines import METHODS
-from prosegym.cli import main
+from prosegym.cli import _agent, _maker, _parser, main
 from prosegym.envs import data, jvm, panels
 from prosegym.envs.errors import EngineError
 from prosegym.evaluation.doctor import EXTRAS
@@ -67,6 +67,18 @@ def test_train_tells_its_methods(capsys: pytest.CaptureFixture[str]) -> None:
         assert ended.value.code == status
     told = capsys.readouterr()
     assert all(f"  {name}: " in told.out for name in METHODS) and "METHOD" in told.err
+
+
+@pytest.mark.parametrize(("option", "each"), [(["--workers", "4"], 15), (["--ray", "3"], 20), ([], 60)])
+def test_processes_share_the_requests_a_minute(
+    option: list[str], each: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prosegym.baselines.agents.load", lambda *args, settings: settings)
+    command = ["evaluate", "--agent", "react", "--model", "http://host/v1", "--env", "x", "--out", "y"]
+    args = _parser().parse_args([*command, "--agent-arg", "per_minute=60", *option])
+    made = _maker(args)
+    assert made is not None and made() == {"per_minute": each}
+    assert _agent(args) == {"per_minute": 60}  # this process, which plays nothing beside workers
 
 
 def test_the_whole_path(run: Ask, panel: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -182,6 +183,61 @@ def test_lessons_of_further_kitchens(monkeypatch: pytest.MonkeyPatch) -> None:
         assert talk[0].content.startswith("You are hungry!") and talk[-1].content == "eat meal"
 
 
+def test_a_house_model_keeps_its_scale_and_seed_and_measures_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    from pretrain import measured, settle
+
+    out, curve = tmp_path / "house", tmp_path / "house" / "validation.jsonl"
+    settle(out, "cpu", 0)
+    assert not measured(curve, "pretrain", 600)
+    settle(out, "cpu", 0)
+    for scale, seed in (("cpu", 1), ("tiny", 0)):
+        with pytest.raises(SystemExit, match="holds another training .*use another OUT"):
+            settle(out, scale, seed)
+    curve.write_text(json.dumps({"phase": "pretrain", "step": 600, "loss": 1.0}) + "\n")
+    found = {
+        (phase, step)
+        for phase in ("pretrain", "practice-1")
+        for step in (60, 600)
+        if measured(curve, phase, step)
+    }
+    assert found == {("pretrain", 600)}
+
+
+def test_a_submission_that_is_not_in_the_ledger_is_verified_and_entered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first command ends between writing the folder and verifying it."""
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import board
+
+    def ends(made: Path) -> None:
+        raise KeyboardInterrupt
+
+    def here(made: Path) -> Any:
+        seen.append(made.name)
+        return verify(made, workers=0, progress=False)
+
+    seen: list[str] = []
+    out, submissions = tmp_path / "out", tmp_path / "submissions"
+    scale = {"panels": ["Household-v1/test"], "tasks": 2, "env": "Household-v1"}
+    (out / "runs").mkdir(parents=True)
+    (out / "results.json").write_text(json.dumps({"scale": scale, "model": "house"}))
+    monkeypatch.setattr(board, "FLOORS", ("null", "expert"))
+    monkeypatch.setattr(sys, "argv", ["board.py", str(out), str(submissions)])
+    monkeypatch.setattr(board, "verify", ends)
+    with pytest.raises(KeyboardInterrupt):
+        board.main()
+    monkeypatch.setattr(board, "verify", here)
+    for _ in range(2):
+        board.main()
+        standing = ledger.standing(ledger.check(submissions / "ledger.jsonl"))
+        assert standing == {read(submissions / name)[1] for name in ("null", "expert")}
+    assert seen == ["null", "expert"]
+
+
 def test_what_stands_beside_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     from compare import control_of, mean_by_trial
@@ -306,6 +362,26 @@ def test_the_demo_runs_and_passes_over_what_is_done(tmp_path: Path) -> None:
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("done before") == 7
+
+
+def test_a_folder_may_have_a_blank_in_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for folder in (RECIPES, RECIPES / "house"):
+        monkeypatch.syspath_prepend(str(folder))
+    import compare
+    import cooking
+    import demo
+
+    out = tmp_path / "a b"
+    plans = [[c for _, c, _ in recipe.steps(out, True) if isinstance(c, str)] for recipe in (demo, cooking)]
+    tuned = SimpleNamespace(summary=lambda: SimpleNamespace(success=SimpleNamespace(value=0.0)))
+    monkeypatch.setattr(compare.Run, "read", lambda folder: tuned)
+    plans.append(list(compare.commands(out, f"{out}/model", compare.SCALES["novice"], f"{out}/notes")))
+    for plan in plans:
+        for words in map(shlex.split, plan):
+            assert any(str(out) in word for word in words)
+            assert not any(word.startswith("b/") for word in words)
+            if words[0] != "train":
+                _parser().parse_args(words)
 
 
 def test_a_step_that_fails_stops_the_recipe(

@@ -4,7 +4,8 @@
 
 OUT is the folder of `compare.py`, which began from that model. Every agent has a folder for each benchmark
 that it was played on, so that one can be replayed where another's data is not at hand; panels and a method's
-seeds are its runs. The floors and the ceiling are played here. A folder that is there is left as it is.
+seeds are its runs. The floors and the ceiling are played here. A folder that is there is left as it is, and
+verified where the ledger lacks it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from safetensors import safe_open
 from prosegym.baselines.agents import SHIPPED
 from prosegym.cli import main as prosegym
 from prosegym.leaderboard import ledger
+from prosegym.leaderboard.submission import read
 from prosegym.leaderboard.verify import verify
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -125,25 +127,32 @@ def main() -> None:
             own = "" if benchmark == scale["env"] else ending
             made = args.submissions / (f"{name}{ending}" if name in FLOORS else f"{model.prefix}-{name}{own}")
             runs = [run for panel in panels for run in played(args.out / "runs" / panel, name)]
-            if made.exists() or not (runs or (panels and name in FLOORS)):
+            if not (made.exists() or runs or (panels and name in FLOORS)):
                 continue
-            if name in FLOORS:
-                runs = [args.out / "runs" / panel / name for panel in panels]
-                for panel, folder in zip(panels, runs, strict=True):
-                    run(f"evaluate --panel {panel} --tasks {scale['tasks']} --agent {name} --out {folder}")
-                about = ""
-            else:
-                told = args.out / "card.json"
-                told.write_text(json.dumps(card(name, args.model, results["model"])))
-                about = f"--card {told} --trained-on {args.out / 'expert.jsonl'}"
-            run(f"submit {shlex.join(map(str, runs))} {about} --xz --out {made}")
-            report = verify(made)
-            if not report.ok or report.card is None:
-                sys.exit(f"{made} is refused: {'; '.join(report.problems)}")
-            ledger.append(
-                args.submissions / "ledger.jsonl", "added", report.digest,
-                agent=report.card.agent, reason="The project's own: recipes/house/board.py",
-            )  # fmt: skip
+            if not made.exists():
+                if name in FLOORS:
+                    runs = [args.out / "runs" / panel / name for panel in panels]
+                    for panel, folder in zip(panels, runs, strict=True):
+                        kept = shlex.quote(str(folder))
+                        run(f"evaluate --panel {panel} --tasks {scale['tasks']} --agent {name} --out {kept}")
+                    about = ""
+                else:
+                    told = args.out / "card.json"
+                    told.write_text(json.dumps(card(name, args.model, results["model"])))
+                    about = shlex.join(["--card", str(told), "--trained-on", str(args.out / "expert.jsonl")])
+                run(f"submit {shlex.join(map(str, runs))} {about} --xz --out {shlex.quote(str(made))}")
+            enter(made, args.submissions / "ledger.jsonl")
+
+
+def enter(made: Path, book: Path) -> None:
+    """Verify a submission and write it in the ledger, unless it stands there."""
+    if read(made)[1] in ledger.standing(ledger.check(book)):
+        return
+    report = verify(made)
+    if not report.ok or report.card is None:
+        sys.exit(f"{made} is refused: {'; '.join(report.problems)}")
+    reason = "The project's own: recipes/house/board.py"
+    ledger.append(book, "added", report.digest, agent=report.card.agent, reason=reason)
 
 
 def played(folder: Path, name: str) -> list[Path]:

@@ -104,12 +104,14 @@ def installed(panel: str) -> bool:
 
 def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterator[str]:
     """All that is done, in order; `reflector` writes notes, where it is not the model itself."""
-    expert = out / "expert.jsonl"
+    at, model = shlex.quote(str(out)), shlex.quote(model)
+    reflector = reflector and shlex.quote(reflector)
+    expert = f"{at}/expert.jsonl"
     env = f"prosegym/{scale.env}"
     panels = [panel for panel in scale.panels if installed(panel)]
 
     def evaluated(panel: str, name: str, agent: str) -> str:
-        return f"evaluate --panel {panel} --tasks {scale.tasks} --out {out}/runs/{panel}/{name} {agent}"
+        return f"evaluate --panel {panel} --tasks {scale.tasks} --out {at}/runs/{panel}/{name} {agent}"
 
     def trained(method: str, rate: str, seed: int) -> str:
         begins = f"--reflector {reflector} " if reflector and method in scale.reflectors else ""
@@ -119,10 +121,10 @@ def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterat
             f"--seed {seed} {begins}--no-evaluate --out {folder(method, rate, seed)}"
         )
 
-    def folder(method: str, rate: str, seed: int) -> Path:
-        return out / f"{method}-{rate}-{seed}"
+    def folder(method: str, rate: str, seed: int) -> str:
+        return f"{at}/{method}-{rate}-{seed}"
 
-    def retrying(actor: Path) -> str:
+    def retrying(actor: str) -> str:
         return f"{REFLEXION} --model {actor} --agent-arg reflector={actor}/reflector"
 
     yield f"collect --agent expert --env {env} --episodes {scale.games} --out {expert}"
@@ -140,8 +142,8 @@ def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterat
             yield trained(method, rate, 0)
             actor = folder(method, rate, 0)
             agent = retrying(actor) if method == "retroformer" else f"--agent {actor}"
-            valid = f"{scale.env}/valid --tasks {scale.tasks} --out {tuning(out, method, rate)}"
-            yield f"evaluate --panel {valid} {agent}"
+            kept = shlex.quote(str(tuning(out, method, rate)))
+            yield f"evaluate --panel {scale.env}/valid --tasks {scale.tasks} --out {kept} {agent}"
         best[method] = max(
             scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
         )

@@ -5,7 +5,8 @@
 The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
 then, round by round, more of it or what the expert says of the model's own play. Validation plays games of
 the valid split and measures the loss on the expert's lessons that are not trained on; its curve is
-OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model.
+OUT/validation.jsonl. The last checkpoint is the model, in bfloat16, in OUT/model. A folder keeps the scale
+and the seed that it began with.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -228,7 +230,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
+    settle(args.out, args.scale, args.seed)
     run(args.out, SCALES[args.scale], args.seed, args.workers)
+
+
+def settle(out: Path, scale: str, seed: int) -> None:
+    """Keep scale and seed in OUT/settings.json; a folder that has others ends it all."""
+    path, now = out / "settings.json", {"scale": scale, "seed": seed}
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(now) + "\n")
+    elif (was := json.loads(path.read_text())) != now:
+        sys.exit(f"{out} holds another training ({was} then, {now} now); use another OUT")
 
 
 def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
@@ -258,6 +271,8 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
         print(f"{phase}: {len(shelf):,} lessons of {int(shelf.ends[-1]):,} tokens", flush=True)
 
         def validate(step: int) -> None:
+            if measured(out / "validation.jsonl", phase, step):
+                return
             judge.model.load_state_dict(policy.model.state_dict())
             said = {"phase": phase, "step": step, **measure(judge, held_out, judged, scale.valid)}
             said["minutes"] = round((time.monotonic() - began) / 60, 2)
@@ -280,6 +295,9 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
     train("pretrain", lessons, scale.optim, out / "fit")
     practised: list[Path] = []
     for number, round_ in enumerate(scale.practice, start=1):
+        sources = [source for source in round_.sources if installed(source)]
+        if not sources:
+            continue
         folder = out / f"practice-{number}"
         student = folder / "student"
         player = str(student) if round_.student else ""
@@ -288,7 +306,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
             (folder / "student.part").rename(student)
         new = [
             path
-            for source in filter(installed, round_.sources)
+            for source in sources
             for path in shelves(source, folder, base, round_.longest, workers, player)
         ]
         practised += new
@@ -324,6 +342,12 @@ def shelves(
         for job in tqdm(jobs, desc=f"{folder.name} of {name}", unit="file"):
             job.result()
     return paths
+
+
+def measured(curve: Path, phase: str, step: int) -> bool:
+    """Whether that point is on the curve already."""
+    point = json.dumps({"phase": phase, "step": step})[:-1] + ","
+    return curve.exists() and any(line.startswith(point) for line in curve.read_text().splitlines())
 
 
 @torch.no_grad()

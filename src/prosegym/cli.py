@@ -281,7 +281,8 @@ def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     return kwargs
 
 
-def _agent(args: argparse.Namespace) -> Agent:
+def _agent(args: argparse.Namespace, processes: int = 1) -> Agent:
+    """The agent; `processes` is in how many it is made, which share an endpoint's requests a minute."""
     from prosegym.evaluation.agents import built_in
 
     plain = _plain(args)
@@ -293,6 +294,8 @@ def _agent(args: argparse.Namespace) -> Agent:
     if numbered:
         return _baselines("sb3").NumberedPolicy(args.agent)  # type: ignore[no-any-return]
     settings = _pairs(args.agent_arg)
+    if isinstance(limit := settings.get("per_minute"), (int, float)):
+        settings["per_minute"] = limit / processes
     return _baselines("agents").load(args.agent, args.model, settings=settings)  # type: ignore[no-any-return]
 
 
@@ -304,7 +307,7 @@ def _plain(args: argparse.Namespace) -> bool:
 
 def _maker(args: argparse.Namespace) -> Callable[[], Agent] | None:
     """What makes the agent in another process; None for one that is sent there."""
-    return None if _plain(args) else partial(_agent, args)
+    return None if _plain(args) else partial(_agent, args, max(args.ray or args.workers, 1))
 
 
 def _baselines(module: str) -> Any:
@@ -369,6 +372,8 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens read {_number(summary.prompt_tokens, 0)}, written {_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s from an episode's start to its end"
     )
+    if summary.stopped:
+        print(f"stopped by the agent: {', '.join(f'{why} {n}' for why, n in summary.stopped.items())}")
     if summary.cost is None:
         print("cost not known: no price file (--agent-arg prices=FILE), or tokens that nobody counted")
     elif summary.cost and summary.cost_per_success is not None:

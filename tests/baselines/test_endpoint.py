@@ -228,15 +228,17 @@ def test_a_list_of_answers_is_asked_for_and_held(server: Server) -> None:
         model.generate([request], Sampling(choice="action"))
 
 
-def test_tokens_that_are_counted_as_null_are_not_known(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [None, -1])
+def test_tokens_that_are_not_counted_are_not_known(count: int | None, server: Server, tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     price = {"input": 2.0, "output": 8.0, "date": "2026-01-31", "source": "a contract"}
     path.write_text(json.dumps({"models": {"tiny": price}}))
     model = Endpoint(server.url, "tiny", EndpointOptions(prices=str(path), retries=0))
-    usage = {"prompt_tokens": 100, "completion_tokens": None}
+    usage = {"prompt_tokens": 100, "completion_tokens": count}
     server.faults = [lambda h: reply(h, {**completion("open box"), "usage": usage})]
     (answer,) = model.generate([ASK], Sampling())
     assert (answer.text, answer.prompt_tokens, answer.cost, answer.error) == ("open box", 100, None, None)
+    assert answer.completion_tokens == 0
 
 
 def test_broken_characters_are_replaced(server: Server) -> None:
@@ -309,6 +311,18 @@ def test_answers_are_kept(server: Server, tmp_path: Path) -> None:
     for path in (tmp_path / "answers").rglob("*.json"):
         path.write_bytes(path.read_bytes()[:20])
     assert first.generate([ASK], Sampling(1.0))[0].text == "d"
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "answers").write_text("")
+    for folder in (tmp_path / "answers", tmp_path / "answers" / "below"):
+        with pytest.raises(ModelError, match=f"cache {folder} cannot be a folder .*; name another"):
+            Endpoint(server.url, "tiny", EndpointOptions(cache=str(folder)))
+    model = Endpoint(server.url, "tiny", EndpointOptions(cache=str(tmp_path / "later")))
+    (tmp_path / "later").rmdir()
+    (tmp_path / "later").write_text("")  # as a full disk: nothing can be put there
+    with pytest.warns(UserWarning, match="not kept in the cache .*later"):
+        assert model.generate([ASK], Sampling())[0].text == "open box"
 
 
 def test_cost_comes_from_a_dated_file(server: Server, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -265,6 +266,22 @@ def test_audit_shows_the_trained_text_and_trains_nothing(
     train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--audit"])
     assert "take red key" in capsys.readouterr().out
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("method", "prefix"), [("sft", "--"), ("retroact", "--cloning.")])
+def test_audit_tells_what_the_settings_train_on(
+    method: str, prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*QUICK, "--model", "scratch:tiny", "--audit"]
+    train.main(method, [*command, "--out", str(tmp_path / "a")])
+    said = capsys.readouterr().out
+    found = re.search(r"trains on 8 of these 8, 0 of them cut .* in all (\d+) tokens; .* read 0\n", said)
+    assert found and f"assistant turns, {found[1]} tokens" in said
+    settings = [f"{prefix}longest", "100", f"{prefix}observations", "0.5"]
+    train.main(method, [*command, *settings, "--out", str(tmp_path / "b")])
+    told = "trains on 8 of these 8, 8 of them cut to fit 100 tokens, in all 728 tokens; "
+    told += "an answer's token weighs 1 in the loss, one that is only read 0.5\n"
+    assert told in capsys.readouterr().out
 
 
 def test_settings_that_nothing_was_made_with_do_not_bind(tmp_path: Path) -> None:

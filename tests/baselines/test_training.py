@@ -149,6 +149,29 @@ def test_a_finished_phase_is_only_loaded(tmp_path: Path) -> None:
     assert objective.calls == 0 and torch.equal(weights(model), weights(again))
 
 
+@pytest.mark.parametrize("at", [8, 18])
+def test_a_validation_that_was_interrupted_comes_again(at: int, tmp_path: Path) -> None:
+    """Checkpoints at 4, 8, 12, 16 and 18; the kill comes while the one of `at` is validated."""
+
+    def killed(step: int) -> None:
+        if step == at:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        fit(net(), Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path), each=killed)
+    seen: list[int] = []
+    fit(net(), Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path), each=seen.append)
+    assert seen == [step for step in (4, 8, 12, 16, 18) if step >= at]
+
+
+def test_a_step_that_no_validation_is_due_at_gets_none(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        fit(net(), Fixed(fail_at=7), ITEMS, CONFIG, tmp_path, Log(tmp_path), each=seen.append)
+    fit(net(), Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path), each=seen.append)
+    assert seen == [4, 8, 12, 16, 18]  # none at 6, whose checkpoint Ctrl-C wrote
+
+
 def test_resume_with_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:
     fit(net(), Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path))
     with pytest.raises(ProsegymError, match="epochs: 3 then, 4 now"):

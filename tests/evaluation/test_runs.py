@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from prosegym.cli import _print_summary
 from prosegym.envs import panels
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import BadOption, CorruptData, EngineError, ProsegymError, UnknownName
@@ -79,6 +80,25 @@ def test_histograms_and_cost_by_hand(panel: Panel, tmp_path: Path) -> None:
     assert (summary.cost, summary.cost_per_success) == (21.0, 10.5)
     assert [dollars(x) for x in (21.0, 0.014, 0.00056)] == ["$21.00", "$0.014", "$0.00056"]
     assert (summary.prompt_tokens, summary.completion_tokens) == (3 * 42 / 8, 42 / 8)
+
+
+def test_episodes_that_the_agent_stopped_are_counted_by_reason(
+    panel: Panel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three overflow, one is stuck; four come to the step limit, which is no reason of the agent's."""
+    why = dict(zip(panel.task_ids, [*["context overflow"] * 3, "stuck"], strict=False))
+
+    class Stopping(agents.Null):
+        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+            return [agents.Reply("", "", stop=why.get(e.task.id)) for e in episodes]
+
+    run = evaluate(Stopping(), panel, tmp_path / "s", progress=False)
+    assert run.summary().stopped == {"context overflow": 3, "stuck": 1} and run.summary().truncated_rate == 1
+    _print_summary(run, run.summary())
+    assert "stopped by the agent: context overflow 3, stuck 1\n" in capsys.readouterr().out
+    null = evaluate(agents.Null(), panel, tmp_path / "n", progress=False)
+    _print_summary(null, null.summary())
+    assert null.summary().stopped == {} and "stopped" not in capsys.readouterr().out
 
 
 def test_every_episode_replays(panel: Panel, tmp_path: Path) -> None:
