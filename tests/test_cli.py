@@ -437,6 +437,14 @@ def test_panel_commands(run: Ask, panel: Path, tmp_path: Path) -> None:
     assert code == 0 and "7 tasks" in out
     code, out, _ = run("panel", "diff", panel, tmp_path / "p" / "Lockbox-v1" / "train.json")
     assert code == 1 and out == "only in the first: train/jade\n"
+    made = panels.load(panel)
+    for env_id, tasks, said in (
+        (ENV, made.tasks, ""),
+        (ENV, made.tasks[::-1], "the same tasks in another order\n"),
+        ("mine/Box-v1", made.tasks, "of another environment\n"),
+    ):
+        other = panels.save(panels.of_tasks("a/b", env_id, "train", "", tasks), tmp_path / "others")
+        assert run("panel", "diff", panel, other)[:2] == (int(said != ""), said)
 
 
 def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp_path: Path) -> None:
@@ -447,6 +455,7 @@ def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp
     made = ask("panel", "make", "--env", ENV, "--split", "train", "--count", 7, "--out", tmp_path / "p")
     assert made["tasks"] == 7
     differs = {"only_in_the_first": ["train/jade"], "only_in_the_second": [], "differs": []}
+    differs |= {"the_same_tasks_in_another_order": False, "of_another_environment": False}
     assert ask("panel", "diff", panel, made["file"]) == differs
     assert {"webshop", "alfworld"} <= {found["name"] for found in ask("data", "list")}
     ask("collect", "--agent", "expert", "--env", ENV, "--episodes", 3, "--out", tmp_path / "e.jsonl")

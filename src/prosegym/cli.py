@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     panel = family("panel", "make, show and compare panels")
     show = verb("show", _panel_show, "print a panel's tasks", of=panel)
     show.add_argument("panel")
-    diff = verb("diff", _panel_diff, "say which tasks two panels differ in", of=panel)
+    diff = verb("diff", _panel_diff, "say what two panels differ in", of=panel)
     diff.add_argument("panels", nargs=2, metavar="PANEL")
     make = verb("make", _panel_make, "write a panel of a split's first tasks", of=panel)
     make.add_argument("--env", required=True, metavar="ID")
@@ -852,19 +852,27 @@ def _panel_show(args: argparse.Namespace) -> int:
 def _panel_diff(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
-    a, b = (dict(panels.load(name).tasks) for name in args.panels)
+    first, second = (panels.load(name) for name in args.panels)
+    a, b = dict(first.tasks), dict(second.tasks)
     found = {
         "only in the first": sorted(a.keys() - b.keys()),
         "only in the second": sorted(b.keys() - a.keys()),
         "differs": sorted(task_id for task_id in a.keys() & b.keys() if a[task_id] != b[task_id]),
     }
+    whole = {
+        "the same tasks in another order": a == b and first.tasks != second.tasks,
+        "of another environment": first.env_id != second.env_id,
+    }
     if args.json:
-        _print_json({state.replace(" ", "_"): task_ids for state, task_ids in found.items()})
+        _print_json({state.replace(" ", "_"): value for state, value in (found | whole).items()})
     else:
         for state, task_ids in found.items():
             for task_id in task_ids:
                 print(f"{state}: {task_id}")
-    return 0 if a == b else 1
+        for state, holds in whole.items():
+            if holds:
+                print(state)
+    return 0 if first.sha256 == second.sha256 else 1
 
 
 def _panel_make(args: argparse.Namespace) -> int:
