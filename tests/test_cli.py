@@ -488,6 +488,13 @@ def test_ledger_check(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     ledger.append(Path("submissions/ledger.jsonl"), "added", "a" * 64, agent="A", reason="replayed")
     code, out, _ = run("ledger", "check")
     assert code == 0 and out == "submissions/ledger.jsonl: 1 entries, each chained to the one before\n"
+    cut = Path("submissions/ledger.jsonl").read_bytes()
+    head = ledger.append("submissions/ledger.jsonl", "added", "b" * 64, agent="B", reason="replayed").sha256
+    assert run("ledger", "check", "--head", head)[0] == 0
+    Path("submissions/ledger.jsonl").write_bytes(cut)
+    assert run("ledger", "check")[0] == 0  # the file alone does not show it
+    assert "the end was cut off" in run("ledger", "check", "--head", head)[2]
+    assert "64 hexadecimal digits" in run("ledger", "check", "--head", head[:12])[2]
 
 
 def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -202,6 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     ledger = family("ledger", "the public record of rows")
     check = verb("check", _ledger_check, "check that every entry is chained to the one before", of=ledger)
     check.add_argument("file", type=Path, nargs="?", default=Path("submissions/ledger.jsonl"))
+    check.add_argument(
+        "--head", metavar="SHA256", help="an entry that must be there: `ledger` in the board's latest.json"
+    )
 
     panel = family("panel", "make, show and compare panels")
     show = verb("show", _panel_show, "print a panel's tasks", of=panel)
@@ -825,7 +828,7 @@ def _ledger_check(args: argparse.Namespace) -> int:
 
     if not args.file.is_file():
         raise ProsegymError(f"{args.file} is no file; name the ledger, FOLDER_OF_SUBMISSIONS/ledger.jsonl")
-    entries = ledger.check(args.file)
+    entries = ledger.check(args.file, head=args.head)
     if args.json:
         _print_json({"file": str(args.file), "entries": len(entries)})
         return 0
