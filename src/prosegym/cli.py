@@ -626,9 +626,13 @@ def _evaluate_suite(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(found)
         return 0
-    print(f"{found.agent} on suite {suite.name} ({suite.tier} tasks)")
-    rows = [("panel", "success", "score")]
-    rows += [(name, str(found.successes[name]), str(score)) for name, score in found.scores.items()]
+    retried = found.trials > 1
+    told = f"; {found.trials} trials with the success signal, of which the last counts" if retried else ""
+    print(f"{found.agent} on suite {suite.name} ({suite.tier} tasks){told}")
+    rows = [["panel", "success", "score", *["first score", "mean score"] * retried, "errors"]]
+    for name, score in found.scores.items():
+        trials = [_number(found.initial[name]), _number(found.average[name])] * retried
+        rows.append([name, str(found.successes[name]), str(score), *trials, str(found.errors[name])])
     _table(rows)
     print(f"inter-quartile mean of the panels' scores: {_number(found.interquartile_mean)}")
     return 0
