@@ -289,6 +289,18 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
             "--split goes with --env",
         ),
         (
+            "evaluate --agent null --suite core --step-limit 60 --ray 2 --out x".split(),
+            "--step-limit goes with --workers",
+        ),
+        (
+            "evaluate --agent null --suite core --episode-limit 9 --out x".split(),
+            "--episode-limit goes with --workers or --ray",
+        ),
+        (
+            "evaluate --agent null --panel Household-v1/test --workers 2 --ray 2 --out x".split(),
+            "give one of the two",
+        ),
+        (
             ["evaluate", "--agent", "null", "--suite", "cor", "--out", "x"],
             "unknown suite 'cor'",
         ),

@@ -149,8 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--workers", type=int, default=0, help="processes (default: this one alone)")
     evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
     evaluate.add_argument("--ray-gpus", type=float, default=0.0, help="share of a GPU that each actor takes")
-    evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
-    evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
+    evaluate.add_argument("--step-limit", type=float, help="seconds, with --workers (default: 60)")
+    evaluate.add_argument(
+        "--episode-limit", type=float, help="seconds, with --workers or --ray (default: 1800)"
+    )
     evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
     _env_arguments(evaluate)
 
@@ -572,6 +574,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     if args.split and not args.env:
         raise BadOption("--split goes with --env; a panel or a suite has its own split: leave it out")
+    if args.step_limit is not None and not args.workers:
+        raise BadOption("--step-limit goes with --workers; give --workers N, too, or leave it out")
+    if args.episode_limit is not None and not (args.workers or args.ray):
+        raise BadOption(
+            "--episode-limit goes with --workers or --ray; give one of them, too, or leave it out"
+        )
     if args.suite is not None:
         return _evaluate_suite(args)
     if args.panel is not None:
@@ -601,11 +609,12 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `evaluate` that a suite leaves open, too."""
     from prosegym.evaluation.workers import Limits
 
+    limits = {"step": args.step_limit, "episode": args.episode_limit}
     return {
         "seed": args.seed,
         "batch_size": args.batch_size,
         "workers": args.workers,
-        "limits": Limits(args.step_limit, args.episode_limit),
+        "limits": Limits(**{name: seconds for name, seconds in limits.items() if seconds is not None}),
         "ray_actors": args.ray,
         "ray_gpus": args.ray_gpus,
         "make_agent": _maker(args),
