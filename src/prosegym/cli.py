@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--name", help="the agent's name on the board")
     submit.add_argument("--track", help="zero-shot, few-shot, trained, retry or reference")
     submit.add_argument(
-        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl",
+        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl|RUN",
         help="trajectories it was trained on: checked against the panels",
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
