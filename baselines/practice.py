@@ -451,7 +451,7 @@ class Forced:
 def demonstrations(
     path: str | Path, env_id: str, env_kwargs: Mapping[str, Any] = MappingProxyType({})
 ) -> list[Trajectory]:
-    """The episodes of a file that went without an error, their messages as text.
+    """The episodes of a file, or of a run's folder, that went without an error, their messages as text.
 
     Those of an environment made with other arguments (another dialect, say), or of another split than train,
     are taken with a warning.
@@ -465,6 +465,7 @@ def demonstrations(
     """Other arguments, as text, and the first line that has them."""
     held_out: dict[str, int] = {}
     """Splits but train, and the first line of each."""
+    path = records.file_of(path)
     for number, trajectory in enumerate(records.read(path), start=1):
         if trajectory.env_id != env_id:
             raise CorruptData(f"{path}:{number} is an episode of {trajectory.env_id}, not of {env_id}")

@@ -26,7 +26,7 @@ from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
-from prosegym.envs.trajectory import Trajectory
+from prosegym.envs.trajectory import Trajectory, file_of
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.evaluate import env_arguments, make_env, validate, validation
@@ -88,7 +88,8 @@ class Options:
     """Settings that the method's paper has for one environment: alfworld, webshop, ...; auto takes those of
     `--env` where there are any, none the defaults. What is given on the command line comes before it."""
     data: Path | None = None
-    """Expert episodes (JSON Lines); without it they are collected from the environment's expert."""
+    """Expert episodes (JSON Lines, or a run's folder); without it they are collected from the environment's
+    expert."""
     expert: str = "expert"
     """Agent that is collected from, where no data is given."""
     episodes: int = 500
@@ -284,8 +285,8 @@ def settle(method: str, options: Options, config: Any) -> None:
     now = json.loads(
         json.dumps({k: v for k, v in asked.items() if k not in free and k != "out"}, default=str)
     )
-    if options.data is not None and options.data.is_file():
-        now["data_sha256"] = file_digest(options.data)
+    if options.data is not None and (data := file_of(options.data)).is_file():
+        now["data_sha256"] = file_digest(data)
     if path.exists() and {other.name for other in options.out.iterdir()} - {path.name, LOCK}:
         try:
             was = json.loads(path.read_text())

@@ -154,12 +154,18 @@ def decode(line: bytes, where: str = "trajectory") -> Trajectory:
     return trajectory
 
 
+def file_of(path: str | Path) -> Path:
+    """The file of trajectories that is meant: a run's folder means its episodes."""
+    return Path(path, "episodes.jsonl") if Path(path).is_dir() else Path(path)
+
+
 def read(path: str | Path) -> Iterator[Trajectory]:
-    """The trajectories of a JSON Lines file, one after the other.
+    """The trajectories of a JSON Lines file, or of a run's folder, one after the other.
 
     Raises:
         CorruptData: a bad line, named by file and number.
     """
+    path = file_of(path)
     try:
         file = open(path, "rb", buffering=1 << 20)
     except OSError as error:

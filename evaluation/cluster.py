@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -60,6 +61,8 @@ class _Player:
 
 _PART = 4
 """Batches given to an actor at once, so that a place that falls free is filled."""
+_LOOK = 1.0
+"""Seconds between looks for actors that hang."""
 
 
 def rollout_on_ray(
@@ -97,7 +100,8 @@ def rollout_on_ray(
         batch_size: episodes that are live at once in each actor.
         address: of the cluster; None starts one on this machine unless Ray is already connected.
         gpus_per_actor: share of a GPU each actor takes.
-        limits: of retries; Ray sees to hung nodes.
+        limits: of retries, and of an episode: an actor that hands in none for so long is ended and is a lost
+            one. There is no limit on a step.
         report: told of every job that was lost.
 
     Raises:
@@ -120,6 +124,8 @@ def rollout_on_ray(
     busy: dict[Any, tuple[Any, dict[Key, Try]]] = {}
     loading: dict[Any, Any] = {}
     players: list[Any] = []
+    clock: dict[Any, float] = {}  # when each was given work, or handed in an episode, last
+    hung: set[Any] = set()
     lost = 0  # actors in a row, before they could play
 
     def start() -> None:
@@ -136,12 +142,20 @@ def rollout_on_ray(
         if part := portion(waiting, max(share, batch_size), ()):
             episodes = player.play.options(num_returns="streaming").remote([tried.job for tried in part])
             busy[episodes] = player, {tried.key: tried for tried in part}
+            clock[player] = time.monotonic()
 
     try:
         for _ in range(max(1, min(actors, -(-len(waiting) // batch_size)))):
             start()
         while busy or waiting:
-            ready: Any = ray.wait([*busy, *loading], num_returns=1)[0]
+            ready: Any = ray.wait([*busy, *loading], num_returns=1, timeout=_LOOK)[0]
+            for episodes, (player, _) in busy.items():
+                overdue = time.monotonic() - clock[player] > limits.episode
+                if overdue and not ray.wait([episodes], timeout=0)[0]:
+                    ray.kill(player)  # which its episodes will say
+                    hung.add(player)
+            if not ready:
+                continue
             episodes = ready[0]
             loads = episodes in loading
             player, part = (loading.pop(episodes), {}) if loads else busy[episodes]
@@ -159,6 +173,8 @@ def rollout_on_ray(
                 busy.pop(episodes, None)
                 players.remove(player)
                 what = f"the Ray actor was lost ({type(error).__name__})"
+                if player in hung:
+                    what = f"the episode took over {limits.episode:g} s"
                 lost = lost + 1 if loads else 0
                 if lost > limits.retries:
                     raise ProsegymError(f"{what} while it made the agent, {lost} times in a row") from error
@@ -178,6 +194,7 @@ def rollout_on_ray(
                 if isinstance(answer, Incident):
                     report(answer)
                     continue
+                clock[player] = time.monotonic()
                 trajectory = records.decode(answer)
                 del part[trajectory.key]
                 yield trajectory

@@ -154,12 +154,11 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     """
     if to not in FORMATS:
         raise UnknownName("format", to, FORMATS)
-    sources = [Path(source, "episodes.jsonl") if Path(source).is_dir() else source for source in sources]
     trajectories = (trajectory for source in sources for trajectory in records.read(source))
     if to == "minari":
         return to_minari(list(_answered(trajectories)), out)
     path = Path(out)
-    if path.resolve() in {Path(source).resolve() for source in sources}:
+    if path.resolve() in {records.file_of(source).resolve() for source in sources}:
         raise ProsegymError(f"{out} is what is converted and would be lost; choose another --out")
     if path.is_dir():
         raise ProsegymError(f"cannot write {out}: it is a folder; choose another --out")

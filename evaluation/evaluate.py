@@ -108,7 +108,8 @@ def evaluate(
         env_kwargs: arguments of the environment, recorded.
         workers: processes that play; 0 plays in this one, without time limits. With `make_agent` they share
             `batch_size` among them, without it each plays one episode at a time.
-        limits: of a step and of an episode, with `workers`; what broke them is in `incidents.jsonl`.
+        limits: of a step, with `workers`, and of an episode, with `workers` or `ray_actors`; what broke them
+            is in `incidents.jsonl`.
         ray_actors: actors on the Ray cluster this process is connected to, or on one it starts; 0 for none.
         ray_gpus: share of a GPU that each of them takes; Ray hides the GPUs from one that takes none.
         make_agent: makes the agent where a worker or an actor runs, so that a model is loaded there;
@@ -116,12 +117,14 @@ def evaluate(
         progress: whether to show a progress bar.
 
     Raises:
-        BadOption: a number is too small.
+        BadOption: a number is too small, or there are both workers and actors.
         ProsegymError: a task's content is not the panel's, or `out` holds another run.
     """
     kwargs = dict(env_kwargs or {})
     at_least(1, attempts=attempts, batch_size=batch_size)
     at_least(0, workers=workers, ray_actors=ray_actors, ray_gpus=ray_gpus)
+    if workers and ray_actors:
+        raise BadOption("workers play on this machine and ray_actors on a cluster; give one of the two")
     if ray_gpus and not ray_actors:
         raise BadOption("ray_gpus is what each of the ray_actors takes, and there are none")
     probe = make_env(panel.env_id, **kwargs)
@@ -145,7 +148,7 @@ def evaluate(
     with ExitStack() as stack:
         stack.callback(probe.close)
         processes = None
-        if workers and not ray_actors:
+        if workers:
             processes = stack.enter_context(
                 Processes(
                     made,

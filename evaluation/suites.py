@@ -79,12 +79,21 @@ def save(suite: Suite, folder: Path = FOLDER) -> Path:
 
 
 class SuiteSummary(msgspec.Struct, frozen=True):
-    """A suite's numbers: each panel's, and the inter-quartile mean over panels."""
+    """A suite's numbers: each panel's, and the inter-quartile mean over panels. An episode is an attempt's
+    last trial, as in a run's `Summary`."""
 
     suite: str
     agent: str
+    trials: int
+    """Trials an attempt may have; 1 unless the agent retries with a success signal."""
     scores: dict[str, statistics.Estimate]
     successes: dict[str, statistics.Estimate]
+    initial: dict[str, float]
+    """Mean score of first trials."""
+    average: dict[str, float]
+    """Mean score over trials."""
+    errors: dict[str, int]
+    """Episodes that ended in an error; in the means as 0."""
     interquartile_mean: float
     """Of the panels' mean scores (Agarwal et al. 2021)."""
     profile: dict[str, float]
@@ -119,8 +128,12 @@ def summarise(suite: Suite, runs: list[Run]) -> SuiteSummary:
     return SuiteSummary(
         suite.name,
         runs[0].conditions.agent if runs else "",
+        max((s.trials for s in summaries.values()), default=1),
         {name: s.score for name, s in summaries.items()},
         {name: s.success for name, s in summaries.items()},
+        {name: s.initial for name, s in summaries.items()},
+        {name: s.average for name, s in summaries.items()},
+        {name: s.errors for name, s in summaries.items()},
         statistics.interquartile_mean(means),
         dict(zip(map(str, thresholds), statistics.performance_profile(means, thresholds), strict=True)),
     )

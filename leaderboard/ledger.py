@@ -17,7 +17,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.evaluation.runs import hold
 from prosegym.leaderboard.submission import Sha256, plain
 
@@ -57,8 +57,13 @@ def check(path: str | Path, *, head: str | None = None) -> list[Entry]:
         head: digest of an entry that must be among them, where it is known from elsewhere.
 
     Raises:
-        CorruptData: the first line that is not as it was written.
+        BadOption: the head is no digest.
+        CorruptData: the first line that is not as it was written, or the head is not there.
     """
+    if head is not None and not re.fullmatch("[0-9a-f]{64}", head):
+        raise BadOption(
+            f"a ledger's head is 64 hexadecimal digits (`ledger` in latest.json), not {head[:80]!r}"
+        )
     path = Path(path)
     entries: list[Entry] = []
     before = START

@@ -38,7 +38,8 @@ def submit(
         out: the folder to make; it must not exist, or be empty.
         card: who and how, or a JSON file of it; None for `default_card`. `reader.missing` names what readers
             would look for in vain.
-        trained_on: trajectory files the agent was trained on; their tasks are checked against the panels.
+        trained_on: trajectory files, or runs' folders, that the agent was trained on; their tasks are checked
+            against the panels.
         compress: whether to write `.jsonl.xz`.
 
     Returns:
@@ -99,7 +100,7 @@ def default_card(runs: Sequence[Run]) -> Card:
 
 
 def tasks_of(files: Sequence[str | Path]) -> set[tuple[str, str]]:
-    """(task id, digest of its content) of every episode in trajectory files."""
+    """(task id, digest of its content) of every episode in trajectory files or runs' folders."""
     return {(t.task_id, t.task_sha256) for file in files for t in trajectory.read(file)}
 
 

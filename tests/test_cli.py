@@ -313,6 +313,18 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
             "--split goes with --env",
         ),
         (
+            "evaluate --agent null --suite core --step-limit 60 --ray 2 --out x".split(),
+            "--step-limit goes with --workers",
+        ),
+        (
+            "evaluate --agent null --suite core --episode-limit 9 --out x".split(),
+            "--episode-limit goes with --workers or --ray",
+        ),
+        (
+            "evaluate --agent null --panel Household-v1/test --workers 2 --ray 2 --out x".split(),
+            "give one of the two",
+        ),
+        (
             ["evaluate", "--agent", "null", "--suite", "cor", "--out", "x"],
             "unknown suite 'cor'",
         ),
@@ -476,6 +488,14 @@ def test_panel_commands(run: Ask, panel: Path, tmp_path: Path) -> None:
     assert code == 0 and "7 tasks" in out
     code, out, _ = run("panel", "diff", panel, tmp_path / "p" / "Lockbox-v1" / "train.json")
     assert code == 1 and out == "only in the first: train/jade\n"
+    made = panels.load(panel)
+    for env_id, tasks, said in (
+        (ENV, made.tasks, ""),
+        (ENV, made.tasks[::-1], "the same tasks in another order\n"),
+        ("mine/Box-v1", made.tasks, "of another environment\n"),
+    ):
+        other = panels.save(panels.of_tasks("a/b", env_id, "train", "", tasks), tmp_path / "others")
+        assert run("panel", "diff", panel, other)[:2] == (int(said != ""), said)
 
 
 def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp_path: Path) -> None:
@@ -486,6 +506,7 @@ def test_commands_that_tell_something_tell_it_as_json(run: Ask, panel: Path, tmp
     made = ask("panel", "make", "--env", ENV, "--split", "train", "--count", 7, "--out", tmp_path / "p")
     assert made["tasks"] == 7
     differs = {"only_in_the_first": ["train/jade"], "only_in_the_second": [], "differs": []}
+    differs |= {"the_same_tasks_in_another_order": False, "of_another_environment": False}
     assert ask("panel", "diff", panel, made["file"]) == differs
     assert {"webshop", "alfworld"} <= {found["name"] for found in ask("data", "list")}
     ask("collect", "--agent", "expert", "--env", ENV, "--episodes", 3, "--out", tmp_path / "e.jsonl")
@@ -518,6 +539,13 @@ def test_ledger_check(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     ledger.append(Path("submissions/ledger.jsonl"), "added", "a" * 64, agent="A", reason="replayed")
     code, out, _ = run("ledger", "check")
     assert code == 0 and out == "submissions/ledger.jsonl: 1 entries, each chained to the one before\n"
+    cut = Path("submissions/ledger.jsonl").read_bytes()
+    head = ledger.append("submissions/ledger.jsonl", "added", "b" * 64, agent="B", reason="replayed").sha256
+    assert run("ledger", "check", "--head", head)[0] == 0
+    Path("submissions/ledger.jsonl").write_bytes(cut)
+    assert run("ledger", "check")[0] == 0  # the file alone does not show it
+    assert "the end was cut off" in run("ledger", "check", "--head", head)[2]
+    assert "64 hexadecimal digits" in run("ledger", "check", "--head", head[:12])[2]
 
 
 def test_a_set_whose_files_are_not_there_is_not_here(

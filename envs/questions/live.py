@@ -6,12 +6,13 @@ a request, in `PROSEGYM_HOME/live`. Delete the folder to see today's Wikipedia.
 
 from __future__ import annotations
 
-import functools
 import json
+import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from prosegym.envs.questions.corpus import Corpus, Page
 
 WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
 PAUSE = 1.0
-"""Seconds between two requests of a process."""
+"""Seconds between two requests of this machine."""
 
 TIMEOUT = 20.0
 TRIES = 4
+LAST = ".last"
+"""The file, beside the kept answers, that was touched when the last request was sent."""
 RETRY_STATUS = (429, 500, 502, 503, 504)
 AGENT = "prosegym (text environments for research; https://pypi.org/project/prosegym)"
 
@@ -36,13 +39,8 @@ def is_live(corpus: str) -> bool:
 
 
 def of_address(corpus: str) -> LiveWiki:
-    """The wiki that a corpus argument means; one object a process, so that the pause is shared."""
-    return _wiki(corpus.partition(":")[2] or WIKIPEDIA)
-
-
-@functools.cache
-def _wiki(api: str) -> LiveWiki:
-    return LiveWiki(api, writable("live"))
+    """The wiki that a corpus argument means."""
+    return LiveWiki(corpus.partition(":")[2] or WIKIPEDIA, writable("live"), PAUSE)
 
 
 class LiveWiki(Corpus):
@@ -50,7 +48,6 @@ class LiveWiki(Corpus):
 
     def __init__(self, api: str, cache: Path, pause: float = PAUSE) -> None:
         self._api, self._cache, self._pause = api, cache, pause
-        self._last = -pause
 
     def page(self, title: str) -> Page | None:
         """The page of that title, redirections followed; a blank line ends a paragraph, as in langchain."""
@@ -100,6 +97,18 @@ class LiveWiki(Corpus):
         part.replace(path)
         return answer
 
+    def _wait(self, pause: float) -> None:
+        """Until so long after the last request, whichever process with these kept answers sent it."""
+        path = self._cache / LAST
+        with open(path, "ab") as file:
+            with suppress(ImportError, OSError):  # Windows, a file system without locks: two may meet
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Another clock (a network's disk, a clock put back) makes nobody wait longer.
+            time.sleep(min(max(0.0, path.stat().st_mtime + pause - time.time()), pause))
+            os.utime(path)
+
     def _request(self, url: str) -> Any:
         """One request, in as many tries as it takes.
 
@@ -109,8 +118,7 @@ class LiveWiki(Corpus):
         request = urllib.request.Request(url, headers={"User-Agent": AGENT})
         problem = ""
         for attempt in range(TRIES):
-            time.sleep(max(0.0, self._last + self._pause * 2**attempt - time.monotonic()))
-            self._last = time.monotonic()
+            self._wait(self._pause * 2**attempt)
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                     answer = json.loads(response.read())

@@ -149,8 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--workers", type=int, default=0, help="processes (default: this one alone)")
     evaluate.add_argument("--ray", type=int, default=0, metavar="ACTORS", help="actors on a Ray cluster")
     evaluate.add_argument("--ray-gpus", type=float, default=0.0, help="share of a GPU that each actor takes")
-    evaluate.add_argument("--step-limit", type=float, default=60.0, help="seconds, with --workers")
-    evaluate.add_argument("--episode-limit", type=float, default=1800.0, help="seconds, with --workers")
+    evaluate.add_argument("--step-limit", type=float, help="seconds, with --workers (default: 60)")
+    evaluate.add_argument(
+        "--episode-limit", type=float, help="seconds, with --workers or --ray (default: 1800)"
+    )
     evaluate.add_argument("--out", type=Path, required=True, metavar="RUN")
     _env_arguments(evaluate)
 
@@ -185,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--name", help="the agent's name on the board")
     submit.add_argument("--track", help="zero-shot, few-shot, trained, retry or reference")
     submit.add_argument(
-        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl",
+        "--trained-on", action="append", default=[], type=Path, metavar="FILE.jsonl|RUN",
         help="trajectories it was trained on: checked against the panels",
     )  # fmt: skip
     submit.add_argument("--xz", action="store_true", help="compress the episodes")
@@ -202,11 +204,14 @@ def _parser() -> argparse.ArgumentParser:
     ledger = family("ledger", "the public record of rows")
     check = verb("check", _ledger_check, "check that every entry is chained to the one before", of=ledger)
     check.add_argument("file", type=Path, nargs="?", default=Path("submissions/ledger.jsonl"))
+    check.add_argument(
+        "--head", metavar="SHA256", help="an entry that must be there: `ledger` in the board's latest.json"
+    )
 
     panel = family("panel", "make, show and compare panels")
     show = verb("show", _panel_show, "print a panel's tasks", of=panel)
     show.add_argument("panel")
-    diff = verb("diff", _panel_diff, "say which tasks two panels differ in", of=panel)
+    diff = verb("diff", _panel_diff, "say what two panels differ in", of=panel)
     diff.add_argument("panels", nargs=2, metavar="PANEL")
     make = verb("make", _panel_make, "write a panel of a split's first tasks", of=panel)
     make.add_argument("--env", required=True, metavar="ID")
@@ -575,6 +580,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     if args.split and not args.env:
         raise BadOption("--split goes with --env; a panel or a suite has its own split: leave it out")
+    if args.step_limit is not None and not args.workers:
+        raise BadOption("--step-limit goes with --workers; give --workers N, too, or leave it out")
+    if args.episode_limit is not None and not (args.workers or args.ray):
+        raise BadOption(
+            "--episode-limit goes with --workers or --ray; give one of them, too, or leave it out"
+        )
     if args.suite is not None:
         return _evaluate_suite(args)
     if args.panel is not None:
@@ -604,11 +615,12 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `evaluate` that a suite leaves open, too."""
     from prosegym.evaluation.workers import Limits
 
+    limits = {"step": args.step_limit, "episode": args.episode_limit}
     return {
         "seed": args.seed,
         "batch_size": args.batch_size,
         "workers": args.workers,
-        "limits": Limits(args.step_limit, args.episode_limit),
+        "limits": Limits(**{name: seconds for name, seconds in limits.items() if seconds is not None}),
         "ray_actors": args.ray,
         "ray_gpus": args.ray_gpus,
         "make_agent": _maker(args),
@@ -629,9 +641,13 @@ def _evaluate_suite(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(found)
         return 0
-    print(f"{found.agent} on suite {suite.name} ({suite.tier} tasks)")
-    rows = [("panel", "success", "score")]
-    rows += [(name, str(found.successes[name]), str(score)) for name, score in found.scores.items()]
+    retried = found.trials > 1
+    told = f"; {found.trials} trials with the success signal, of which the last counts" if retried else ""
+    print(f"{found.agent} on suite {suite.name} ({suite.tier} tasks){told}")
+    rows = [["panel", "success", "score", *["first score", "mean score"] * retried, "errors"]]
+    for name, score in found.scores.items():
+        trials = [_number(found.initial[name]), _number(found.average[name])] * retried
+        rows.append([name, str(found.successes[name]), str(score), *trials, str(found.errors[name])])
     _table(rows)
     print(f"inter-quartile mean of the panels' scores: {_number(found.interquartile_mean)}")
     return 0
@@ -833,7 +849,7 @@ def _ledger_check(args: argparse.Namespace) -> int:
 
     if not args.file.is_file():
         raise ProsegymError(f"{args.file} is no file; name the ledger, FOLDER_OF_SUBMISSIONS/ledger.jsonl")
-    entries = ledger.check(args.file)
+    entries = ledger.check(args.file, head=args.head)
     if args.json:
         _print_json({"file": str(args.file), "entries": len(entries)})
         return 0
@@ -860,19 +876,27 @@ def _panel_show(args: argparse.Namespace) -> int:
 def _panel_diff(args: argparse.Namespace) -> int:
     from prosegym.envs import panels
 
-    a, b = (dict(panels.load(name).tasks) for name in args.panels)
+    first, second = (panels.load(name) for name in args.panels)
+    a, b = dict(first.tasks), dict(second.tasks)
     found = {
         "only in the first": sorted(a.keys() - b.keys()),
         "only in the second": sorted(b.keys() - a.keys()),
         "differs": sorted(task_id for task_id in a.keys() & b.keys() if a[task_id] != b[task_id]),
     }
+    whole = {
+        "the same tasks in another order": a == b and first.tasks != second.tasks,
+        "of another environment": first.env_id != second.env_id,
+    }
     if args.json:
-        _print_json({state.replace(" ", "_"): task_ids for state, task_ids in found.items()})
+        _print_json({state.replace(" ", "_"): value for state, value in (found | whole).items()})
     else:
         for state, task_ids in found.items():
             for task_id in task_ids:
                 print(f"{state}: {task_id}")
-    return 0 if a == b else 1
+        for state, holds in whole.items():
+            if holds:
+                print(state)
+    return 0 if first.sha256 == second.sha256 else 1
 
 
 def _panel_make(args: argparse.Namespace) -> int:

@@ -437,12 +437,15 @@ def test_data_of_another_environment_is_refused(tmp_path: Path) -> None:
 
 
 def test_data_that_changed_is_refused(tmp_path: Path) -> None:
-    data, out = tmp_path / "expert.jsonl", tmp_path / "out"
+    """The data is a run's folder, by which its episodes are meant."""
+    data, out = tmp_path / "run" / "episodes.jsonl", tmp_path / "out"
+    data.parent.mkdir()
     played = list(
         rollout(lambda: make_env("prosegym/Lockbox-v1"), ExpertAgent(), [Job("train/red"), Job("train/sand")])
     )
     records.write(data, played)
-    command = [*QUICK, "--model", "scratch:tiny", "--data", str(data), "--max-steps", "2", "--out", str(out)]
+    command = [*QUICK, "--model", "scratch:tiny", "--data", str(data.parent), "--max-steps", "2"]
+    command += ["--out", str(out)]
     train.main("sft", command)
     assert json.loads((out / "training.json").read_text())["data_sha256"] == file_digest(data)
     records.write(data, played[:1])

@@ -18,6 +18,7 @@ from prosegym.evaluation import agents
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job, rollout
+from prosegym.evaluation.workers import Limits
 
 pytestmark = pytest.mark.slow
 ENV = "prosegym/Lockbox-v1"
@@ -36,6 +37,15 @@ class Deadly(agents.RandomAdmissible):
     def respond(self, episodes: Any) -> Any:
         if any(episode.task.id == "train/green" for episode in episodes):
             os._exit(7)
+        return super().respond(episodes)
+
+
+class Hanging(agents.RandomAdmissible):
+    """Answers no more where it plays a green box."""
+
+    def respond(self, episodes: Any) -> Any:
+        while any(episode.task.id == "train/green" for episode in episodes):
+            time.sleep(1)
         return super().respond(episodes)
 
 
@@ -91,6 +101,22 @@ def test_an_episode_is_not_blamed_for_anothers_death(cluster: Any) -> None:
     assert {t.key for t in played} == {(job.task_id, job.attempt, job.trial) for job in JOBS[:8]}
     assert {t.task_id for t in played if t.ended == "error"} == {"train/green"}
     assert {i.job.task_id for i in incidents if not i.retried} == {"train/green"}
+
+
+@pytest.mark.timeout(120)
+def test_an_episode_that_hangs_costs_no_other(cluster: Any) -> None:
+    env: Any = make_env(ENV).unwrapped
+    incidents: list[Any] = []
+    here = plain(rollout(partial(make_env, ENV), agents.RandomAdmissible(), JOBS[:8]))
+    there = rollout_on_ray(
+        partial(make_env, ENV), Hanging, JOBS[:8], actors=2, task_of=env.task, agent_name="random",
+        batch_size=4, limits=Limits(episode=3.0), report=incidents.append,
+    )  # fmt: skip
+    played = plain(there)
+    errors = [t for t in played if t.ended == "error"]
+    assert {(t.task_id, t.error) for t in errors} == {("train/green", "the episode took over 3 s")}
+    assert [t for t in played if t not in errors] == [t for t in here if t.task_id != "train/green"]
+    assert {i.job.task_id for i in incidents if not i.retried} == {"train/green"} and len(errors) == 2
 
 
 class Leaving(agents.RandomAdmissible):

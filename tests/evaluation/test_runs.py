@@ -210,6 +210,7 @@ def test_conditions_that_cannot_be_read_say_what_to_do(panel: Panel, tmp_path: P
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"workers": -1}, "workers must be at least 0, not -1"),
         ({"ray_actors": -1}, "ray_actors must be at least 0, not -1"),
+        ({"workers": 1, "ray_actors": 1}, "give one of the two"),
     ],
 )
 def test_numbers_that_would_play_nothing_are_refused(

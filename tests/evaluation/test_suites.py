@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lockbox
 import msgspec
 import pytest
+from submitting import Retrier
 
+from prosegym import cli
 from prosegym.cli import main
 from prosegym.envs import panels
-from prosegym.envs.errors import CorruptData, UnknownName
+from prosegym.envs.errors import CorruptData, EngineError, UnknownName
 from prosegym.evaluation import suites
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.suites import Entry, Suite
@@ -47,7 +50,38 @@ def test_a_suite_is_played_whole(suite: Suite, tmp_path: Path, capsys: pytest.Ca
         patch.setitem(sys.modules, "ray", None)
         elsewhere = [*words[:-1], str(tmp_path / "ray"), "--ray", "2"]
         assert main(elsewhere) == 1 and "ray is not installed" in capsys.readouterr().err
-    assert main(words) == 0 and "inter-quartile mean of the panels' scores: 1.000" in capsys.readouterr().out
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("expert on suite boxes (generated tasks)\n")
+    assert "first" not in told and "inter-quartile mean of the panels' scores: 1.000" in told
+
+
+def test_a_suite_tells_trials_and_errors(
+    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retrier solves cyan at its second trial, others at its third; lime fails. By hand: the mean
+    over trials is 1/3 on valid and (2/3 + 1/3 + 1/3 + 0) / 4 on test."""
+    play = lockbox.Lockbox._play
+
+    def breaks(self: Any, action: str) -> Any:
+        if self.colour == "lime":
+            raise EngineError("the engine is gone")
+        return play(self, action)
+
+    monkeypatch.setattr(lockbox.Lockbox, "_play", breaks)
+    monkeypatch.setattr(cli, "_agent", lambda args: Retrier())
+    words = ["evaluate", "--agent", "expert", "--suite", "boxes", "--out", str(tmp_path / "out")]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    valid, test = "Lockbox-v1/valid", "Lockbox-v1/test"
+    assert found["trials"] == 3 and found["errors"] == {valid: 0, test: 2}
+    assert found["initial"] == {valid: 0.0, test: 0.0}
+    assert found["average"] == pytest.approx({valid: 1 / 3, test: 1 / 3})
+    assert main(words) == 0
+    head, columns, first, second, _ = capsys.readouterr().out.splitlines()
+    assert head.endswith("; 3 trials with the success signal, of which the last counts")
+    assert columns.endswith("first score  mean score  errors")
+    assert first.split()[-3:] == ["0.000", "0.333", "0"] and second.split()[-3:] == ["0.000", "0.333", "2"]
 
 
 def test_a_suite_names_tasks_not_files(suite: Suite) -> None:

@@ -755,6 +755,8 @@ def test_submit_refuses_what_the_board_would(runs: dict[str, Path], tmp_path: Pa
         ProsegymError, match="trained on 4 of the tasks of Lockbox-v1/test, first 'test/cyan'"
     ):
         submit([runs["null"]], tmp_path / "a", ours, trained_on=[runs["expert"] / "episodes.jsonl"])
+    with pytest.raises(ProsegymError, match="trained on 4 of the tasks"):
+        submit([runs["null"]], tmp_path / "a", ours, trained_on=[runs["expert"]])
     with pytest.raises(Refused, match="retry track"):
         submit([runs["retry"]], tmp_path / "a", ours)
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,6 @@ PAGES = {
 class Wiki:
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
-        self.times: list[float] = []
         self.fail: list[int] = []
         self.body: bytes | None = None
 
@@ -54,7 +54,6 @@ def wiki() -> Iterator[tuple[Wiki, str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802
             state.asked.append({key: value[0] for key, value in parse_qs(urlsplit(self.path).query).items()})
-            state.times.append(time.monotonic())
             assert "prosegym" in self.headers["User-Agent"]
             self.send_response(state.fail.pop(0) if state.fail else 200)
             self.end_headers()
@@ -102,12 +101,19 @@ def test_answers_are_kept_and_replayed_without_the_wiki(wiki: tuple[Wiki, str], 
         again.page("Ostby"), again.page("Nowhere"), again.similar("ost", 5)
 
 
-def test_requests_are_a_pause_apart(wiki: tuple[Wiki, str], tmp_path: Path) -> None:
-    found = LiveWiki(wiki[1], tmp_path, pause=0.2)
+def test_requests_are_a_pause_apart(
+    wiki: tuple[Wiki, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asked for by an object of its own, as by another process."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     for title in ("Ostby", "Lor", "Nowhere"):
-        found.page(title)
-    gaps = [b - a for a, b in zip(wiki[0].times, wiki[0].times[1:], strict=False)]
-    assert len(gaps) == 2 and min(gaps) > 0.15
+        LiveWiki(wiki[1], tmp_path, pause=1000.0).page(title)
+    assert len(waits) == 3 and all(900 < wait <= 1000 for wait in waits[1:])
+    for ago, wait in ((2000, 0.0), (-5000, 1000.0)):  # a clock that was put back makes nobody wait longer
+        os.utime(tmp_path / live.LAST, (time.time() - ago,) * 2)
+        LiveWiki(wiki[1], tmp_path, pause=1000.0).similar(f"x{ago}", 1)
+        assert waits[-1] == wait
 
 
 def test_passing_errors_are_tried_again_and_others_are_not(wiki: tuple[Wiki, str], tmp_path: Path) -> None:
@@ -124,7 +130,7 @@ def test_passing_errors_are_tried_again_and_others_are_not(wiki: tuple[Wiki, str
     wiki[0].body = b"<html>"
     with pytest.raises(EngineError, match="cannot ask"):
         found.page("Lor")
-    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]  # errors are not kept
+    assert len(list(tmp_path.glob("*.json"))) == 1  # errors are not kept
 
 
 def test_a_wiki_that_cannot_be_reached(tmp_path: Path) -> None:
@@ -144,7 +150,6 @@ def test_episodes_over_it(wiki: tuple[Wiki, str], tmp_path: Path, monkeypatch: p
     data.dataset("hotpotqa").get(path)
     env = gymnasium.make("prosegym/HotpotQA-v1", corpus=f"live:{wiki[1]}").unwrapped
     env.reset(seed=0)
-    live.of_address(f"live:{wiki[1]}")._pause = 0.0
     assert env.step("search[Lor]")[0] == "Could not find [Lor]. Similar: ['Lor']."
     observation, *_, info = env.step("search[ostby]")
     assert observation == "Ostby is a town. It has a mill.. It is small.. The mill is old.."
