@@ -348,7 +348,7 @@ def test_closed_and_unknown(env_id: str) -> None:
         env.step("look")
     task = env.tasks(env.splits[0])[0]
     for task_id in ("no/such/task", re.sub(r"\d*$", "9" * 5000, task.id), re.sub(r"\w$", "\u0665", task.id)):
-        with pytest.raises(UnknownName, match="nearest"):
+        with pytest.raises(UnknownName, match="nearest|there are"):
             env.reset(options={"task_id": task_id})
     for no_text in (3, task):
         with pytest.raises(BadOption, match="task_id"):

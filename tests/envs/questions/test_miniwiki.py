@@ -197,7 +197,7 @@ def test_task_ids() -> None:
         "train/1e3",
         "train/²",
     ):
-        with pytest.raises(UnknownName, match="nearest"):
+        with pytest.raises(UnknownName, match="there are train/0 to train/99999, "):
             env.task(wrong)
 
 
