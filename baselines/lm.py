@@ -139,5 +139,14 @@ def cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 
 
 def spoken(text: str) -> str:
-    """What is said outside of the thoughts: after the last `</think>`, up to a `<think>` that none ends."""
-    return text.rpartition("</think>")[2].partition("<think>")[0]
+    """What is said outside of the thoughts, whose `<think>` may be missing (it was in the prompt), or whose
+    `</think>` (the answer was cut off)."""
+    *before, last = text.split("</think>")
+    said: list[str] = []
+    for part in before:
+        words, opened, _ = part.partition("<think>")
+        if opened:
+            said.append(words)
+        else:  # all of it was thought
+            said.clear()
+    return "".join(said) + last.partition("<think>")[0]

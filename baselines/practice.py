@@ -19,7 +19,7 @@ from tqdm import tqdm
 from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation
+from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation, parse
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
@@ -125,10 +125,18 @@ class Practice:
             self.log.forget_after(phase, step - 1)
             self.log.write(phase, step, metrics)
 
-    def inspected(self, i: int, answers: Sequence[tuple[str, str]]) -> None:
-        """Log how often the agent does as the expert: from (its answer, the expert's) at expert states."""
-        alike = sum(agent.strip() == expert.strip() for agent, expert in answers)
-        self.tell("inspection", i, {"states": len(answers), "agreement": alike / max(1, len(answers))})
+    def action(self, answer: Message) -> str:
+        """What an answer does; the answer itself where no action can be read in it."""
+        return parse(answer.content, FORMATS[self.agent.format]) or answer.content
+
+    def compare(self, i: int, answers: Sequence[Message], experts: Sequence[Message]) -> None:
+        """`inspected`, from whole answers."""
+        self.inspected(i, [(self.action(a), self.action(e)) for a, e in zip(answers, experts, strict=True)])
+
+    def inspected(self, i: int, actions: Sequence[tuple[str, str]]) -> None:
+        """Log how often the agent does as the expert: from (its action, the expert's) at expert states."""
+        alike = sum(agent.strip() == expert.strip() for agent, expert in actions)
+        self.tell("inspection", i, {"states": len(actions), "agreement": alike / max(1, len(actions))})
 
     def say(self, phase: str, kind: str, found: int, kept: int, cut: int) -> None:
         """Log how much data a phase has, and print what did not fit the context, where something did not.

@@ -79,6 +79,5 @@ def inspect(
         if answer.content.strip() != talks[n][2 * t + 1].content.strip():
             expert = only_answer(talks[n], t)
             found[n].append((expert, [*expert[:-1], answer]))
-    told = [talks[n][2 * t + 1] for n, t in places]
-    practice.inspected(i, [(a.content, e.content) for a, e in zip(answers, told, strict=True)])
+    practice.compare(i, answers, [talks[n][2 * t + 1] for n, t in places])
     return [steps for steps in found if steps]

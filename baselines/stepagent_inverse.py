@@ -77,7 +77,7 @@ def inspect(
     answers = practice.answers(
         policy, [x[:-1] for x in told], f"inspect-{i}", practice.freely(config.temperature)
     )
-    practice.inspected(i, [(a.content, x[-1].content) for a, x in zip(answers, told, strict=True)])
+    practice.compare(i, answers, [x[-1] for x in told])
     expert = sft.samples(policy, told)
     agent = sft.samples(policy, [[*x[:-1], answer] for x, answer in zip(told, answers, strict=True)])
     return expert, agent

@@ -234,7 +234,8 @@ def learn(
     if options.audit:
         processes.print(report)
         cloning = config if method == "sft" else getattr(config, "cloning", None)
-        if isinstance(cloning, sft.Config):
+        passed = getattr(config, "cloned", False) or getattr(config, "self_play", 0)
+        if isinstance(cloning, sft.Config) and (method == "rft" or not passed):  # RFT clones last, too
             processes.print(sft.told(policy, shown, cloning))
         return
     train(policy, experts, practice, config)

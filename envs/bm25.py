@@ -131,7 +131,7 @@ class Index:
             arrays = {name: _map(folder / name, dtype) for name, dtype in _ARRAYS.items()}
             index._load(arrays | {"codes": _map(folder / "codes", _code_type(arrays["impacts"]))})
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CorruptData(f"no index at {folder} ({error}); build it again") from error
+            raise CorruptData(f"cannot open the index at {folder} ({error}); build it again") from error
         return index
 
     def _load(self, arrays: dict[str, Array]) -> None:

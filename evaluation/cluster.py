@@ -174,7 +174,7 @@ def rollout_on_ray(
                 players.remove(player)
                 what = f"the Ray actor was lost ({type(error).__name__})"
                 if player in hung:
-                    what = f"the episode took over {limits.episode:g} s"
+                    what = f"the Ray actor handed in no episode for {limits.episode:g} s"
                 lost = lost + 1 if loads else 0
                 if lost > limits.retries:
                     raise ProsegymError(f"{what} while it made the agent, {lost} times in a row") from error

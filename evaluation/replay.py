@@ -42,7 +42,7 @@ def settled_otherwise(env: gymnasium.Env[str, str], recorded: Mapping[str, Any])
     ]
     if not other:
         return None
-    return f"played with {'; '.join(other)}: install what the run had, or replay it where that is installed"
+    return f"played with {'; '.join(other)}: replay it where these are as they were"
 
 
 def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference | None:

@@ -131,7 +131,7 @@ def settings(result: Result) -> dict[str, Scalar]:
     told = result.env_kwargs | settled
     said = {k: v for k, v in told.items() if k not in usual or usual[k].default != v}
     limit = said.get("max_steps")
-    if limit is not None and said.keys() <= {"max_steps", *SAME_BOARD}:
+    if limit is not None and said.keys() - settled.keys() <= {"max_steps", *SAME_BOARD}:
         env = make_env(result.env_id)
         try:
             assert isinstance(env.unwrapped, TextEnv)

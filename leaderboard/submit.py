@@ -21,6 +21,9 @@ from prosegym.leaderboard.rules import attempts_of, contradictions, is_reference
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
 from prosegym.leaderboard.verify import claim
 
+PINNED = frozenset({"train_held_out"})
+"""Conditions of an environment that a panel settles: which tasks are in a split, each by its content."""
+
 
 def submit(
     runs: Sequence[str | Path],
@@ -143,5 +146,5 @@ def _result(run: Run, folder: Path, number: int, compress: bool) -> Result:
         file=name,
         size=size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        env_conditions=c.env_conditions,
+        env_conditions={k: v for k, v in c.env_conditions.items() if k not in PINNED},
     )

@@ -150,9 +150,8 @@ def test_a_replay_says_what_this_machine_settles_otherwise(
     monkeypatch.setattr(lockbox.Lockbox, "conditions", lambda self: {"lamp": "dim"})
     code, out, err = run("replay", tmp_path / "r")
     assert code == 0 and out == "8 of 8 episodes replay as recorded\n"
-    assert err == (
-        "prosegym: played with lamp 'bright', here is 'dim': install what the run had, or replay it where "
-        "that is installed\n"
+    assert (
+        err == "prosegym: played with lamp 'bright', here is 'dim': replay it where these are as they were\n"
     )
 
 

@@ -177,7 +177,10 @@ class FileCorpus(Corpus):
 
     @functools.cached_property
     def _index(self) -> bm25.Index:
-        return bm25.Index.open(self._folder / "bm25", source=self.sha256)
+        try:
+            return bm25.Index.open(self._folder / "bm25", source=self.sha256)
+        except CorruptData as error:
+            raise CorruptData(f"{error}: remove {self._folder} for that") from error
 
     def _paragraph(self, number: int) -> tuple[str, str]:
         start = int(self._ends[number - 1]) if number else 0

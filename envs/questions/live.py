@@ -97,8 +97,8 @@ class LiveWiki(Corpus):
         part.replace(path)
         return answer
 
-    def _wait(self, pause: float) -> None:
-        """Until so long after the last request, whichever process with these kept answers sent it."""
+    def _wait(self) -> None:
+        """Until a pause after the last request, whichever process with these kept answers sent it."""
         path = self._cache / LAST
         with open(path, "ab") as file:
             with suppress(ImportError, OSError):  # Windows, a file system without locks: two may meet
@@ -106,7 +106,7 @@ class LiveWiki(Corpus):
 
                 fcntl.flock(file, fcntl.LOCK_EX)
             # Another clock (a network's disk, a clock put back) makes nobody wait longer.
-            time.sleep(min(max(0.0, path.stat().st_mtime + pause - time.time()), pause))
+            time.sleep(min(max(0.0, path.stat().st_mtime + self._pause - time.time()), self._pause))
             os.utime(path)
 
     def _request(self, url: str) -> Any:
@@ -118,7 +118,9 @@ class LiveWiki(Corpus):
         request = urllib.request.Request(url, headers={"User-Agent": AGENT})
         problem = ""
         for attempt in range(TRIES):
-            self._wait(self._pause * 2**attempt)
+            if attempt:
+                time.sleep(self._pause * (2**attempt - 1))
+            self._wait()
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                     answer = json.loads(response.read())

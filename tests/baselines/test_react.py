@@ -71,6 +71,8 @@ def experts(*tasks: str) -> list[Trajectory]:
         *((fmt, "<think>\nFirst idea:\nAction: fly\nor <action>fly</action>", None) for fmt in FORMATS),
         *((fmt, "Action: look\n<think>and then\nAction: fly", "look") for fmt in FORMATS),
         ("bare", "<think>look", None),
+        *((fmt, "Action: look\n<think>and then\nAction: fly</think>", "look") for fmt in FORMATS),
+        ("bare", "I think</think>look", "look"),
         ("think", "Action: go", "go"),
         ("bare", " go \n", "go"),
         ("bare", "Thought: hm\nAction: go", "go"),

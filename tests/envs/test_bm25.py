@@ -184,7 +184,7 @@ def test_an_index_of_other_documents_is_refused_and_built_anew(tmp_path: Path) -
     build([("a", "red")], tmp_path / "index", source="one")
     with pytest.raises(CorruptData, match="other documents"):
         Index.open(tmp_path / "index", source="two")
-    with pytest.raises(CorruptData, match="no index"):
+    with pytest.raises(CorruptData, match="cannot open the index"):
         Index.open(tmp_path / "none", source="one")
     assert build([("b", "red")], tmp_path / "index", source="two").search("red")[0].id == "b"
 

@@ -481,7 +481,7 @@ def test_a_catalogue_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
     with pytest.raises(CorruptData, match="other documents"):
         shelves.open_catalogue(folder, 0)
     (folder / "index").rename(tmp_path / "gone")
-    with pytest.raises(CorruptData, match="no index"):
+    with pytest.raises(CorruptData, match="cannot open the index"):
         shelves.open_catalogue(folder, 0)
 
 

@@ -114,7 +114,9 @@ def test_an_episode_that_hangs_costs_no_other(cluster: Any) -> None:
     )  # fmt: skip
     played = plain(there)
     errors = [t for t in played if t.ended == "error"]
-    assert {(t.task_id, t.error) for t in errors} == {("train/green", "the episode took over 3 s")}
+    assert {(t.task_id, t.error) for t in errors} == {
+        ("train/green", "the Ray actor handed in no episode for 3 s")
+    }
     assert [t for t in played if t not in errors] == [t for t in here if t.task_id != "train/green"]
     assert {i.job.task_id for i in incidents if not i.retried} == {"train/green"} and len(errors) == 2
 

@@ -596,7 +596,7 @@ def test_what_a_machine_settled_is_compared_before_the_replay(
     ):
         submit([tmp_path / "r0", tmp_path / "r2"], tmp_path / "mixed", card)
     with pytest.raises(
-        verifier.NotHere, match=r"0\.jsonl: played with lamp 'bright', here is 'dim': install"
+        verifier.NotHere, match=r"0\.jsonl: played with lamp 'bright', here is 'dim': replay it"
     ):
         check(folder)
     assert check(plain).ok  # of which it is not known
@@ -607,6 +607,8 @@ def test_a_setting_that_the_machine_settles_is_a_setting(honest: Path) -> None:
     cases: list[tuple[str, Json, Json]] = [
         ("WebShop-v1", {}, {"tagger": "substitute"}),
         ("WebShop-v1", {"tagger": "auto"}, {"tagger": "substitute"}),
+        ("WebShop-v1", {"max_steps": 15}, {"tagger": "substitute"}),
+        ("WebShop-v1", {"max_steps": 14}, {"max_steps": 14, "tagger": "substitute"}),
         ("MiniShop-v1", {}, {}),  # its own default
     ]
     for name, kwargs, told in cases:
