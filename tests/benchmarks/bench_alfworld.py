@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from prosegym.envs.alfworld import official
 from prosegym.envs.alfworld.compile import names, parse
 from prosegym.envs.alfworld.engine import House
 from prosegym.envs.alfworld.generator import generate
+from prosegym.envs.core import Outcome
 
 GAMES = 3
 REPEATS = 300
@@ -113,6 +115,51 @@ def test_environment(games: Any, real: dict[str, list[float]], listed: bool, wan
         walk()
         ours.append(seconds(walk) / REPEATS / len(game["walkthrough"]))
     ratio(f"environment's step{' and list' if listed else ''}", ours, real["step"], wanted)
+
+
+def test_where_a_step_goes(games: Any) -> None:
+    """Microseconds of a step: the engine, an environment that answers nothing, Gymnasium's wrapper, the list."""
+    pack, spent = (
+        official.open_pack(),
+        dict.fromkeys(("engine", "nothing", "environment", "wrapped", "list"), 0.0),
+    )
+    wrapped: Any = gymnasium.make("prosegym/ALFWorld-v1", admissible=False)
+    listing: Any = gymnasium.make("prosegym/ALFWorld-v1")
+
+    class Nothing(type(wrapped.unwrapped)):  # type: ignore[misc]
+        def _play(self, action: str) -> Outcome:
+            return Outcome("")
+
+    envs = {
+        "nothing": Nothing(admissible=False),
+        "environment": wrapped.unwrapped,
+        "wrapped": wrapped,
+        "list": listing,
+    }
+    steps = 0
+    for task_id, game in games.items():
+        board, walkthrough = pack.board(task_id), game["walkthrough"]
+        house = House(board)
+        steps += len(walkthrough)
+
+        def resets(begin: Callable[[], object]) -> None:
+            for _ in range(REPEATS):
+                begin()
+
+        def walk(begin: Callable[[], object], act: Any, walkthrough: Any = walkthrough) -> None:
+            for _ in range(REPEATS):
+                begin()
+                for command in walkthrough:
+                    act(command)
+
+        begins = {name: partial(env.reset, options={"task_id": task_id}) for name, env in envs.items()}
+        acts = {name: env.step for name, env in envs.items()}
+        begins["engine"], acts["engine"] = partial(house.begin, board), house.act
+        for name, begin in begins.items():
+            whole = min(seconds(partial(walk, begin, acts[name])) for _ in range(5))
+            spent[name] += (whole - min(seconds(partial(resets, begin)) for _ in range(5))) / REPEATS
+    print("\n" + ", ".join(f"{name} {total / steps * 1e6:.2f} us" for name, total in spent.items()))
+    assert spent["engine"] < spent["environment"] < spent["list"]
 
 
 def test_reset(games: Any, real: dict[str, list[float]]) -> None:
