@@ -404,7 +404,11 @@ class _Run:
         solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
         flags = []
         for name in lookup.env_class(self.result.env_id).experts:
-            plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
+            try:
+                plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
+            except ProsegymError as error:
+                flags.append(f"{self.where}: not compared with expert {name!r}: {reader.reason(error)}")
+                continue
             same = sum(plans[task_id, 0] == actions for task_id, actions in solved)
             if same >= 5 and same * 2 >= len(solved):
                 flags.append(
@@ -417,7 +421,10 @@ class _Run:
         """Run an agent that needs no model again; whatever it now chooses otherwise is a problem."""
         name = self.result.agent
         jobs = [Job(t.task_id, t.attempt) for t in self.episodes]
-        played = self._plays(built_in(name), jobs)
+        try:
+            played = self._plays(built_in(name), jobs)
+        except ProsegymError as error:  # no such expert here, or one that has no plan
+            return [f"{self.where}: agent {name!r} cannot be run again: {reader.reason(error)}"]
         recorded = {(t.task_id, t.attempt): a for t, a in zip(self.episodes, self.actions, strict=True)}
         other = [
             job for job in jobs if played[job.task_id, job.attempt] != recorded[job.task_id, job.attempt]

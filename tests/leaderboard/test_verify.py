@@ -80,6 +80,30 @@ def test_a_reference_agent_is_run_again(runs: dict[str, Path], tmp_path: Path) -
     refused(folder, "run again, agent 'random' acts otherwise")
 
 
+class Nosuch(agents.Null):
+    name = "expert:nosuch"
+
+
+def test_an_expert_that_cannot_be_run_ends_no_verification(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(Nosuch(), tmp_path / "nosuch")
+    unknown = submit([tmp_path / "nosuch"], tmp_path / "s" / "unknown")
+    refused(unknown, "agent 'expert:nosuch' cannot be run again: unknown expert 'nosuch'; nearest: ")
+    oracle = submit([runs["expert"]], tmp_path / "s" / "oracle")
+    alike = submit([runs["expert"]], tmp_path / "alike", Card(agent="A", track="few-shot"))
+
+    class Planless(lockbox.Lockbox):
+        def _expert(self, name: str) -> Any:
+            raise EngineError("no gold path")
+
+    monkeypatch.setattr(lockbox.make, "env_class", Planless)
+    refused(oracle, "agent 'expert' cannot be run again: no gold path")
+    assert check(alike).ok
+    assert "episodes/0.jsonl: not compared with expert 'reader': no gold path" in check(alike).flags
+    assert "expert:nosuch" in build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
+
+
 def reseal(folder: Path, manifest: bytes, episodes: bytes) -> None:
     import hashlib
 
