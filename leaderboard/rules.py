@@ -64,6 +64,12 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
             n for n in names if any(r.conditions.get(n) != runs[0].conditions.get(n) for r in runs)
         ):
             yield f"its runs on {runs[0].panel}, which are one row, differ in {', '.join(other)}"
+        known = [weights for run in runs if (weights := _weights(run)) is not None]
+        if card.track == "trained" and (more := sum(w in known[:n] for n, w in enumerate(known))):
+            yield (
+                f"{more} of its {len(runs)} runs on {runs[0].panel}, which should each be of another "
+                "training, state the model of another run"
+            )
     if card.track != "reference":
         for name in sorted({r.agent for r in results if is_reference(r.agent)}):
             yield f"its episodes are of agent {name!r}, which needs no model, under the label {card.track}"
@@ -74,6 +80,14 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
                 yield f"trained or tuned on {panel}, by its card, under the label {card.track}"
         if card.curve:
             yield f"its card has a learning curve, under the label {card.track}"
+
+
+def _weights(result: Result) -> object:
+    """Which weights a run says that it is of, by their digest where it states one; None where it does not."""
+    model = result.conditions.get("model")
+    if not isinstance(model, dict):
+        return model
+    return model.get("weights_sha256") or (model.get("model"), model.get("revision"))
 
 
 def _rows(results: Sequence[Result]) -> list[list[Result]]:

@@ -36,7 +36,7 @@ from prosegym.evaluation.runs import versions
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
-from prosegym.leaderboard.replayer import Context, actions_digest
+from prosegym.leaderboard.replayer import Context, actions_digest, exact_digest
 from prosegym.leaderboard.rules import (
     attempts_of,
     contradictions,
@@ -48,7 +48,7 @@ from prosegym.leaderboard.rules import (
 )
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
-RULES = 3
+RULES = 4
 """Raised whenever a report on the same files may say other things: receipts of earlier rules are not read."""
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
@@ -89,7 +89,7 @@ class Row(msgspec.Struct, frozen=True):
     pass_at: dict[str, float]
     pass_hat: dict[str, float]
     actions_sha256: str
-    """Of all actions of all episodes, in order: equal for a submission sent in twice."""
+    """Of all actions of all episodes, in order, blanks folded: equal for a submission sent in twice."""
     below: list[str] = []
     """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
@@ -249,7 +249,9 @@ class _Run:
     problems: list[str] = field(default_factory=list)
     episodes: list[Trajectory] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
-    """Digest of each episode's actions."""
+    """Digest of each episode's actions, blanks folded."""
+    exact: list[str] = field(default_factory=list)
+    """Digest of each episode's actions as they are."""
     _bad: int = 0
     _stopped: bool = False
 
@@ -289,6 +291,7 @@ class _Run:
             if answer.episode is not None:
                 self.episodes.append(trajectory.decode(answer.episode))
                 self.actions.append(answer.actions_sha256)
+                self.exact.append(answer.exact_sha256)
         if not self._stopped:
             self.problems += self._incomplete()
         if not self.problems:
@@ -409,7 +412,7 @@ class _Run:
             except ProsegymError as error:
                 flags.append(f"{self.where}: not compared with expert {name!r}: {reader.reason(error)}")
                 continue
-            same = sum(plans[task_id, 0] == actions for task_id, actions in solved)
+            same = sum(actions_digest(plans[task_id, 0]) == actions for task_id, actions in solved)
             if same >= 5 and same * 2 >= len(solved):
                 flags.append(
                     f"{self.where}: {same} of {len(solved)} solved episodes looked at are the plan of expert "
@@ -425,9 +428,10 @@ class _Run:
             played = self._plays(built_in(name), jobs)
         except ProsegymError as error:  # no such expert here, or one that has no plan
             return [f"{self.where}: agent {name!r} cannot be run again: {reader.reason(error)}"]
-        recorded = {(t.task_id, t.attempt): a for t, a in zip(self.episodes, self.actions, strict=True)}
         other = [
-            job for job in jobs if played[job.task_id, job.attempt] != recorded[job.task_id, job.attempt]
+            job
+            for job, recorded in zip(jobs, self.exact, strict=True)
+            if exact_digest(played[job.task_id, job.attempt]) != recorded
         ]
         return [
             f"{self.where}: task {job.task_id} attempt {job.attempt}: "
@@ -435,12 +439,12 @@ class _Run:
             for job in other[:1]
         ]
 
-    def _plays(self, agent: Any, jobs: list[Job]) -> dict[tuple[str, int], str]:
+    def _plays(self, agent: Any, jobs: list[Job]) -> dict[tuple[str, int], Trajectory]:
         kwargs = dict(self.result.env_kwargs)
         played = rollout(
             lambda: make_env(self.result.env_id, **kwargs), agent, jobs, batch_size=16, seed=self.result.seed
         )
-        return {(t.task_id, t.attempt): actions_digest(t) for t in played}
+        return {(t.task_id, t.attempt): t for t in played}
 
 
 def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:

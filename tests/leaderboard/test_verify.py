@@ -544,6 +544,65 @@ def test_attempts_that_act_alike_are_one(tmp_path: Path) -> None:
     assert check(folder).unranked == [lack] and below_minimum(folder) == [": ".join(lack)]
 
 
+class Writer:
+    """Plays what it is given, in its own hand."""
+
+    name = "writer"
+
+    def __init__(self, blank: str = " ", **conditions: Any) -> None:
+        self.blank, self.said = blank, conditions
+
+    def conditions(self) -> dict[str, Any]:
+        return self.said
+
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        pass
+
+    def respond(self, episodes: Any) -> list[agents.Reply]:
+        actions = (f"look at the{self.blank}box {e.attempt % 2}" for e in episodes)
+        return [agents.Reply(action, action) for action in actions]
+
+
+def test_a_blank_makes_no_other_attempt_and_no_other_seed(tmp_path: Path) -> None:
+    runs = []
+    for n, blank in enumerate((" ", "  ", "\t")):
+        runs.append(tmp_path / f"r{n}")
+        play(Writer(blank), runs[n], attempts=4)
+    report = check(submit(runs, tmp_path / "s", Card(agent="A", track="trained")))
+    assert report.ok and len({row.actions_sha256 for row in report.rows}) == 1
+    attempts, seeds = "2 of the 4 attempts that", "1 of the 3 training seeds that"
+    assert all(len(row.below) == 2 for row in report.rows)
+    assert all(b.startswith(a) for a, b in zip((attempts, seeds), report.rows[0].below, strict=True))
+    assert report.places[0].runs == [0]
+
+
+def test_a_reference_is_run_again_to_the_blank(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = submit([runs["null"]], tmp_path / "s")
+    data = (folder / "submission.json").read_bytes()
+    episodes = (folder / "episodes/0.jsonl").read_bytes().replace(b'"action":""', b'"action":" "')
+    reseal(folder, data, episodes)
+    refused(folder, "run again, agent 'null' acts otherwise")
+
+
+def test_training_seeds_of_one_model_are_flagged(tmp_path: Path) -> None:
+    play(Writer(), tmp_path / "r")
+    (result,) = read(submit([tmp_path / "r"], tmp_path / "s", Card(agent="A", track="trained")))[0].results
+    cases: list[tuple[list[Any], int]] = [
+        ([{"model": "m", "weights_sha256": w} for w in "abc"], 0),
+        ([{"model": n, "weights_sha256": "a"} for n in "mno"], 2),
+        ([{"model": "m", "revision": r} for r in "121"], 1),
+        (["m", "n", "o"], 0),
+        (["m", "m", "m"], 2),
+        ([None, None, None], 0),
+    ]
+    for models, more in cases:
+        results = [msgspec.structs.replace(result, conditions={"model": model}) for model in models]
+        said = f"{more} of its 3 runs on Lockbox-v1/test, which should each be of another training, state "
+        flags = list(rules.oddities(Card(agent="A", track="trained"), results))
+        assert [flag.startswith(said) for flag in flags] == [True] * bool(more), models
+        assert not list(rules.oddities(Card(agent="A", track="retry"), results))
+
+
 def test_a_copy_among_enough_attempts_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
     (result,) = read(submit([runs["random"]], tmp_path / "s", Card(agent="A", track="zero-shot")))[0].results
     six, card = msgspec.structs.replace(result, attempts=6), Card(agent="A", track="zero-shot")
