@@ -203,7 +203,9 @@ def _curves(entries: Sequence[Entry]) -> list[Html]:
 
 def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:
     n = row.numbers
-    group = next(g for g in groups if g.title == title_of(row))
+    title = title_of(row)
+    # None where no row of that board stands: this run may be a copy of another submission's.
+    group = next((g for g in groups if g.title == title), None)
     counts = [(row.tasks, "task"), (row.attempts, "attempt"), (row.trials, "trial")]
     facts: list[tuple[str, Child]] = [
         ("Success", estimate(n.success)),
@@ -241,7 +243,9 @@ def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: 
     return tag(
         "section",
         tag(
-            "h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}{told}"
+            "h2",
+            tag("a", title, href=f"../../index.html#panel={group.slug}") if group else title,
+            f" · {row.agent}{told}",
         ),
         _facts(facts),
         tag("h3", "By task type"),

@@ -104,7 +104,7 @@ def minimum(card: Card, results: Sequence[Result], tries: Sequence[frozenset[str
     Args:
         card: its track decides what is asked; nothing is of the reference track.
         results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
-        tries: of each run, the attempts that differ (`attempts_of`).
+        tries: of each run, the attempts that count (`attempts_of`).
     """
     found: list[list[str]] = [[] for _ in results]
     if card.track == "reference":
@@ -161,18 +161,36 @@ def is_reference(agent: str) -> bool:
     return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
 
 
-def run_digest(actions: Iterable[str]) -> str:
-    """Digest of a run's actions, from those of its episodes in the panel's order."""
-    return hashlib.sha256("".join(actions).encode()).hexdigest()
-
-
-def attempts_of(episodes: Iterable[tuple[int, str]]) -> frozenset[str]:
-    """A run's attempts, each by the digest of its actions: those that act alike are one.
-
-    Args:
-        episodes: each one's attempt and the digest of its actions, in the panel's order.
-    """
+def row_digest(episodes: Sequence[tuple[int, str]]) -> str:
+    """Digest of a run's actions, from its episodes' attempts and digests; attempts that act alike are one."""
     tries: dict[int, list[str]] = defaultdict(list)
     for attempt, actions in episodes:
         tries[attempt].append(actions)
-    return frozenset(map(run_digest, tries.values()))
+    first, *others = tries.values()
+    return run_digest(first if all(other == first for other in others) else [a for _, a in episodes])
+
+
+def run_digest(actions: Iterable[str]) -> str:
+    """Digest of actions, from those of episodes in the panel's order."""
+    return hashlib.sha256("".join(actions).encode()).hexdigest()
+
+
+def attempts_of(run: int, episodes: Iterable[tuple[int, str, bool]]) -> frozenset[str]:
+    """A run's attempts, each by the digest of its actions: those that act alike are one.
+
+    Unless they solve every episode: where the right actions are the only ones, whoever is right acts alike.
+
+    Args:
+        run: its number in the submission.
+        episodes: each one's attempt, the digest of its actions and its success, in the panel's order.
+    """
+    tries: dict[int, list[str]] = defaultdict(list)
+    failed = set()
+    for attempt, actions, success in episodes:
+        tries[attempt].append(actions)
+        if not success:
+            failed.add(attempt)
+    return frozenset(
+        run_digest(actions) + ("" if attempt in failed else f" {run}.{attempt}")
+        for attempt, actions in tries.items()
+    )

@@ -43,12 +43,13 @@ from prosegym.leaderboard.rules import (
     minimum,
     oddities,
     place_of,
+    row_digest,
     run_digest,
     settings,
 )
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
-RULES = 4
+RULES = 5
 """Raised whenever a report on the same files may say other things: receipts of earlier rules are not read."""
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
@@ -89,7 +90,9 @@ class Row(msgspec.Struct, frozen=True):
     pass_at: dict[str, float]
     pass_hat: dict[str, float]
     actions_sha256: str
-    """Of all actions of all episodes, in order, blanks folded: equal for a submission sent in twice."""
+    """Of all actions of all episodes, in order, blanks folded: equal for a submission sent in twice.
+
+    Attempts that are all alike are one, so that whoever plays as the expert does has its digest."""
     below: list[str] = []
     """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
@@ -388,22 +391,21 @@ class _Run:
             types=summary.types,
             pass_at=summary.pass_at,
             pass_hat=summary.pass_hat,
-            actions_sha256=run_digest(self.actions),
+            actions_sha256=row_digest([(t.attempt, a) for t, a in self._acted()]),
         )
 
     def tries(self) -> frozenset[str]:
-        """Its attempts that differ."""
-        return attempts_of((t.attempt, a) for t, a in zip(self.episodes, self.actions, strict=True))
+        """Its attempts that count."""
+        return attempts_of(self.number, ((t.attempt, a, t.success) for t, a in self._acted()))
+
+    def _acted(self) -> Iterator[tuple[Trajectory, str]]:
+        return zip(self.episodes, self.actions, strict=True)
 
     def flags(self) -> list[str]:
         """What looks odd and proves nothing."""
         if self.submission.card.track not in ("zero-shot", "few-shot"):
             return []
-        solved = [
-            (t.task_id, a)
-            for t, a in zip(self.episodes, self.actions, strict=True)
-            if t.success and len(t.steps) > 1
-        ]
+        solved = [(t.task_id, a) for t, a in self._acted() if t.success and len(t.steps) > 1]
         solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
         flags = []
         for name in lookup.env_class(self.result.env_id).experts:

@@ -603,6 +603,21 @@ def test_training_seeds_of_one_model_are_flagged(tmp_path: Path) -> None:
         assert not list(rules.oddities(Card(agent="A", track="retry"), results))
 
 
+def test_attempts_and_seeds_that_solve_everything_are_none_s_copy(tmp_path: Path) -> None:
+    """Where the right actions are the only ones, whoever is right acts alike."""
+
+    class Trained(agents.ExpertAgent):
+        name = "trained"
+
+    for n in range(3):
+        play(Trained(), tmp_path / f"r{n}", attempts=4)
+    runs, card = [tmp_path / f"r{n}" for n in range(3)], Card(agent="A", track="trained")
+    folder = submit(runs, tmp_path / "three", card)
+    assert check(folder).unranked == [] and below_minimum(folder) == []
+    lack = "1 of the 3 training seeds that a trained agent needs"
+    assert check(submit(runs[:1], tmp_path / "one", card)).unranked == [("run 1", lack)]
+
+
 def test_a_copy_among_enough_attempts_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
     (result,) = read(submit([runs["random"]], tmp_path / "s", Card(agent="A", track="zero-shot")))[0].results
     six, card = msgspec.structs.replace(result, attempts=6), Card(agent="A", track="zero-shot")
