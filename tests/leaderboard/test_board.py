@@ -310,6 +310,25 @@ def test_notes_stand_beside_the_trial_they_were_for(submissions: Path, tmp_path:
     assert [trial.count("Notes from earlier trials") for trial in trials] == [0, 1, 1]
 
 
+def test_steps_of_retries_are_called_the_last_trial_s(submissions: Path, tmp_path: Path) -> None:
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    single, retry = (site / "index.html").read_text().split("<caption>Retry with feedback</caption>")
+    assert ">Steps</button>" in single and 'title="mean an episode, as the agent' in single
+    assert 'title="mean steps of last trials" data-key="steps">Last steps</button>' in retry
+    assert 'title="mean an attempt, all its trials together, as the agent' in retry
+    rows = {r["agent"]: r for r in latest(site)["panels"][0]["rows"]}
+    texts = {name: (site / row["page"].partition("#")[0]).read_text() for name, row in rows.items()}
+    assert rows["Retrier"]["row"]["episodes"] > 4
+    for name, words in (
+        (
+            "Retrier",
+            ("Steps of a last trial", "Trials played", "Tokens an attempt, all its trials", "Trials"),
+        ),
+        ("null", ("Steps an episode", "Episodes", "Tokens an episode", "Episodes")),
+    ):
+        assert all(f">{word}</" in texts[name] for word in words)
+
+
 def test_every_board_has_its_own_reference_rows(tmp_path: Path) -> None:
     """An expert that is done before either limit acts alike on two boards, and is the ceiling of both."""
     play(agents.ExpertAgent(), tmp_path / "a")
