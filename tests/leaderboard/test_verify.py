@@ -22,7 +22,7 @@ from prosegym.leaderboard import rules
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.board import build
 from prosegym.leaderboard.rules import minimum
-from prosegym.leaderboard.submission import SETTINGS, Card, Refused, check_env, read
+from prosegym.leaderboard.submission import MAX_EPISODES, SETTINGS, Card, Refused, check_env, encode, read
 from prosegym.leaderboard.submit import below_minimum, submit
 from prosegym.leaderboard.verify import Report, verify
 
@@ -636,6 +636,18 @@ def test_single_attempts_of_one_agent_are_counted_together(tmp_path: Path) -> No
     assert check(submit(seeds[1:], tmp_path / "three", card)).unranked == [
         (f"run {n}", lack) for n in (1, 2, 3)
     ]
+
+
+def test_many_runs_hold_no_more_than_one_may(runs: dict[str, Path], tmp_path: Path) -> None:
+    """What is kept of all of them lies in memory at once."""
+    folder = submit([runs["random"]] * 3, tmp_path / "s", Card(agent="A", track="zero-shot"))
+    assert check(folder).ok
+    found = read(folder)[0]
+    results = [msgspec.structs.replace(one, size=MAX_EPISODES // 3 + 1) for one in found.results]
+    (folder / "submission.json").write_bytes(encode(msgspec.structs.replace(found, results=results)))
+    refused(
+        folder, "hold 2,147,483,649 bytes decompressed, and at most 2,147,483,648 are read; submit some of"
+    )
 
 
 def test_a_run_sent_in_again_counts_once(tmp_path: Path) -> None:
