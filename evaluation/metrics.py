@@ -56,7 +56,7 @@ class Summary(msgspec.Struct, frozen=True):
     stopped: dict[str, int]
     """Why an agent ended episodes as truncated ("context overflow") -> episodes; step limits are not here."""
     steps: float
-    """Mean steps an episode."""
+    """Mean steps an episode; of an attempt's trials, the last one's."""
     steps_to_success: float
     """Mean steps of the successful episodes; NaN where there is none."""
     pass_at: dict[str, float]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -129,9 +130,16 @@ def _entries(
 def _without_copies(
     entries: Sequence[Entry], history: Sequence[ledger.Entry]
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """Of submissions that act alike the one that was added first, unless it was removed; and the others."""
+    """Of rows that act alike the one that was added first, unless it was removed; and who lacks one so."""
     removed = {e.submission for e in history} - ledger.standing(history)
     order = {e.submission: e.number for e in history}
+    # Where the right actions are the only ones, whoever is right acts as the expert does.
+    plain = {
+        (row.panel, row.actions_sha256)
+        for entry in entries
+        if entry.card.track == "reference"
+        for row in entry.report.rows
+    }
     standing: list[Entry] = []
     refused: list[tuple[str, str]] = []
     seen: dict[tuple[str, int, str, bool], Entry] = {}
@@ -139,24 +147,34 @@ def _without_copies(
         entries,
         key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name),
     ):
-        # References are run again: one that acts alike on another board is no copy, nor who does as well.
-        reference = entry.card.track == "reference"
+        report, reference = entry.report, entry.card.track == "reference"
+        # References are run again: one that acts alike on another board is no copy.
         keys = [
             (title_of(row) if reference else row.panel, row.trials, row.actions_sha256, reference)
-            for row in entry.report.rows
+            for row in report.rows
         ]
-        same = next((key for key in keys if key in seen), None)
-        if entry.report.digest in removed:
+        if report.digest in removed:
             refused.append((entry.folder.name, "removed; the ledger says why"))
             seen = dict.fromkeys(keys, entry) | seen
-        elif same and not (seen[same].report.digest in removed and entry.report.digest in order):
-            first = seen[same]
-            gone = ", which was removed" if first.report.digest in removed else ""
-            reason = f"the same actions as {first.card.agent!r} ({first.id}) on {same[0]}{gone}"
-            refused.append((entry.folder.name, f"{reason}; what the ledger has first stands"))
-        else:
-            seen |= dict.fromkeys(keys, entry)
-            standing.append(entry)
+            continue
+        copies: dict[int, str] = {}
+        for number, (key, row) in enumerate(zip(keys, report.rows, strict=True)):
+            first = seen.get(key)
+            if first is None or (not reference and (row.panel, row.actions_sha256) in plain):
+                continue
+            gone = first.report.digest in removed
+            if not (gone and report.digest in order):
+                copies[number] = (
+                    f"the same actions as {first.card.agent!r} ({first.id}) on {key[0]}"
+                    f"{', which was removed' if gone else ''}; what the ledger has first stands"
+                )
+        seen |= {key: entry for number, key in enumerate(keys) if number not in copies}
+        reasons = list(dict.fromkeys(copies.values()))
+        if places := [place for place in report.places if not copies.keys() & set(place.runs)]:
+            left = msgspec.structs.replace(report, places=places, flags=[*report.flags, *reasons])
+            standing.append(replace(entry, report=left))
+            reasons = [f"{reason}; the other rows of {entry.card.agent!r} stand" for reason in reasons]
+        refused += [(entry.folder.name, reason) for reason in reasons]
     return standing, refused
 
 

@@ -203,22 +203,29 @@ def _curves(entries: Sequence[Entry]) -> list[Html]:
 
 def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: Sequence[Group]) -> Html:
     n = row.numbers
-    group = next(g for g in groups if g.title == title_of(row))
+    title = title_of(row)
+    # None where no row of that board stands: this run may be a copy of another submission's.
+    group = next((g for g in groups if g.title == title), None)
     counts = [(row.tasks, "task"), (row.attempts, "attempt"), (row.trials, "trial")]
+    retry = row.trials > 1
+    each = "an attempt, all its trials" if retry else "an episode"
     facts: list[tuple[str, Child]] = [
         ("Success", estimate(n.success)),
         ("Score", estimate(n.score)),
         ("Progress", estimate(n.progress)),
         ("Invalid actions", f"{percent(n.invalid_rate)} %"),
-        ("Steps an episode", f"{n.steps:.2f}"),
-        ("Episodes", f"{row.episodes:,}: {', '.join(many(k, what) for k, what in counts)}"),
+        ("Steps of a last trial" if retry else "Steps an episode", f"{n.steps:.2f}"),
+        (
+            "Trials played" if retry else "Episodes",
+            f"{row.episodes:,}: {', '.join(many(k, what) for k, what in counts)}",
+        ),
         ("Errors, counted as 0", str(n.errors)),
-        ("Tokens an episode", f"{n.prompt_tokens:,.0f} in, {n.completion_tokens:,.0f} out"),
-        ("Seconds an episode", f"{n.seconds:.2f}"),
+        (f"Tokens {each}", f"{n.prompt_tokens:,.0f} in, {n.completion_tokens:,.0f} out"),
+        (f"Seconds {each}", f"{n.seconds:.2f}"),
         ("Cost of the run", "not known" if n.cost is None else f"${n.cost:,.4f}"),
         ("Seed", str(row.seed)),
     ]
-    if row.trials > 1:
+    if retry:
         facts[3:3] = [
             (
                 "First, last, mean over trials",
@@ -241,7 +248,9 @@ def _run(number: int, told: str, result: Result, row: Row, lists: Html, groups: 
     return tag(
         "section",
         tag(
-            "h2", tag("a", group.title, href=f"../../index.html#panel={group.slug}"), f" · {row.agent}{told}"
+            "h2",
+            tag("a", title, href=f"../../index.html#panel={group.slug}") if group else title,
+            f" · {row.agent}{told}",
         ),
         _facts(facts),
         tag("h3", "By task type"),
@@ -284,7 +293,8 @@ def _episodes(folder: Path, entry: Entry, number: int, result: Result) -> tuple[
             )
         )
     listed = table(
-        ("Task", "Type", "Solved", "Score", "Episodes", "Steps"), items, sortable=True,
+        ("Task", "Type", "Solved", "Score", "Trials" if result.trials > 1 else "Episodes", "Steps"), items,
+        sortable=True,
         class_="scroll tall", tabindex=0, role="region", aria_label="Episodes",
     )  # fmt: skip
     return listed, came

@@ -106,7 +106,7 @@ class Pool:
         self._drop(worker)
         found = re.search(rb'"task_id":"((?:[^"\\]|\\.){1,200})"', line)
         task = found[1].decode("utf-8", "replace") if found else "?"
-        return Answer(index, None, "", f"task {task!r}: {why}")
+        return Answer(index, None, "", "", f"task {task!r}: {why}")
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)

@@ -45,6 +45,8 @@ class Answer(msgspec.Struct, frozen=True):
     episode: bytes | None
     """The trajectory without its texts; None where the line could not be read or is not of this run."""
     actions_sha256: str
+    """Of its actions, blanks folded (`actions_digest`)."""
+    exact_sha256: str
     problem: str | None
 
 
@@ -65,10 +67,11 @@ class Player:
         try:
             episode = self._read(line)
         except Refused as error:
-            return Answer(index, None, "", str(error))
+            return Answer(index, None, "", "", str(error))
         return Answer(
-            index, trajectory.encode(_slim(episode)), actions_digest(episode), self._replay(episode)
-        )
+            index, trajectory.encode(_slim(episode)), actions_digest(episode), exact_digest(episode),
+            self._replay(episode),
+        )  # fmt: skip
 
     def _read(self, line: bytes) -> Trajectory:
         c = self.context
@@ -165,8 +168,17 @@ def _slim(t: Trajectory) -> Trajectory:
 
 
 def actions_digest(episode: Trajectory) -> str:
-    """Digest of an episode's actions."""
-    return hashlib.sha256(msgspec.json.encode([episode.task_id, *episode.actions])).hexdigest()
+    """Digest of an episode's actions by which copies are found: one blank more makes no other action."""
+    return _digest([episode.task_id, *(" ".join(action.split()) for action in episode.actions)])
+
+
+def exact_digest(episode: Trajectory) -> str:
+    """Digest of an episode's actions as they are."""
+    return _digest([episode.task_id, *episode.actions])
+
+
+def _digest(texts: list[str]) -> str:
+    return hashlib.sha256(msgspec.json.encode(texts)).hexdigest()
 
 
 # The process.
@@ -179,7 +191,7 @@ class Chunk(msgspec.Struct, frozen=True):
     lines: list[tuple[int, bytes]]
 
 
-READY = Answer(-1, None, "", None)
+READY = Answer(-1, None, "", "", None)
 """What a process says when it has started."""
 
 _SIZE = struct.Struct("<I")

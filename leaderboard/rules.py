@@ -64,6 +64,12 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
             n for n in names if any(r.conditions.get(n) != runs[0].conditions.get(n) for r in runs)
         ):
             yield f"its runs on {runs[0].panel}, which are one row, differ in {', '.join(other)}"
+        known = [weights for run in runs if (weights := _weights(run)) is not None]
+        if card.track == "trained" and (more := sum(w in known[:n] for n, w in enumerate(known))):
+            yield (
+                f"{more} of its {len(runs)} runs on {runs[0].panel}, which should each be of another "
+                "training, state the model of another run"
+            )
     if card.track != "reference":
         for name in sorted({r.agent for r in results if is_reference(r.agent)}):
             yield f"its episodes are of agent {name!r}, which needs no model, under the label {card.track}"
@@ -74,6 +80,14 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
                 yield f"trained or tuned on {panel}, by its card, under the label {card.track}"
         if card.curve:
             yield f"its card has a learning curve, under the label {card.track}"
+
+
+def _weights(result: Result) -> object:
+    """Which weights a run says that it is of, by their digest where it states one; None where it does not."""
+    model = result.conditions.get("model")
+    if not isinstance(model, dict):
+        return model
+    return model.get("weights_sha256") or (model.get("model"), model.get("revision"))
 
 
 def _rows(results: Sequence[Result]) -> list[list[Result]]:
@@ -90,7 +104,7 @@ def minimum(card: Card, results: Sequence[Result], tries: Sequence[frozenset[str
     Args:
         card: its track decides what is asked; nothing is of the reference track.
         results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
-        tries: of each run, the attempts that differ (`attempts_of`).
+        tries: of each run, the attempts that count (`attempts_of`).
     """
     found: list[list[str]] = [[] for _ in results]
     if card.track == "reference":
@@ -147,18 +161,36 @@ def is_reference(agent: str) -> bool:
     return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
 
 
-def run_digest(actions: Iterable[str]) -> str:
-    """Digest of a run's actions, from those of its episodes in the panel's order."""
-    return hashlib.sha256("".join(actions).encode()).hexdigest()
-
-
-def attempts_of(episodes: Iterable[tuple[int, str]]) -> frozenset[str]:
-    """A run's attempts, each by the digest of its actions: those that act alike are one.
-
-    Args:
-        episodes: each one's attempt and the digest of its actions, in the panel's order.
-    """
+def row_digest(episodes: Sequence[tuple[int, str]]) -> str:
+    """Digest of a run's actions, from its episodes' attempts and digests; attempts that act alike are one."""
     tries: dict[int, list[str]] = defaultdict(list)
     for attempt, actions in episodes:
         tries[attempt].append(actions)
-    return frozenset(map(run_digest, tries.values()))
+    first, *others = tries.values()
+    return run_digest(first if all(other == first for other in others) else [a for _, a in episodes])
+
+
+def run_digest(actions: Iterable[str]) -> str:
+    """Digest of actions, from those of episodes in the panel's order."""
+    return hashlib.sha256("".join(actions).encode()).hexdigest()
+
+
+def attempts_of(run: int, episodes: Iterable[tuple[int, str, bool]]) -> frozenset[str]:
+    """A run's attempts, each by the digest of its actions: those that act alike are one.
+
+    Unless they solve every episode: where the right actions are the only ones, whoever is right acts alike.
+
+    Args:
+        run: its number in the submission.
+        episodes: each one's attempt, the digest of its actions and its success, in the panel's order.
+    """
+    tries: dict[int, list[str]] = defaultdict(list)
+    failed = set()
+    for attempt, actions, success in episodes:
+        tries[attempt].append(actions)
+        if not success:
+            failed.add(attempt)
+    return frozenset(
+        run_digest(actions) + ("" if attempt in failed else f" {run}.{attempt}")
+        for attempt, actions in tries.items()
+    )

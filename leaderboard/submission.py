@@ -39,7 +39,8 @@ MAX_MANIFEST = 1 << 20
 MAX_FILE = 1 << 28
 """Largest episodes file as it lies in the folder, in bytes."""
 MAX_EPISODES = 1 << 31
-"""Most that an episodes file may hold once decompressed, in bytes."""
+"""Most that a submission's episodes files may hold once decompressed, all together, in bytes: what is kept of
+all of them lies in memory at once."""
 MAX_LINE = 1 << 23
 """Longest episode, in bytes."""
 MAX_RUNS = 64
@@ -197,6 +198,11 @@ def read(folder: Path) -> tuple[Submission, str]:
     files = [result.file for result in submission.results]
     if len(set(files)) != len(files):
         raise Refused("submission.json: two results name the same episodes file")
+    if (total := sum(result.size for result in submission.results)) > MAX_EPISODES:
+        raise Refused(
+            f"submission.json: its episodes files hold {total:,} bytes decompressed, and at most "
+            f"{MAX_EPISODES:,} are read; submit some of its runs apart"
+        )
     for number, result in enumerate(submission.results):
         if (submission.card.track == "retry") != (result.trials > 1):
             raise Refused(

@@ -81,9 +81,9 @@ def below_minimum(folder: Path) -> list[str]:
     """What the rules ask of the runs of a submission and these lack, as verification will say it."""
     found, _ = reader.read(folder)
     tries = []
-    for result in found.results:
+    for number, result in enumerate(found.results):
         episodes = map(trajectory.decode, reader.lines(folder, result))
-        tries.append(attempts_of((t.attempt, actions_digest(t)) for t in episodes))
+        tries.append(attempts_of(number, ((t.attempt, actions_digest(t), t.success) for t in episodes)))
     lacking = minimum(found.card, found.results, tries)
     return [f"run {n}: {lack}" for n, lacks in enumerate(lacking, 1) for lack in lacks]
 

@@ -101,13 +101,16 @@ def _table(rows: Sequence[Standing], caption: str, *, retry: bool) -> Html:
         ("score", "Score", "mean score"),
         ("progress", "Progress", "mean share of sub-goals reached"),
     ]
+    each = "an attempt, all its trials together" if retry else "an episode"
     if retry:
         heads += [("initial", "First trial", "mean score of first trials"), ("average", "Over trials", "")]
     heads += [
         ("invalid", "Invalid", "share of actions the environment refused"),
-        ("steps", "Steps", "mean steps an episode"),
-        ("tokens", "Tokens", "mean an episode, as the agent counted them"),
-        ("cost", "Cost", "US dollars an episode, as the agent counted them"),
+        ("steps", "Last steps", "mean steps of last trials")
+        if retry
+        else ("steps", "Steps", "mean steps an episode"),
+        ("tokens", "Tokens", f"mean {each}, as the agent counted them"),
+        ("cost", "Cost", f"US dollars {each}, as the agent counted them"),
         ("parameters", "Params", "as declared"),
     ]
     rank = ranks(rows)

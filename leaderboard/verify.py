@@ -36,19 +36,20 @@ from prosegym.evaluation.runs import versions
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
-from prosegym.leaderboard.replayer import Context, actions_digest
+from prosegym.leaderboard.replayer import Context, actions_digest, exact_digest
 from prosegym.leaderboard.rules import (
     attempts_of,
     contradictions,
     minimum,
     oddities,
     place_of,
+    row_digest,
     run_digest,
     settings,
 )
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
-RULES = 3
+RULES = 5
 """Raised whenever a report on the same files may say other things: receipts of earlier rules are not read."""
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
@@ -89,7 +90,9 @@ class Row(msgspec.Struct, frozen=True):
     pass_at: dict[str, float]
     pass_hat: dict[str, float]
     actions_sha256: str
-    """Of all actions of all episodes, in order: equal for a submission sent in twice."""
+    """Of all actions of all episodes, in order, blanks folded: equal for a submission sent in twice.
+
+    Attempts that are all alike are one, so that whoever plays as the expert does has its digest."""
     below: list[str] = []
     """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
@@ -249,7 +252,9 @@ class _Run:
     problems: list[str] = field(default_factory=list)
     episodes: list[Trajectory] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
-    """Digest of each episode's actions."""
+    """Digest of each episode's actions, blanks folded."""
+    exact: list[str] = field(default_factory=list)
+    """Digest of each episode's actions as they are."""
     _bad: int = 0
     _stopped: bool = False
 
@@ -289,6 +294,7 @@ class _Run:
             if answer.episode is not None:
                 self.episodes.append(trajectory.decode(answer.episode))
                 self.actions.append(answer.actions_sha256)
+                self.exact.append(answer.exact_sha256)
         if not self._stopped:
             self.problems += self._incomplete()
         if not self.problems:
@@ -385,27 +391,30 @@ class _Run:
             types=summary.types,
             pass_at=summary.pass_at,
             pass_hat=summary.pass_hat,
-            actions_sha256=run_digest(self.actions),
+            actions_sha256=row_digest([(t.attempt, a) for t, a in self._acted()]),
         )
 
     def tries(self) -> frozenset[str]:
-        """Its attempts that differ."""
-        return attempts_of((t.attempt, a) for t, a in zip(self.episodes, self.actions, strict=True))
+        """Its attempts that count."""
+        return attempts_of(self.number, ((t.attempt, a, t.success) for t, a in self._acted()))
+
+    def _acted(self) -> Iterator[tuple[Trajectory, str]]:
+        return zip(self.episodes, self.actions, strict=True)
 
     def flags(self) -> list[str]:
         """What looks odd and proves nothing."""
         if self.submission.card.track not in ("zero-shot", "few-shot"):
             return []
-        solved = [
-            (t.task_id, a)
-            for t, a in zip(self.episodes, self.actions, strict=True)
-            if t.success and len(t.steps) > 1
-        ]
+        solved = [(t.task_id, a) for t, a in self._acted() if t.success and len(t.steps) > 1]
         solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
         flags = []
         for name in lookup.env_class(self.result.env_id).experts:
-            plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
-            same = sum(plans[task_id, 0] == actions for task_id, actions in solved)
+            try:
+                plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
+            except ProsegymError as error:
+                flags.append(f"{self.where}: not compared with expert {name!r}: {reader.reason(error)}")
+                continue
+            same = sum(actions_digest(plans[task_id, 0]) == actions for task_id, actions in solved)
             if same >= 5 and same * 2 >= len(solved):
                 flags.append(
                     f"{self.where}: {same} of {len(solved)} solved episodes looked at are the plan of expert "
@@ -417,10 +426,14 @@ class _Run:
         """Run an agent that needs no model again; whatever it now chooses otherwise is a problem."""
         name = self.result.agent
         jobs = [Job(t.task_id, t.attempt) for t in self.episodes]
-        played = self._plays(built_in(name), jobs)
-        recorded = {(t.task_id, t.attempt): a for t, a in zip(self.episodes, self.actions, strict=True)}
+        try:
+            played = self._plays(built_in(name), jobs)
+        except ProsegymError as error:  # no such expert here, or one that has no plan
+            return [f"{self.where}: agent {name!r} cannot be run again: {reader.reason(error)}"]
         other = [
-            job for job in jobs if played[job.task_id, job.attempt] != recorded[job.task_id, job.attempt]
+            job
+            for job, recorded in zip(jobs, self.exact, strict=True)
+            if exact_digest(played[job.task_id, job.attempt]) != recorded
         ]
         return [
             f"{self.where}: task {job.task_id} attempt {job.attempt}: "
@@ -428,12 +441,12 @@ class _Run:
             for job in other[:1]
         ]
 
-    def _plays(self, agent: Any, jobs: list[Job]) -> dict[tuple[str, int], str]:
+    def _plays(self, agent: Any, jobs: list[Job]) -> dict[tuple[str, int], Trajectory]:
         kwargs = dict(self.result.env_kwargs)
         played = rollout(
             lambda: make_env(self.result.env_id, **kwargs), agent, jobs, batch_size=16, seed=self.result.seed
         )
-        return {(t.task_id, t.attempt): actions_digest(t) for t in played}
+        return {(t.task_id, t.attempt): t for t in played}
 
 
 def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:

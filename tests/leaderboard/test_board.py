@@ -172,7 +172,7 @@ def test_a_second_build_uses_the_receipts_and_replaces_the_site(
 def test_the_same_actions_under_another_name(
     submissions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play(agents.ExpertAgent(), tmp_path / "r", attempts=2)
+    play(agents.RandomAdmissible(), tmp_path / "r", attempts=2, seed=5)
     first = submit([tmp_path / "r"], submissions / "zz-first", Card(agent="First", track="trained"))
     submit([tmp_path / "r"], submissions / "copy", Card(agent="Copy", track="trained"))
     history = submissions / "ledger.jsonl"
@@ -222,14 +222,34 @@ def test_two_builds_at_once_leave_a_whole_site(
     assert [path.name for path in tmp_path.glob("site*")] == ["site"]
 
 
-def test_who_plays_as_the_expert_does_stands_beside_it(submissions: Path, tmp_path: Path) -> None:
-    class Perfect(agents.ExpertAgent):
-        name = "perfect"
+class Perfect(agents.ExpertAgent):
+    name = "perfect"
 
-    play(Perfect(), tmp_path / "run")
-    submit([tmp_path / "run"], submissions / "perfect", Card(agent="Perfect", track="trained"))
+
+def test_who_plays_as_the_expert_does_stands_beside_it(submissions: Path, tmp_path: Path) -> None:
+    """Where the right actions are the only ones, they are nobody's, and four attempts at them are four."""
+    for name in ("One", "Other"):
+        play(Perfect(), tmp_path / name, attempts=4)
+        submit([tmp_path / name], submissions / name, Card(agent=name, track="few-shot"))
     site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
-    assert {"expert", "Perfect"} <= {r["agent"] for r in latest(site)["panels"][0]["rows"]}
+    ranks = {r["agent"]: r["rank"] for r in latest(site)["panels"][0]["rows"]}
+    assert ranks.items() >= {"expert": None, "One": 1, "Other": 1}.items()
+
+
+def test_a_copied_row_is_left_out_alone(tmp_path: Path) -> None:
+    play(agents.RandomAdmissible(), tmp_path / "r", seed=5)
+    play(agents.RandomAdmissible(), tmp_path / "own", split="train")
+    first = submit([tmp_path / "r"], tmp_path / "s" / "a", Card(agent="First", track="trained"))
+    submit([tmp_path / "own", tmp_path / "r"], tmp_path / "s" / "b", Card(agent="Half", track="trained"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    stand = {p["title"]: [r["agent"] for r in p["rows"]] for p in latest(site)["panels"]}
+    assert stand == {"Lockbox-v1/test": ["First"], "Lockbox-v1/train": ["Half"]}
+    digest = verify(first, workers=0, progress=False).digest[:16]
+    said = f"the same actions as 'First' ({digest}) on Lockbox-v1/test; what the ledger has first stands"
+    told = f"{said}; the other rows of 'Half' stand"
+    assert latest(site)["refused"] == [{"folder": "b", "reason": told}]
+    page = next(path for path in site.glob("s/*/index.html") if "<h1>Half</h1>" in path.read_text())
+    assert "For a person to look at" in page.read_text() and "the same actions as" in page.read_text()
 
 
 def test_a_removed_submission_does_not_come_back_by_another_card(submissions: Path, tmp_path: Path) -> None:
@@ -288,6 +308,25 @@ def test_notes_stand_beside_the_trial_they_were_for(submissions: Path, tmp_path:
     trials = text.split("<article>")[1:]
     assert [trial.count(">take the key first<") for trial in trials] == [0, 1, 2]
     assert [trial.count("Notes from earlier trials") for trial in trials] == [0, 1, 1]
+
+
+def test_steps_of_retries_are_called_the_last_trial_s(submissions: Path, tmp_path: Path) -> None:
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    single, retry = (site / "index.html").read_text().split("<caption>Retry with feedback</caption>")
+    assert ">Steps</button>" in single and 'title="mean an episode, as the agent' in single
+    assert 'title="mean steps of last trials" data-key="steps">Last steps</button>' in retry
+    assert 'title="mean an attempt, all its trials together, as the agent' in retry
+    rows = {r["agent"]: r for r in latest(site)["panels"][0]["rows"]}
+    texts = {name: (site / row["page"].partition("#")[0]).read_text() for name, row in rows.items()}
+    assert rows["Retrier"]["row"]["episodes"] > 4
+    for name, words in (
+        (
+            "Retrier",
+            ("Steps of a last trial", "Trials played", "Tokens an attempt, all its trials", "Trials"),
+        ),
+        ("null", ("Steps an episode", "Episodes", "Tokens an episode", "Episodes")),
+    ):
+        assert all(f">{word}</" in texts[name] for word in words)
 
 
 def test_every_board_has_its_own_reference_rows(tmp_path: Path) -> None:
@@ -378,7 +417,8 @@ def test_training_seeds_are_one_row(tmp_path: Path) -> None:
         play(agents.Scripted(first), tmp_path / name)
     card = Card(agent="A", track="trained", method="M")
     made = submit([tmp_path / name for name in ("all", "half", "quarter")], tmp_path / "s" / "three", card)
-    play(agents.Scripted(first), tmp_path / "other", attempts=2)
+    slower = {task: ["look", *actions] for task, actions in first.items()}
+    play(agents.Scripted(slower), tmp_path / "other", attempts=2)
     submit([tmp_path / "other"], tmp_path / "s" / "other", Card(agent="B", track="zero-shot"))
     page = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False)
     best, other = latest(page.parent)["panels"][0]["rows"]

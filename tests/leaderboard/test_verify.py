@@ -22,7 +22,7 @@ from prosegym.leaderboard import rules
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.board import build
 from prosegym.leaderboard.rules import minimum
-from prosegym.leaderboard.submission import SETTINGS, Card, Refused, check_env, read
+from prosegym.leaderboard.submission import MAX_EPISODES, SETTINGS, Card, Refused, check_env, encode, read
 from prosegym.leaderboard.submit import below_minimum, submit
 from prosegym.leaderboard.verify import Report, verify
 
@@ -78,6 +78,30 @@ def test_a_reference_agent_is_run_again(runs: dict[str, Path], tmp_path: Path) -
     episodes = (folder / "episodes/0.jsonl").read_bytes().replace(b'"agent":"expert"', b'"agent":"random"')
     reseal(folder, data.replace(b'"agent": "expert"', b'"agent": "random"'), episodes)
     refused(folder, "run again, agent 'random' acts otherwise")
+
+
+class Nosuch(agents.Null):
+    name = "expert:nosuch"
+
+
+def test_an_expert_that_cannot_be_run_ends_no_verification(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(Nosuch(), tmp_path / "nosuch")
+    unknown = submit([tmp_path / "nosuch"], tmp_path / "s" / "unknown")
+    refused(unknown, "agent 'expert:nosuch' cannot be run again: unknown expert 'nosuch'; nearest: ")
+    oracle = submit([runs["expert"]], tmp_path / "s" / "oracle")
+    alike = submit([runs["expert"]], tmp_path / "alike", Card(agent="A", track="few-shot"))
+
+    class Planless(lockbox.Lockbox):
+        def _expert(self, name: str) -> Any:
+            raise EngineError("no gold path")
+
+    monkeypatch.setattr(lockbox.make, "env_class", Planless)
+    refused(oracle, "agent 'expert' cannot be run again: no gold path")
+    assert check(alike).ok
+    assert "episodes/0.jsonl: not compared with expert 'reader': no gold path" in check(alike).flags
+    assert "expert:nosuch" in build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
 
 
 def reseal(folder: Path, manifest: bytes, episodes: bytes) -> None:
@@ -520,6 +544,80 @@ def test_attempts_that_act_alike_are_one(tmp_path: Path) -> None:
     assert check(folder).unranked == [lack] and below_minimum(folder) == [": ".join(lack)]
 
 
+class Writer:
+    """Plays what it is given, in its own hand."""
+
+    name = "writer"
+
+    def __init__(self, blank: str = " ", **conditions: Any) -> None:
+        self.blank, self.said = blank, conditions
+
+    def conditions(self) -> dict[str, Any]:
+        return self.said
+
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        pass
+
+    def respond(self, episodes: Any) -> list[agents.Reply]:
+        actions = (f"look at the{self.blank}box {e.attempt % 2}" for e in episodes)
+        return [agents.Reply(action, action) for action in actions]
+
+
+def test_a_blank_makes_no_other_attempt_and_no_other_seed(tmp_path: Path) -> None:
+    runs = []
+    for n, blank in enumerate((" ", "  ", "\t")):
+        runs.append(tmp_path / f"r{n}")
+        play(Writer(blank), runs[n], attempts=4)
+    report = check(submit(runs, tmp_path / "s", Card(agent="A", track="trained")))
+    assert report.ok and len({row.actions_sha256 for row in report.rows}) == 1
+    attempts, seeds = "2 of the 4 attempts that", "1 of the 3 training seeds that"
+    assert all(len(row.below) == 2 for row in report.rows)
+    assert all(b.startswith(a) for a, b in zip((attempts, seeds), report.rows[0].below, strict=True))
+    assert report.places[0].runs == [0]
+
+
+def test_a_reference_is_run_again_to_the_blank(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = submit([runs["null"]], tmp_path / "s")
+    data = (folder / "submission.json").read_bytes()
+    episodes = (folder / "episodes/0.jsonl").read_bytes().replace(b'"action":""', b'"action":" "')
+    reseal(folder, data, episodes)
+    refused(folder, "run again, agent 'null' acts otherwise")
+
+
+def test_training_seeds_of_one_model_are_flagged(tmp_path: Path) -> None:
+    play(Writer(), tmp_path / "r")
+    (result,) = read(submit([tmp_path / "r"], tmp_path / "s", Card(agent="A", track="trained")))[0].results
+    cases: list[tuple[list[Any], int]] = [
+        ([{"model": "m", "weights_sha256": w} for w in "abc"], 0),
+        ([{"model": n, "weights_sha256": "a"} for n in "mno"], 2),
+        ([{"model": "m", "revision": r} for r in "121"], 1),
+        (["m", "n", "o"], 0),
+        (["m", "m", "m"], 2),
+        ([None, None, None], 0),
+    ]
+    for models, more in cases:
+        results = [msgspec.structs.replace(result, conditions={"model": model}) for model in models]
+        said = f"{more} of its 3 runs on Lockbox-v1/test, which should each be of another training, state "
+        flags = list(rules.oddities(Card(agent="A", track="trained"), results))
+        assert [flag.startswith(said) for flag in flags] == [True] * bool(more), models
+        assert not list(rules.oddities(Card(agent="A", track="retry"), results))
+
+
+def test_attempts_and_seeds_that_solve_everything_are_none_s_copy(tmp_path: Path) -> None:
+    """Where the right actions are the only ones, whoever is right acts alike."""
+
+    class Trained(agents.ExpertAgent):
+        name = "trained"
+
+    for n in range(3):
+        play(Trained(), tmp_path / f"r{n}", attempts=4)
+    runs, card = [tmp_path / f"r{n}" for n in range(3)], Card(agent="A", track="trained")
+    folder = submit(runs, tmp_path / "three", card)
+    assert check(folder).unranked == [] and below_minimum(folder) == []
+    lack = "1 of the 3 training seeds that a trained agent needs"
+    assert check(submit(runs[:1], tmp_path / "one", card)).unranked == [("run 1", lack)]
+
+
 def test_a_copy_among_enough_attempts_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
     (result,) = read(submit([runs["random"]], tmp_path / "s", Card(agent="A", track="zero-shot")))[0].results
     six, card = msgspec.structs.replace(result, attempts=6), Card(agent="A", track="zero-shot")
@@ -538,6 +636,18 @@ def test_single_attempts_of_one_agent_are_counted_together(tmp_path: Path) -> No
     assert check(submit(seeds[1:], tmp_path / "three", card)).unranked == [
         (f"run {n}", lack) for n in (1, 2, 3)
     ]
+
+
+def test_many_runs_hold_no_more_than_one_may(runs: dict[str, Path], tmp_path: Path) -> None:
+    """What is kept of all of them lies in memory at once."""
+    folder = submit([runs["random"]] * 3, tmp_path / "s", Card(agent="A", track="zero-shot"))
+    assert check(folder).ok
+    found = read(folder)[0]
+    results = [msgspec.structs.replace(one, size=MAX_EPISODES // 3 + 1) for one in found.results]
+    (folder / "submission.json").write_bytes(encode(msgspec.structs.replace(found, results=results)))
+    refused(
+        folder, "hold 2,147,483,649 bytes decompressed, and at most 2,147,483,648 are read; submit some of"
+    )
 
 
 def test_a_run_sent_in_again_counts_once(tmp_path: Path) -> None:
