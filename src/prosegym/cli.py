@@ -725,7 +725,7 @@ def _table_of(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from prosegym.evaluation.evaluate import make_env
     from prosegym.evaluation.replay import replay_all, settled_otherwise
-    from prosegym.evaluation.runs import Run
+    from prosegym.evaluation.runs import Run, other_versions
 
     run = Run.read(args.run)
     env = make_env(run.conditions.env_id, **run.conditions.env_kwargs)
@@ -733,6 +733,8 @@ def _replay(args: argparse.Namespace) -> int:
         print(f"prosegym: {other}", file=sys.stderr)
     differences = replay_all(env, run.finished)
     env.close()
+    for other in other_versions(run.conditions.versions) if differences else ():
+        print(f"prosegym: {other}", file=sys.stderr)
     if args.json:
         _print_json({"episodes": len(run.finished), "differences": [d._asdict() for d in differences]})
     else:

@@ -191,10 +191,15 @@ def test_an_action_that_was_refused_counts_whatever_was_said_of_the_answer(tmp_p
 
 def test_another_version_is_named_where_the_replay_differs(tamper: Tamper) -> None:
     def older(found: Json) -> None:
-        found["results"][0]["versions"]["prosegym"] = "0.0.1"
+        found["results"][0]["versions"] |= {"prosegym": "0.0.1", "python": "2.7.1"}
 
     folder = tamper(manifest=older, episodes=set_step(0, action="look"))
-    refused(folder, "step 0: invalid", "the run was made with prosegym 0.0.1, here it is")
+    refused(
+        folder,
+        "step 0: invalid",
+        "the run was made with prosegym 0.0.1, here it is",
+        "the run was made with python 2.7.1, here it is",
+    )
 
 
 def test_another_version_alone_is_no_problem(tamper: Tamper) -> None:
