@@ -325,6 +325,14 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
             "Gymnasium's",
         ),
         (
+            "evaluate --agent null --env prosegym/Household-v1 --tasks 1 --env-arg split=valid --out x".split(),
+            "the split is no --env-arg here; give --split valid",
+        ),
+        (
+            ["collect", "--agent", "null", "--env", ENV, "--env-arg", "split=valid", "--out", "x"],
+            "give --split valid",
+        ),
+        (
             ["evaluate", "--agent", "null", "--panel", "Household-v1/test", "--split", "valid", "--out", "x"],
             "--split goes with --env",
         ),

@@ -281,6 +281,8 @@ def _pairs(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     kwargs = _pairs(args.env_arg)
+    if "split" in kwargs and "split" in args:  # which alone says whose tasks are played
+        raise BadOption(f"the split is no --env-arg here; give --split {kwargs['split']}")
     if args.reward is not None:
         kwargs["reward"] = args.reward
     return kwargs
