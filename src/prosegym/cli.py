@@ -414,6 +414,7 @@ def _list(args: argparse.Namespace) -> int:
     from prosegym.evaluation import suites
 
     sets = {name: data.dataset(name).about for name in data.DATASETS}
+    benchmarks = [suites.load(name) for name in suites.names()]
     look_around()
     if args.json:
         _print_json(
@@ -423,7 +424,10 @@ def _list(args: argparse.Namespace) -> int:
                 "methods": [*METHODS, *SB3],
                 "data": sets,
                 "panels": panels.names(),
-                "suites": suites.names(),
+                "suites": {
+                    suite.name: {"about": suite.about, "panels": [entry.panel for entry in suite.entries]}
+                    for suite in benchmarks
+                },
             }
         )
         return 0
@@ -438,7 +442,9 @@ def _list(args: argparse.Namespace) -> int:
     print("Panels (`prosegym panel show NAME`)")
     for name in panels.names():
         print(f"  {name}")
-    print(f"Suites (`prosegym evaluate --suite NAME`)\n  {', '.join(suites.names()) or 'none'}")
+    print("Suites (`prosegym evaluate --suite NAME`)")
+    for suite in benchmarks:
+        print(f"  {suite.name}: {suite.about}\n    {', '.join(entry.panel for entry in suite.entries)}")
     return 0
 
 
