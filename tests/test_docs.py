@@ -21,7 +21,7 @@ import pytest
 
 from prosegym.cli import _parser
 from prosegym.envs import ENVS, panels
-from prosegym.envs.lookup import FACTS, env_class, facts
+from prosegym.envs.lookup import FACTS, env_class, facts, tier
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "leaderboard" / "RULES.md"]
@@ -98,6 +98,15 @@ def test_python_runs(page: Path, tmp_path: Path, installed: Callable[[str], Path
         if wanted := re.search(r"DataMissing: .*`prosegym data get (\S+)`", done.stderr):
             installed(wanted[1])
     assert done.returncode == 0, done.stderr
+
+
+def test_the_rules_name_every_official_benchmark() -> None:
+    rules = (ROOT / "leaderboard" / "RULES.md").read_text()
+    line = next(text for text in rules.splitlines() if text.startswith("- **Official**")).replace("-", "")
+    families = {
+        env_id.removeprefix("prosegym/").partition("-")[0] for env_id in ENVS if tier(env_id) == "official"
+    }
+    assert "ALFWorld" in families and [name for name in families if name not in line] == []
 
 
 @pytest.mark.parametrize("env_id", [e for e in ENVS if "Lockbox" not in e])
