@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from prosegym.baselines import METHODS
 from prosegym.cli import _parser
 from prosegym.envs import ENVS, panels
 from prosegym.envs.lookup import FACTS, env_class, facts, tier
@@ -119,6 +120,15 @@ def test_an_environment_says_what_it_is(env_id: str) -> None:
 )
 def test_an_environments_page_says_how_fast_it_is(page: Path) -> None:
     assert re.search(r"^(## |\*\*)Speed", page.read_text(), re.MULTILINE)
+
+
+def test_the_guide_names_the_methods_that_take_a_clone() -> None:
+    guide = (ROOT / "docs" / "guides" / "train-your-model.md").read_text()
+    first, _, rest = guide.partition("The methods ")[2].partition(" begin with cloning")
+    heads = {name: (ROOT / "baselines" / f"{name}.py").read_text() for name in METHODS}
+    able = {name for name, text in heads.items() if "\n    cloned: bool" in text}
+    assert set(re.findall(r"`(\w+)`", first)) == able and "--cloned" in rest
+    assert all(f"`{name}`" in rest for name in METHODS.keys() - able)
 
 
 @pytest.fixture(scope="module")
