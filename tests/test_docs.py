@@ -122,6 +122,17 @@ def test_an_environments_page_says_how_fast_it_is(page: Path) -> None:
     assert re.search(r"^(## |\*\*)Speed", page.read_text(), re.MULTILINE)
 
 
+def test_what_is_quoted_from_the_code_is_there() -> None:
+    text = " ".join((ROOT / "AGENTS.md").read_text().split())
+    quoted = re.findall(r"`([\w/]+\.py)`: ((?:`[^`]+`(?:, )?)+)", text)
+    quoted += [(file, name) for name, file in re.findall(r"(`[^`]+`) in `([\w/]+\.py)`", text)]
+    assert {"baselines/ipr.py", "baselines/training.py", "envs/lookup.py"} <= {file for file, _ in quoted}
+    for file, spans in quoted:
+        code = " ".join((ROOT / file).read_text().split())
+        for span in re.findall("`([^`]+)`", spans):
+            assert span in code, f"{file} has no {span!r}"
+
+
 def test_the_guide_names_the_methods_that_take_a_clone() -> None:
     guide = (ROOT / "docs" / "guides" / "train-your-model.md").read_text()
     first, _, rest = guide.partition("The methods ")[2].partition(" begin with cloning")
