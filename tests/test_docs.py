@@ -16,6 +16,7 @@ from collections.abc import Callable
 from html import unescape
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,34 @@ def test_an_environment_says_what_it_is(env_id: str) -> None:
 )
 def test_an_environments_page_says_how_fast_it_is(page: Path) -> None:
     assert re.search(r"^(## |\*\*)Speed", page.read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    pytest.importorskip("griffe")
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_shares_in_tables_are_rounded_once(hooks: Any) -> None:
+    """The files have four decimals: 3/402 = 0.00746... is 0.0075 there, 4/420 = 0.00952... is 0.0095."""
+    shares = ((0.0075, 402), (-0.0075, 134), (0.0095, 420), (0.0384, 600), (0.0125, 80), (-0.0001, 100))
+    assert [hooks._share(x, n) for x, n in shares] == ["0.007", "-0.007", "0.010", "0.038", "0.013", "0.000"]
+
+
+def test_what_the_results_page_says_is_in_its_tables(hooks: Any) -> None:
+    tables = "".join(map(hooks.results, hooks.RESULTS)).replace("[", "").replace("]", "")
+    found = {tuple(map(float, m)) for m in re.findall(r"(-?\d\.\d{3}) (-?\d\.\d{3}), (-?\d\.\d{3})", tables)}
+    text = (ROOT / "docs" / "results.md").read_text().partition("## What came of it")[2]
+    told = re.findall(r"([-+]?\d\.\d{3}) \[(-?\d\.\d{3}), (-?\d\.\d{3})\]", text)
+    assert len(told) > 50
+    for value, low, high in (
+        tuple(map(float, m)) for m in told
+    ):  # "b is 0.1 below a" is a minus b, or b minus a
+        assert {(value, low, high), (-value, -high, -low)} & found, (value, low, high)
 
 
 def test_what_is_quoted_from_the_code_is_there() -> None:
