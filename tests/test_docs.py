@@ -46,6 +46,9 @@ def commands() -> list[tuple[str, str]]:
                 line = re.sub(r"^\$ ", "", line.strip())
                 if re.match(r"prosegym |accelerate launch ", line):
                     found.append((title(page), line))
+        for code in re.findall(r"`(prosegym [^`]+)`", BLOCK.sub("", page.read_text())):
+            if re.search(r" --(env|panel) ", code):  # the others name a command, and do not write it out
+                found.append((title(page), " ".join(code.split())))
     return found
 
 
