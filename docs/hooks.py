@@ -112,7 +112,8 @@ def headline(names: Sequence[str]) -> str:
     for name in names:
         found = {(row["panel"], row["name"]): row for row in _measured(name)["rows"]}
         for panel in dict.fromkeys(panel for panel, _ in found):
-            cells = (_estimate(found[panel, agent]["success"]) for agent in TRIES)
+            own = (found[panel, agent] for agent in TRIES)
+            cells = (_estimate(row["success"], row["tasks"]) for row in own)
             lines.append((RESULTS[name], panel, *cells))
     return table(("model", "panel", *TRIES.values()), lines)
 
@@ -136,11 +137,14 @@ def results(name: str, methods: Sequence[str] = ()) -> str:
         cells = [
             (
                 f"`{row['name']}`" + (f", {row['seeds']} seeds" if "seeds" in row else ""),
-                _estimate(row["success"]),
-                *(", ".join(f"{x:.3f}" for x in row.get("trials", ())[1:] and row["trials"]) for _ in within),
-                *(_estimate(row[key]) if key in row else "" for key in ("minus_base", "minus_control")),
+                _estimate(row["success"], n),
+                *(
+                    ", ".join(_share(x, n) for x in row.get("trials", ())[1:] and row["trials"])
+                    for _ in within
+                ),
+                *(_estimate(row[key], n) if key in row else "" for key in ("minus_base", "minus_control")),
             )
-            for row in own
+            for row, n in ((row, own[0]["tasks"] * row.get("seeds", 1)) for row in own)
         ]
         head = ("agent", "success", *within, "minus base", "minus its control")
         shown.append(f"**{panel}**, {own[0]['tasks']} tasks\n\n{table(head, cells)}")
@@ -198,12 +202,18 @@ def _measured(name: str) -> Any:
     return json.loads((ROOT / "recipes" / "results" / f"{name}.json").read_text())
 
 
-def _estimate(found: dict[str, float]) -> str:
-    # The files have four decimals, and 0.0595 is no binary number: half goes up, as a reader would round it.
-    value, low, high = (
-        Decimal(str(found[key])).quantize(Decimal("0.001"), ROUND_HALF_UP) for key in ("value", "low", "high")
-    )
-    return f"{value + 0:f} [{low + 0:f}, {high + 0:f}]"
+def _estimate(found: dict[str, float], outcomes: int) -> str:
+    value, low, high = (_share(found[key], outcomes) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _share(x: float, outcomes: int) -> str:
+    """A share of so many outcomes to three decimals. The files have four: 1 of 134, 0.00746, is 0.0075 there,
+    and would be 0.008 if rounded again. An interval may end between counts: then the file's half goes up."""
+    told = Decimal(str(x))
+    exact = Decimal(round(x * outcomes)) / outcomes
+    nearest = exact if round(exact, 4) == told else told
+    return f"{nearest.quantize(Decimal('0.001'), ROUND_HALF_UP) + 0:f}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

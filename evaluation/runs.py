@@ -26,7 +26,13 @@ from prosegym.evaluation.rollout import Incident
 
 SCHEMA = 1
 
-_PACKAGES = ("prosegym", "gymnasium", "numpy", "textworld", "scienceworld", "torch", "transformers")
+_PACKAGES = (
+    "prosegym", "gymnasium", "numpy",
+    "textworld", "scienceworld", "textworld-express",
+    "torch", "transformers",
+)  # fmt: skip
+ENGINES = ("python", "prosegym", "textworld", "scienceworld", "textworld-express", "sqlite")
+"""What may give other texts in another version."""
 
 
 class PanelRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,16 +70,27 @@ _FREE = ("versions", "started")
 
 
 def versions() -> dict[str, str]:
-    """The installed versions that a run's numbers may depend on, Python's included."""
+    """The installed versions that a run's numbers may depend on, Python's and SQLite's included."""
     import platform
+    import sqlite3
 
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
     return found
+
+
+def other_versions(recorded: Mapping[str, str]) -> list[str]:
+    """Which of a run's engines have another version here, a line each; one not recorded is passed over."""
+    here = versions()
+    return [
+        f"the run was made with {name} {recorded[name]}, here it is {here.get(name, 'not installed')}"
+        for name in ENGINES
+        if name in recorded and recorded[name] != here.get(name)
+    ]
 
 
 class Run:

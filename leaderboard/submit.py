@@ -38,7 +38,7 @@ def submit(
     Args:
         runs: run folders of one agent, each complete; those on one panel, such as the seeds of a training,
             will be one row.
-        out: the folder to make; it must not exist, or be empty.
+        out: the folder to make; it must not exist, be empty, or hold a submission that has no other episodes.
         card: who and how, or a JSON file of it; None for `default_card`. `reader.missing` names what readers
             would look for in vain.
         trained_on: trajectory files, or runs' folders, that the agent was trained on; their tasks are checked
@@ -50,16 +50,21 @@ def submit(
 
     Raises:
         ProsegymError: a run is unfinished, was trained on its own panel, or could not be submitted; nothing
-            is left behind.
+            is left behind, and what `out` held is still there.
     """
     if not runs:
         raise ProsegymError("nothing to submit; name at least one run folder")
-    with whole(writable(out)) as part:
+    before = _episodes(Path(out))
+    with whole(writable(out, ours=("submission.json", "episodes") if before else ())) as part:
         (part / "episodes").mkdir()
         opened = [Run.read(run) for run in runs]
         if not isinstance(card, Card):
             card = default_card(opened) if card is None else reader.read_card(Path(card))
         results = [_result(run, part, n, compress) for n, run in enumerate(opened)]
+        if before - {result.sha256 for result in results}:
+            raise ProsegymError(
+                f"{out} holds a submission of other episodes, which would be lost; choose another --out"
+            )
         trained = tasks_of(trained_on)
         for result in results:
             if shared := trained & set(reader.panel_of(result.panel).tasks):
@@ -75,6 +80,11 @@ def submit(
         (part / "submission.json").write_bytes(reader.encode(Submission(SCHEMA, card, results)))
         reader.read(part)
     return Path(out)
+
+
+def _episodes(folder: Path) -> set[str]:
+    """Digests of the episodes files of a folder that holds a whole submission and nothing else."""
+    return {r.sha256 for r in reader.read(folder)[0].results} if reader.intact(folder) else set()
 
 
 def below_minimum(folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.metrics import Summary, TypeRow, summarise
 from prosegym.evaluation.replay import settled_otherwise
 from prosegym.evaluation.rollout import Job, rollout
-from prosegym.evaluation.runs import versions
+from prosegym.evaluation.runs import other_versions
 from prosegym.evaluation.statistics import Estimate
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
@@ -57,8 +57,6 @@ MAX_PROBLEMS = 20
 """Problems of a run that are told; the rest are counted."""
 MAX_BAD = 100
 """Bad episodes of a run after which no more are read."""
-ENGINES = ("prosegym", "textworld", "scienceworld")
-"""Packages of which another version may give other texts."""
 TOLERANCE = 1e-6
 """Difference allowed between a claimed number and the same number computed here."""
 SAMPLE = 50
@@ -363,14 +361,7 @@ class _Run:
             return []
         more = len(self.problems) - MAX_PROBLEMS
         told = self.problems[:MAX_PROBLEMS] + ([f"{self.where}: and {more} more"] if more > 0 else [])
-        here, there = _versions(), self.result.versions
-        for name in ENGINES:
-            if name in there and there[name] != here.get(name):
-                told.append(
-                    f"{self.where}: the run was made with {name} {there[name]}, "
-                    f"here it is {here.get(name, 'not installed')}"
-                )
-        return told
+        return told + [f"{self.where}: {other}" for other in other_versions(self.result.versions)]
 
     def row(self) -> Row:
         """The recomputed row."""
@@ -476,11 +467,6 @@ def _together(runs: Sequence[_Run], rows: Sequence[Row], numbers: Sequence[int])
         actions_sha256=run_digest(rows[number].actions_sha256 for number in numbers),
         below=list(dict.fromkeys(lack for number in numbers for lack in rows[number].below)),
     )
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    return versions()
 
 
 def _prepare(result: Result, panel: Panel) -> None:

@@ -6,9 +6,11 @@ import builtins
 import errno
 import json
 import os
+import platform
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -139,6 +141,21 @@ def test_a_run_that_does_not_replay_says_where(run: Ask, panel: Path, tmp_path: 
     path.write_text(path.read_text().replace("take red key", "take blue key"))
     code, out, _ = run("replay", tmp_path / "r")
     assert code == 1 and "train/red step 0: progress is 0.0, the record says 0.5" in out and "7 of 8" in out
+
+
+def test_a_replay_that_differs_says_which_versions_do(run: Ask, panel: Path, tmp_path: Path) -> None:
+    run("evaluate", "--agent", "expert", "--panel", panel, "--out", tmp_path / "r")
+    file = tmp_path / "r" / "run.json"
+    conditions = json.loads(file.read_bytes())
+    recorded = conditions["versions"]
+    assert recorded.pop("sqlite") == sqlite3.sqlite_version  # an older run says nothing of it
+    file.write_text(json.dumps(conditions | {"versions": recorded | {"python": "2.7.1", "torch": "0.1"}}))
+    assert run("replay", tmp_path / "r") == (0, "8 of 8 episodes replay as recorded\n", "")
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_text(path.read_text().replace("take red key", "take blue key"))
+    code, _, err = run("replay", tmp_path / "r")
+    here = f"prosegym: the run was made with python 2.7.1, here it is {platform.python_version()}\n"
+    assert (code, err) == (1, here)
 
 
 def test_a_replay_says_what_this_machine_settles_otherwise(
@@ -306,6 +323,14 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
         (
             ["panel", "make", "--env", ENV, "--split", "test", "--env-arg", "id=1", "--out", "x"],
             "Gymnasium's",
+        ),
+        (
+            "evaluate --agent null --env prosegym/Household-v1 --tasks 1 --env-arg split=valid --out x".split(),
+            "the split is no --env-arg here; give --split valid",
+        ),
+        (
+            ["collect", "--agent", "null", "--env", ENV, "--env-arg", "split=valid", "--out", "x"],
+            "give --split valid",
         ),
         (
             ["evaluate", "--agent", "null", "--panel", "Household-v1/test", "--split", "valid", "--out", "x"],

@@ -16,12 +16,14 @@ from collections.abc import Callable
 from html import unescape
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from prosegym.baselines import METHODS
 from prosegym.cli import _parser
 from prosegym.envs import ENVS, panels
-from prosegym.envs.lookup import FACTS, env_class, facts
+from prosegym.envs.lookup import FACTS, env_class, facts, tier
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "leaderboard" / "RULES.md"]
@@ -44,6 +46,9 @@ def commands() -> list[tuple[str, str]]:
                 line = re.sub(r"^\$ ", "", line.strip())
                 if re.match(r"prosegym |accelerate launch ", line):
                     found.append((title(page), line))
+        for code in re.findall(r"`(prosegym [^`]+)`", BLOCK.sub("", page.read_text())):
+            if re.search(r" --(env|panel) ", code):  # the others name a command, and do not write it out
+                found.append((title(page), " ".join(code.split())))
     return found
 
 
@@ -100,6 +105,15 @@ def test_python_runs(page: Path, tmp_path: Path, installed: Callable[[str], Path
     assert done.returncode == 0, done.stderr
 
 
+def test_the_rules_name_every_official_benchmark() -> None:
+    rules = (ROOT / "leaderboard" / "RULES.md").read_text()
+    line = next(text for text in rules.splitlines() if text.startswith("- **Official**")).replace("-", "")
+    families = {
+        env_id.removeprefix("prosegym/").partition("-")[0] for env_id in ENVS if tier(env_id) == "official"
+    }
+    assert "ALFWorld" in families and [name for name in families if name not in line] == []
+
+
 @pytest.mark.parametrize("env_id", [e for e in ENVS if "Lockbox" not in e])
 def test_an_environment_says_what_it_is(env_id: str) -> None:
     assert list(facts(env_class(env_id))) == list(FACTS)
@@ -110,6 +124,54 @@ def test_an_environment_says_what_it_is(env_id: str) -> None:
 )
 def test_an_environments_page_says_how_fast_it_is(page: Path) -> None:
     assert re.search(r"^(## |\*\*)Speed", page.read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    pytest.importorskip("griffe")
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_shares_in_tables_are_rounded_once(hooks: Any) -> None:
+    """The files have four decimals: 3/402 = 0.00746... is 0.0075 there, 4/420 = 0.00952... is 0.0095."""
+    shares = ((0.0075, 402), (-0.0075, 134), (0.0095, 420), (0.0384, 600), (0.0125, 80), (-0.0001, 100))
+    assert [hooks._share(x, n) for x, n in shares] == ["0.007", "-0.007", "0.010", "0.038", "0.013", "0.000"]
+
+
+def test_what_the_results_page_says_is_in_its_tables(hooks: Any) -> None:
+    tables = "".join(map(hooks.results, hooks.RESULTS)).replace("[", "").replace("]", "")
+    found = {tuple(map(float, m)) for m in re.findall(r"(-?\d\.\d{3}) (-?\d\.\d{3}), (-?\d\.\d{3})", tables)}
+    text = (ROOT / "docs" / "results.md").read_text().partition("## What came of it")[2]
+    told = re.findall(r"([-+]?\d\.\d{3}) \[(-?\d\.\d{3}), (-?\d\.\d{3})\]", text)
+    assert len(told) > 50
+    for value, low, high in (
+        tuple(map(float, m)) for m in told
+    ):  # "b is 0.1 below a" is a minus b, or b minus a
+        assert {(value, low, high), (-value, -high, -low)} & found, (value, low, high)
+
+
+def test_what_is_quoted_from_the_code_is_there() -> None:
+    text = " ".join((ROOT / "AGENTS.md").read_text().split())
+    quoted = re.findall(r"`([\w/]+\.py)`: ((?:`[^`]+`(?:, )?)+)", text)
+    quoted += [(file, name) for name, file in re.findall(r"(`[^`]+`) in `([\w/]+\.py)`", text)]
+    assert {"baselines/ipr.py", "baselines/training.py", "envs/lookup.py"} <= {file for file, _ in quoted}
+    for file, spans in quoted:
+        code = " ".join((ROOT / file).read_text().split())
+        for span in re.findall("`([^`]+)`", spans):
+            assert span in code, f"{file} has no {span!r}"
+
+
+def test_the_guide_names_the_methods_that_take_a_clone() -> None:
+    guide = (ROOT / "docs" / "guides" / "train-your-model.md").read_text()
+    first, _, rest = guide.partition("The methods ")[2].partition(" begin with cloning")
+    heads = {name: (ROOT / "baselines" / f"{name}.py").read_text() for name in METHODS}
+    able = {name for name, text in heads.items() if "\n    cloned: bool" in text}
+    assert set(re.findall(r"`(\w+)`", first)) == able and "--cloned" in rest
+    assert all(f"`{name}`" in rest for name in METHODS.keys() - able)
 
 
 @pytest.fixture(scope="module")

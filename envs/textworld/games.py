@@ -260,7 +260,13 @@ class _Workers:
         if process is None:
             process = self._mine.process = self._start()
         assert process.stdin is not None and process.stdout is not None
-        timer = threading.Timer(self._time_limit, process.kill)
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self._time_limit, stop)
         timer.start()
         try:
             process.stdin.write(json.dumps(job) + "\n")
@@ -272,8 +278,12 @@ class _Workers:
             timer.cancel()
         if not line:
             del self._mine.process
-            late = process.wait() < 0
-            return {"error": f"it took over {self._time_limit:g} s" if late else "the builder died"}
+            code = process.wait()
+            if late.is_set():
+                return {"error": f"it took over {self._time_limit:g} s"}
+            if code < 0:
+                return {"error": f"the builder was killed by signal {-code}; see whether memory ran short"}
+            return {"error": "the builder died"}
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -281,6 +281,8 @@ def _pairs(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     kwargs = _pairs(args.env_arg)
+    if "split" in kwargs and "split" in args:  # which alone says whose tasks are played
+        raise BadOption(f"the split is no --env-arg here; give --split {kwargs['split']}")
     if args.reward is not None:
         kwargs["reward"] = args.reward
     return kwargs
@@ -412,6 +414,7 @@ def _list(args: argparse.Namespace) -> int:
     from prosegym.evaluation import suites
 
     sets = {name: data.dataset(name).about for name in data.DATASETS}
+    benchmarks = [suites.load(name) for name in suites.names()]
     look_around()
     if args.json:
         _print_json(
@@ -421,7 +424,10 @@ def _list(args: argparse.Namespace) -> int:
                 "methods": [*METHODS, *SB3],
                 "data": sets,
                 "panels": panels.names(),
-                "suites": suites.names(),
+                "suites": {
+                    suite.name: {"about": suite.about, "panels": [entry.panel for entry in suite.entries]}
+                    for suite in benchmarks
+                },
             }
         )
         return 0
@@ -436,7 +442,9 @@ def _list(args: argparse.Namespace) -> int:
     print("Panels (`prosegym panel show NAME`)")
     for name in panels.names():
         print(f"  {name}")
-    print(f"Suites (`prosegym evaluate --suite NAME`)\n  {', '.join(suites.names()) or 'none'}")
+    print("Suites (`prosegym evaluate --suite NAME`)")
+    for suite in benchmarks:
+        print(f"  {suite.name}: {suite.about}\n    {', '.join(entry.panel for entry in suite.entries)}")
     return 0
 
 
@@ -725,7 +733,7 @@ def _table_of(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from prosegym.evaluation.evaluate import make_env
     from prosegym.evaluation.replay import replay_all, settled_otherwise
-    from prosegym.evaluation.runs import Run
+    from prosegym.evaluation.runs import Run, other_versions
 
     run = Run.read(args.run)
     env = make_env(run.conditions.env_id, **run.conditions.env_kwargs)
@@ -733,6 +741,8 @@ def _replay(args: argparse.Namespace) -> int:
         print(f"prosegym: {other}", file=sys.stderr)
     differences = replay_all(env, run.finished)
     env.close()
+    for other in other_versions(run.conditions.versions) if differences else ():
+        print(f"prosegym: {other}", file=sys.stderr)
     if args.json:
         _print_json({"episodes": len(run.finished), "differences": [d._asdict() for d in differences]})
     else:

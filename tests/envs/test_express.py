@@ -10,7 +10,8 @@ import pytest
 
 from prosegym.envs import ENVS
 from prosegym.envs.errors import BadOption
-from prosegym.envs.express.env import ENGINE
+from prosegym.envs.express.env import ENGINE, VERSION
+from prosegym.evaluation.runs import versions
 
 pytest.importorskip("textworld_express")
 
@@ -116,3 +117,7 @@ def test_parameters_are_recorded_and_make_other_tasks() -> None:
     with pytest.raises(BadOption, match="numLocations=99"):
         wrong.reset(seed=0)
     made.close(), default.close(), wrong.close()
+
+
+def test_a_run_records_the_release_of_the_games() -> None:
+    assert versions()["textworld-express"] == VERSION

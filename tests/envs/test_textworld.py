@@ -135,6 +135,23 @@ def test_a_builder_that_dies_leaves_no_half_game(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_builder_that_something_else_kills_is_not_called_late() -> None:
+    class Killed(games._Workers):
+        def _start(self) -> subprocess.Popen[str]:
+            code = "import os; os.kill(os.getpid(), 9)"
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            self._processes.append(process)
+            return process
+
+    worker = Killed()
+    try:
+        assert worker.ask({}) == {"error": "the builder was killed by signal 9; see whether memory ran short"}
+    finally:
+        worker.close()
+
+
 def test_an_unwritable_cache_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path / "file"))

@@ -104,3 +104,16 @@ def test_unknown_suite(suite: Suite) -> None:
 def test_committed_suites_fit_the_committed_panels() -> None:
     for name in suites.names():
         assert suites.load(name).entries
+
+
+def test_a_suite_is_listed_with_what_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["suites"]
+    assert list(found) == suites.names()
+    for name in suites.names():
+        suite = suites.load(name)
+        played = [entry.panel for entry in suite.entries]
+        assert f"  {name}: {suite.about}\n    {', '.join(played)}\n" in out
+        assert found[name] == {"about": suite.about, "panels": played}

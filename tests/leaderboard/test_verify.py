@@ -215,10 +215,15 @@ def test_an_action_that_was_refused_counts_whatever_was_said_of_the_answer(tmp_p
 
 def test_another_version_is_named_where_the_replay_differs(tamper: Tamper) -> None:
     def older(found: Json) -> None:
-        found["results"][0]["versions"]["prosegym"] = "0.0.1"
+        found["results"][0]["versions"] |= {"prosegym": "0.0.1", "python": "2.7.1"}
 
     folder = tamper(manifest=older, episodes=set_step(0, action="look"))
-    refused(folder, "step 0: invalid", "the run was made with prosegym 0.0.1, here it is")
+    refused(
+        folder,
+        "step 0: invalid",
+        "the run was made with prosegym 0.0.1, here it is",
+        "the run was made with python 2.7.1, here it is",
+    )
 
 
 def test_another_version_alone_is_no_problem(tamper: Tamper) -> None:
@@ -877,6 +882,26 @@ def test_submit_refuses_what_the_board_would(runs: dict[str, Path], tmp_path: Pa
     with pytest.raises(ProsegymError, match="which would be lost"):
         submit([runs["null"]], tmp_path / "full", ours)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+
+
+def test_submit_replaces_a_submission_of_the_same_episodes_alone(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    out, other = tmp_path / "s", tmp_path / "r"
+    play(agents.RandomAdmissible(), other, attempts=2, seed=4)
+    submit([runs["random"]], out, Card(agent="Ours", track="zero-shot"))
+    submit([runs["random"], other], out, Card(agent="Yours", track="zero-shot"))
+    found = read(out)[0]
+    assert found.card.agent == "Yours" and [result.seed for result in found.results] == [3, 4]
+    kept = (out / "submission.json").read_bytes()
+    with pytest.raises(ProsegymError, match="other episodes, which would be lost; choose another --out"):
+        submit([runs["random"]], out, Card(agent="Ours", track="zero-shot"))
+    assert check(out).ok and (out / "submission.json").read_bytes() == kept
+    (out / "episodes" / "thesis.txt").write_text("mine")
+    with pytest.raises(ProsegymError, match="holds 'episodes', which would be lost"):
+        submit([runs["random"], other], out, Card(agent="Ours", track="zero-shot"))
+    assert (out / "episodes" / "thesis.txt").read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [other, out]
 
 
 def test_files_and_addresses_are_no_settings_of_a_submission() -> None:
