@@ -19,7 +19,7 @@ from tqdm import tqdm
 from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation, parse
+from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation, opening, parse
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
@@ -85,6 +85,30 @@ class Practice:
             brief=self.agent.brief,
             remind=self.agent.remind,
         )
+
+    def turn_by_turn(self, experts: Sequence[Trajectory]) -> None:
+        """See that experts' episodes can be set beside the agent's own, and gone on with, turn by turn.
+
+        Raises:
+            ProsegymError: some have other messages than one of the user's and one of the assistant's for each
+                step, or begin otherwise than the agent's do.
+        """
+        told = "" if self.agent.brief else self.agent.told(self.env.instruction)
+        form, others = FORMATS[self.agent.format], []
+        for e in experts:
+            talk = self.conversation(e)
+            begins = opening(told, e.steps[0].observation, form, ask=not self.agent.brief)
+            roles = [m.role for m in talk[: 2 * len(e.steps)]]
+            alternate = len(talk) // 2 == len(e.steps) and roles == ["user", "assistant"] * len(e.steps)
+            if not (alternate and talk[0].content.startswith(begins)):
+                others.append(e.task_id)
+        if others:
+            raise ProsegymError(
+                f"{len(others)} of {len(experts)} expert episodes (the first: {others[0]}) cannot be set "
+                "beside the agent's turn by turn: they were played with examples, notes or a prompt that it "
+                "does not have; collect them without, give it theirs (--agent.instruction, --agent.format), "
+                "or train sft or rft, which take them"
+            )
 
     def fit(
         self, model: nn.Module, objective: Objective[T], items: Sequence[T], config: Optim, phase: str

@@ -55,6 +55,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Novice to expert; the policy changes in place."""
+    practice.turn_by_turn(experts)
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     reference = twin(policy) if config.reference == "clone" else policy

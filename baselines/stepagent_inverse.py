@@ -56,6 +56,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Generative adversarial imitation, step by step; the policy changes in place."""
+    practice.turn_by_turn(experts)
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     clone = twin(policy)

@@ -185,6 +185,34 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
 # --- practice ---
 
 
+@pytest.mark.parametrize("method", [eto, ipr, stepagent, stepagent_inverse])
+def test_methods_of_turns_refuse_experts_with_other_conversations(
+    method: Any, experts: Sequence[Trajectory], tmp_path: Path
+) -> None:
+    def told(e: Trajectory, *before: str, prompt: str = "") -> Trajectory:
+        """With examples of one turn each in front of it."""
+        first, *rest = place.conversation(e)
+        shown = [records.Message("user" if i % 2 == 0 else "assistant", x) for i, x in enumerate(before)]
+        begun = records.Message("user", prompt + first.content)
+        return records.msgspec.structs.replace(e, messages=[*shown, begun, *rest])
+
+    place = practice(tmp_path)
+    place.turn_by_turn([*experts, told(experts[0])])
+    whole = told(experts[0])
+    unanswered = [*whole.messages, records.Message("user", "too long")]  # a full context ended it
+    place.turn_by_turn([records.msgspec.structs.replace(whole, messages=unanswered)])
+    for other in (
+        told(experts[1], "The box is red.", "take red key"),
+        told(experts[1], prompt="You have tried this before. "),
+        records.msgspec.structs.replace(whole, task_id=TASKS[1], messages=whole.messages[:2]),
+    ):
+        data = [told(experts[0]), other, *experts[2:]]
+        said = f"1 of 8 expert episodes .the first: {TASKS[1]}. cannot .* collect them without"
+        with pytest.raises(ProsegymError, match=said):
+            method.train(None, data, place, method.Config())
+    assert not place.folder.exists() or not list(place.folder.iterdir())
+
+
 def test_hints_are_refused_where_the_data_has_none(
     experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
 ) -> None:
