@@ -485,8 +485,8 @@ def demonstrations(
 ) -> list[Trajectory]:
     """The episodes of a file, or of a run's folder, that went without an error, their messages as text.
 
-    Those of an environment made with other arguments (another dialect, say), or of another split than train,
-    are taken with a warning.
+    Those of an environment made with other arguments (another dialect, say), of another split than train, or
+    without success are taken with a warning.
 
     Raises:
         CorruptData: the file is damaged, or an episode is of another environment.
@@ -523,6 +523,13 @@ def demonstrations(
     for split, number in held_out.items():
         warnings.warn(
             f"{path}:{number} is of split {split}: what learns from a task must not be evaluated on it",
+            stacklevel=2,
+        )
+    if failed := [t.score for t in found if not t.success]:
+        warnings.warn(
+            f"{len(failed)} of {len(found)} episodes of {path} ended without success (their mean score is "
+            f"{sum(failed) / len(failed):.2f}) and are learnt from as the others are; where that is not good "
+            "enough, leave them out: `prosegym collect --successes`",
             stacklevel=2,
         )
     return found

@@ -169,6 +169,11 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
     ) as said_once:
         demonstrations(tmp_path / "s.jsonl", LOCKBOX)
     assert len(said_once) == 1
+    failed = [records.msgspec.structs.replace(e, success=False, score=0.5) for e in experts[:2]]
+    records.write(tmp_path / "f.jsonl", [*failed, *experts[2:]])
+    with pytest.warns(UserWarning, match=r"2 of 8 .*f.jsonl .*mean score is 0.50.*--successes") as said_once:
+        assert len(demonstrations(tmp_path / "f.jsonl", LOCKBOX)) == 8
+    assert len(said_once) == 1
     # Whose tokens a file holds is not known: only what they say is learnt.
     messages = [
         records.Message("user", "red"),
