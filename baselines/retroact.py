@@ -84,9 +84,12 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     for i in range(1, config.iterations + 1):
         tries, notes = play(policy, reflector, tasks, practice, config, i)
         rng = random.Random(f"{practice.seed} {i}")
+        acted, wrote = planner_rows(tries, practice), reflector_rows(tries, notes, config)
         with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-            plans = behaved(policy, planner_rows(tries, practice), demonstrations, config, rng)
-            words = behaved(reflector, reflector_rows(tries, notes, config), examples, config, rng)
+            plans = behaved(policy, acted, demonstrations, config, rng)
+            words = behaved(reflector, wrote, examples, config, rng)
+        for role, rows, kept in (("planner", acted, plans), ("reflector", wrote, words)):
+            practice.say(f"{role}-{i}", "texts", len(rows), len(kept), sum(p.sample.cut for p in kept))
         optimise(policy, reflector, plans, words, practice, config, i)
     if config.roles == "two":
         practice.save(reflector, practice.folder / "reflector", "retroact")

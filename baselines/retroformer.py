@@ -116,7 +116,10 @@ def rating(item: Rated) -> float:
 
 def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> None:
     """Step 1: imitate the notes that helped; without any, M_ref is the model as it came."""
-    if texts := sft.samples(reflector, [noted(r[0]) for r in rated if rating(r) > 0]):
+    helped = [noted(r[0]) for r in rated if rating(r) > 0]
+    texts = sft.samples(reflector, helped)
+    practice.say("sft-reflector", "texts", len(helped), len(texts), sum(s.cut for s in texts))
+    if texts:
         practice.fit(reflector.model, Imitation(), texts, config.cloning, "sft-reflector")
 
 
@@ -130,7 +133,9 @@ def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, con
     good = [Judged(s, True) for s, is_good in texts if s and is_good]
     bad = [Judged(s, False) for s, is_good in texts if s and not is_good]
     count = min(len(good), len(bad)) or len(texts)
-    practice.fit(model, Judgement(), good[:count] + bad[:count], config.judging, "judge")
+    both = good[:count] + bad[:count]
+    practice.say("judge", "texts", len(texts), len(both), sum(j.sample.cut for j in both))
+    practice.fit(model, Judgement(), both, config.judging, "judge")
     return model
 
 
@@ -154,6 +159,7 @@ def write(
     for (_, before, _), prompt, answer in zip(rated, prompts, answers, strict=True):
         if (sample := sft.sample(reflector, [*prompt, answer])) and sample.trained:
             new.append(New(before, remembered(answer.content), sample))
+    practice.say(f"ppo-{i}", "texts", len(answers), len(new), sum(n.sample.cut for n in new))
     return new
 
 

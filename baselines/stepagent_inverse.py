@@ -81,6 +81,9 @@ def inspect(
     practice.compare(i, answers, [x[-1] for x in told])
     expert = sft.samples(policy, told)
     agent = sft.samples(policy, [[*x[:-1], answer] for x, answer in zip(told, answers, strict=True)])
+    kept, cut = len(expert) + len(agent), sum(s.cut for s in agent)
+    practice.say(f"discriminator-{i}", "texts", 2 * len(told), kept, cut + sum(s.cut for s in expert))
+    practice.say(f"ppo-{i}", "texts", len(told), len(agent), cut)
     return expert, agent
 
 

@@ -533,6 +533,9 @@ def test_retroact_end_to_end(
     expected = ["planner-1", "reflector-1"] if roles == "two" else ["joint-1"]
     assert trained(tmp_path) == ["sft", "sft-reflector", *expected]
     assert (tmp_path / "reflector" / "agent.json").exists() == (roles == "two")
+    for role in ("planner", "reflector"):
+        (line,) = curve(tmp_path, f"{role}-1-data")
+        assert line["texts"] > 0 and line["left_out"] == line["cut"] == 0
     after = {n: p.clone() for n, p in policy.model.named_parameters()}
     again = load(scratch)
     retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
@@ -722,6 +725,9 @@ def test_retroformer_end_to_end_leaves_the_actor_alone(
     phases = trained(tmp_path)
     assert phases[-2:] == ["ppo-1", "ppo-2"] and ("judge" in phases) == (rating == "model")
     assert len(curve(tmp_path, "reward")) == 2
+    for phase in ("sft-reflector", "ppo-1", *(["judge"] if rating == "model" else [])):
+        (line,) = curve(tmp_path, f"{phase}-data")
+        assert line["texts"] + line["left_out"] == (0 if phase == "sft-reflector" else len(TASKS))
 
 
 def test_a_reflector_may_begin_as_another_model_than_the_actor(
@@ -861,6 +867,8 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
     stepagent_inverse.train(policy, experts, practice(tmp_path), config)
     assert trained(tmp_path) == ["sft", "discriminator-1", "ppo-1", "discriminator-2", "ppo-2"]
     assert [line["states"] for line in curve(tmp_path, "inspection")] == [16, 16]
+    counted = [curve(tmp_path, f"{phase}-1-data")[0] for phase in ("discriminator", "ppo")]
+    assert [x["texts"] + x["left_out"] for x in counted] == [32, 16]
     first, second = (curve(tmp_path, f"ppo-{i}-reference")[0]["kl"] for i in (1, 2))
     assert first == pytest.approx(0, abs=1e-6) and abs(second) > 1e-5  # the reference is the clone
 
