@@ -162,7 +162,7 @@ def behaved(
         return []
     kept = [(sft.sample(model, talk, config.cloning.observations), reward) for talk, reward in rows]
     fitting = [(s, reward) for s, reward in kept if s and (config.negatives or reward > 0)]
-    behaviour = token_scores(model.model, [s for s, _ in fitting])
+    behaviour = token_scores(model.model, [s for s, _ in fitting], config.optim.tokens)
     return [Played(s, b, r, rng.choice(demonstrations)) for (s, r), b in zip(fitting, behaviour, strict=True)]
 
 

@@ -82,7 +82,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         new = write(reflector, rated, practice, config, i)
         notes = [n.sample for n in new]
         if reward_model is not None:
-            bad = judgements(reward_model, notes)
+            bad = judgements(reward_model, notes, config.judging.tokens)
             rewards = [1 / (1 + math.exp(x)) for x in bad]  # P(good): the numbers are logits of bad
         else:
             rewards = try_out(policy, new, practice, config, i)

@@ -104,7 +104,7 @@ def reward(
     discriminator: Headed, agent: Sequence[Sample], practice: Practice, config: Config, i: int
 ) -> list[float]:
     """r_i = - log D(s_i, a_i^theta)."""
-    logits = torch.tensor(judgements(discriminator, agent))
+    logits = torch.tensor(judgements(discriminator, agent, config.discriminator.tokens))
     found = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest)
     rewards: list[float] = found.tolist()
     practice.tell("reward", i, spread(f"cycle {i}", rewards))

@@ -22,12 +22,14 @@ pytest.importorskip("transformers")
 from accelerate import Accelerator  # noqa: E402
 
 from prosegym.baselines import (  # noqa: E402
+    batch,
     best_of_n,
     contrast,
     eto,
     house,
     ipr,
     notes,
+    ppo,
     react,
     reflexion,
     retroact,
@@ -711,9 +713,15 @@ def test_a_fresh_try_remembers_as_much_as_a_collected_one(
 
 @pytest.mark.parametrize("rating", ["model", "try"])
 def test_retroformer_end_to_end_leaves_the_actor_alone(
-    rating: str, experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+    rating: str,
+    experts: Sequence[Trajectory],
+    cloned: Path,
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    quick = Optim(1e-3, epochs=1, batch_size=4)
+    asked = passes_asked_for(monkeypatch)
+    quick = Optim(1e-3, epochs=1, batch_size=4, tokens=2048)
     config = retroformer.Config(quick, quick, quick, trials=2, rounds=2, rating=rating, max_tokens=8)  # type: ignore[arg-type]
     actor = load(scratch)  # fails every task, so that every task gets a note
     before = {n: p.clone() for n, p in actor.model.named_parameters()}
@@ -725,6 +733,7 @@ def test_retroformer_end_to_end_leaves_the_actor_alone(
     phases = trained(tmp_path)
     assert phases[-2:] == ["ppo-1", "ppo-2"] and ("judge" in phases) == (rating == "model")
     assert len(curve(tmp_path, "reward")) == 2
+    assert asked == [2048] * (6 if rating == "model" else 4)
     for phase in ("sft-reflector", "ppo-1", *(["judge"] if rating == "model" else [])):
         (line,) = curve(tmp_path, f"{phase}-data")
         assert line["texts"] + line["left_out"] == (0 if phase == "sft-reflector" else len(TASKS))
@@ -874,6 +883,28 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
 
 
 # --- what all share ---
+
+
+def passes_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """A list that gets the tokens of one pass whenever texts are scored."""
+    asked: list[int | None] = []
+    cut = batch.cut
+    monkeypatch.setattr(batch, "cut", lambda m, s, tokens: asked.append(tokens) or cut(m, s, tokens))
+    return asked
+
+
+def test_texts_are_scored_in_passes_of_the_size_that_was_asked_for(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, place, asked = load(scratch), practice(tmp_path), passes_asked_for(monkeypatch)
+    talks = [place.conversation(e) for e in experts]
+    texts = sft.samples(policy, talks)
+    small = Optim(1e-4, epochs=1, batch_size=8, tokens=64)
+    retroact.behaved(policy, [(talks[0], 1.0)], texts, retroact.Config(optim=small), Random(0))
+    critic, config = ppo.Headed(policy.model), stepagent_inverse.Config(discriminator=small)
+    stepagent_inverse.reward(critic, texts, place, config, 1)
+    ppo.improve(critic, texts, [1.0] * 8, policy.model, place, ppo.Settings(), small, "ppo-1")
+    assert asked == [64] * 4
 
 
 def test_a_twin_answers_as_its_model_does_within_the_same_bounds(scratch: Path) -> None:
