@@ -10,7 +10,8 @@ R alone. Where else they differ the paper is the default: the code's reflector r
 (`reward_offset`), its data keeps positive rewards only (`negatives`), its mean of L_RL is over all tokens
 (`legacy_mean`). Different from both: the mean is over each text's trained tokens, where the paper sums. Both
 train on observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well,
-which the code masks. Reconstructed: the number of trials in training; that one model for both roles is cloned
+which the code masks. The reflector imitates every expert reflection, where the paper keeps those after which
+the try was better. Reconstructed: the number of trials in training; that one model for both roles is cloned
 into the planner first, then into the reflector. Expert reflections come from a teacher model, as in the
 paper, or from a rule (`notes`), the default.
 """

@@ -12,7 +12,8 @@ do) or by a fresh try of the actor (`rating="try"`). Reconstructed: how many rou
 and how often each is used: the script's 50 epochs are over its own small batches. Different from the code:
 the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says; a judged
 note earns P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, and notes are
-drawn from all tokens, not with top_p 0.9.
+drawn from all tokens, not with top_p 0.9. Of the more frequent kind the judge learns from the notes that were
+collected first, most of them on first tries, not from some of each trial.
 """
 
 from __future__ import annotations
