@@ -1,6 +1,6 @@
 """Pairs of conversations, and the step that ETO, IPR and StepAgent share: prefer one to the other.
 
-The pairs of one task begin alike, so they are run together, as a token tree.
+The pairs of one task begin alike, so they are run together, as a token tree, as far as they fit one pass.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def prefer(
         tasks: the pairs of each task.
         objective: beta, and what stands beside the preference.
         practice: the folder and the log.
-        optim: a step takes so many whole tasks that they have about `batch_size` pairs.
+        optim: a step takes so many whole tasks that they have about `batch_size` pairs; the pairs of a task
+            that do not fit one pass (`tokens`) are as many items as the passes they take.
         phase: its name.
     """
     shared = batch.takes_trees(policy.model)

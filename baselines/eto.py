@@ -76,6 +76,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Algorithm 1; the policy changes in place."""
+    if not config.self_play:
+        practice.turn_by_turn(experts)
     if not (config.cloned or config.self_play):
         sft.train(policy, experts, practice, config.cloning)
     for i in range(1, config.iterations + 1):

@@ -71,6 +71,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Algorithm 1; the policy changes in place."""
+    practice.turn_by_turn(experts)
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     scorer = twin(policy)

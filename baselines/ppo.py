@@ -195,8 +195,8 @@ def improve(
 ) -> None:
     """PPO on answers, with a KL penalty to the reference; the policy under the critic changes in place."""
     with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-        scores = token_scores(reference, answers)
-        items = bandits(critic, answers, rewards, scores, settings)
+        scores = token_scores(reference, answers, optim.tokens)
+        items = bandits(critic, answers, rewards, scores, settings, optim.tokens)
     gaps = [
         old - ref
         for item, refs in zip(items, scores, strict=True)

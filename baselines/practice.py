@@ -19,7 +19,7 @@ from tqdm import tqdm
 from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation, parse
+from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation, opening, parse
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
@@ -85,6 +85,30 @@ class Practice:
             brief=self.agent.brief,
             remind=self.agent.remind,
         )
+
+    def turn_by_turn(self, experts: Sequence[Trajectory]) -> None:
+        """See that experts' episodes can be set beside the agent's own, and gone on with, turn by turn.
+
+        Raises:
+            ProsegymError: some have other messages than one of the user's and one of the assistant's for each
+                step, or begin otherwise than the agent's do.
+        """
+        told = "" if self.agent.brief else self.agent.told(self.env.instruction)
+        form, others = FORMATS[self.agent.format], []
+        for e in experts:
+            talk = self.conversation(e)
+            begins = opening(told, e.steps[0].observation, form, ask=not self.agent.brief)
+            roles = [m.role for m in talk[: 2 * len(e.steps)]]
+            alternate = len(talk) // 2 == len(e.steps) and roles == ["user", "assistant"] * len(e.steps)
+            if not (alternate and talk[0].content.startswith(begins)):
+                others.append(e.task_id)
+        if others:
+            raise ProsegymError(
+                f"{len(others)} of {len(experts)} expert episodes (the first: {others[0]}) cannot be set "
+                "beside the agent's turn by turn: they were played with examples, notes or a prompt that it "
+                "does not have; collect them without, give it theirs (--agent.instruction, --agent.format), "
+                "or train sft or rft, which take them"
+            )
 
     def fit(
         self, model: nn.Module, objective: Objective[T], items: Sequence[T], config: Optim, phase: str
@@ -461,8 +485,8 @@ def demonstrations(
 ) -> list[Trajectory]:
     """The episodes of a file, or of a run's folder, that went without an error, their messages as text.
 
-    Those of an environment made with other arguments (another dialect, say), or of another split than train,
-    are taken with a warning.
+    Those of an environment made with other arguments (another dialect, say), of another split than train, or
+    without success are taken with a warning.
 
     Raises:
         CorruptData: the file is damaged, or an episode is of another environment.
@@ -499,6 +523,13 @@ def demonstrations(
     for split, number in held_out.items():
         warnings.warn(
             f"{path}:{number} is of split {split}: what learns from a task must not be evaluated on it",
+            stacklevel=2,
+        )
+    if failed := [t.score for t in found if not t.success]:
+        warnings.warn(
+            f"{len(failed)} of {len(found)} episodes of {path} ended without success (their mean score is "
+            f"{sum(failed) / len(failed):.2f}) and are learnt from as the others are; where that is not good "
+            "enough, leave them out: `prosegym collect --successes`",
             stacklevel=2,
         )
     return found

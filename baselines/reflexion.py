@@ -65,7 +65,8 @@ class Config:
     evaluator: Literal["success", "heuristic"] = "success"
     """What passes a try: the task's full score, or that it ended by itself and was not stuck."""
     repeats: int = 3
-    """The heuristic evaluator takes a try as stuck when the same action got the same answer more often."""
+    """The heuristic evaluator takes a try as stuck when the same action got the same answer more often, seen
+    once another action, whichever, was done."""
     max_actions: int = 30
     """It takes a try as stuck, too, when there were more actions than this."""
     control: Literal["none", "other_task"] = "none"
@@ -228,7 +229,10 @@ def _words(text: str) -> int:
 
 
 def stuck(steps: Sequence[Turn], config: Config) -> bool:
-    """Whether a try goes round in circles, or on for too long: what the heuristic evaluator asks."""
+    """Whether a try goes round in circles, or on for too long: what the heuristic evaluator asks.
+
+    The answer to the last action is in no turn, and does not count: a repetition is seen one action later.
+    """
     # Turn i + 1 shows what turn i's action was answered with.
     pairs = Counter((a.action, b.observation) for a, b in zip(steps, steps[1:], strict=False))
     return len(steps) > config.max_actions or any(count > config.repeats for count in pairs.values())

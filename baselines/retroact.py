@@ -10,7 +10,8 @@ R alone. Where else they differ the paper is the default: the code's reflector r
 (`reward_offset`), its data keeps positive rewards only (`negatives`), its mean of L_RL is over all tokens
 (`legacy_mean`). Different from both: the mean is over each text's trained tokens, where the paper sums. Both
 train on observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well,
-which the code masks. Reconstructed: the number of trials in training; that one model for both roles is cloned
+which the code masks. The reflector imitates every expert reflection, where the paper keeps those after which
+the try was better. Reconstructed: the number of trials in training; that one model for both roles is cloned
 into the planner first, then into the reflector. Expert reflections come from a teacher model, as in the
 paper, or from a rule (`notes`), the default.
 """
@@ -84,9 +85,12 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     for i in range(1, config.iterations + 1):
         tries, notes = play(policy, reflector, tasks, practice, config, i)
         rng = random.Random(f"{practice.seed} {i}")
+        acted, wrote = planner_rows(tries, practice), reflector_rows(tries, notes, config)
         with practice.accelerator.autocast():  # at the precision of training: a difference would be a ratio
-            plans = behaved(policy, planner_rows(tries, practice), demonstrations, config, rng)
-            words = behaved(reflector, reflector_rows(tries, notes, config), examples, config, rng)
+            plans = behaved(policy, acted, demonstrations, config, rng)
+            words = behaved(reflector, wrote, examples, config, rng)
+        for role, rows, kept in (("planner", acted, plans), ("reflector", wrote, words)):
+            practice.say(f"{role}-{i}", "texts", len(rows), len(kept), sum(p.sample.cut for p in kept))
         optimise(policy, reflector, plans, words, practice, config, i)
     if config.roles == "two":
         practice.save(reflector, practice.folder / "reflector", "retroact")
@@ -159,7 +163,7 @@ def behaved(
         return []
     kept = [(sft.sample(model, talk, config.cloning.observations), reward) for talk, reward in rows]
     fitting = [(s, reward) for s, reward in kept if s and (config.negatives or reward > 0)]
-    behaviour = token_scores(model.model, [s for s, _ in fitting])
+    behaviour = token_scores(model.model, [s for s, _ in fitting], config.optim.tokens)
     return [Played(s, b, r, rng.choice(demonstrations)) for (s, r), b in zip(fitting, behaviour, strict=True)]
 
 

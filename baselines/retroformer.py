@@ -12,7 +12,8 @@ do) or by a fresh try of the actor (`rating="try"`). Reconstructed: how many rou
 and how often each is used: the script's 50 epochs are over its own small batches. Different from the code:
 the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says; a judged
 note earns P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, and notes are
-drawn from all tokens, not with top_p 0.9.
+drawn from all tokens, not with top_p 0.9. Of the more frequent kind the judge learns from the notes that were
+collected first, most of them on first tries, not from some of each trial.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         new = write(reflector, rated, practice, config, i)
         notes = [n.sample for n in new]
         if reward_model is not None:
-            bad = judgements(reward_model, notes)
+            bad = judgements(reward_model, notes, config.judging.tokens)
             rewards = [1 / (1 + math.exp(x)) for x in bad]  # P(good): the numbers are logits of bad
         else:
             rewards = try_out(policy, new, practice, config, i)
@@ -116,7 +117,10 @@ def rating(item: Rated) -> float:
 
 def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> None:
     """Step 1: imitate the notes that helped; without any, M_ref is the model as it came."""
-    if texts := sft.samples(reflector, [noted(r[0]) for r in rated if rating(r) > 0]):
+    helped = [noted(r[0]) for r in rated if rating(r) > 0]
+    texts = sft.samples(reflector, helped)
+    practice.say("sft-reflector", "texts", len(helped), len(texts), sum(s.cut for s in texts))
+    if texts:
         practice.fit(reflector.model, Imitation(), texts, config.cloning, "sft-reflector")
 
 
@@ -130,7 +134,9 @@ def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, con
     good = [Judged(s, True) for s, is_good in texts if s and is_good]
     bad = [Judged(s, False) for s, is_good in texts if s and not is_good]
     count = min(len(good), len(bad)) or len(texts)
-    practice.fit(model, Judgement(), good[:count] + bad[:count], config.judging, "judge")
+    both = good[:count] + bad[:count]
+    practice.say("judge", "texts", len(texts), len(both), sum(j.sample.cut for j in both))
+    practice.fit(model, Judgement(), both, config.judging, "judge")
     return model
 
 
@@ -154,6 +160,7 @@ def write(
     for (_, before, _), prompt, answer in zip(rated, prompts, answers, strict=True):
         if (sample := sft.sample(reflector, [*prompt, answer])) and sample.trained:
             new.append(New(before, remembered(answer.content), sample))
+    practice.say(f"ppo-{i}", "texts", len(answers), len(new), sum(n.sample.cut for n in new))
     return new
 
 

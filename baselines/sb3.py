@@ -36,7 +36,8 @@ class Config:
     """Defaults are Stable-Baselines3's own where not named here."""
 
     steps: int = 50_000
-    """Environment steps of training."""
+    """Environment steps of training, at least: the PPO variants go on to the end of an update, which takes
+    `rollout_steps` steps of each of the `envs`. `sb3.json` has the number that was played (`played`)."""
     reward: str = "progress"
     slots: int = 64
     """Most admissible actions a state may offer; later ones cannot be chosen."""
@@ -129,7 +130,10 @@ def _learn(
     model.learn(config.steps, callback=_recorder(method, config.record_every, folder / "metrics.jsonl"))
     envs.close()
     model.save(folder / "policy.zip")
-    facts = {"method": method, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config)}
+    facts = {
+        "method": method, "env_id": env_id, "env_kwargs": env_kwargs, "config": asdict(config),
+        "played": model.num_timesteps,
+    }  # fmt: skip
     (folder / FILE).write_text(json.dumps(facts, indent=1))
 
 

@@ -40,7 +40,7 @@ class Config:
     """The model has been cloned already: leave out step 1."""
     cycles: int = 2
     optim: Optim = Optim(5e-7, epochs=1, batch_size=32, schedule="constant", warmup=0.1)
-    """A batch counts step pairs; all those of an episode are in one."""
+    """A batch counts step pairs; those of an episode are in one as far as they fit one pass (`tokens`)."""
     beta: float = 0.1
     temperature: float = 1.0
     """Of the inspection."""
@@ -55,6 +55,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Novice to expert; the policy changes in place."""
+    practice.turn_by_turn(experts)
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     reference = twin(policy) if config.reference == "clone" else policy

@@ -56,6 +56,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Generative adversarial imitation, step by step; the policy changes in place."""
+    practice.turn_by_turn(experts)
     if not config.cloned:
         sft.train(policy, experts, practice, config.cloning)
     clone = twin(policy)
@@ -80,6 +81,9 @@ def inspect(
     practice.compare(i, answers, [x[-1] for x in told])
     expert = sft.samples(policy, told)
     agent = sft.samples(policy, [[*x[:-1], answer] for x, answer in zip(told, answers, strict=True)])
+    kept, cut = len(expert) + len(agent), sum(s.cut for s in agent)
+    practice.say(f"discriminator-{i}", "texts", 2 * len(told), kept, cut + sum(s.cut for s in expert))
+    practice.say(f"ppo-{i}", "texts", len(told), len(agent), cut)
     return expert, agent
 
 
@@ -100,7 +104,7 @@ def reward(
     discriminator: Headed, agent: Sequence[Sample], practice: Practice, config: Config, i: int
 ) -> list[float]:
     """r_i = - log D(s_i, a_i^theta)."""
-    logits = torch.tensor(judgements(discriminator, agent))
+    logits = torch.tensor(judgements(discriminator, agent, config.discriminator.tokens))
     found = losses.discriminator_reward(logits, airl=config.airl).clamp(-config.largest, config.largest)
     rewards: list[float] = found.tolist()
     practice.tell("reward", i, spread(f"cycle {i}", rewards))

@@ -310,18 +310,19 @@ def settle(method: str, options: Options, config: Any) -> None:
 
 
 def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory]:
-    """The data: as given, or collected now from the environment's expert, by one process."""
-    path = options.data
-    if path is None:
-        path = options.out / "expert.jsonl"
-        if processes.is_main_process:
-            collect(
-                built_in(options.expert), options.env, "train", path,
-                episodes=options.episodes, seed=options.seed, successes=True,
-                env_kwargs=env_arguments(options.env_kwargs),
-            )  # fmt: skip
-        processes.wait_for_everyone()
-    return demonstrations(path, options.env, env_arguments(options.env_kwargs))
+    """The data: in the order given, or collected now from the environment's expert, by one process."""
+    kwargs = env_arguments(options.env_kwargs)
+    if options.data is not None:
+        return demonstrations(options.data, options.env, kwargs)
+    path = options.out / "expert.jsonl"
+    if processes.is_main_process:
+        collect(
+            built_in(options.expert), options.env, "train", path,
+            episodes=options.episodes, seed=options.seed, successes=True, env_kwargs=kwargs,
+        )  # fmt: skip
+    processes.wait_for_everyone()
+    # A collection that was gone on with wrote them in another order than a whole one.
+    return sorted(demonstrations(path, options.env, kwargs), key=lambda t: t.key)
 
 
 def from_scratch(options: Options, experts: Sequence[Trajectory], processes: Accelerator) -> LocalModel:

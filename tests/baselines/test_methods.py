@@ -22,12 +22,14 @@ pytest.importorskip("transformers")
 from accelerate import Accelerator  # noqa: E402
 
 from prosegym.baselines import (  # noqa: E402
+    batch,
     best_of_n,
     contrast,
     eto,
     house,
     ipr,
     notes,
+    ppo,
     react,
     reflexion,
     retroact,
@@ -169,6 +171,11 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
     ) as said_once:
         demonstrations(tmp_path / "s.jsonl", LOCKBOX)
     assert len(said_once) == 1
+    failed = [records.msgspec.structs.replace(e, success=False, score=0.5) for e in experts[:2]]
+    records.write(tmp_path / "f.jsonl", [*failed, *experts[2:]])
+    with pytest.warns(UserWarning, match=r"2 of 8 .*f.jsonl .*mean score is 0.50.*--successes") as said_once:
+        assert len(demonstrations(tmp_path / "f.jsonl", LOCKBOX)) == 8
+    assert len(said_once) == 1
     # Whose tokens a file holds is not known: only what they say is learnt.
     messages = [
         records.Message("user", "red"),
@@ -183,6 +190,34 @@ def test_data_of_another_environment_is_refused(experts: Sequence[Trajectory], t
 
 
 # --- practice ---
+
+
+@pytest.mark.parametrize("method", [eto, ipr, stepagent, stepagent_inverse])
+def test_methods_of_turns_refuse_experts_with_other_conversations(
+    method: Any, experts: Sequence[Trajectory], tmp_path: Path
+) -> None:
+    def told(e: Trajectory, *before: str, prompt: str = "") -> Trajectory:
+        """With examples of one turn each in front of it."""
+        first, *rest = place.conversation(e)
+        shown = [records.Message("user" if i % 2 == 0 else "assistant", x) for i, x in enumerate(before)]
+        begun = records.Message("user", prompt + first.content)
+        return records.msgspec.structs.replace(e, messages=[*shown, begun, *rest])
+
+    place = practice(tmp_path)
+    place.turn_by_turn([*experts, told(experts[0])])
+    whole = told(experts[0])
+    unanswered = [*whole.messages, records.Message("user", "too long")]  # a full context ended it
+    place.turn_by_turn([records.msgspec.structs.replace(whole, messages=unanswered)])
+    for other in (
+        told(experts[1], "The box is red.", "take red key"),
+        told(experts[1], prompt="You have tried this before. "),
+        records.msgspec.structs.replace(whole, task_id=TASKS[1], messages=whole.messages[:2]),
+    ):
+        data = [told(experts[0]), other, *experts[2:]]
+        said = f"1 of 8 expert episodes .the first: {TASKS[1]}. cannot .* collect them without"
+        with pytest.raises(ProsegymError, match=said):
+            method.train(None, data, place, method.Config())
+    assert not place.folder.exists() or not list(place.folder.iterdir())
 
 
 def test_hints_are_refused_where_the_data_has_none(
@@ -500,6 +535,9 @@ def test_retroact_end_to_end(
     expected = ["planner-1", "reflector-1"] if roles == "two" else ["joint-1"]
     assert trained(tmp_path) == ["sft", "sft-reflector", *expected]
     assert (tmp_path / "reflector" / "agent.json").exists() == (roles == "two")
+    for role in ("planner", "reflector"):
+        (line,) = curve(tmp_path, f"{role}-1-data")
+        assert line["texts"] > 0 and line["left_out"] == line["cut"] == 0
     after = {n: p.clone() for n, p in policy.model.named_parameters()}
     again = load(scratch)
     retroact.train(again, experts, practice(tmp_path), config)  # every phase is read back
@@ -675,9 +713,15 @@ def test_a_fresh_try_remembers_as_much_as_a_collected_one(
 
 @pytest.mark.parametrize("rating", ["model", "try"])
 def test_retroformer_end_to_end_leaves_the_actor_alone(
-    rating: str, experts: Sequence[Trajectory], cloned: Path, scratch: Path, tmp_path: Path
+    rating: str,
+    experts: Sequence[Trajectory],
+    cloned: Path,
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    quick = Optim(1e-3, epochs=1, batch_size=4)
+    asked = passes_asked_for(monkeypatch)
+    quick = Optim(1e-3, epochs=1, batch_size=4, tokens=2048)
     config = retroformer.Config(quick, quick, quick, trials=2, rounds=2, rating=rating, max_tokens=8)  # type: ignore[arg-type]
     actor = load(scratch)  # fails every task, so that every task gets a note
     before = {n: p.clone() for n, p in actor.model.named_parameters()}
@@ -689,6 +733,10 @@ def test_retroformer_end_to_end_leaves_the_actor_alone(
     phases = trained(tmp_path)
     assert phases[-2:] == ["ppo-1", "ppo-2"] and ("judge" in phases) == (rating == "model")
     assert len(curve(tmp_path, "reward")) == 2
+    assert asked == [2048] * (6 if rating == "model" else 4)
+    for phase in ("sft-reflector", "ppo-1", *(["judge"] if rating == "model" else [])):
+        (line,) = curve(tmp_path, f"{phase}-data")
+        assert line["texts"] + line["left_out"] == (0 if phase == "sft-reflector" else len(TASKS))
 
 
 def test_a_reflector_may_begin_as_another_model_than_the_actor(
@@ -828,11 +876,35 @@ def test_stepagent_inverse_end_to_end(experts: Sequence[Trajectory], scratch: Pa
     stepagent_inverse.train(policy, experts, practice(tmp_path), config)
     assert trained(tmp_path) == ["sft", "discriminator-1", "ppo-1", "discriminator-2", "ppo-2"]
     assert [line["states"] for line in curve(tmp_path, "inspection")] == [16, 16]
+    counted = [curve(tmp_path, f"{phase}-1-data")[0] for phase in ("discriminator", "ppo")]
+    assert [x["texts"] + x["left_out"] for x in counted] == [32, 16]
     first, second = (curve(tmp_path, f"ppo-{i}-reference")[0]["kl"] for i in (1, 2))
     assert first == pytest.approx(0, abs=1e-6) and abs(second) > 1e-5  # the reference is the clone
 
 
 # --- what all share ---
+
+
+def passes_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """A list that gets the tokens of one pass whenever texts are scored."""
+    asked: list[int | None] = []
+    cut = batch.cut
+    monkeypatch.setattr(batch, "cut", lambda m, s, tokens: asked.append(tokens) or cut(m, s, tokens))
+    return asked
+
+
+def test_texts_are_scored_in_passes_of_the_size_that_was_asked_for(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, place, asked = load(scratch), practice(tmp_path), passes_asked_for(monkeypatch)
+    talks = [place.conversation(e) for e in experts]
+    texts = sft.samples(policy, talks)
+    small = Optim(1e-4, epochs=1, batch_size=8, tokens=64)
+    retroact.behaved(policy, [(talks[0], 1.0)], texts, retroact.Config(optim=small), Random(0))
+    critic, config = ppo.Headed(policy.model), stepagent_inverse.Config(discriminator=small)
+    stepagent_inverse.reward(critic, texts, place, config, 1)
+    ppo.improve(critic, texts, [1.0] * 8, policy.model, place, ppo.Settings(), small, "ppo-1")
+    assert asked == [64] * 4
 
 
 def test_a_twin_answers_as_its_model_does_within_the_same_bounds(scratch: Path) -> None:

@@ -30,6 +30,8 @@ def test_trains_and_plays(method: str, tmp_path: Path) -> None:
     run = evaluate(agent, panel, tmp_path / "run", progress=False)
     assert run.complete and run.conditions.agent == method
     assert run.conditions.agent_conditions["config"]["steps"] == 600
+    # PPO plays whole updates, of 2 * 128 steps.
+    assert run.conditions.agent_conditions["played"] == (600 if method == "sb3-dqn" else 768)
     if method == "sb3-maskable-ppo":
         assert run.summary().invalid_rate == 0.0
 

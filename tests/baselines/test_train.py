@@ -83,6 +83,18 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(
         train.main("sft", command)
 
 
+def test_a_collection_that_was_gone_on_with_gives_the_same_experts(tmp_path: Path) -> None:
+    def experts(folder: str) -> list[str]:
+        options = train.Options("prosegym/Lockbox-v1", "scratch:tiny", tmp_path / folder, episodes=8)
+        return [t.task_id for t in train.expert_episodes(options, train.accelerator(options))]
+
+    whole = experts("whole")
+    (tmp_path / "cut").mkdir()
+    lines = (tmp_path / "whole" / "expert.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "cut" / "expert.jsonl").write_bytes(b"".join(lines[5:7]))
+    assert experts("cut") == whole and len(whole) == 8
+
+
 def test_a_model_that_is_not_there_leaves_the_folder_free(tmp_path: Path) -> None:
     command = [*QUICK, "--out", str(tmp_path), "--max-steps", "1"]
     with pytest.raises(ProsegymError, match="there is no such folder"):
