@@ -52,6 +52,8 @@ class Model:
     games: str = "Household's train split and ALFWorld's train games"
     valid: str = "Household-v1/valid"
     """What learning rates were chosen on."""
+    practised: bool = False
+    """Whether it played itself what it learnt from."""
 
 
 MODELS = {
@@ -62,6 +64,7 @@ MODELS = {
         49_000_000,
         "house-cpu-validation.jsonl",
         ("pretrain", "practice-1", "practice-2"),
+        practised=True,
     ),
     "house-novice": Model(
         "house-novice",
@@ -111,6 +114,8 @@ AGENTS = {
     "retry-retroact": ("RetroAct", "Up to four tries; its reflector began as that of retry-model."),
 }
 """Method, and what to say of it."""
+IMITATORS = ("base", "sft", "retry", "retry-other-task", "retry-no-memory")
+"""Those whose weights saw no play but the expert's, where the model that they began from had not."""
 
 
 def main() -> None:
@@ -181,6 +186,7 @@ def card(name: str, model: str, weights: str) -> dict[str, Any]:
         points += [(before + row["step"], row["success"]) for row in rows]
         before += rows[-1]["step"]
     curve = {"curve": points, "curve_unit": "optimizer steps"} if name == "base" else {}
+    imitated = name in IMITATORS and not began.practised
     return {
         "agent": model if name == "base" else f"{model}, {name.replace('_', ' ')}",
         "track": "retry" if name.startswith("retry") else "trained",
@@ -189,8 +195,8 @@ def card(name: str, model: str, weights: str) -> dict[str, Any]:
         "authors": "prosegym",
         "base_model": "none: random weights" if name == "base" else model,
         "parameters": parameters,
-        "training_data": f"{began.games}, played by the expert and the model itself; learning rates chosen "
-        f"on {began.valid}",
+        "training_data": f"{began.games}, played by the expert{'' if imitated else ' and the model itself'}; "
+        f"learning rates chosen on {began.valid}",
         "training_panels": [began.valid],
         "hardware": "two CPU cores",
         "tokens": began.tokens,
