@@ -17,6 +17,7 @@ shapes, which CUDA graphs replay without Python.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import logging
 import math
@@ -640,10 +641,22 @@ class Graphs:
         cuda: Any = torch.cuda  # its classes have no types
         self.stream: Any = cuda.Stream(device)
         """One for all: libraries keep memory for each stream that they have worked on."""
-        self.pool: Any = None
+        self.pool: Any = cuda.graph_pool_handle()
         """The memory that recorded steps share: one is replayed at a time."""
         self.logits: Any = None
         """What each of them gives, [rows, vocabulary]: it is read before the next one runs."""
+        self.device = device
+
+    def end(self) -> None:
+        """After a recording that failed: torch's allocator and generator may still be in it (up to 2.12).
+
+        The one no longer frees what it keeps when memory runs out, the other refuses to draw (dropout).
+        """
+        cuda: Any = torch.cuda
+        with contextlib.suppress(RuntimeError):  # it was never in it, or no longer is
+            cuda.memory._cuda_endAllocateToPool(self.device.index, self.pool)
+        generator = cuda.default_generators[self.device.index]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 class _Step:
@@ -659,25 +672,31 @@ class _Step:
             try:
                 self._record(engine.graphs, rows)
             except RuntimeError as error:
+                engine.graphs.end()
                 self._graph = engine.graphs = None
                 log.warning("no CUDA graph for this model, each kernel is launched from Python: %s", error)
 
     def _record(self, graphs: Graphs, rows: int) -> None:
         cuda: Any = torch.cuda
         graphs.stream.wait_stream(cuda.current_stream())
-        with cuda.stream(graphs.stream):  # libraries set themselves up outside the recording
-            found = self._run()
-        cuda.current_stream().wait_stream(graphs.stream)
+        mode = cuda.get_sync_debug_mode()
+        cuda.set_sync_debug_mode("error")  # a pass that waits for the GPU is refused before it is recorded
+        try:
+            with cuda.stream(graphs.stream):  # libraries set themselves up outside the recording
+                found = self._run()
+        finally:
+            cuda.set_sync_debug_mode(mode)
+            cuda.current_stream().wait_stream(graphs.stream)
         if graphs.logits is None or len(graphs.logits) < rows:
             graphs.logits = torch.empty_like(found)
         self._logits = graphs.logits[:rows]
         self._graph = cuda.CUDAGraph()
-        # Other threads may go on allocating meanwhile.
-        with cuda.graph(
+        # Other threads may go on allocating meanwhile. A recording that fails leaves its stream current.
+        recording = cuda.graph(
             self._graph, pool=graphs.pool, stream=graphs.stream, capture_error_mode="thread_local"
-        ):
+        )
+        with cuda.stream(graphs.stream), recording:
             self._logits.copy_(self._run())
-        graphs.pool = self._graph.pool()
 
     def __call__(self, ids: Sequence[int], cells: Sequence[int]) -> Any:
         """Logits [rows, vocabulary]; they are overwritten by the next call."""

@@ -205,6 +205,8 @@ class LocalModel:
         """Let go of the keys and values of all episodes, and their memory, which training needs, too."""
         if self._engine is not None:
             self._engine.forget()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()  # torch keeps what is let go of, in pieces of another size
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:

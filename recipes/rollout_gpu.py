@@ -6,6 +6,7 @@ A model of 7B size is made from a config, with random weights: nothing is downlo
 Household games played at random beforehand, 30 turns each; every turn both sides answer the same prompts with
 the same number of tokens. Reported: tokens a second, seconds a turn, peak memory, and the share of the memory
 bandwidth that decoding reaches (weights and the keys and values of every live row, read once a step).
+The file is written after each part and after each turn of the other side, and the same command goes on.
 `--device cpu --hidden 64 --layers 2 --episodes 4 --turns 3` tries the script on any machine.
 """
 
@@ -13,11 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import msgspec
 import tokenizers
 import torch
 import transformers
@@ -36,6 +41,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 MARKS = ["<pad>", "<|user|>", "<|assistant|>", "<|end|>"]
+LENGTHS = (256, 1024)
+"""Contexts, in tokens, at which a step of decoding is timed."""
 
 
 def games(count: int, turns: int) -> tuple[str, list[Trajectory]]:
@@ -93,20 +100,45 @@ def ours(lm: LocalModel, talks: list[list[Message]], told: list[Trajectory], arg
     return seconds
 
 
-def theirs(lm: LocalModel, talks: list[list[Message]], args: Any) -> list[float]:
-    """Seconds of each turn for the same prompts by `generate_batch`."""
+def theirs(
+    lm: LocalModel, talks: list[list[Message]], args: Any, done: list[float], keep: Callable[[], None]
+) -> None:
+    """Add to `done` the seconds of each further turn, for the same prompts by `generate_batch`.
+
+    Raises:
+        RuntimeError: the peer failed.
+    """
     config = transformers.GenerationConfig(
         max_new_tokens=args.tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
     )
-    seconds = []
-    for turn in range(args.turns):
-        prompts = [lm.chat.prompt(talk[: 2 * turn + 1]).token_ids for talk in talks]
+
+    def answered(prompts: list[list[int]]) -> float:
         begun = time.perf_counter()
-        lm.model.generate_batch(prompts, generation_config=config, persistent_manager=True)
+        found = lm.model.generate_batch(prompts, generation_config=config, persistent_manager=True)
         if args.device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begun)
-    return seconds
+        seconds = time.perf_counter() - begun
+        if why := wrong(found, len(prompts), args.tokens):
+            raise RuntimeError(why)
+        return seconds
+
+    # Its manager is kept, in the size that its first prompts ask for: these are as long as the last.
+    lengths = [len(lm.chat.prompt(talk[: 2 * args.turns - 1]).token_ids) for talk in talks]
+    rng = random.Random(0)
+    answered([[rng.randrange(len(MARKS), args.vocabulary) for _ in range(n)] for n in lengths])
+    for turn in range(len(done), args.turns):
+        done.append(answered([lm.chat.prompt(talk[: 2 * turn + 1]).token_ids for talk in talks]))
+        keep()
+
+
+def wrong(found: Mapping[str, Any], count: int, tokens: int) -> str:
+    """Why these answers do not count, or "": where `generate_batch` fails, it only logs it."""
+    if len(found) != count:
+        return f"it answered {len(found)} of {count} prompts"
+    if errors := [output.error for output in found.values() if output.error is not None]:
+        return str(errors[0])
+    short = sum(len(output.generated_tokens) != tokens for output in found.values())
+    return f"{short} of its answers do not have {tokens} tokens" if short else ""
 
 
 def decoding_share(lm: LocalModel, length: int, args: Any) -> dict[str, float]:
@@ -150,6 +182,27 @@ def main() -> None:
     parser.add_argument("--no-graphs", action="store_true", help="launch the kernels of decoding one by one")
     parser.add_argument("--no-peer", action="store_true", help="leave out transformers' continuous batching")
     args = parser.parse_args()
+    asked = {k: v for k, v in vars(args).items() if k != "out"}
+    result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"arguments": asked}
+    if result["arguments"] != asked:
+        raise SystemExit(f"{args.out} holds other settings ({result['arguments']}); use another --out")
+    if not ("ratio" in result or (args.no_peer and len(result.get("decoding", ())) == len(LENGTHS))):
+        run(args, result)
+    shown = {k: v for k, v in result.items() if k not in ("arguments", "answers")}
+    for side in ("ours", "generate_batch"):
+        shown[side] = {k: v for k, v in shown.get(side, {}).items() if k != "per_turn"}
+    print(json.dumps(shown, indent=1))
+    if why := shown["generate_batch"].get("failed"):
+        sys.exit(f"the peer failed, so there is no ratio: {why}")
+
+
+def run(args: Any, result: dict[str, Any]) -> None:
+    """What is missing in the result; each part is written when it is done."""
+
+    def keep() -> None:
+        part = args.out.with_name(args.out.name + ".part")
+        part.write_text(json.dumps(result, indent=1))
+        part.replace(args.out)
 
     instruction, told = games(args.episodes, args.turns)
     texts = [instruction, *(step.observation for t in told for step in t.steps)]
@@ -169,38 +222,57 @@ def main() -> None:
     )
     lm.end_ids = frozenset()  # every answer has the same length on both sides
     talks = [[first_message(instruction, t)] for t in told]
-    ours(lm, [list(talk) for talk in talks[:2]], told[:2], argparse.Namespace(**{**vars(args), "turns": 1}))
-    lm.forget()
-
-    mine = ours(lm, talks, told, args)
-    written = args.episodes * args.turns * args.tokens
-    result: dict[str, Any] = {
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+    result |= {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "engine": type(lm._engine).__name__,
-        "answers_sha256": digest(*(m.content for talk in talks for m in talk if m.role == "assistant")),
-        "ours": {"seconds": sum(mine), "tokens_per_second": written / sum(mine), "per_turn": mine},
-        "decoding": {n: decoding_share(lm, n, args) for n in (256, 1024)},
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
     if args.device == "cuda":
         result["device"] = torch.cuda.get_device_name()
-        result["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+
+    def peak() -> None:
+        if args.device == "cuda":
+            now = torch.cuda.max_memory_allocated() / 2**30
+            result["peak_gib"] = max(result.get("peak_gib", 0.0), now)
+
+    written = args.episodes * args.turns * args.tokens
+    if "ours" not in result:
+        few = argparse.Namespace(**{**vars(args), "turns": 1})
+        ours(lm, [list(talk) for talk in talks[:2]], told[:2], few)
+        lm.forget()
+        mine = ours(lm, talks, told, args)
+        said = [[m for m in talk if m.role == "assistant"] for talk in talks]
+        result["engine"] = type(lm._engine).__name__
+        result["answers_sha256"] = digest(*(m.content for answers in said for m in answers))
+        result["ours"] = {"seconds": sum(mine), "tokens_per_second": written / sum(mine), "per_turn": mine}
+        if not args.no_peer:
+            result["answers"] = msgspec.to_builtins(said)  # its prompts have them; they go when it is done
+        peak()
+        keep()
+    else:
+        for talk, answers, game in zip(talks, result.get("answers", ()), told, strict=False):
+            for turn, answer in enumerate(msgspec.convert(answers, list[Message]), start=1):
+                talk += [answer, Message("user", observation(game, turn))]
+    decoding = result.setdefault("decoding", {})
+    for n in LENGTHS:
+        if str(n) not in decoding:
+            decoding[str(n)] = decoding_share(lm, n, args)
+            peak()
+            keep()
     lm.forget()
     if not args.no_peer:
-        if args.device == "cuda":
-            torch.cuda.empty_cache()
-        other = theirs(lm, talks, args)
-        result["generate_batch"] = {
-            "seconds": sum(other), "tokens_per_second": written / sum(other), "per_turn": other
-        }  # fmt: skip
-        result["ratio"] = sum(other) / sum(mine)
-    args.out.write_text(json.dumps(result, indent=1))
-    shown = {k: v for k, v in result.items() if k != "arguments"}
-    for side in ("ours", "generate_batch"):
-        shown.get(side, {}).pop("per_turn", None)
-    print(json.dumps(shown, indent=1))
+        peer = result.setdefault("generate_batch", {"per_turn": []})
+        peer.pop("failed", None)
+        try:
+            theirs(lm, talks, args, peer["per_turn"], keep)
+        except RuntimeError as error:
+            peer["failed"] = str(error).strip().splitlines()[0]
+        else:
+            seconds = sum(peer["per_turn"])
+            peer |= {"seconds": seconds, "tokens_per_second": written / seconds}
+            result["ratio"] = seconds / result["ours"]["seconds"]
+            del result["answers"]
+        keep()
 
 
 if __name__ == "__main__":

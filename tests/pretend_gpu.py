@@ -4,8 +4,10 @@ A tensor of the card is a wrapper around one on the CPU. What CUDA refuses is re
 one operation; in a recording, whatever waits for the card or copies from memory that is not pinned. What
 CUDA does in silence is counted: each wait of the host for the card. A recording is the list of operations
 with the tensors that they read and wrote; replaying runs them again on the same tensors, after spoiling what
-the other graphs of its memory pool hold, as their replay may. Left out: numbers (kernels round otherwise),
-time, streams that race each other, gradients that cross, what a kernel of its own would refuse.
+the other graphs of its memory pool hold, as their replay may. A recording that fails leaves behind what CUDA's
+does up to torch 2.12: its stream, an allocator and a generator that are still in it. Left out: numbers
+(kernels round otherwise), time, streams that race each other, gradients that cross, what a kernel of its own
+would refuse.
 """
 
 from __future__ import annotations
@@ -78,16 +80,54 @@ class Card:
         self.recording: Graph | None = None
         self.inside = False
         """Whether an operation on the card is under way: what it makes is on the card."""
+        self.mode = 0
+        """What `torch.cuda.set_sync_debug_mode` said: 2 refuses to wait."""
+        self.stream = self.first = Stream()
+        """The current one, and that of the beginning."""
+        self.generator = Generator()
+        self.underway: list[Pool] = []
+        """Where memory is taken from, for recordings that have not ended."""
+        self.begun = 0
+        """Recordings."""
+        self.kept = 0
+        """The allocator's bytes, those that no tensor holds among them."""
 
     def storages(self) -> dict[int, int]:
         """The memory that tensors hold: address and bytes."""
         found = (t.host.untyped_storage() for t in list(self.live))
         return {s.data_ptr(): s.nbytes() for s in found}
 
+    def reserved(self) -> int:
+        """Memory of the allocator: it keeps what tensors no longer hold."""
+        self.kept = max(self.kept, sum(self.storages().values()))
+        return self.kept
+
+    def empty_cache(self) -> None:
+        """Give back what no tensor holds; in a recording torch passes over it."""
+        if not self.underway:
+            self.kept = sum(self.storages().values())
+
+    def end_allocate(self, index: int, pool: Pool) -> None:
+        """What follows takes memory from elsewhere again."""
+        if pool not in self.underway:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.underway.remove(pool)
+
+    def set_mode(self, mode: int | str) -> None:
+        """What waits do."""
+        self.mode = {"default": 0, "warn": 1, "error": 2}[mode] if isinstance(mode, str) else mode
+
+    def unrecordable(self, what: str) -> None:
+        """No wait, but nothing that can be recorded."""
+        if self.recording is not None:
+            self.recording.spoilt = True
+            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({what})")
+
     def wait(self, what: str) -> None:
         """The host waits until the card has done all that it was given."""
-        if self.recording is not None:
-            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({what})")
+        self.unrecordable(what)
+        if self.mode == 2:
+            raise RuntimeError(f"called a synchronizing CUDA operation ({what})")
         self.waits[what] += 1
 
     def do(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -116,6 +156,28 @@ class Card:
         if self.recording is not None:
             self.recording.tape.append((func, plain, named, out))
         return return_and_correct_aliasing(func, args, kwargs, tree_map_only(torch.Tensor, OnCard, out))
+
+
+class Stream:
+    """What `torch.cuda.Stream` is."""
+
+    def wait_stream(self, other: Any) -> None:
+        """Nothing runs at the same time."""
+
+
+class Generator:
+    """The card's: while it is in a recording, nothing else can be drawn."""
+
+    def __init__(self) -> None:
+        self.capturing = False
+
+    def clone_state(self) -> Generator:
+        """Seed and offset only."""
+        return Generator()
+
+    def graphsafe_set_state(self, state: Generator) -> None:
+        """That of another."""
+        self.capturing = state.capturing
 
 
 CARD = Card()
@@ -247,6 +309,8 @@ class Graph:
         """Where the tensors lie that were there before."""
         self.made: dict[int, torch.Tensor] = {}
         self._pool = Pool()
+        self.spoilt = False
+        """Whether something came up that cannot be recorded."""
 
     def pool(self) -> Pool:
         """Its memory."""
@@ -282,19 +346,32 @@ def _where(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-class _Stream:
-    def wait_stream(self, other: Any) -> None:
-        """Nothing runs at the same time."""
+@contextlib.contextmanager
+def _stream(stream: Stream) -> Iterator[None]:
+    before, CARD.stream = CARD.stream, stream
+    try:
+        yield
+    finally:
+        CARD.stream = before
 
 
 @contextlib.contextmanager
-def _graph(graph: Graph, pool: Pool | None = None, **options: Any) -> Iterator[None]:
+def _graph(graph: Graph, pool: Pool | None = None, stream: Any = None, **options: Any) -> Iterator[None]:
     graph._pool = pool or graph._pool
+    before, CARD.stream = CARD.stream, stream
     CARD.recording = graph
+    CARD.underway.append(graph._pool)
+    CARD.generator.capturing = True
+    CARD.begun += 1
     try:
         yield
     finally:
         CARD.recording = None
+        if graph.spoilt:  # nothing below is come to
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        CARD.end_allocate(0, graph._pool)
+        CARD.generator.capturing = False
+        CARD.stream = before
     graph.settle()
     graph._pool.graphs.add(graph)
 
@@ -310,23 +387,27 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
         pytest.skip("the pretended GPU stands beside no real one, and needs torch 2.13 or later")
     CARD.__init__()  # type: ignore[misc]
     PINNED.clear()
-    stream = _Stream()
     mocks: dict[str, Any] = {
         "is_available": lambda: True,
-        "mem_get_info": lambda *args: (CARD.total - sum(CARD.storages().values()), CARD.total),
-        "memory_reserved": lambda *args: sum(CARD.storages().values()),
+        "mem_get_info": lambda *args: (CARD.total - CARD.reserved(), CARD.total),
+        "memory_reserved": lambda *args: CARD.reserved(),
         "memory_allocated": lambda *args: sum(CARD.storages().values()),
         "max_memory_allocated": lambda *args: sum(CARD.storages().values()),
-        "empty_cache": lambda: None,
+        "empty_cache": CARD.empty_cache,
         "get_rng_state_all": lambda: [torch.zeros(16, dtype=torch.uint8)],
-        "Stream": lambda device: stream,
-        "current_stream": lambda *args: stream,
-        "stream": lambda s: contextlib.nullcontext(),
+        "Stream": lambda device: Stream(),
+        "current_stream": lambda *args: CARD.stream,
+        "stream": _stream,
+        "get_sync_debug_mode": lambda: CARD.mode,
+        "set_sync_debug_mode": CARD.set_mode,
+        "default_generators": [CARD.generator],
+        "graph_pool_handle": Pool,
         "CUDAGraph": Graph,
         "graph": _graph,
     }
     for name, mock in mocks.items():
         monkeypatch.setattr(torch.cuda, name, mock)
+    monkeypatch.setattr(torch.cuda.memory, "_cuda_endAllocateToPool", CARD.end_allocate)
     # A module on its way there gets new parameters, for those it has cannot become wrappers: tie it again.
     monkeypatch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
     move = torch.nn.Module.to

@@ -364,6 +364,74 @@ def test_the_demo_runs_and_passes_over_what_is_done(tmp_path: Path) -> None:
     assert again.stdout.count("done before") == 7
 
 
+def test_the_rollouts_of_a_gpu_go_on_and_a_peer_that_failed_has_no_ratio(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The peer is cut in its second turn, then answers too little, then goes on after its first turn."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    import rollout_gpu
+    import transformers
+
+    calls: list[list[list[int]]] = []
+    third = ["cut", "little", "all"]
+    """What comes of the third call of each command."""
+
+    def answer(model: Any, prompts: list[list[int]], **settings: Any) -> dict[str, Any]:
+        calls.append(prompts)
+        count, what = len(prompts), third.pop(0) if len(calls) == 3 else "all"
+        if what == "cut":
+            raise KeyboardInterrupt
+        count -= what == "little"
+        said = SimpleNamespace(error=None, generated_tokens=[5, 6])
+        return {str(i): said for i in range(count)}
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "generate_batch", answer)
+    out = tmp_path / "result.json"
+    words = "--device cpu --hidden 16 --layers 1 --vocabulary 600 --episodes 2 --turns 2 --tokens 2".split()
+    monkeypatch.setattr(rollout_gpu, "LENGTHS", (8,))
+    monkeypatch.setattr(sys, "argv", ["rollout_gpu.py", "--out", str(out), *words])
+    with pytest.raises(KeyboardInterrupt):
+        rollout_gpu.main()
+    cut = json.loads(out.read_text())
+    assert [len(p) for p in calls[0]] == [len(p) for p in calls[2]] and calls[0] != calls[2]
+    assert "ratio" not in cut and len(cut["generate_batch"]["per_turn"]) == 1
+
+    prompts = calls[1:]
+    monkeypatch.setattr(rollout_gpu, "ours", None)  # what is done is read back
+    monkeypatch.setattr(rollout_gpu, "decoding_share", None)
+    calls[:] = [[]]  # the warm-up is the second, the turn that is missing the third
+    with pytest.raises(SystemExit, match="the peer failed, so there is no ratio: it answered 1 of 2 prompts"):
+        rollout_gpu.main()
+    assert "ratio" not in json.loads(out.read_text())
+    assert calls[2:] == prompts[1:]
+    calls[:] = [[]]
+    rollout_gpu.main()
+    assert calls[2:] == prompts[1:] and not third
+    whole = json.loads(out.read_text())
+    assert whole["ours"] == cut["ours"] and "answers" not in whole
+    assert whole["generate_batch"]["per_turn"][:1] == cut["generate_batch"]["per_turn"]
+    assert whole["ratio"] == pytest.approx(whole["generate_batch"]["seconds"] / whole["ours"]["seconds"])
+    calls.clear()
+    rollout_gpu.main()
+    assert not calls and json.loads(out.read_text()) == whole
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--no-graphs"])
+    with pytest.raises(SystemExit, match="holds other settings .*use another --out"):
+        rollout_gpu.main()
+
+
+def test_answers_of_the_peer_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    from rollout_gpu import wrong
+
+    good = SimpleNamespace(error=None, generated_tokens=[5, 6])
+    failed = SimpleNamespace(error="out of memory", generated_tokens=[])
+    short = SimpleNamespace(error=None, generated_tokens=[5])
+    assert wrong({"a": good, "b": good}, 2, 2) == ""
+    assert wrong({"a": good}, 2, 2) == "it answered 1 of 2 prompts"
+    assert wrong({"a": good, "b": failed}, 2, 2) == "out of memory"
+    assert wrong({"a": good, "b": short}, 2, 2) == "1 of its answers do not have 2 tokens"
+
+
 def test_a_folder_may_have_a_blank_in_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder in (RECIPES, RECIPES / "house"):
         monkeypatch.syspath_prepend(str(folder))

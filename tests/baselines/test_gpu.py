@@ -137,17 +137,38 @@ def test_attention_is_not_planned_anew_for_each_shape(card: Card) -> None:  # no
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
+@pytest.mark.parametrize("waits", [True, False])
 def test_a_model_that_cannot_be_recorded_is_tried_once(
     card: Card,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
+    waits: bool,
 ) -> None:
+    """What waits is found before a recording begins; another failure leaves nothing behind."""
     model = there(llama())
     wanted = talks(LocalModel(model, TOKENIZER, draft=False), Sampling(max_tokens=4))
-    layer = model.model.layers[0]
-    layer.register_forward_pre_hook(lambda module, args: None if float(args[0].sum()) else None)  # it waits
+
+    def hook(module: Any, args: Any) -> None:
+        if waits:
+            float(args[0].sum())
+        else:
+            card.unrecordable("memory that a library takes")
+
+    model.model.layers[0].register_forward_pre_hook(hook)
     lm = LocalModel(model, TOKENIZER, draft=False)
+    card.begun = 0
     same(talks(lm, Sampling(max_tokens=4)), wanted)
     assert caplog.text.count("no CUDA graph for this model") == 1
+    assert card.begun == (0 if waits else 1)
+    assert card.mode == 0 and card.stream is card.first
+    assert not card.underway and not card.generator.capturing
+
+
+def test_what_a_resting_model_held_is_there_for_training(card: Card) -> None:  # noqa: F811
+    lm = LocalModel(there(llama()), TOKENIZER)
+    lm.generate([Request([Message("user", "red key")])], Sampling(max_tokens=3))
+    held = card.reserved()
+    lm.rest()
+    assert card.reserved() == sum(card.storages().values()) < held
 
 
 SAMPLES = [
