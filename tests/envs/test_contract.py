@@ -226,6 +226,18 @@ def test_admissible_actions_are_admitted(env_id: str) -> None:
     env.close()
 
 
+def test_a_changed_list_of_actions_changes_nothing(env_id: str) -> None:
+    env, other = make(env_id), make(env_id)
+    (_, mine), (_, info) = env.reset(seed=3), other.reset(seed=3)
+    if info["admissible_actions"] is None:
+        pytest.skip("this environment lists no actions")
+    actions = list(info["admissible_actions"])
+    mine["admissible_actions"][:] = ["xyzzy plugh"]
+    for action in ("\x00", "xyzzy plugh", actions[len(actions) // 2]):
+        assert env.step(action) == other.step(action)
+    env.close(), other.close()
+
+
 def test_what_has_ended_stays_ended(env_id: str) -> None:
     env = make(env_id)
     task_id = env.reset(seed=2)[1]["task_id"]
