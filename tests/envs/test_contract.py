@@ -315,6 +315,22 @@ def test_prefix_and_snapshot(env_id: str) -> None:
     env.close()
 
 
+@pytest.mark.parametrize("mode", ["sparse", "progress"])
+def test_a_snapshot_is_played_on_in_a_fresh_environment(env_id: str, mode: str) -> None:
+    env, fresh = make(env_id, reward=mode), make(env_id, reward=mode)
+    with pytest.raises(ResetNeeded, match="call reset before step"):
+        fresh.step("look")
+    env.reset(seed=2)
+    try:
+        state = env.unwrapped.snapshot()
+    except Unsupported:
+        pytest.skip("this environment has no snapshots")
+    actions, _, _ = expert_actions(env_id, env.unwrapped.restore(state)[1]["task_id"])
+    fresh.unwrapped.restore(state)
+    assert play(fresh, actions) == play(env, actions)
+    env.close(), fresh.close()
+
+
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_vector_environments(env_id: str, mode: Any) -> None:
     before = set(psutil.Process().children(recursive=True))
