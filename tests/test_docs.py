@@ -16,6 +16,7 @@ from collections.abc import Callable
 from html import unescape
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,17 @@ def test_python_runs(page: Path, tmp_path: Path, installed: Callable[[str], Path
         if wanted := re.search(r"DataMissing: .*`prosegym data get (\S+)`", done.stderr):
             installed(wanted[1])
     assert done.returncode == 0, done.stderr
+
+
+def test_the_guides_environment_answers_any_text() -> None:
+    made: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "guides" / "add-an-environment.md", ("python",))[0], made)
+    env = made["make"]()
+    for action in ("", "\u00b2", "1" * 5000, env.reset(seed=0)[0]):
+        env.reset(seed=0)
+        assert not env.step(action)[4]["success"]
+    observation, info = env.reset(seed=0)
+    assert env.step(env.expert().act(observation, info))[4]["success"]
 
 
 @pytest.mark.parametrize("env_id", [e for e in ENVS if "Lockbox" not in e])

@@ -268,6 +268,15 @@ def test_an_invalid_action_costs_a_step_and_changes_nothing(env_id: str, action:
     env.close()
 
 
+def test_digits_that_int_does_not_take_are_answered(env_id: str) -> None:
+    env = make(env_id)
+    for action in ("\u00b2", "1" * 5000):
+        env.reset(seed=5)
+        observation, *_, info = env.step(action)
+        assert isinstance(observation, str) and info["steps"] == 1 and not info["success"]
+    env.close()
+
+
 @pytest.mark.parametrize("mode", ["sparse", "progress", "potential", "expert"])
 def test_reward_modes_are_declared(env_id: str, mode: str) -> None:
     env = make(env_id, reward=mode)
