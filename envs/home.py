@@ -1,9 +1,11 @@
-"""This machine: where data and built games are kept, and how many processors there are."""
+"""This machine: where data and built games are kept, who builds them, and how many processors there are."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from prosegym.envs.errors import ProsegymError
@@ -39,3 +41,17 @@ def writable(*parts: str) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ProsegymError(f"cannot write to {folder}; set PROSEGYM_HOME to a folder you can write to")
     return folder
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock, a file made for it, once no other process does; where there are no locks, nobody waits."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):  # Windows, a file system without locks: two may meet
+            file = stack.enter_context(open(path, "ab"))
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Closing alone would leave the lock with a process that was forked meanwhile.
+            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
+        yield

@@ -114,6 +114,17 @@ def test_the_rules_name_every_official_benchmark() -> None:
     assert "ALFWorld" in families and [name for name in families if name not in line] == []
 
 
+def test_the_guides_environment_answers_any_text() -> None:
+    made: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "guides" / "add-an-environment.md", ("python",))[0], made)
+    env = made["make"]()
+    for action in ("", "\u00b2", "1" * 5000, env.reset(seed=0)[0]):
+        env.reset(seed=0)
+        assert not env.step(action)[4]["success"]
+    observation, info = env.reset(seed=0)
+    assert env.step(env.expert().act(observation, info))[4]["success"]
+
+
 @pytest.mark.parametrize("env_id", [e for e in ENVS if "Lockbox" not in e])
 def test_an_environment_says_what_it_is(env_id: str) -> None:
     assert list(facts(env_class(env_id))) == list(FACTS)

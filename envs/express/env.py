@@ -185,7 +185,7 @@ class TextWorldExpress(TextEnv):
         return Outcome(step.observation, score, score, success, ended)
 
     def _admissible(self) -> list[str]:
-        return self._step.validActions
+        return list(self._step.validActions)
 
     def _expert(self, name: str) -> Expert:
         seed, fold = self._place

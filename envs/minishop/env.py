@@ -12,7 +12,7 @@ import numpy as np
 from prosegym.envs import bm25
 from prosegym.envs.core import Task, Tasks, digest
 from prosegym.envs.errors import BadOption, UnknownName, unknown_task
-from prosegym.envs.home import writable
+from prosegym.envs.home import alone, writable
 from prosegym.envs.minishop import generate
 from prosegym.envs.rewards import Maker
 from prosegym.envs.webshop.catalogue import COLUMNS, Catalogue, Column, Goal, document
@@ -98,7 +98,9 @@ def catalogue(products: int) -> Catalogue:
     if products <= IN_MEMORY:
         index = bm25.Index(documents)
     else:
-        index = bm25.build(documents, writable("minishop") / str(products), source=sha, total=products)
+        folder = writable("minishop")
+        with alone(folder / f"{products}.lock"):
+            index = bm25.build(documents, folder / str(products), source=sha, total=products)
     kinds = generate.kind_number(np.arange(products, dtype=np.uint32))
     columns = {name: Column([getattr(kind, name) for kind in generate.KINDS], kinds) for name in COLUMNS}
     return Catalogue(generate.product, index, columns, sha)

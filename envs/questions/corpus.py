@@ -26,7 +26,7 @@ from prosegym.envs import bm25, data
 from prosegym.envs.core import digest
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import CorruptData
-from prosegym.envs.home import writable
+from prosegym.envs.home import alone, writable
 from prosegym.envs.questions.data import Split, open_split
 from prosegym.envs.questions.ranking import Ranking, encode
 from prosegym.envs.questions.records import Paragraph, Question, read_corpus
@@ -305,7 +305,7 @@ def of_file(path: Path) -> FileCorpus:
 @functools.lru_cache(maxsize=4)
 def _of_file(path: Path, stamp: int, size: int) -> FileCorpus:
     sha256 = file_digest(path)
-    return build(read_corpus(path), writable("corpora") / sha256[:32], sha256=sha256)
+    return _built(read_corpus(path), sha256)
 
 
 def of_split(name: str, split: str) -> FileCorpus:
@@ -318,4 +318,11 @@ def _of_split(name: str, split: str, stamp: int) -> FileCorpus:
     questions = open_split(name, split)
     sha256 = digest(name, *(row.sha256 for row in questions.rows))
     paragraphs = (paragraph for question in questions for paragraph in question.paragraphs)
-    return build(paragraphs, writable("corpora") / sha256[:32], sha256=sha256)
+    return _built(paragraphs, sha256)
+
+
+def _built(paragraphs: Iterable[Paragraph], sha256: str) -> FileCorpus:
+    """The corpus of that digest on this machine, built by the first process that wants it."""
+    folder = writable("corpora")
+    with alone(folder / f"{sha256[:32]}.lock"):
+        return build(paragraphs, folder / sha256[:32], sha256=sha256)

@@ -97,6 +97,11 @@ class Split:
         """What is known of the question without reading it."""
         return self._at[question_id]
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Digest of its questions, in order."""
+        return digest(*(row.sha256 for row in self.rows))
+
     def question(self, question_id: str) -> Question:
         """The question of that id."""
         return msgspec.json.decode(self._lines[slice(*self._at[question_id].line)], type=Question)

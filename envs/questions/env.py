@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from prosegym.envs.core import Expert, Outcome, Task, Tasks, TextEnv
+from prosegym.envs.core import Expert, Outcome, Task, Tasks, TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.questions import corpus as corpora
 from prosegym.envs.questions import live
@@ -152,8 +152,8 @@ class OfficialQuestions(Questions):
             corpus: where searches look: "question" (the question's own paragraphs), "split" (those of all
                 installed questions of its split), "live" (English Wikipedia; "live:URL" another MediaWiki's
                 api.php), or a file of paragraphs (`records.read_corpus` says which kinds).
-            corpus_sha256: the digest that a split's or file's corpus must have, so that a recorded run names
-                its corpus; None takes any.
+            corpus_sha256: the digest that the file's corpus, or all installed splits together, must have, so
+                that a recorded run names its corpus; None takes any.
             base: see `Questions`.
         """
         super().__init__(**base)
@@ -190,12 +190,12 @@ class OfficialQuestions(Questions):
         return Task(row.id, split.name, self.env_id, row.type, row.sha256)
 
     def conditions(self) -> Mapping[str, Any]:
-        """The corpus of the split or file by its digest, and what of the official set is installed."""
+        """The splits' or file's corpus by its digest, and what of the official set is installed."""
         assert self.data is not None
         manifest = read_manifest(self.data)
         known: dict[str, Any] = {"aliases": manifest.aliases, "train_held_out": manifest.held_out}
         if self.corpus != "question" and not live.is_live(self.corpus):
-            known["corpus_sha256"] = self._file_corpus(self.split).sha256
+            known["corpus_sha256"] = self._corpus_digest()
         return known
 
     def _load_question(self, task: Task) -> tuple[Question, Corpus]:
@@ -206,18 +206,29 @@ class OfficialQuestions(Questions):
             return split.question(task.id), live.of_address(self.corpus)
         return split.question(task.id), self._file_corpus(task.split)
 
-    def _file_corpus(self, split: str) -> FileCorpus:
-        assert self.data is not None
+    def _corpus_digest(self) -> str:
+        """Digest of the file's corpus, or of the questions of all splits: a panel's tasks may be of several.
+
+        Raises:
+            BadOption: it is not the one that was asked for.
+        """
         if self.corpus == "split":
-            found = corpora.of_split(self.data, split)
+            found = digest(*(self._stored(split).sha256 for split in self.splits))
         else:
-            found = corpora.of_file(Path(self.corpus))
-        if self._corpus_sha256 not in (None, found.sha256):
+            found = corpora.of_file(Path(self.corpus)).sha256
+        if self._corpus_sha256 not in (None, found):
             raise BadOption(
-                f"the corpus {self.corpus!r} here has digest {found.sha256[:16]}..., "
+                f"the corpus {self.corpus!r} here has digest {found[:16]}..., "
                 f"not {str(self._corpus_sha256)[:16]}...; install what the run was made with"
             )
         return found
+
+    def _file_corpus(self, split: str) -> FileCorpus:
+        assert self.data is not None
+        self._corpus_digest()
+        if self.corpus == "split":
+            return corpora.of_split(self.data, split)
+        return corpora.of_file(Path(self.corpus))
 
 
 class HotpotQA(OfficialQuestions):

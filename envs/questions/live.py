@@ -12,13 +12,12 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prosegym.envs.core import digest
 from prosegym.envs.errors import EngineError
-from prosegym.envs.home import writable
+from prosegym.envs.home import alone, writable
 from prosegym.envs.questions.corpus import Corpus, Page
 
 WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
@@ -100,11 +99,7 @@ class LiveWiki(Corpus):
     def _wait(self) -> None:
         """Until a pause after the last request, whichever process with these kept answers sent it."""
         path = self._cache / LAST
-        with open(path, "ab") as file:
-            with suppress(ImportError, OSError):  # Windows, a file system without locks: two may meet
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with alone(path):
             # Another clock (a network's disk, a clock put back) makes nobody wait longer.
             time.sleep(min(max(0.0, path.stat().st_mtime + self._pause - time.time()), self._pause))
             os.utime(path)

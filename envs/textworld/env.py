@@ -181,8 +181,7 @@ class TextWorld(TextEnv):
         return Outcome(observation, share, progress, won, won or state["lost"])
 
     def _admissible(self) -> list[str]:
-        listed: list[str] = self._state["admissible_commands"]
-        return listed
+        return list(self._state["admissible_commands"])
 
     def _expert(self, name: str) -> Expert:
         if name == "privileged":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ PAGE_NAMES = ("search_results", "item_page", "item_sub_page", "done")
 
 TEXT, BUTTON, LABEL, LINK = range(4)
 
-_ACTION = re.compile(r"(.+)\[(.+)\]")
 _HTML_SPACE = " \n\t\f\r"
 
 
@@ -103,10 +101,7 @@ class Session:
 
     def do(self, action: str) -> bool:
         """Do `search[...]` or `click[...]`; False, and nothing changed, where it means nothing here."""
-        match = _ACTION.match(action)  # oddity: what follows the last bracket is ignored
-        if match is None:
-            return False
-        verb, argument = match[1], match[2].lower()
+        verb, argument = parts_of(action)
         if verb == "search":
             return self._search(tuple(argument.split(" ")), 1)
         if verb == "click" and argument != "search" and argument in self.view.clickable:
@@ -268,6 +263,15 @@ class Session:
             "Your score (min 0.0, max 1.0)", str(self.state.reward), "Reward Details ", "None",
         ]  # fmt: skip
         return [(TEXT, text) for text in texts]
+
+
+def parts_of(action: str) -> tuple[str, str]:
+    """An action's verb and its argument, in lower case; two empty texts where it has no such parts."""
+    # As the original's re.match(r"(.+)\[(.+)\]", action), whose time is quadratic in the action's length.
+    line = action.partition("\n")[0]  # oddity: what follows the last bracket is ignored
+    close = line.rfind("]")
+    start = line.rfind("[", 1, max(close - 1, 0))
+    return (line[:start], line[start + 1 : close].lower()) if start > 0 else ("", "")
 
 
 def _visible(texts: list[tuple[int, str]]) -> list[tuple[int, str]]:

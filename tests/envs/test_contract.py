@@ -226,6 +226,18 @@ def test_admissible_actions_are_admitted(env_id: str) -> None:
     env.close()
 
 
+def test_a_changed_list_of_actions_changes_nothing(env_id: str) -> None:
+    env, other = make(env_id), make(env_id)
+    (_, mine), (_, info) = env.reset(seed=3), other.reset(seed=3)
+    if info["admissible_actions"] is None:
+        pytest.skip("this environment lists no actions")
+    actions = list(info["admissible_actions"])
+    mine["admissible_actions"][:] = ["xyzzy plugh"]
+    for action in ("\x00", "xyzzy plugh", actions[len(actions) // 2]):
+        assert env.step(action) == other.step(action)
+    env.close(), other.close()
+
+
 def test_what_has_ended_stays_ended(env_id: str) -> None:
     env = make(env_id)
     task_id = env.reset(seed=2)[1]["task_id"]
@@ -253,6 +265,15 @@ def test_an_invalid_action_costs_a_step_and_changes_nothing(env_id: str, action:
         assert info[key] == before[key]
     with pytest.raises(TypeError):
         env.unwrapped.step(None)
+    env.close()
+
+
+def test_digits_that_int_does_not_take_are_answered(env_id: str) -> None:
+    env = make(env_id)
+    for action in ("\u00b2", "1" * 5000):
+        env.reset(seed=5)
+        observation, *_, info = env.step(action)
+        assert isinstance(observation, str) and info["steps"] == 1 and not info["success"]
     env.close()
 
 
@@ -301,6 +322,22 @@ def test_prefix_and_snapshot(env_id: str) -> None:
         with pytest.raises(BadOption, match="a list of actions"):
             env.reset(options={"task_id": task_id, "prefix": wrong})
     env.close()
+
+
+@pytest.mark.parametrize("mode", ["sparse", "progress"])
+def test_a_snapshot_is_played_on_in_a_fresh_environment(env_id: str, mode: str) -> None:
+    env, fresh = make(env_id, reward=mode), make(env_id, reward=mode)
+    with pytest.raises(ResetNeeded, match="call reset before step"):
+        fresh.step("look")
+    env.reset(seed=2)
+    try:
+        state = env.unwrapped.snapshot()
+    except Unsupported:
+        pytest.skip("this environment has no snapshots")
+    actions, _, _ = expert_actions(env_id, env.unwrapped.restore(state)[1]["task_id"])
+    fresh.unwrapped.restore(state)
+    assert play(fresh, actions) == play(env, actions)
+    env.close(), fresh.close()
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])

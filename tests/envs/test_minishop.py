@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +190,33 @@ def test_a_large_catalogue_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.M
         minishop.catalogue.cache_clear()
         again = minishop.catalogue(400)
         assert path.read_bytes() == whole and again.search("popcorn") == memory.search("popcorn")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_of_two_that_want_a_large_catalogue_one_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads stand for processes: each opens the lock for itself."""
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    monkeypatch.setattr(minishop, "IN_MEMORY", 100)
+    begun, makers = threading.Event(), set()
+
+    def made(number: int) -> Any:
+        makers.add(threading.get_ident())
+        begun.set()
+        if number == 0:
+            time.sleep(0.5)  # the other one comes meanwhile
+        return product(number)
+
+    monkeypatch.setattr(generate, "product", made)
+    minishop.catalogue.cache_clear()
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(minishop.catalogue, 400)
+        assert begun.wait(60)
+        shop = minishop.catalogue(400)
+        assert len(makers) == 1
+        assert one.result().search("popcorn") == shop.search("popcorn")
+    minishop.catalogue.cache_clear()
 
 
 def test_snapshots_go_to_another_instance() -> None:

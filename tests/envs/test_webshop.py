@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import random
 import re
 import sys
 import tarfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +30,7 @@ from prosegym.envs.webshop.catalogue import (
     frozen_price,
     read_products,
 )
-from prosegym.envs.webshop.engine import Session, as_data, as_rich_text, as_text
+from prosegym.envs.webshop.engine import Session, as_data, as_rich_text, as_text, parts_of
 from prosegym.envs.webshop.reward import Reward, matched_options, reward, same_phrase, type_factor
 
 SUBSTITUTE = nouns.tagger("substitute")
@@ -263,6 +265,29 @@ def test_a_search_is_understood_wherever_and_whatever_follows_it() -> None:
     session = played(a_session(a_product()), "search[shoe]", "click[A1]", "search[Red  Shoe] please")
     assert session.state.keywords == ("red", "", "shoe")
     assert session.state.url == "http://127.0.0.1:3000/search_results/7/red++shoe/1"
+
+
+def test_an_action_is_divided_as_by_the_originals_pattern() -> None:
+    pattern, chosen = re.compile(r"(.+)\[(.+)\]"), random.Random(0)
+    for _ in range(20_000):
+        action = "".join(chosen.choices("[]aB\n ", k=chosen.randrange(12)))
+        match = pattern.match(action)
+        assert parts_of(action) == ((match[1], match[2].lower()) if match else ("", "")), action
+
+
+def test_time_grows_with_an_actions_length_alone() -> None:
+    session = a_session(a_product())
+
+    def best(action: str) -> float:
+        def once() -> float:
+            start = time.perf_counter()
+            assert not session.do(action)
+            return time.perf_counter() - start
+
+        return min(once() for _ in range(3))
+
+    for action in ("[" * 20_000, "a[" * 10_000):
+        assert best(action) < 300 * best("a" * 20_000)  # by the pattern, some 100,000 times as long
 
 
 def test_special_searches() -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +162,27 @@ def test_interrupted_indexing_goes_on_without_reading_again(
     found = build(iter(()), tmp_path / "c", sha256=digest("a"))
     assert len(found) == len(PARAGRAPHS) and found.similar("music", 1) == ["Viva"]
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_of_two_that_want_a_corpus_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads stand for processes: each opens the lock for itself."""
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    path, begun, reads = tmp_path / "corpus.jsonl", threading.Event(), []
+    path.write_text("".join(json.dumps({"title": p.title, "text": p.text}) + "\n" for p in PARAGRAPHS))
+
+    def read(path: Path) -> Iterator[Paragraph]:
+        reads.append(path)
+        begun.set()
+        time.sleep(0.5)  # the other one comes meanwhile
+        yield from PARAGRAPHS
+
+    monkeypatch.setattr(corpus, "read_corpus", read)
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(corpus.of_file, path)
+        assert begun.wait(60)
+        assert len(corpus.of_file(path)) == len(one.result()) == len(PARAGRAPHS)
+    assert len(reads) == 1
 
 
 def test_opening_reads_next_to_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 
 from prosegym.envs import data, panels
 from prosegym.envs.errors import BadOption, CorruptData, UnknownName
+from prosegym.envs.questions import corpus as corpora
 from prosegym.envs.questions.data import open_split, read_manifest
 from prosegym.envs.questions.metrics import normalize
 from prosegym.envs.questions.panels import REFLEXION_ROWS, react500
 from prosegym.envs.questions.variants import VARIANTS
+from prosegym.evaluation.replay import settled_otherwise
 
 SETS = {"HotpotQA": "hotpotqa", "2WikiMultihopQA": "2wikimultihopqa", "MuSiQue": "musique"}
 
@@ -176,6 +179,36 @@ def test_the_corpus_of_a_split(small: Path) -> None:
     assert steps[0][0] == "House 3 is a house. It is old.." and steps[0][4]["progress"] == 0.0
     assert steps[1][0].startswith("Could not find house old 2. Similar: ['House 2', 'House ")
     assert ask(make("HotpotQA"), "House 1", "search[House 3]")[0][0].startswith("Could not find")
+
+
+def test_the_digest_of_a_splits_corpus_is_of_what_is_searched(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(**houses: int) -> None:
+        shutil.rmtree(small / "given", ignore_errors=True)
+        (small / "given").mkdir()
+        for split, count in houses.items():
+            lines = [json.dumps(question(f"{split} {i}")) + "\n" for i in range(count)]
+            (small / "given" / f"hotpotqa_{split}.jsonl").write_text("".join(lines))
+        data.dataset("hotpotqa").get(small / "given")
+
+    install(train=2, dev=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(corpora, "build", None)  # is not needed to know it
+        known = make("HotpotQA", corpus="split").conditions()
+        assert make("HotpotQA", corpus="split", split="dev").conditions() == known
+    right = known["corpus_sha256"]
+    pinned = make("HotpotQA", corpus="split", corpus_sha256=right)
+    for task_id, other in (("train 0", "train 1"), ("dev 0", "dev 2")):
+        assert ask(pinned, task_id, f"search[{other}]")[0][0] == f"{other} is a house. It is old.."
+    for houses in ({"train": 2, "dev": 4}, {"train": 3, "dev": 3}):
+        install(**houses)
+        other = make("HotpotQA", corpus="split")
+        assert settled_otherwise(other, known).startswith(f"played with corpus_sha256 '{right}', here is ")
+        with pytest.raises(BadOption, match=rf"has digest .*, not {right[:16]}\.\.\.; install what"):
+            pinned.reset(options={"task_id": "dev 0"})
+    install(dev=3)  # of which none is set aside for training
+    assert not make("HotpotQA").tasks("train") and make("HotpotQA", corpus="split").conditions()
 
 
 def test_a_corpus_file_and_its_digest(small: Path) -> None:
