@@ -39,6 +39,7 @@ class Limits:
     """Seconds that are allowed, and how often an episode that broke them is tried again."""
 
     step: float = 60.0
+    """Of the environment. The answer of an agent that is sent to a process counts, too; a model's never."""
     episode: float = 1800.0
     retries: int = 1
 
@@ -91,7 +92,7 @@ class Processes:
         """
         self._places = -(-batch_size // max(workers, 1)) if make_agent else 1
         self._made = _Made(
-            make_env, make_agent or partial(_itself, agent), self._places,
+            make_env, make_agent or partial(_itself, agent), make_agent is None, self._places,
             max(1, processors() // max(workers, 1)), seed, dict(env_kwargs or {}), limits.retries,
         )  # fmt: skip
         self._agent = agent.name
@@ -246,6 +247,8 @@ class _Made(NamedTuple):
 
     make_env: Callable[[], gymnasium.Env[str, str]]
     make_agent: Callable[[], Agent]
+    sent: bool
+    """Whether the agent was sent: then its time counts as the step's."""
     places: int
     """Episodes that are live at once."""
     threads: int
@@ -426,7 +429,7 @@ def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str
                     yield job
 
         played = rollout(
-            lambda: _Beating(next(rest), beat, agent=alone), _agent(made), jobs(),
+            lambda: _Beating(next(rest), beat, agent=made.sent), _agent(made), jobs(),
             batch_size=made.places, seed=made.seed, env_kwargs=made.env_kwargs, retries=made.retries,
             report=pipe.send,
         )  # fmt: skip

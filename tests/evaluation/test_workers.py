@@ -69,6 +69,14 @@ class Paid(agents.ExpertAgent):
         return [dataclasses.replace(r, prompt_tokens=10, cost=0.5) for r in super().respond(episodes)]
 
 
+class Thinker(agents.ExpertAgent):
+    """Takes longer for an answer than a step may."""
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        time.sleep(1.5)
+        return super().respond(episodes)
+
+
 @pytest.fixture
 def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> panels.Panel:
     monkeypatch.setitem(ENVS, "prosegym/Fragile-v1", "fragile:make")
@@ -231,6 +239,19 @@ def test_an_episode_may_take_for_ever(tmp_path: Path) -> None:
     panel = panels.make(make_env("prosegym/Lockbox-v1").unwrapped, "train", about="all")  # type: ignore[arg-type]
     limits = Limits(episode=math.inf)
     assert evaluate(agents.Null(), panel, tmp_path / "r", workers=1, limits=limits, progress=False).complete
+
+
+@pytest.mark.parametrize("live", [1, 2])
+def test_the_time_of_a_models_answer_is_not_a_steps(fragile: panels.Panel, live: int) -> None:
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    make = functools.partial(make_env, "prosegym/Fragile-v1")
+    slow = importlib.import_module("fragile").Thinker
+    limits = Limits(step=0.5, retries=0)
+    with Processes(
+        make, slow(), workers=1, task_of=env.task, make_agent=slow, batch_size=live, limits=limits
+    ) as processes:
+        played = list(processes.play([Job("train/red"), Job("train/jade")]))
+    assert [t.error for t in played] == [None, None] and all(t.success for t in played)
 
 
 def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
