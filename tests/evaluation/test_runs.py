@@ -298,6 +298,37 @@ def test_two_collections_into_one_file_are_refused(tmp_path: Path) -> None:
     assert collect(agents.Null(), ENV, "train", out, episodes=3, progress=False) == 3
 
 
+def test_a_file_that_another_model_began_is_not_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "t.jsonl"
+
+    class Model(agents.Null):
+        def __init__(self, weights: str, temperature: float) -> None:
+            self.own = {"temperature": temperature, "model": {"weights": weights}}
+
+        def conditions(self) -> Any:
+            return self.own
+
+    def play(agent: agents.Agent, episodes: int) -> int:
+        return collect(agent, ENV, "train", out, episodes=episodes, progress=False)
+
+    assert play(Model("a", 0.0), 3) == 3 and play(Model("a", 0.0), 4) == 4
+    for episodes in (4, 5):
+        with pytest.raises(ProsegymError) as told:
+            play(Model("b", 1.0), episodes)
+        assert str(told.value) == (
+            f"{out} holds episodes of another agent (agent_conditions.temperature: 0.0 there, 1.0 here; "
+            "agent_conditions.model.weights: 'a' there, 'b' here); choose another --out"
+        )
+    kept = tmp_path / "t.jsonl.agent.json"
+    kept.write_text("{")
+    with pytest.raises(CorruptData, match=r"t.jsonl.agent.json: .*; put back what it held, or"):
+        play(Model("a", 0.0), 5)
+    kept.unlink()  # as where an older version began the file
+    assert play(Model("b", 1.0), 5) == 5
+    out.unlink()
+    assert play(Model("b", 1.0), 2) == 2 and play(Model("b", 1.0), 3) == 3
+
+
 def test_a_file_system_without_locks_is_written_to(
     panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
