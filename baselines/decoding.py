@@ -224,6 +224,12 @@ def choose(writers: Sequence[Writer], logits: Any) -> tuple[list[int], list[floa
 
 def _sample(logprobs: Any, writers: Sequence[Writer]) -> Any:
     """Inverse-CDF draws, one uniform number per row; rows do not see each other. [n, vocabulary] -> [n]."""
+    if logprobs.device.type == "mps":  # Apple's GPUs have no float64
+        return sent(_draw(logprobs.cpu(), writers), logprobs.device)
+    return _draw(logprobs, writers)
+
+
+def _draw(logprobs: Any, writers: Sequence[Writer]) -> Any:
     heat = sent([w.sampling.temperature for w in writers], logprobs.device)
     probs = torch.softmax(logprobs.double() / heat[:, None], dim=-1)
     uniform = sent(torch.tensor([w.uniform() for w in writers], dtype=probs.dtype), probs.device)

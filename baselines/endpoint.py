@@ -14,8 +14,10 @@ import random
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,13 +191,27 @@ class Endpoint:
             )
         if sampling.choice == "action" and any(request.allowed for request in requests):
             raise ModelError("an endpoint does not score actions whole; use decoding `trie` or `free`")
-        pool = ThreadPoolExecutor(max_workers=max(min(self.options.concurrency, len(requests)), 1))
         over = threading.Event()
+        answers: list[Future[Generation]] = [Future() for _ in requests]
+        waiting = deque(zip(requests, answers, strict=True))
+
+        def ask() -> None:
+            with suppress(IndexError):
+                while True:
+                    request, answer = waiting.popleft()
+                    try:
+                        answer.set_result(self._answer(request, sampling, over))
+                    except BaseException as error:
+                        answer.set_exception(error)
+
         try:
-            return list(pool.map(lambda request: self._answer(request, sampling, over), requests))
+            # No pool: Python, as it ends, waits for a pool's threads, and they for answers. It leaves these.
+            for _ in range(min(self.options.concurrency, len(requests))):
+                threading.Thread(target=ask, daemon=True).start()
+            return [answer.result() for answer in answers]
         finally:
             over.set()  # Ctrl-C: who waits to ask again gives up
-            pool.shutdown(wait=False, cancel_futures=True)
+            waiting.clear()
 
     def _answer(self, request: Request, sampling: Sampling, over: threading.Event) -> Generation:
         arguments = self._arguments(request, sampling)

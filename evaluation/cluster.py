@@ -18,8 +18,8 @@ from prosegym.envs.core import Task
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.rollout import Incident, Job, rollout
-from prosegym.evaluation.workers import LIMITS, Key, Limits, Try, error_row, portion
+from prosegym.evaluation.rollout import Incident, Job, Key, rollout
+from prosegym.evaluation.workers import LIMITS, Bill, Limits, Try, error_row, portion
 
 
 class _Player:
@@ -126,6 +126,7 @@ def rollout_on_ray(
     players: list[Any] = []
     clock: dict[Any, float] = {}  # when each was given work, or handed in an episode, last
     hung: set[Any] = set()
+    bill = Bill()
     lost = 0  # actors in a row, before they could play
 
     def start() -> None:
@@ -141,7 +142,7 @@ def rollout_on_ray(
         share = min(_PART * batch_size, -(-len(waiting) // actors))
         if part := portion(waiting, max(share, batch_size), ()):
             episodes = player.play.options(num_returns="streaming").remote([tried.job for tried in part])
-            busy[episodes] = player, {tried.key: tried for tried in part}
+            busy[episodes] = player, {tried.job.key: tried for tried in part}
             clock[player] = time.monotonic()
 
     try:
@@ -185,8 +186,9 @@ def rollout_on_ray(
                         alone = tried.tries >= limits.retries
                         waiting.append(Try(tried.job, tried.tries + 1, alone))
                     else:
-                        task = task_of(tried.job.task_id)
-                        yield error_row(agent_name, task, tried.job, seed, what, env_kwargs or {})
+                        job = tried.job
+                        task, used = task_of(job.task_id), bill.lost(job)
+                        yield error_row(agent_name, task, job, seed, what, env_kwargs or {}, used)
                 start()
             except ray.exceptions.RayTaskError as error:
                 raise ProsegymError(f"a Ray actor failed: {error.cause!r}") from error
@@ -196,8 +198,7 @@ def rollout_on_ray(
                     continue
                 clock[player] = time.monotonic()
                 trajectory = records.decode(answer)
-                del part[trajectory.key]
-                yield trajectory
+                yield bill.add(trajectory, part.pop(trajectory.key))
     finally:
         for player in players:
             ray.kill(player)

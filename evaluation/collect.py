@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, at_least
+from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, episode_seed, rollout
-from prosegym.evaluation.runs import hold
+from prosegym.evaluation.runs import differing, hold, write
 
 BEGINNING = b'{"env_id":'
 """How each line of a file of trajectories begins: one that a kill cut is thrown away, nothing else is."""
@@ -39,7 +39,7 @@ def collect(
 
     When a split has fewer tasks than `episodes`, they are played again as further attempts. An existing
     file of the same agent, environment, split and seed is gone on with; a last line cut by a kill is played
-    again.
+    again. What the agent says of itself is kept beside it, in `out` + `.agent.json`.
 
     Args:
         agent: who plays.
@@ -55,8 +55,9 @@ def collect(
 
     Raises:
         BadOption: a number is too small, or the split is empty.
-        ProsegymError: the file holds episodes of another agent, environment, split or seed, or of one
-            made with other arguments; another process is writing to it, or it cannot be written.
+        ProsegymError: the file holds episodes of another agent (or of the same with another model or other
+            settings), environment, split or seed, or of one made with other arguments; another process is
+            writing to it, or it cannot be written.
     """
     at_least(1, episodes=episodes, batch_size=batch_size)
     out = Path(out)
@@ -81,6 +82,7 @@ def collect(
                 out, agent, env_id, split=split, seed=seed, env_kwargs=kwargs, successes=successes
             )
             done = {t.key for t in there}
+            _same_agent(out, agent, begun=bool(done))
         except OSError as error:
             raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
         # Episodes that were played but not kept are played again: they cost time, never correctness.
@@ -107,6 +109,22 @@ def collect(
                 f"cannot write {out}: {error.strerror}; {kept} episodes are kept, run the same command again"
             ) from error
     return kept
+
+
+def _same_agent(out: Path, agent: Agent, *, begun: bool) -> None:
+    """Keep what the agent says of itself beside a new file; refuse to go on with one of another agent's."""
+    path = out.with_name(f"{out.name}.agent.json")
+    now = msgspec.json.encode({"agent": agent.name, "agent_conditions": dict(agent.conditions())})
+    here = msgspec.json.decode(now, type=dict[str, Any])
+    if not begun:
+        write(path, here)
+    elif path.exists():  # files of before this was kept have none
+        try:
+            there = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except UNREADABLE as error:
+            raise CorruptData(f"{path}: {error}; put back what it held, or choose another --out") from error
+        if others := "; ".join(differing(there, here)):
+            raise ProsegymError(f"{out} holds episodes of another agent ({others}); choose another --out")
 
 
 def _resume(

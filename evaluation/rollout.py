@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +19,8 @@ from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
 MakeEnv = Callable[[], gymnasium.Env[str, str]]
+Key = tuple[str, int, int]
+"""What tells episodes of a run apart: task, attempt, trial."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,16 @@ class Job:
     trial: int = 0
     memory: tuple[str, ...] = ()
     spent: Usage = Usage()
-    """What was used for this episode before it began, such as for its memory; counted with it."""
+    """What was used for this episode before, for its memory and for tries that broke off; counted with it."""
     seconds: float = 0.0
     """How long that took."""
     error: str | None = None
     """Why it cannot be played (its memory could not be made): it ends as an error as it begins."""
+
+    @property
+    def key(self) -> Key:
+        """That of its trajectory."""
+        return self.task_id, self.attempt, self.trial
 
     @classmethod
     def after(cls, memory: Memory, task_id: str, attempt: int, trial: int) -> Job:
@@ -90,17 +97,18 @@ def rollout(
     at_least(1, batch_size=batch_size)
     waiting = iter(jobs)
     again: list[Job] = []
-    failures: Counter[Job] = Counter()
+    failures: Counter[Key] = Counter()
 
     def settled(place: _Place, finished: Trajectory) -> bool:
         """Whether the episode stands; otherwise it is played again."""
         if not place.engine_failed:
             return True
-        failures[place.job] += 1
-        retried = failures[place.job] <= retries
-        report(Incident(place.job, finished.error or "", retried))
+        job = place.job
+        failures[job.key] += 1
+        retried = failures[job.key] <= retries
+        report(Incident(job, finished.error or "", retried))
         if retried:
-            again.append(place.job)
+            again.append(replace(job, spent=finished.usage, seconds=finished.seconds))
         return not retried
 
     places: list[_Place] = []

@@ -201,7 +201,7 @@ class Run:
         """Write `summary.json`; returns what it holds."""
         summary = self.summary()
         with _files_of(self.folder):
-            _write(self.folder / "summary.json", summary)
+            write(self.folder / "summary.json", summary)
         return summary
 
     def close(self) -> None:
@@ -243,12 +243,12 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
         return before
     if (folder / "episodes.jsonl").exists():
         raise ProsegymError(f"{folder} has an episodes.jsonl and no run.json; choose another --out")
-    _write(path, conditions)
+    write(path, conditions)
     return conditions
 
 
-def _write(path: Path, what: msgspec.Struct) -> None:
-    """Whole or not at all."""
+def write(path: Path, what: msgspec.Struct | Mapping[str, Any]) -> None:
+    """As JSON, whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
     part.replace(path)
@@ -332,14 +332,15 @@ def _differences(before: Conditions, now: Conditions) -> list[str]:
     # Through JSON, so that what was read compares equal to what would be written.
     a: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(before))
     b: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(now))
-    return list(_differing({k: v for k, v in a.items() if k not in _FREE}, b))
+    return list(differing({k: v for k, v in a.items() if k not in _FREE}, b))
 
 
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any], within: str = "") -> Iterator[str]:
+def differing(a: Mapping[str, Any], b: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """What of `a` is other in `b`, in words; keys that `b` alone has count below the top only."""
     for name in dict.fromkeys((*a, *(b if within else ()))):
         there, here = a.get(name), b.get(name)
         if isinstance(there, dict) and isinstance(here, dict) and name != "panel":
-            yield from _differing(there, here, f"{within}{name}.")
+            yield from differing(there, here, f"{within}{name}.")
         elif there != here:
             yield f"{within}{name}: {_short(there)} there, {_short(here)} here"
 

@@ -31,7 +31,7 @@ from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.rollout import Incident, Job, episode_seed, rollout
+from prosegym.evaluation.rollout import Incident, Job, Key, episode_seed, rollout
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Limits:
     """Seconds that are allowed, and how often an episode that broke them is tried again."""
 
     step: float = 60.0
+    """Of the environment. The answer of an agent that is sent to a process counts, too; a model's never."""
     episode: float = 1800.0
     retries: int = 1
 
@@ -91,10 +92,11 @@ class Processes:
         """
         self._places = -(-batch_size // max(workers, 1)) if make_agent else 1
         self._made = _Made(
-            make_env, make_agent or partial(_itself, agent), self._places,
+            make_env, make_agent or partial(_itself, agent), make_agent is None, self._places,
             max(1, processors() // max(workers, 1)), seed, dict(env_kwargs or {}), limits.retries,
         )  # fmt: skip
         self._agent = agent.name
+        self._bill = Bill(None if make_agent else False)
         self._count, self._task_of, self._limits = workers, task_of, limits
         self._pool: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -163,8 +165,7 @@ class Processes:
                     worker.taken += len(answer)
                     for line in answer:
                         trajectory = records.decode(line)
-                        del worker.jobs[trajectory.key]
-                        yield trajectory
+                        yield self._bill.add(trajectory, worker.jobs.pop(trajectory.key))
                     continue
                 lost = worker.under_way()
                 waiting.extendleft(reversed(worker.jobs.values()))
@@ -178,8 +179,9 @@ class Processes:
                     if again:
                         waiting.appendleft(Try(tried.job, tried.tries + known, alone=True))
                     else:
-                        task, made = self._task_of(tried.job.task_id), self._made
-                        yield error_row(self._agent, task, tried.job, made.seed, answer, made.env_kwargs)
+                        job, made = tried.job, self._made
+                        task, used = self._task_of(job.task_id), self._bill.lost(job)
+                        yield error_row(self._agent, task, job, made.seed, answer, made.env_kwargs, used)
 
 
 _SHARE = 8
@@ -204,13 +206,28 @@ class Try:
     """Whether nothing may be live beside it, because it may be what a process died of."""
 
     @property
-    def key(self) -> Key:
-        """That of its trajectory."""
-        return self.job.task_id, self.job.attempt, self.job.trial
+    def lost(self) -> bool:
+        """Whether answers to it went with a process."""
+        return self.alone or self.tries > 0
 
 
-Key = tuple[str, int, int]
-"""What tells episodes of a run apart: task, attempt, trial."""
+@dataclass
+class Bill:
+    """What is known of the cost of tries that were lost with their process, the answers to them with it."""
+
+    paid: bool | None = None
+    """Whether episodes of this agent cost anything; None while none has ended that would say it."""
+
+    def add(self, trajectory: Trajectory, tried: Try) -> Trajectory:
+        """An episode that ended; its cost is not known where earlier tries at it were lost and are paid."""
+        self.paid = bool(self.paid) or trajectory.usage.cost != 0
+        if not (self.paid and tried.lost):
+            return trajectory
+        return msgspec.structs.replace(trajectory, usage=trajectory.usage + Usage(cost=None))
+
+    def lost(self, job: Job) -> Usage:
+        """What an episode used that was lost for good."""
+        return job.spent + Usage(cost=0.0 if self.paid is False else None)
 
 
 def portion(waiting: deque[Try], count: int, held: Collection[Try]) -> list[Try]:
@@ -230,6 +247,8 @@ class _Made(NamedTuple):
 
     make_env: Callable[[], gymnasium.Env[str, str]]
     make_agent: Callable[[], Agent]
+    sent: bool
+    """Whether the agent was sent: then its time counts as the step's."""
     places: int
     """Episodes that are live at once."""
     threads: int
@@ -273,7 +292,7 @@ class _Worker:
             return
         if not self.jobs:
             self.clock, self.beat.value = time.monotonic(), 0.0
-        self.jobs.update((tried.key, tried) for tried in jobs)
+        self.jobs.update((tried.job.key, tried) for tried in jobs)
         try:
             self.pipe.send([tried.job for tried in jobs])
         except OSError:  # it is dead, which `take` will say
@@ -410,7 +429,7 @@ def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str
                     yield job
 
         played = rollout(
-            lambda: _Beating(next(rest), beat, agent=alone), _agent(made), jobs(),
+            lambda: _Beating(next(rest), beat, agent=made.sent), _agent(made), jobs(),
             batch_size=made.places, seed=made.seed, env_kwargs=made.env_kwargs, retries=made.retries,
             report=pipe.send,
         )  # fmt: skip
@@ -453,7 +472,7 @@ def _agent(made: _Made) -> Agent:
 
 
 def error_row(
-    agent: str, task: Task, job: Job, seed: int, error: str, env_kwargs: dict[str, Any]
+    agent: str, task: Task, job: Job, seed: int, error: str, env_kwargs: dict[str, Any], usage: Usage
 ) -> Trajectory:
     """The record of an episode that could not be finished: a row that scores 0 and says why."""
     return Trajectory(
@@ -475,7 +494,8 @@ def error_row(
         success=False,
         ended="error",
         error=error,
-        usage=Usage(),
+        usage=usage,
         started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        seconds=0.0,
+        seconds=job.seconds,
+        memory=list(job.memory),
     )

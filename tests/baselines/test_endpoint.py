@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -140,6 +142,33 @@ def server() -> Iterator[Server]:
     yield made
     made.http.shutdown()
     made.http.server_close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_answers(server: Server, how: int, tmp_path: Path) -> None:
+    """The server never answers, and the time-out is ten minutes."""
+    over = threading.Event()
+    server.faults = [lambda handler: (over.wait(), None)[1]] * 4
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from prosegym.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    words = ["evaluate", "--agent", "react", "--model", f"{server.url}#tiny", "--agent-arg", "timeout=600"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words, "--panel", "Household-v1/test", "--tasks", "4"]
+        + ["--out", str(tmp_path / "run")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while len(server.asked) < 4 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(how)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        over.set()
+    assert process.returncode == 128 + how and "Traceback" not in err
+    assert err.splitlines()[-1] == "prosegym: stopped; what was finished is kept, the same command goes on"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

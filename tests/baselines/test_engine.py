@@ -120,6 +120,45 @@ def test_top_p_draws_from_the_smallest_sufficient_set() -> None:
     assert counts[1] / 2000 == pytest.approx(0.625, abs=0.04)
 
 
+class OnMac(torch.Tensor):
+    """Says that it is on Apple's GPU, and refuses float64 as a tensor there does. No Mac is needed."""
+
+    device = torch.device("mps")  # type: ignore[assignment]
+
+    def double(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self, *args: Any, **kwargs: Any) -> Any:
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0), Sampling(0.7, 0.8)])
+@pytest.mark.parametrize("allowed", [None, ("go north", "go south", "look")])
+def test_on_a_device_without_float64_the_same_tokens_are_drawn(
+    sampling: Sampling, allowed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prosegym.baselines import decoding
+
+    def sent(numbers: Any, device: Any) -> Any:
+        made = torch.as_tensor(numbers)
+        if device.type == "mps" and made.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return made
+
+    lm = local(MODELS["llama"]())
+    logits = torch.randn(16, len(lm.chat.tokenizer), generator=torch.Generator().manual_seed(0))
+
+    def drawn(logits: torch.Tensor) -> list[int]:
+        requests = [Request([], seed=seed, allowed=allowed) for seed in range(len(logits))]
+        writers = [Writer(request, sampling, lm.chat, [], frozenset()) for request in requests]
+        return decoding.choose(writers, logits)[0]
+
+    here = drawn(logits)
+    assert len(set(here)) > 1
+    monkeypatch.setattr(decoding, "sent", sent)
+    assert drawn(logits.as_subclass(OnMac)) == here
+
+
 @pytest.mark.parametrize("cells", [64, 200, 700])
 def test_memory_is_bounded_and_changes_nothing(cells: int) -> None:
     model = MODELS["llama"]()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from prosegym.envs import panels
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import BadOption, CorruptData, EngineError, ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
-from prosegym.envs.trajectory import Trajectory
+from prosegym.envs.trajectory import Trajectory, Usage
 from prosegym.evaluation import agents
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.compare import compare, normalised_score, paired
@@ -297,6 +298,37 @@ def test_two_collections_into_one_file_are_refused(tmp_path: Path) -> None:
     assert collect(agents.Null(), ENV, "train", out, episodes=3, progress=False) == 3
 
 
+def test_a_file_that_another_model_began_is_not_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "t.jsonl"
+
+    class Model(agents.Null):
+        def __init__(self, weights: str, temperature: float) -> None:
+            self.own = {"temperature": temperature, "model": {"weights": weights}}
+
+        def conditions(self) -> Any:
+            return self.own
+
+    def play(agent: agents.Agent, episodes: int) -> int:
+        return collect(agent, ENV, "train", out, episodes=episodes, progress=False)
+
+    assert play(Model("a", 0.0), 3) == 3 and play(Model("a", 0.0), 4) == 4
+    for episodes in (4, 5):
+        with pytest.raises(ProsegymError) as told:
+            play(Model("b", 1.0), episodes)
+        assert str(told.value) == (
+            f"{out} holds episodes of another agent (agent_conditions.temperature: 0.0 there, 1.0 here; "
+            "agent_conditions.model.weights: 'a' there, 'b' here); choose another --out"
+        )
+    kept = tmp_path / "t.jsonl.agent.json"
+    kept.write_text("{")
+    with pytest.raises(CorruptData, match=r"t.jsonl.agent.json: .*; put back what it held, or"):
+        play(Model("a", 0.0), 5)
+    kept.unlink()  # as where an older version began the file
+    assert play(Model("b", 1.0), 5) == 5
+    out.unlink()
+    assert play(Model("b", 1.0), 2) == 2 and play(Model("b", 1.0), 3) == 3
+
+
 def test_a_file_system_without_locks_is_written_to(
     panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +385,28 @@ def test_a_full_disk_loses_nothing(panel: Panel, tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     assert len(Run.read(tmp_path / "r").finished) == 3
     assert evaluate(agents.Null(), panel, tmp_path / "r", progress=False).complete
+
+
+def test_a_try_that_broke_off_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine breaks at the second of two answers, then it is whole: four at 0.50 dollars, notes for 2."""
+    import lockbox
+
+    class Paid(agents.ExpertAgent):
+        def respond(self, episodes: Any) -> list[agents.Reply]:
+            return [replace(r, prompt_tokens=10, cost=0.5) for r in super().respond(episodes)]
+
+    play, broken = lockbox.Lockbox._play, []
+
+    def breaks(self: Any, action: str) -> Any:
+        if self._steps == 1 and not broken:
+            broken.append(self.colour)
+            raise EngineError("the engine is gone")
+        return play(self, action)
+
+    monkeypatch.setattr(lockbox.Lockbox, "_play", breaks)
+    job = Job("train/red", 0, 1, ("n",), Usage(7, 1, 2.0), 3.0)
+    (t,) = rollout(lambda: make_env(ENV), Paid(), [job])
+    assert t.success and t.usage == Usage(47, 1, 4.0) and t.seconds > 3
 
 
 def incidents(folder: Path) -> list[tuple[str, str, bool]]:

@@ -24,6 +24,7 @@ from prosegym.envs import ENVS, panels, register_envs
 from prosegym.envs.core import Outcome
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.rewards import Maker
+from prosegym.envs.trajectory import Usage
 from prosegym.evaluation import agents
 from prosegym.evaluation.evaluate import evaluate, make_env
 from prosegym.evaluation.rollout import Job
@@ -59,6 +60,21 @@ class Crowd(agents.ExpertAgent):
 
     def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
         return [dataclasses.replace(r, response=f"{len(episodes)}") for r in super().respond(episodes)]
+
+
+class Paid(agents.ExpertAgent):
+    """Acts as the expert does, for half a dollar an answer."""
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        return [dataclasses.replace(r, prompt_tokens=10, cost=0.5) for r in super().respond(episodes)]
+
+
+class Thinker(agents.ExpertAgent):
+    """Takes longer for an answer than a step may."""
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        time.sleep(1.5)
+        return super().respond(episodes)
 
 
 @pytest.fixture
@@ -160,6 +176,27 @@ def test_nothing_is_live_beside_an_episode_that_is_tried_alone(
     ]  # fmt: skip
 
 
+def test_the_cost_of_answers_that_were_lost_is_not_known(
+    fragile: panels.Panel, crowd: Any, tmp_path: Path
+) -> None:
+    """Green is lost with its process, teal once; notes for the trial cost 2 dollars and took 3 seconds."""
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    make = functools.partial(make_env, "prosegym/Fragile-v1")
+    jobs = [Job(f"train/{c}", 0, 1, ("n",), Usage(7, 1, 2.0), 3.0) for c in ("red", "green", "teal", "jade")]
+    priced = importlib.import_module("fragile").Paid
+    with Processes(make, priced(), workers=1, task_of=env.task, make_agent=priced) as processes:
+        played = {t.task_id.split("/")[1]: t for t in processes.play(jobs)}
+    costs = {colour: t.usage.cost for colour, t in played.items()}
+    assert costs == {"red": 3.0, "green": None, "teal": None, "jade": 3.0}
+    green = played["green"]
+    assert (green.ended, green.memory, green.seconds) == ("error", ["n"], 3.0)
+    assert (green.usage.prompt_tokens, green.usage.completion_tokens) == (7, 1)
+    (tmp_path / "marker").unlink()
+    with Processes(make, crowd(), workers=1, task_of=env.task, make_agent=crowd, batch_size=2) as processes:
+        free = processes.play([Job(job.task_id) for job in jobs])
+        assert {t.task_id: t.usage for t in free} == dict.fromkeys((job.task_id for job in jobs), Usage())
+
+
 def test_episodes_that_were_finished_but_not_handed_in_are_not_blamed(
     fragile: panels.Panel, tmp_path: Path
 ) -> None:
@@ -202,6 +239,19 @@ def test_an_episode_may_take_for_ever(tmp_path: Path) -> None:
     panel = panels.make(make_env("prosegym/Lockbox-v1").unwrapped, "train", about="all")  # type: ignore[arg-type]
     limits = Limits(episode=math.inf)
     assert evaluate(agents.Null(), panel, tmp_path / "r", workers=1, limits=limits, progress=False).complete
+
+
+@pytest.mark.parametrize("live", [1, 2])
+def test_the_time_of_a_models_answer_is_not_a_steps(fragile: panels.Panel, live: int) -> None:
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    make = functools.partial(make_env, "prosegym/Fragile-v1")
+    slow = importlib.import_module("fragile").Thinker
+    limits = Limits(step=0.5, retries=0)
+    with Processes(
+        make, slow(), workers=1, task_of=env.task, make_agent=slow, batch_size=live, limits=limits
+    ) as processes:
+        played = list(processes.play([Job("train/red"), Job("train/jade")]))
+    assert [t.error for t in played] == [None, None] and all(t.success for t in played)
 
 
 def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
