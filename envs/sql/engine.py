@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
+import re
 import sqlite3
 import sys
 from collections import OrderedDict
@@ -219,8 +220,11 @@ class Server:
         key = (statement, db, strict)
         answer = self._answers.get(key)
         if answer is None:
-            compiled = self._prepare(statement, db, strict)
-            answer = compiled if isinstance(compiled, Answer) else self._execute(compiled)
+            try:
+                compiled = self._prepare(statement, db, strict)
+                answer = compiled if isinstance(compiled, Answer) else self._execute(compiled)
+            except (ArithmeticError, ValueError, re.error):  # a net below the refusals
+                answer = Answer(error="Unknown error")
             # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
             if answer.rows is None or len(answer.rows) <= KEPT_ROWS:
                 self._answers[key] = answer

@@ -449,7 +449,8 @@ def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
             parts[-1] += re.escape(fold(char) or char)
         at += 1
     begin, *within, end = parts if len(parts) > 1 else ("", "".join(parts))
-    sought = [rf"(?=(.*?{part}))\{n}" for n, part in enumerate(filter(None, within), 1)]
+    # Groups by name: `\100` would be a character.
+    sought = [rf"(?=(?P<p{n}>.*?{part}))(?P=p{n})" for n, part in enumerate(filter(None, within))]
     return re.compile("".join((begin, *sought, ".*" if len(parts) > 1 else "", end, r"\Z")), re.S)
 
 

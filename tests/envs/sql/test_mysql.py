@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import re
 import sqlite3
 import weakref
 from decimal import Decimal as D
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from prosegym.envs.errors import CorruptData
+from prosegym.envs.sql import engine
 from prosegym.envs.sql.engine import WORK, Server
 from prosegym.envs.sql.functions import like_pattern
 from prosegym.envs.sql.patience import effort
@@ -511,6 +514,57 @@ def test_large_and_odd_statements(server: Server) -> None:
     assert "syntax" in error(server, "SELECT \x00")
     assert rows(server, "SELECT '\U0001f40d'") == [("\U0001f40d",)]
     assert "exceeded" in error(server, "SELECT " + ", ".join(["REPEAT('x', 1000000)"] * 40))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        # mysql-test/r/type_newdecimal.result: what has more than 81 digits is the largest decimal, 65 nines.
+        ("9" * 5000, "[(Decimal('1" + "0" * 65 + "'),)]"),
+        ("-" + "9" * 5000 + ".5", "[(Decimal('-1" + "0" * 65 + "'),)]"),
+        ("1." + "5" * 5000, "[(Decimal('1." + "5" * 15 + "6" + "0" * 56 + "'),)]"),
+        ("0" * 5000 + "7", "[(7,)]"),
+        ("18446744073709551615 > 18446744073709551616", "[(0,)]"),
+        ("0x" + "f" * 5000 + "0" * 15 + "1", "[(1,)]"),
+        ("'2020-01-01' + INTERVAL " + "9" * 5000 + " DAY", "[(None,)]"),
+        ("1 ORDER BY " + "9" * 5000, "[(1,)]"),
+        ("1 LIMIT 18446744073709551615", "[(1,)]"),
+        ("1 LIMIT 18446744073709551616", "Error executing query: You have an error in your SQL syntax"),
+        ("1 LIMIT " + "9" * 5000, "Error executing query: You have an error in your SQL syntax"),
+        ("NOW(" + "9" * 5000 + ") > 0", "[(1,)]"),
+        ("CAST(1.5 AS DECIMAL(65,30)) = 1.5", "[(1,)]"),
+        (
+            "CAST(1 + 1 AS DECIMAL(66,6))",
+            "Error executing query: Too-big precision 66 specified for '1 + 1'. Maximum is 65.",
+        ),
+        (
+            "CAST(1 AS DECIMAL(65,400))",
+            "Error executing query: Too big scale 400 specified for column '1'. Maximum is 30.",
+        ),
+        ("1e309", "Error executing query: Illegal double '1e309' value found during parsing"),
+        ("1e-" + "9" * 5000, "[(0.0,)]"),
+    ],
+)
+def test_numbers_of_any_length(server: Server, number: str, expected: str) -> None:
+    assert server.run(f"SELECT {number}", "shop").text.startswith(expected)
+
+
+@pytest.mark.parametrize("pieces", [1, 99, 100, 101, 400, 2000])
+def test_like_with_any_number_of_pieces(server: Server, pieces: int) -> None:
+    pattern = "%\u00e9" * pieces + "%"
+    assert rows(server, f"SELECT '{'e' * pieces}' LIKE '{pattern}'") == [(1,)]
+    assert rows(server, f"SELECT '{'e' * (pieces - 1)}' LIKE '{pattern}'") == [(0,)]
+    assert rows(server, f"SHOW TABLES LIKE '{pattern}'") == ([("items",)] if pieces == 1 else [])
+
+
+def test_what_a_statement_says_never_raises(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A net below the refusals that statements have of their own."""
+    assert error(server, "SELECT '\ud800'") == "Unknown error"
+    for fault in (ZeroDivisionError(), OverflowError("x"), ValueError("x"), re.error("x")):
+        monkeypatch.setattr(engine, "compile_query", Mock(side_effect=fault))
+        server._answers.clear()
+        assert error(server, "SELECT 1") == "Unknown error"
+    server._answers.clear()
 
 
 def test_a_dump_that_is_not_one() -> None:
