@@ -53,6 +53,8 @@ _TIGHT = frozenset(
     position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
     variance var_pop var_samp""".split()
 )
+MOST_TABLES = 61
+"""Tables that one query can join."""
 _TABLES = frozenset("table tables no_write_to_binlog local".split())
 _FOLLOWERS: dict[str, frozenset[str]] = {
     "insert": frozenset(("low_priority", "delayed", "high_priority", "ignore", "into", "")),
@@ -969,11 +971,13 @@ class _Parser:
         if not self.is_word("join", "inner"):
             return False
         joins = ons = depth = 0
-        for token in self.tokens[self.at :]:
+        for at in range(self.at, len(self.tokens)):
+            token = self.tokens[at]
             low = token.text.lower() if token.kind == "word" else token.text
             depth += (low == "(") - (low == ")") if token.kind == "op" else 0
             if (
                 depth < 0
+                or joins > MOST_TABLES
                 or token.kind == "end"
                 or (
                     depth == 0

@@ -451,6 +451,40 @@ def test_endless_statements_end_and_end_alike(server: Server, statement: str) ->
     assert rows(server, "SELECT 1") == [(1,)]
 
 
+def _nested(form: str, times: int, inner: str) -> str:
+    for _ in range(times):
+        inner = form.format(inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "WITH c0 AS (SELECT 1 AS x), "
+        + ", ".join(f"c{i} AS (SELECT a.x FROM c{i - 1} a, c{i - 1} b)" for i in range(1, 40))
+        + " SELECT COUNT(*) FROM c39",
+        "SELECT (" + _nested("SELECT x FROM ({}) d", 40, "SELECT t.kind_id AS x") + ") FROM items t",
+        _nested("SELECT MAX(kind_id) + ({} LIMIT 1) AS kind_id FROM items GROUP BY kind_id", 19, "SELECT 1"),
+        "SELECT " + _nested("NULLIF({}, 2)", 30, "1"),
+        "SELECT " + _nested("({} BETWEEN 1 AND 2)", 30, "1"),
+        "SELECT " + _nested("(CASE {} WHEN 1 THEN 2 WHEN 3 THEN 4 END)", 15, "1"),
+    ],
+)
+def test_short_statements_that_are_long_in_sqlite_end(server: Server, statement: str) -> None:
+    """Each level is written out twice, or more often: they took hours, and all memory."""
+    assert "interrupted" in error(server, statement)
+    assert "interrupted" in error(server, f"EXPLAIN {statement}")
+    assert rows(server, "SELECT 1") == [(1,)]
+
+
+def test_many_joins_are_refused_at_once(server: Server) -> None:
+    tables = ", ".join(f"items a{i}" for i in range(61))
+    assert rows(server, f"SELECT COUNT(*) FROM {tables} WHERE 0") == [(0,)]
+    many = "Too many tables; MySQL can only use 61 tables in a join"
+    assert error(server, f"SELECT COUNT(*) FROM {tables}, kinds") == many
+    assert error(server, "SELECT 1 FROM items" + "".join(f" JOIN items a{i}" for i in range(90))) == many
+
+
 @pytest.mark.parametrize(
     ("statement", "refusal"),
     [
