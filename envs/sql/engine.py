@@ -9,6 +9,7 @@ import random
 import re
 import sqlite3
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -112,7 +113,7 @@ def _variable(name: str) -> Any:
 
 
 class Server:
-    """Databases in one SQLite connection; statements change nothing."""
+    """Databases in one SQLite connection, for any number of threads; statements change nothing."""
 
     def __init__(
         self, dbs: dict[str, dict[str, Table]], *, uncounted: frozenset[str] = frozenset(), cache: int = 4096
@@ -149,6 +150,9 @@ class Server:
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=2048
         )
+        # Environments in several threads ask one server. A second thread in SQLite would wait for the connection
+        # and hold Python's lock, which the first one's functions wait for.
+        self._lock = threading.RLock()
         self._statement = _Statement()
         statement = self._statement
         functions.install(
@@ -218,21 +222,25 @@ class Server:
         if len(statement) > STATEMENT:
             return Answer(error="Got a packet bigger than 'max_allowed_packet' bytes")
         key = (statement, db, strict)
-        answer = self._answers.get(key)
-        if answer is None:
-            try:
-                compiled = self._prepare(statement, db, strict)
-                answer = compiled if isinstance(compiled, Answer) else self._execute(compiled)
-            except (ArithmeticError, ValueError, re.error):  # a net below the refusals
-                answer = Answer(error="Unknown error")
-            # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
-            if answer.rows is None or len(answer.rows) <= KEPT_ROWS:
-                self._answers[key] = answer
-                while len(self._answers) > self._cache:
-                    self._answers.popitem(last=False)
-        else:
-            self._answers.move_to_end(key)
+        with self._lock:
+            answer = self._answers.get(key)
+            if answer is None:
+                answer = self._computed(statement, db, strict)
+                # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
+                if answer.rows is None or len(answer.rows) <= KEPT_ROWS:
+                    self._answers[key] = answer
+                    while len(self._answers) > self._cache:
+                        self._answers.popitem(last=False)
+            else:
+                self._answers.move_to_end(key)
         return answer
+
+    def _computed(self, statement: str, db: str, strict: bool) -> Answer:
+        try:
+            compiled = self._prepare(statement, db, strict)
+            return compiled if isinstance(compiled, Answer) else self._execute(compiled)
+        except (ArithmeticError, ValueError, re.error):  # a net below the refusals
+            return Answer(error="Unknown error")
 
     def _describe(self) -> None:
         """Build INFORMATION_SCHEMA, which few statements ask."""
@@ -313,15 +321,18 @@ class Server:
     def writable(self) -> Server:
         """A copy of the same databases whose statements may write; this one does not change."""
         copy = Server.__new__(Server)
-        copy.dbs = {db: {n: writes.copy_of(t) for n, t in tables.items()} for db, tables in self.dbs.items()}
-        copy.dbs["information_schema"] = {}
-        copy.catalog = Catalog(copy.dbs, dict(self.catalog.types))
-        copy._open()
-        self.connection.set_authorizer(None)
-        try:
-            self.connection.backup(copy.connection)
-        finally:
-            self._guard()
+        with self._lock:
+            copy.dbs = {
+                db: {n: writes.copy_of(t) for n, t in tables.items()} for db, tables in self.dbs.items()
+            }
+            copy.dbs["information_schema"] = {}
+            copy.catalog = Catalog(copy.dbs, dict(self.catalog.types))
+            copy._open()
+            self.connection.set_authorizer(None)
+            try:
+                self.connection.backup(copy.connection)
+            finally:
+                self._guard()
         copy._guard()
         copy._answers = OrderedDict()
         copy._cache = 0

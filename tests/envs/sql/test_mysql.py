@@ -6,6 +6,8 @@ import datetime as dt
 import gc
 import re
 import sqlite3
+import subprocess
+import sys
 import weakref
 from decimal import Decimal as D
 from random import Random
@@ -655,6 +657,44 @@ def test_a_server_is_freed_with_its_last_reference() -> None:
     del server, copy
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
+
+
+THREADS = """
+import sys, threading
+from prosegym.envs.sql.engine import Server
+from prosegym.envs.sql.schema import read_dump
+
+sys.setswitchinterval(1e-5)
+server = Server(read_dump(sys.stdin.read()))
+wrong = []
+
+def ask(statement, right):
+    for n in range(400):
+        answer = server.run(statement.format(n=n), "shop")
+        if answer.rows != right:
+            wrong.append(answer)
+        copied = server.writable() if n % 20 == 0 else None
+
+asked = [
+    ("SELECT (SELECT Title FROM kinds WHERE id = 1 AND {n} = {n})", [("Toy",)]),
+    ("SELECT COUNT(*) FROM items a, items b, items c WHERE UPPER(a.code) > ' {n}'", [(64,)]),
+    ("SELECT COUNT(*) > {n} - {n} FROM information_schema.tables WHERE table_name LIKE 'it%'", [(1,)]),
+]
+threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in asked]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not wrong, wrong[:3]
+"""
+
+
+def test_threads_can_share_a_server() -> None:
+    """In a process of its own: a deadlock held Python's lock, so that nothing else ran either."""
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], input=DUMP.encode(), capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()[-1000:]
 
 
 def test_a_statement_s_answer_does_not_depend_on_those_before(server: Server) -> None:
