@@ -48,6 +48,8 @@ STATEMENT = 1 << 20
 """Longest statement, in characters."""
 KEPT_ROWS = 1000
 """An answer of more rows is computed anew each time."""
+KEPT_TEXT = 1 << 16
+"""Characters of a statement and its answer, likewise."""
 _TICK = 10_000
 UNLIMITED = 1 << 62
 
@@ -124,7 +126,7 @@ class Server:
             dbs: {database: {table: Table}}, names lower case.
             uncounted: databases whose tables the optimizer takes to be empty, as a server does that has not yet
                 gathered their statistics.
-            cache: answers that are kept, those of up to `KEPT_ROWS` rows.
+            cache: answers that are kept, those of up to `KEPT_ROWS` rows and `KEPT_TEXT` characters.
         """
         self.dbs = dict(dbs)
         for db in uncounted:
@@ -227,7 +229,8 @@ class Server:
             if answer is None:
                 answer = self._computed(statement, db, strict)
                 # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
-                if answer.rows is None or len(answer.rows) <= KEPT_ROWS:
+                few = answer.rows is None or len(answer.rows) <= KEPT_ROWS
+                if few and len(statement) + len(answer.text) <= KEPT_TEXT:
                     self._answers[key] = answer
                     while len(self._answers) > self._cache:
                         self._answers.popitem(last=False)

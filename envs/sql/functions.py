@@ -1027,12 +1027,16 @@ def install(
 ) -> None:
     """Give a connection the collation and every `my_` function; `rand` is RAND(), `spend` counts work."""
     cache: dict[str, str] = {}
+    held = 0
 
     def key(text: str) -> str:
+        nonlocal held
         found = cache.get(text)
         if found is None:
-            if len(cache) > 100_000:
+            held += len(text) + 50
+            if held > 1 << 22:
                 cache.clear()
+                held = len(text)
             found = cache[text] = fold(text)
         return found
 

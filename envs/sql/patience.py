@@ -27,7 +27,7 @@ _SLACK = 256
 """The bound is far above what nearly every search takes: a share of it is counted."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def effort(pattern: str, length: int) -> int:
     """Steps that seeking the pattern in a text of that length may take: a share of their upper bound.
 
@@ -38,7 +38,7 @@ def effort(pattern: str, length: int) -> int:
     return int(2 ** min(_ways(tree, length, 1) + _run(tree, 1, length), 60.0)) // _SLACK
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16)
 def _parsed(pattern: str) -> Any:
     return parser.parse(pattern, re.I)
 

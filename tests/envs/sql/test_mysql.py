@@ -697,6 +697,18 @@ def test_threads_can_share_a_server() -> None:
     assert done.returncode == 0, done.stderr.decode()[-1000:]
 
 
+def test_long_answers_are_not_kept() -> None:
+    server = Server(read_dump(DUMP))
+    for statement in (
+        "SELECT REPEAT('x', 65537)",
+        "SELECT 1 /* " + "x" * 65537 + " */",
+        "SELECT " + "x" * 65537,
+    ):
+        assert server.run(statement, "shop") is not server.run(statement, "shop")
+    for statement in ("SELECT REPEAT('x', 60000)", "SELECT x"):
+        assert server.run(statement, "shop") is server.run(statement, "shop")
+
+
 def test_a_statement_s_answer_does_not_depend_on_those_before(server: Server) -> None:
     fresh = Server(read_dump(DUMP)).run("SELECT RAND(), RAND()", "shop").rows
     server.run("SELECT RAND() FROM items", "shop")
