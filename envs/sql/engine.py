@@ -33,6 +33,7 @@ from prosegym.envs.sql.parser import (
     parse,
 )
 from prosegym.envs.sql.parser import Table as TableRef
+from prosegym.envs.sql.patience import READ
 from prosegym.envs.sql.schema import Column, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
 
@@ -88,6 +89,8 @@ class _Statement:
         """MySQL's refusal, found while it ran."""
         self.budget = UNLIMITED
         self.work = UNLIMITED
+        self.patterns = {""}
+        """Those that its functions have read."""
         self.random = random.Random(0)
 
     def fail(self, message: str) -> None:
@@ -96,9 +99,13 @@ class _Statement:
     def limit(self, *, on: bool) -> None:
         """Begin or end what a statement may take."""
         self.budget, self.work = (STEPS // _TICK, WORK) if on else (UNLIMITED, UNLIMITED)
+        self.patterns = {""}
 
-    def spend(self, work: int, refusal: str) -> None:
+    def spend(self, work: int, refusal: str, pattern: str = "") -> None:
         """Count work of a function before it is done; ends the statement where it would be too much."""
+        if pattern not in self.patterns:
+            self.patterns.add(pattern)
+            work += READ * len(pattern)
         self.work -= work
         if self.work < 0:
             self.fault = refusal
@@ -213,7 +220,7 @@ class Server:
 
         self.connection.set_authorizer(authorize)
         if sys.version_info >= (3, 11):
-            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 27)
+            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BYTES)
 
     def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
         """The answer to one statement in the database `db`; never raises for what the statement says.

@@ -498,6 +498,13 @@ def test_many_joins_are_refused_at_once(server: Server) -> None:
         ("SELECT REGEXP_REPLACE(REPEAT('a', 50), '(a|aa)+b', '')", "Timeout exceeded"),
         ("SELECT LENGTH(REGEXP_REPLACE(REPEAT('a', 1000000), 'a', REPEAT('b', 3000)))", "Timeout exceeded"),
         ("SELECT REPEAT('a', 1000000) LIKE CONCAT('%', REPEAT('a', 30000), 'b%')", "interrupted"),
+        ("SELECT 'a' RLIKE REPEAT('[a-z]', 100000)", "Timeout exceeded"),
+        ("SELECT 'a' RLIKE CONCAT(REPEAT('[a-z]', 2000), x) FROM n", "Timeout exceeded"),
+        ("SELECT '\u00e9' LIKE CONCAT(REPEAT('_a', 5000), x) FROM n", "interrupted"),
+        (
+            "SELECT COUNT(*) FROM n a, n b, n c WHERE REPEAT('a', 500000 + a.x + b.x + c.x) = 'b'",
+            "interrupted",
+        ),
         (
             "SELECT COUNT(DISTINCT UPPER(CONCAT(REPEAT(a.column_name, 50000), b.column_name)))"
             " FROM information_schema.columns a, information_schema.columns b, information_schema.columns c",
@@ -506,8 +513,23 @@ def test_many_joins_are_refused_at_once(server: Server) -> None:
     ],
 )
 def test_endless_functions_end_and_end_alike(server: Server, statement: str, refusal: str) -> None:
-    assert refusal in error(server, statement)
+    numbers = "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n WHERE x < 99) "
+    assert refusal in error(server, (numbers if "FROM n" in statement else "") + statement)
     assert rows(server, "SELECT 1") == [(1,)]
+
+
+def test_functions_of_long_texts(server: Server) -> None:
+    """Each took the square of the length, in time or in memory."""
+    long = "REPEAT('ab', 400000)"
+    assert rows(server, f"SELECT TRIM(BOTH 'ab' FROM CONCAT({long}, 'b', {long}))") == [("b",)]
+    assert rows(server, f"SELECT LENGTH(LPAD('a', 1000000, {long})), RPAD('xy', 5, 'ab')") == [
+        (1_000_000, "xyaba")
+    ]
+    assert rows(server, f"SELECT CONV({long}, 16, 10), CONV('-1', 10, 16), CONV('00ff', 16, 10)") == [
+        ("18446744073709551615", "F" * 16, "255")
+    ]
+    many = ", ".join(["REPEAT('b', 300000)"] * 90)
+    assert rows(server, f"SELECT LENGTH(CONCAT({many})), CONCAT('a', 'b', 1, NULL)") == [(27_000_000, None)]
 
 
 @pytest.mark.parametrize(
