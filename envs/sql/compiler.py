@@ -252,7 +252,7 @@ class _Compiler:
         return f"{letter}{self.count}"
 
     def write(self, sql: str, more: int = 0) -> None:
-        """Count SQL that was made: a CTE, an operand that is named twice is written twice, with all within it."""
+        """Count SQL that was made: a CTE or an operand that is named twice is so twice, with all in it."""
         self.room -= len(sql) + more
         if self.room < 0:
             raise Fault(TOO_LONG)

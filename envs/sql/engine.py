@@ -159,8 +159,8 @@ class Server:
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=2048
         )
-        # Environments in several threads ask one server. A second thread in SQLite would wait for the connection
-        # and hold Python's lock, which the first one's functions wait for.
+        # Environments in several threads ask one server. A second thread in SQLite would wait for the
+        # connection and hold Python's lock, which the first one's functions wait for.
         self._lock = threading.RLock()
         self._statement = _Statement()
         statement = self._statement
@@ -235,7 +235,7 @@ class Server:
             answer = self._answers.get(key)
             if answer is None:
                 answer = self._computed(statement, db, strict)
-                # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
+                # Statements change nothing, so an answer stays right; RAND() is as good a number again.
                 few = answer.rows is None or len(answer.rows) <= KEPT_ROWS
                 if few and len(statement) + len(answer.text) <= KEPT_TEXT:
                     self._answers[key] = answer
