@@ -16,6 +16,7 @@ from prosegym.envs.sql import planner
 from prosegym.envs.sql.parser import AGGREGATES as NAMES
 from prosegym.envs.sql.parser import (
     COMPOSITE,
+    MOST_TABLES,
     Case,
     Cast,
     Col,
@@ -37,10 +38,13 @@ from prosegym.envs.sql.parser import (
     Window,
 )
 from prosegym.envs.sql.parser import Table as TableRef
+from prosegym.envs.sql.patience import TOO_LONG
 from prosegym.envs.sql.schema import Table, fold, is_plain
 from prosegym.envs.sql.schema import stored as temporal
 
 AGGREGATES = NAMES | {"any_value"}
+WRITTEN = 1 << 23
+"""Characters of SQL that a statement's parts may be written in, all together; about a second."""
 
 
 class T(NamedTuple):
@@ -232,6 +236,7 @@ class _Compiler:
         self.db = db
         self.full_group_by = full_group_by
         self.count = 0
+        self.room = WRITTEN
         self.outward = 0
         """How many names were found in an enclosing query so far."""
         self.outermost: Any = None
@@ -245,6 +250,12 @@ class _Compiler:
     def fresh(self, letter: str) -> str:
         self.count += 1
         return f"{letter}{self.count}"
+
+    def write(self, sql: str, more: int = 0) -> None:
+        """Count SQL that was made: a CTE or an operand that is named twice is so twice, with all in it."""
+        self.room -= len(sql) + more
+        if self.room < 0:
+            raise Fault(TOO_LONG)
 
     def top(self, tree: Any) -> Compiled:
         self.check_forms(tree)
@@ -332,11 +343,13 @@ class _Compiler:
             ctes = dict(ctes)
             for cte in tree.ctes:
                 ctes[cte.name.lower()] = cte
-        return (
+        compiled = (
             self.union(tree, parent, ctes, want)
             if isinstance(tree, Union)
             else self.select(tree, parent, ctes, want)
         )
+        self.write(compiled.sql, 1000)  # the work that a short one is
+        return compiled
 
     def numbered(self, compiled: Compiled) -> str:
         """The rows of a query in its order, as a table whose last column `_p` is their position."""
@@ -760,6 +773,8 @@ class _Compiler:
             for s in scope.sources
         ):
             raise Fault(f"Not unique table/alias: '{source.alias}'")
+        if len(scope.sources) == MOST_TABLES:
+            raise Fault(f"Too many tables; MySQL can only use {MOST_TABLES} tables in a join")
         scope.sources.append(source)
 
     def table(self, node: TableRef, scope: Scope) -> str:
@@ -1210,6 +1225,7 @@ class _Compiler:
 
     def compare(self, op: str, a: X, b: X) -> str:
         """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
+        self.write(a.sql)  # CASE and IN compare it with each of theirs
         sql_op = "IS" if op == "<=>" else op
         x, y = a.type.kind, b.type.kind
         if x == "null" or y == "null":
@@ -1265,6 +1281,7 @@ class _Compiler:
 
     def expr(self, e: Any, scope: Scope) -> X:
         found: X = _METHODS[type(e)](self, e, scope)
+        self.write(found.sql)
         if self.gone and found.sql in self.gone and not scope.inside:
             return X("NULL", found.type)
         return found

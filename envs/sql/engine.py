@@ -6,8 +6,10 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
+import re
 import sqlite3
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ from prosegym.envs.sql.parser import (
     parse,
 )
 from prosegym.envs.sql.parser import Table as TableRef
+from prosegym.envs.sql.patience import READ
 from prosegym.envs.sql.schema import Column, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
 
@@ -46,6 +49,8 @@ STATEMENT = 1 << 20
 """Longest statement, in characters."""
 KEPT_ROWS = 1000
 """An answer of more rows is computed anew each time."""
+KEPT_TEXT = 1 << 16
+"""Characters of a statement and its answer, likewise."""
 _TICK = 10_000
 UNLIMITED = 1 << 62
 
@@ -84,6 +89,8 @@ class _Statement:
         """MySQL's refusal, found while it ran."""
         self.budget = UNLIMITED
         self.work = UNLIMITED
+        self.patterns = {""}
+        """Those that its functions have read."""
         self.random = random.Random(0)
 
     def fail(self, message: str) -> None:
@@ -92,9 +99,13 @@ class _Statement:
     def limit(self, *, on: bool) -> None:
         """Begin or end what a statement may take."""
         self.budget, self.work = (STEPS // _TICK, WORK) if on else (UNLIMITED, UNLIMITED)
+        self.patterns = {""}
 
-    def spend(self, work: int, refusal: str) -> None:
+    def spend(self, work: int, refusal: str, pattern: str = "") -> None:
         """Count work of a function before it is done; ends the statement where it would be too much."""
+        if pattern not in self.patterns:
+            self.patterns.add(pattern)
+            work += READ * len(pattern)
         self.work -= work
         if self.work < 0:
             self.fault = refusal
@@ -111,7 +122,7 @@ def _variable(name: str) -> Any:
 
 
 class Server:
-    """Databases in one SQLite connection; statements change nothing."""
+    """Databases in one SQLite connection, for any number of threads; statements change nothing."""
 
     def __init__(
         self, dbs: dict[str, dict[str, Table]], *, uncounted: frozenset[str] = frozenset(), cache: int = 4096
@@ -122,7 +133,7 @@ class Server:
             dbs: {database: {table: Table}}, names lower case.
             uncounted: databases whose tables the optimizer takes to be empty, as a server does that has not yet
                 gathered their statistics.
-            cache: answers that are kept, those of up to `KEPT_ROWS` rows.
+            cache: answers that are kept, those of up to `KEPT_ROWS` rows and `KEPT_TEXT` characters.
         """
         self.dbs = dict(dbs)
         for db in uncounted:
@@ -148,6 +159,9 @@ class Server:
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=2048
         )
+        # Environments in several threads ask one server. A second thread in SQLite would wait for the
+        # connection and hold Python's lock, which the first one's functions wait for.
+        self._lock = threading.RLock()
         self._statement = _Statement()
         statement = self._statement
         functions.install(
@@ -206,7 +220,7 @@ class Server:
 
         self.connection.set_authorizer(authorize)
         if sys.version_info >= (3, 11):
-            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 27)
+            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BYTES)
 
     def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
         """The answer to one statement in the database `db`; never raises for what the statement says.
@@ -217,18 +231,26 @@ class Server:
         if len(statement) > STATEMENT:
             return Answer(error="Got a packet bigger than 'max_allowed_packet' bytes")
         key = (statement, db, strict)
-        answer = self._answers.get(key)
-        if answer is None:
-            compiled = self._prepare(statement, db, strict)
-            answer = compiled if isinstance(compiled, Answer) else self._execute(compiled)
-            # Statements change nothing, so an answer stays right; RAND() is as good a number the second time.
-            if answer.rows is None or len(answer.rows) <= KEPT_ROWS:
-                self._answers[key] = answer
-                while len(self._answers) > self._cache:
-                    self._answers.popitem(last=False)
-        else:
-            self._answers.move_to_end(key)
+        with self._lock:
+            answer = self._answers.get(key)
+            if answer is None:
+                answer = self._computed(statement, db, strict)
+                # Statements change nothing, so an answer stays right; RAND() is as good a number again.
+                few = answer.rows is None or len(answer.rows) <= KEPT_ROWS
+                if few and len(statement) + len(answer.text) <= KEPT_TEXT:
+                    self._answers[key] = answer
+                    while len(self._answers) > self._cache:
+                        self._answers.popitem(last=False)
+            else:
+                self._answers.move_to_end(key)
         return answer
+
+    def _computed(self, statement: str, db: str, strict: bool) -> Answer:
+        try:
+            compiled = self._prepare(statement, db, strict)
+            return compiled if isinstance(compiled, Answer) else self._execute(compiled)
+        except (ArithmeticError, ValueError, re.error):  # a net below the refusals
+            return Answer(error="Unknown error")
 
     def _describe(self) -> None:
         """Build INFORMATION_SCHEMA, which few statements ask."""
@@ -309,15 +331,18 @@ class Server:
     def writable(self) -> Server:
         """A copy of the same databases whose statements may write; this one does not change."""
         copy = Server.__new__(Server)
-        copy.dbs = {db: {n: writes.copy_of(t) for n, t in tables.items()} for db, tables in self.dbs.items()}
-        copy.dbs["information_schema"] = {}
-        copy.catalog = Catalog(copy.dbs, dict(self.catalog.types))
-        copy._open()
-        self.connection.set_authorizer(None)
-        try:
-            self.connection.backup(copy.connection)
-        finally:
-            self._guard()
+        with self._lock:
+            copy.dbs = {
+                db: {n: writes.copy_of(t) for n, t in tables.items()} for db, tables in self.dbs.items()
+            }
+            copy.dbs["information_schema"] = {}
+            copy.catalog = Catalog(copy.dbs, dict(self.catalog.types))
+            copy._open()
+            self.connection.set_authorizer(None)
+            try:
+                self.connection.backup(copy.connection)
+            finally:
+                self._guard()
         copy._guard()
         copy._answers = OrderedDict()
         copy._cache = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prosegym.envs.core import Task, digest
+from prosegym.envs.core import Task, Tasks, digest
 from prosegym.envs.errors import UnknownName
 from prosegym.envs.rewards import Maker
 from prosegym.envs.sql import data
@@ -64,15 +64,18 @@ class InterCodeSQL(SQLEnv):
         self._remote: Database | None = None
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """All tasks, in the file's order; ids are `dev/<index>`."""
+        """All tasks, in the file's order, made when asked for; ids are `dev/<index>`."""
         if split not in self.splits:
             raise UnknownName("split", split, self.splits)
         records, _ = data.official()
         dump = data.FILES[data.DUMP]
-        return [
-            Task(f"dev/{i}", split, self.env_id, r.hardness, digest(dump, r.db, r.query, r.gold, r.hardness))
-            for i, r in enumerate(records)
-        ]
+
+        def made(i: int) -> Task:
+            r = records[i]
+            content = digest(dump, r.db, r.query, r.gold, r.hardness)
+            return Task(f"dev/{i}", split, self.env_id, r.hardness, content)
+
+        return Tasks(len(records), made)
 
     def _open(self, task: Task) -> tuple[Database, str, str, str]:
         records, server = data.official()

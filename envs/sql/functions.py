@@ -149,11 +149,11 @@ def _instr(compiler: _Compiler, args: list[X]) -> X:
 
 
 def _concat(compiler: _Compiler, args: list[X]) -> X:
-    from prosegym.envs.sql.compiler import T, X
+    from prosegym.envs.sql.compiler import T, X, _balanced
 
     args = [compiler.text(a) for a in args]
     return X(
-        "(" + " || ".join(a.sql for a in args) + ")",
+        _balanced([a.sql for a in args], "||"),  # of a chain SQLite holds every beginning
         T("str", None, all(a.type.plain for a in args) and len(args) == 1),
     )
 
@@ -397,7 +397,10 @@ def _safe(function: Callable[..., Any], spend: Spend) -> Callable[..., Any]:
             if type(a) is str and len(a) > _LARGE:
                 spend(len(a), TOO_LONG)
         try:
-            return function(*args)
+            found = function(*args)
+            if type(found) is str and len(found) > _LARGE:
+                spend(len(found), TOO_LONG)
+            return found
         except (ValueError, ArithmeticError, TypeError, AttributeError, re.error):
             return None
 
@@ -449,7 +452,8 @@ def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
             parts[-1] += re.escape(fold(char) or char)
         at += 1
     begin, *within, end = parts if len(parts) > 1 else ("", "".join(parts))
-    sought = [rf"(?=(.*?{part}))\{n}" for n, part in enumerate(filter(None, within), 1)]
+    # Groups by name: `\100` would be a character.
+    sought = [rf"(?=(?P<p{n}>.*?{part}))(?P=p{n})" for n, part in enumerate(filter(None, within))]
     return re.compile("".join((begin, *sought, ".*" if len(parts) > 1 else "", end, r"\Z")), re.S)
 
 
@@ -457,20 +461,27 @@ def _fold_keep(text: str) -> str:
     return fold(text) + " " * (len(text) - len(text.rstrip(" ")))
 
 
+def _try(spend: Spend, pattern: str, length: int) -> None:
+    """Count what reading the pattern takes, then what seeking it in a text of that length may take."""
+    spend(0, TOO_SLOW, pattern)
+    spend(effort(pattern, length), TOO_SLOW)
+
+
 def _regexp(spend: Spend, text: Any, pattern: Any) -> int:
     for posix, python in (("[[:alpha:]]", "[A-Za-z]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", "[A-Za-z0-9]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z")):  # fmt: skip
         pattern = pattern.replace(posix, python)
-    spend(effort(pattern, len(str(text))), TOO_SLOW)
+    _try(spend, pattern, len(str(text)))
     return int(re.search(pattern, str(text), re.I) is not None)
 
 
 def _regexp_instr(spend: Spend, text: Any, pattern: Any) -> int:
-    spend(effort(pattern, len(text)), TOO_SLOW)
+    _try(spend, pattern, len(text))
     return found.start() + 1 if (found := re.search(pattern, text, re.I)) else 0
 
 
 def _regexp_replace(spend: Spend, text: Any, pattern: Any, by: Any) -> str:
-    spend(effort(pattern, len(text)) + (len(text) + 1) * len(by), TOO_SLOW)
+    _try(spend, pattern, len(text))
+    spend((len(text) + 1) * len(by), TOO_SLOW)
     return re.sub(pattern, re.sub(r"\$(\d)", r"\\\1", by), text, flags=re.I)
 
 
@@ -499,7 +510,8 @@ def _pad(text: Any, width: Any, fill: Any, left: bool) -> str | None:
         return whole[:n]
     if not pad:
         return ""
-    more = (pad * n)[: n - len(whole)]
+    n -= len(whole)
+    more = (pad * (n // len(pad) + 1))[:n]
     return more + whole if left else whole + more
 
 
@@ -705,7 +717,8 @@ def _conv(value: Any, source: Any, target: Any) -> str | None:
         return None
     digits = "0123456789abcdefghijklmnopqrstuvwxyz"
     match = re.match(rf"\s*(-?)([{digits[: abs(a)]}]+)", str(value), re.I)
-    number = int(match[2], abs(a)) if match else 0
+    # Of 64 bits, as the server's; 65 digits are too many for them in any base.
+    number = min(int(match[2].lstrip("0")[:65] or "0", abs(a)), (1 << 64) - 1) if match else 0
     if match and match[1]:
         number = -number % (1 << 64)
     out = ""
@@ -725,7 +738,7 @@ def _sha(text: Any, size: Any) -> str | None:
 
 
 def _regexp_substr(spend: Spend, text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1) -> str | None:
-    spend(effort(str(pattern), len(str(text))), TOO_SLOW)
+    _try(spend, str(pattern), len(str(text)))
     found = [m[0] for m in re.finditer(str(pattern), str(text)[int(start) - 1 :], re.I)]
     return found[int(occurrence) - 1] if len(found) >= int(occurrence) else None
 
@@ -1026,12 +1039,16 @@ def install(
 ) -> None:
     """Give a connection the collation and every `my_` function; `rand` is RAND(), `spend` counts work."""
     cache: dict[str, str] = {}
+    held = 0
 
     def key(text: str) -> str:
+        nonlocal held
         found = cache.get(text)
         if found is None:
-            if len(cache) > 100_000:
+            held += len(text) + 50
+            if held > 1 << 22:
                 cache.clear()
+                held = len(text)
             found = cache[text] = fold(text)
         return found
 
@@ -1044,6 +1061,7 @@ def install(
     def like(text: Any, pattern: Any, escape: Any) -> int | None:
         if text is None or pattern is None:
             return None
+        spend(0, TOO_LONG, str(pattern))
         found = patterns.get((pattern, escape))
         if found is None:
             if len(patterns) > 1000:
@@ -1211,10 +1229,9 @@ _PYTHON: dict[str, Callable[..., Any]] = {
 
 
 def _strip(text: str, what: str, left: bool, right: bool) -> str:
-    if not what:
-        return text
-    while left and text.startswith(what):
-        text = text[len(what) :]
-    while right and text.endswith(what):
-        text = text[: -len(what)]
-    return text
+    start, stop = 0, len(text)
+    while left and what and text.startswith(what, start, stop):
+        start += len(what)
+    while right and what and text.endswith(what, start, stop):
+        stop -= len(what)
+    return text[start:stop]

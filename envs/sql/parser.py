@@ -7,6 +7,7 @@ The grammar follows the MySQL 8.0 manual, chapters 11 and 15. A statement that d
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, NoReturn
@@ -52,6 +53,8 @@ _TIGHT = frozenset(
     position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
     variance var_pop var_samp""".split()
 )
+MOST_TABLES = 61
+"""Tables that one query can join."""
 _TABLES = frozenset("table tables no_write_to_binlog local".split())
 _FOLLOWERS: dict[str, frozenset[str]] = {
     "insert": frozenset(("low_priority", "delayed", "high_priority", "ignore", "into", "")),
@@ -172,6 +175,8 @@ _SPACE = re.compile(r"(?:\s+|#[^\n]*|--(?=\s|$)[^\n]*|/\*(?![!+]).*?\*/|/\*\+.*?
 _NUMBER = re.compile(
     r"0x[0-9a-fA-F]+(?![\w$])|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)|\d+\.\d*|\.\d+|\d+(?![\w$])"
 )
+_LARGEST = str((1 << 64) - 1)
+"""A larger whole number is a decimal one (int_token in sql/sql_lex.cc)."""
 _WORD = re.compile(r"[\w$\u0080-\uffff]+")
 _OPERATOR = re.compile(r"<=>|<<|>>|<=|>=|<>|!=|\|\||&&|:=|->>|->|[-+*/%=<>!~^&|(),.;@?:{}\[\]]")
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
@@ -222,6 +227,9 @@ def tokens(text: str) -> list[Token]:
                 if "." in body
                 else "int"
             )
+            if kind == "int" and len(body) >= len(_LARGEST):
+                body = body.lstrip("0") or "0"
+                kind = "int" if (len(body), body) <= (len(_LARGEST), _LARGEST) else "dec"
             out.append(Token(kind, body, at, match.end()))
         elif match := _WORD.match(text, at):
             out.append(Token("word", match[0], at, match.end()))
@@ -963,11 +971,13 @@ class _Parser:
         if not self.is_word("join", "inner"):
             return False
         joins = ons = depth = 0
-        for token in self.tokens[self.at :]:
+        for at in range(self.at, len(self.tokens)):
+            token = self.tokens[at]
             low = token.text.lower() if token.kind == "word" else token.text
             depth += (low == "(") - (low == ")") if token.kind == "op" else 0
             if (
                 depth < 0
+                or joins > MOST_TABLES
                 or token.kind == "end"
                 or (
                     depth == 0
@@ -1188,12 +1198,13 @@ class _Parser:
             return Lit(text, "str")
         if kind in ("int", "dec", "float"):
             self.at += 1
-            if kind == "int" and int(token.text) >= 1 << 64:
-                return Lit(token.text, "dec")
-            return Lit(token.text, "double" if kind == "float" else kind)
-        if kind == "hex":
+            if kind == "float" and math.isinf(float(token.text)):
+                raise Fault(f"Illegal double '{token.text[:192]}' value found during parsing")
+            text = _decimal(token.text) if kind == "dec" else token.text
+            return Lit(text, "double" if kind == "float" else kind)
+        if kind == "hex":  # a number of it takes the last eight bytes (Item_hex_string::val_int)
             self.at += 1
-            return Lit(str(int(token.text, 16)), "int")
+            return Lit(str(int(token.text[2:][-16:], 16)), "int")
         if kind == "variable":
             self.at += 1
             return Func("@@", (Lit(token.text[2:].lower(), "str"),))
@@ -1306,7 +1317,9 @@ class _Parser:
 
     def cast(self, low: str) -> Any:
         self.at += 2
+        start = self.token.start
         value = self.expr()
+        written = self.text[start : self.tokens[self.at - 1].stop]
         if low == "convert" and self.word("using"):
             self.name()
             self.need_op(")")
@@ -1335,9 +1348,17 @@ class _Parser:
         self.word("integer", "int", "precision")
         scale = 0 if to in ("decimal", "dec") else None
         if self.op("("):
-            scale = self.integer() if to not in ("decimal", "dec") else (self.integer(), 0)[1]
+            digits = self.integer()
+            if scale is None:
+                scale = digits
+            elif digits > 65:
+                raise Fault(f"Too-big precision {digits} specified for '{written[:192]}'. Maximum is 65.")
             if self.op(","):
                 scale = self.integer()
+                if scale > 30:
+                    raise Fault(
+                        f"Too big scale {scale} specified for column '{written[:192]}'. Maximum is 30."
+                    )
             self.need_op(")")
         if to in ("char", "nchar") and self.word("character"):
             self.need("set")
@@ -1428,6 +1449,14 @@ class _Parser:
         elif name in WINDOW_ONLY:
             self.fail()
         return Func(name, args, distinct, order, separator, over, written)
+
+
+def _decimal(text: str) -> str:
+    """A decimal number as MySQL reads it, into nine words of nine digits: one that is too large for them
+    becomes the largest there is (strings/decimal.cc; mysql-test/r/type_newdecimal.result)."""
+    whole, point, part = text.partition(".")
+    room = 9 - -(-len(whole) // 9)
+    return whole + point + part[: 9 * room] if room >= 0 else "9" * 65
 
 
 def _named(tree: Any, windows: dict[str, Window]) -> Any:

@@ -5,29 +5,36 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 if sys.version_info >= (3, 11):  # it has no public name
     from re import _parser as parser  # type: ignore[attr-defined]
 else:
     import sre_parse as parser
 
-Spend = Callable[[int, str], None]
-"""Counts that much work; ends the statement with that refusal where it is too much."""
+
+class Spend(Protocol):
+    """Counts that much work; ends the statement with that refusal where it is too much."""
+
+    def __call__(self, work: int, refusal: str, pattern: str = "", /) -> None:
+        """`pattern` has to be read, too, if it is the statement's first use of it."""
+
 
 TOO_LONG = "Query execution was interrupted, maximum statement execution time exceeded"
 TOO_SLOW = "Timeout exceeded in regular expression match."
 """MySQL's, at its `regexp_time_limit`."""
 
+READ = 1000
+"""Steps that reading a pattern takes for each of its characters."""
 _RUN = 16
 """Characters of a fixed text that are compared in about one step."""
 _SLACK = 256
 """The bound is far above what nearly every search takes: a share of it is counted."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def effort(pattern: str, length: int) -> int:
     """Steps that seeking the pattern in a text of that length may take: a share of their upper bound.
 
@@ -38,7 +45,7 @@ def effort(pattern: str, length: int) -> int:
     return int(2 ** min(_ways(tree, length, 1) + _run(tree, 1, length), 60.0)) // _SLACK
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16)
 def _parsed(pattern: str) -> Any:
     return parser.parse(pattern, re.I)
 

@@ -320,12 +320,21 @@ def _checked(value: Any, column: Column) -> Any:
     return _stored(value, column)
 
 
+BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "integer": 32}
+
+
 def _stored(value: Any, column: Column) -> Any:
     """A value as its column keeps it."""
     kind = column.kind
     try:
         if kind == "int":
-            return round(float(value))
+            number = round(float(value))
+            bits = BITS.get(column.base, 64)
+            unsigned = "unsigned" in column.type
+            low, high = (0, 1 << bits) if unsigned else (-1 << bits - 1, 1 << bits - 1)
+            if not low <= number < min(high, 1 << 63):  # SQLite's integers end at 2^63
+                raise Fault(f"Out of range value for column '{column.name}' at row 1")
+            return number
         if kind == "float":
             return single(float(value))
         if kind in ("double", "dec"):

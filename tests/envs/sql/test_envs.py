@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import gymnasium
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import prosegym  # noqa: F401
 from prosegym.cli import main
 from prosegym.envs import panels
+from prosegym.envs.core import digest
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError, UnknownName
 from prosegym.envs.sql import data
 from prosegym.envs.sql.generator import FORMS, LEVELS, generate
@@ -41,6 +43,15 @@ def test_every_gold_query_scores_1(official: Path) -> None:
         assert observation == record.query
         _, reward, terminated, _, info = env.step(record.gold)
         assert (reward, terminated, info["success"]) == (1.0, True, True), record
+
+
+def test_a_reset_makes_one_task(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Mock(side_effect=digest)
+    monkeypatch.setattr("prosegym.envs.sql.env.digest", made)
+    env = intercode()
+    drawn = [env.reset(seed=seed)[1]["task_id"] for seed in range(5)]
+    assert made.call_count == 5
+    assert len(set(drawn)) == 5 and all(env.task(task_id).id == task_id for task_id in drawn)
 
 
 def test_gold_queries_that_mysql_refuses(official: Path) -> None:

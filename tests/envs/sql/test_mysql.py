@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import re
 import sqlite3
+import subprocess
+import sys
 import weakref
 from decimal import Decimal as D
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from prosegym.envs.errors import CorruptData
+from prosegym.envs.sql import engine
 from prosegym.envs.sql.engine import WORK, Server
 from prosegym.envs.sql.functions import like_pattern
 from prosegym.envs.sql.patience import effort
@@ -448,6 +453,40 @@ def test_endless_statements_end_and_end_alike(server: Server, statement: str) ->
     assert rows(server, "SELECT 1") == [(1,)]
 
 
+def _nested(form: str, times: int, inner: str) -> str:
+    for _ in range(times):
+        inner = form.format(inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "WITH c0 AS (SELECT 1 AS x), "
+        + ", ".join(f"c{i} AS (SELECT a.x FROM c{i - 1} a, c{i - 1} b)" for i in range(1, 40))
+        + " SELECT COUNT(*) FROM c39",
+        "SELECT (" + _nested("SELECT x FROM ({}) d", 40, "SELECT t.kind_id AS x") + ") FROM items t",
+        _nested("SELECT MAX(kind_id) + ({} LIMIT 1) AS kind_id FROM items GROUP BY kind_id", 19, "SELECT 1"),
+        "SELECT " + _nested("NULLIF({}, 2)", 30, "1"),
+        "SELECT " + _nested("({} BETWEEN 1 AND 2)", 30, "1"),
+        "SELECT " + _nested("(CASE {} WHEN 1 THEN 2 WHEN 3 THEN 4 END)", 15, "1"),
+    ],
+)
+def test_short_statements_that_are_long_in_sqlite_end(server: Server, statement: str) -> None:
+    """Each level is written out twice, or more often: they took hours, and all memory."""
+    assert "interrupted" in error(server, statement)
+    assert "interrupted" in error(server, f"EXPLAIN {statement}")
+    assert rows(server, "SELECT 1") == [(1,)]
+
+
+def test_many_joins_are_refused_at_once(server: Server) -> None:
+    tables = ", ".join(f"items a{i}" for i in range(61))
+    assert rows(server, f"SELECT COUNT(*) FROM {tables} WHERE 0") == [(0,)]
+    many = "Too many tables; MySQL can only use 61 tables in a join"
+    assert error(server, f"SELECT COUNT(*) FROM {tables}, kinds") == many
+    assert error(server, "SELECT 1 FROM items" + "".join(f" JOIN items a{i}" for i in range(90))) == many
+
+
 @pytest.mark.parametrize(
     ("statement", "refusal"),
     [
@@ -459,6 +498,13 @@ def test_endless_statements_end_and_end_alike(server: Server, statement: str) ->
         ("SELECT REGEXP_REPLACE(REPEAT('a', 50), '(a|aa)+b', '')", "Timeout exceeded"),
         ("SELECT LENGTH(REGEXP_REPLACE(REPEAT('a', 1000000), 'a', REPEAT('b', 3000)))", "Timeout exceeded"),
         ("SELECT REPEAT('a', 1000000) LIKE CONCAT('%', REPEAT('a', 30000), 'b%')", "interrupted"),
+        ("SELECT 'a' RLIKE REPEAT('[a-z]', 100000)", "Timeout exceeded"),
+        ("SELECT 'a' RLIKE CONCAT(REPEAT('[a-z]', 2000), x) FROM n", "Timeout exceeded"),
+        ("SELECT '\u00e9' LIKE CONCAT(REPEAT('_a', 5000), x) FROM n", "interrupted"),
+        (
+            "SELECT COUNT(*) FROM n a, n b, n c WHERE REPEAT('a', 500000 + a.x + b.x + c.x) = 'b'",
+            "interrupted",
+        ),
         (
             "SELECT COUNT(DISTINCT UPPER(CONCAT(REPEAT(a.column_name, 50000), b.column_name)))"
             " FROM information_schema.columns a, information_schema.columns b, information_schema.columns c",
@@ -467,8 +513,23 @@ def test_endless_statements_end_and_end_alike(server: Server, statement: str) ->
     ],
 )
 def test_endless_functions_end_and_end_alike(server: Server, statement: str, refusal: str) -> None:
-    assert refusal in error(server, statement)
+    numbers = "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n WHERE x < 99) "
+    assert refusal in error(server, (numbers if "FROM n" in statement else "") + statement)
     assert rows(server, "SELECT 1") == [(1,)]
+
+
+def test_functions_of_long_texts(server: Server) -> None:
+    """Each took the square of the length, in time or in memory."""
+    long = "REPEAT('ab', 400000)"
+    assert rows(server, f"SELECT TRIM(BOTH 'ab' FROM CONCAT({long}, 'b', {long}))") == [("b",)]
+    assert rows(server, f"SELECT LENGTH(LPAD('a', 1000000, {long})), RPAD('xy', 5, 'ab')") == [
+        (1_000_000, "xyaba")
+    ]
+    assert rows(server, f"SELECT CONV({long}, 16, 10), CONV('-1', 10, 16), CONV('00ff', 16, 10)") == [
+        ("18446744073709551615", "F" * 16, "255")
+    ]
+    many = ", ".join(["REPEAT('b', 300000)"] * 90)
+    assert rows(server, f"SELECT LENGTH(CONCAT({many})), CONCAT('a', 'b', 1, NULL)") == [(27_000_000, None)]
 
 
 @pytest.mark.parametrize(
@@ -511,6 +572,57 @@ def test_large_and_odd_statements(server: Server) -> None:
     assert "syntax" in error(server, "SELECT \x00")
     assert rows(server, "SELECT '\U0001f40d'") == [("\U0001f40d",)]
     assert "exceeded" in error(server, "SELECT " + ", ".join(["REPEAT('x', 1000000)"] * 40))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        # mysql-test/r/type_newdecimal.result: what has more than 81 digits is the largest decimal, 65 nines.
+        ("9" * 5000, "[(Decimal('1" + "0" * 65 + "'),)]"),
+        ("-" + "9" * 5000 + ".5", "[(Decimal('-1" + "0" * 65 + "'),)]"),
+        ("1." + "5" * 5000, "[(Decimal('1." + "5" * 15 + "6" + "0" * 56 + "'),)]"),
+        ("0" * 5000 + "7", "[(7,)]"),
+        ("18446744073709551615 > 18446744073709551616", "[(0,)]"),
+        ("0x" + "f" * 5000 + "0" * 15 + "1", "[(1,)]"),
+        ("'2020-01-01' + INTERVAL " + "9" * 5000 + " DAY", "[(None,)]"),
+        ("1 ORDER BY " + "9" * 5000, "[(1,)]"),
+        ("1 LIMIT 18446744073709551615", "[(1,)]"),
+        ("1 LIMIT 18446744073709551616", "Error executing query: You have an error in your SQL syntax"),
+        ("1 LIMIT " + "9" * 5000, "Error executing query: You have an error in your SQL syntax"),
+        ("NOW(" + "9" * 5000 + ") > 0", "[(1,)]"),
+        ("CAST(1.5 AS DECIMAL(65,30)) = 1.5", "[(1,)]"),
+        (
+            "CAST(1 + 1 AS DECIMAL(66,6))",
+            "Error executing query: Too-big precision 66 specified for '1 + 1'. Maximum is 65.",
+        ),
+        (
+            "CAST(1 AS DECIMAL(65,400))",
+            "Error executing query: Too big scale 400 specified for column '1'. Maximum is 30.",
+        ),
+        ("1e309", "Error executing query: Illegal double '1e309' value found during parsing"),
+        ("1e-" + "9" * 5000, "[(0.0,)]"),
+    ],
+)
+def test_numbers_of_any_length(server: Server, number: str, expected: str) -> None:
+    assert server.run(f"SELECT {number}", "shop").text.startswith(expected)
+
+
+@pytest.mark.parametrize("pieces", [1, 99, 100, 101, 400, 2000])
+def test_like_with_any_number_of_pieces(server: Server, pieces: int) -> None:
+    pattern = "%\u00e9" * pieces + "%"
+    assert rows(server, f"SELECT '{'e' * pieces}' LIKE '{pattern}'") == [(1,)]
+    assert rows(server, f"SELECT '{'e' * (pieces - 1)}' LIKE '{pattern}'") == [(0,)]
+    assert rows(server, f"SHOW TABLES LIKE '{pattern}'") == ([("items",)] if pieces == 1 else [])
+
+
+def test_what_a_statement_says_never_raises(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A net below the refusals that statements have of their own."""
+    assert error(server, "SELECT '\ud800'") == "Unknown error"
+    for fault in (ZeroDivisionError(), OverflowError("x"), ValueError("x"), re.error("x")):
+        monkeypatch.setattr(engine, "compile_query", Mock(side_effect=fault))
+        server._answers.clear()
+        assert error(server, "SELECT 1") == "Unknown error"
+    server._answers.clear()
 
 
 def test_a_dump_that_is_not_one() -> None:
@@ -567,6 +679,56 @@ def test_a_server_is_freed_with_its_last_reference() -> None:
     del server, copy
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
+
+
+THREADS = """
+import sys, threading
+from prosegym.envs.sql.engine import Server
+from prosegym.envs.sql.schema import read_dump
+
+sys.setswitchinterval(1e-5)
+server = Server(read_dump(sys.stdin.read()))
+wrong = []
+
+def ask(statement, right):
+    for n in range(400):
+        answer = server.run(statement.format(n=n), "shop")
+        if answer.rows != right:
+            wrong.append(answer)
+        copied = server.writable() if n % 20 == 0 else None
+
+asked = [
+    ("SELECT (SELECT Title FROM kinds WHERE id = 1 AND {n} = {n})", [("Toy",)]),
+    ("SELECT COUNT(*) FROM items a, items b, items c WHERE UPPER(a.code) > ' {n}'", [(64,)]),
+    ("SELECT COUNT(*) > {n} - {n} FROM information_schema.tables WHERE table_name LIKE 'it%'", [(1,)]),
+]
+threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in asked]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not wrong, wrong[:3]
+"""
+
+
+def test_threads_can_share_a_server() -> None:
+    """In a process of its own: a deadlock held Python's lock, so that nothing else ran either."""
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], input=DUMP.encode(), capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()[-1000:]
+
+
+def test_long_answers_are_not_kept() -> None:
+    server = Server(read_dump(DUMP))
+    for statement in (
+        "SELECT REPEAT('x', 65537)",
+        "SELECT 1 /* " + "x" * 65537 + " */",
+        "SELECT " + "x" * 65537,
+    ):
+        assert server.run(statement, "shop") is not server.run(statement, "shop")
+    for statement in ("SELECT REPEAT('x', 60000)", "SELECT x"):
+        assert server.run(statement, "shop") is server.run(statement, "shop")
 
 
 def test_a_statement_s_answer_does_not_depend_on_those_before(server: Server) -> None:

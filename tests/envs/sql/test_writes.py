@@ -55,6 +55,8 @@ def test_what_is_written_can_be_read(env: Any) -> None:
         ("INSERT INTO notes (body) VALUES ('abcdef')", "Data too long for column 'body' at row 1"),
         ("INSERT INTO notes (id, body) VALUES (1, 'x'), (1, 'y')", "Duplicate entry '1' for key 'notes.PRIMARY'"),
         ("INSERT INTO notes (id, body) VALUES ('z', 'x')", "Incorrect integer value: 'z' for column 'id' at row 1"),
+        ("INSERT INTO notes (id, body) VALUES (2147483648, 'x')", "Out of range value for column 'id' at row 1"),
+        ("INSERT INTO notes (id, body) VALUES (1e30, 'x')", "Out of range value for column 'id' at row 1"),
         ("INSERT INTO notes VALUES (1)", "Column count doesn't match value count at row 1"),
         ("INSERT INTO none VALUES (1)", "Table 'mini.none' doesn't exist"),
         ("UPDATE notes SET z = 1", "Unknown column 'z' in 'field list'"),
