@@ -355,8 +355,8 @@ def test_the_demo_runs_and_passes_over_what_is_done(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert "first try" in first.stdout or "no room was solved at the second try" in first.stdout
     board = json.loads((tmp_path / "out" / "site" / "latest.json").read_text())
-    stands = {row["agent"] for panel in board["panels"] for row in panel["rows"]}
-    assert {"null", "random", "expert"} <= stands and len(stands) + len(board["refused"]) == 8
+    stands = [row["agent"] for panel in board["panels"] for row in panel["rows"]]
+    assert {"null", "random", "expert"} <= set(stands) and len(stands) + len(board["refused"]) == 8
     assert all("the same actions as" in row["reason"] for row in board["refused"])  # of so few games
     (tmp_path / "out" / "submissions" / "eto").rename(tmp_path / "gone")
     again = subprocess.run(command, capture_output=True, text=True)

@@ -276,7 +276,7 @@ def test_audit_shows_the_trained_text_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train.main("sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--audit"])
-    assert "take red key" in capsys.readouterr().out
+    assert re.search(r"\[trained\] 'take \w+ key<\|end\|>'", capsys.readouterr().out)
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
