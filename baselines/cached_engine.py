@@ -21,6 +21,7 @@ import contextlib
 import itertools
 import logging
 import math
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -653,8 +654,12 @@ class Graphs:
         The one no longer frees what it keeps when memory runs out, the other refuses to draw (dropout).
         """
         cuda: Any = torch.cuda
-        with contextlib.suppress(RuntimeError):  # it was never in it, or no longer is
-            cuda.memory._cuda_endAllocateToPool(self.device.index, self.pool)
+        # Its name from 2.8 on, and before.
+        names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
+        end = next((f for name in names if (f := getattr(cuda.memory, name, None))), None)
+        if end is not None:
+            with contextlib.suppress(RuntimeError):  # it was never in it, or no longer is
+                end(self.device.index, self.pool)
         generator = cuda.default_generators[self.device.index]
         generator.graphsafe_set_state(generator.clone_state())
 
@@ -680,7 +685,11 @@ class _Step:
         cuda: Any = torch.cuda
         graphs.stream.wait_stream(cuda.current_stream())
         mode = cuda.get_sync_debug_mode()
-        cuda.set_sync_debug_mode("error")  # a pass that waits for the GPU is refused before it is recorded
+        with warnings.catch_warnings():  # of torch's: not every wait is found
+            warnings.filterwarnings("ignore", "Synchronization debug mode")
+            cuda.set_sync_debug_mode(
+                "error"
+            )  # a pass that waits for the GPU is refused before it is recorded
         try:
             with cuda.stream(graphs.stream):  # libraries set themselves up outside the recording
                 found = self._run()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from prosegym.baselines import agents, diagnosis, reflexion
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling
 from prosegym.baselines.local import LocalModel
-from prosegym.baselines.react import FORMATS, Config, ReAct, as_written, conversation, opening, parse
+from prosegym.baselines.react import FORMATS, HINTS, Config, ReAct, as_written, conversation, parse
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
@@ -91,24 +91,35 @@ class Practice:
 
         Raises:
             ProsegymError: some have other messages than one of the user's and one of the assistant's for each
-                step, or begin otherwise than the agent's do.
+                step, or the agent would have been told something else.
         """
-        told = "" if self.agent.brief else self.agent.told(self.env.instruction)
-        form, others = FORMATS[self.agent.format], []
+        others = []
         for e in experts:
             talk = self.conversation(e)
-            begins = opening(told, e.steps[0].observation, form, ask=not self.agent.brief)
-            roles = [m.role for m in talk[: 2 * len(e.steps)]]
-            alternate = len(talk) // 2 == len(e.steps) and roles == ["user", "assistant"] * len(e.steps)
-            if not (alternate and talk[0].content.startswith(begins)):
+            plain = conversation(
+                msgspec.structs.replace(e, messages=[]), self.agent.told(self.env.instruction),
+                FORMATS[self.agent.format], brief=self.agent.brief, remind=self.agent.remind,
+            )  # fmt: skip
+            turns = talk[: len(plain)]
+            if len(talk) // 2 != len(e.steps) or [m.role for m in turns] != [m.role for m in plain]:
+                others.append(e.task_id)
+            elif not self._told([m.content for m in turns[::2]], [m.content for m in plain[::2]]):
                 others.append(e.task_id)
         if others:
             raise ProsegymError(
                 f"{len(others)} of {len(experts)} expert episodes (the first: {others[0]}) cannot be set "
                 "beside the agent's turn by turn: they were played with examples, notes or a prompt that it "
-                "does not have; collect them without, give it theirs (--agent.instruction, --agent.format), "
-                "or train sft or rft, which take them"
+                "does not have; collect them without, give it theirs (--agent.instruction, .format, .brief, "
+                ".hints, .remind), or train sft or rft, which take them"
             )
+
+    def _told(self, said: list[str], plain: list[str]) -> bool:
+        """Whether the agent would have been told what was said: what is plain, and what its hints list."""
+        if not self.agent.hints:
+            return said == plain
+        listed = "\n\n" + HINTS.partition("{")[0]
+        alike = all(s == p or s.startswith(p + listed) for s, p in zip(said, plain, strict=True))
+        return alike and said != plain
 
     def fit(
         self, model: nn.Module, objective: Objective[T], items: Sequence[T], config: Optim, phase: str

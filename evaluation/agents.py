@@ -198,6 +198,8 @@ class Human:
 
 
 BUILT_IN = ("null", "random", "expert")
+MODELLESS = (Null, RandomAdmissible, ExpertAgent)
+"""Their classes: playing them costs nothing."""
 
 
 def built_in(name: str) -> Agent:

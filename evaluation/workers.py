@@ -30,7 +30,7 @@ from prosegym.envs.errors import BadOption, ProsegymError, at_least
 from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
-from prosegym.evaluation.agents import Agent
+from prosegym.evaluation.agents import MODELLESS, Agent
 from prosegym.evaluation.rollout import Incident, Job, Key, episode_seed, rollout
 
 
@@ -96,7 +96,7 @@ class Processes:
             max(1, processors() // max(workers, 1)), seed, dict(env_kwargs or {}), limits.retries,
         )  # fmt: skip
         self._agent = agent.name
-        self._bill = Bill(None if make_agent else False)
+        self._bill = Bill(False if type(agent) in MODELLESS else None)
         self._count, self._task_of, self._limits = workers, task_of, limits
         self._pool: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -220,7 +220,8 @@ class Bill:
 
     def add(self, trajectory: Trajectory, tried: Try) -> Trajectory:
         """An episode that ended; its cost is not known where earlier tries at it were lost and are paid."""
-        self.paid = bool(self.paid) or trajectory.usage.cost != 0
+        if trajectory.steps or trajectory.usage.cost != 0:
+            self.paid = bool(self.paid) or trajectory.usage.cost != 0
         if not (self.paid and tried.lost):
             return trajectory
         return msgspec.structs.replace(trajectory, usage=trajectory.usage + Usage(cost=None))

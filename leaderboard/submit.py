@@ -63,7 +63,8 @@ def submit(
         results = [_result(run, part, n, compress) for n, run in enumerate(opened)]
         if before - {result.sha256 for result in results}:
             raise ProsegymError(
-                f"{out} holds a submission of other episodes, which would be lost; choose another --out"
+                f"{out} holds a submission of other episodes, or of these in another compression, which "
+                "would be lost; choose another --out"
             )
         trained = tasks_of(trained_on)
         for result in results:

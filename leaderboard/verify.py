@@ -441,13 +441,21 @@ class _Run:
 
 
 def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:
-    """Those runs together that were played alike, with as many trials; of two that act alike, the first."""
-    alike: dict[bytes, dict[str, int]] = defaultdict(dict)
+    """Those runs together that were played alike, with as many trials; of two that act alike, the first.
+
+    Unless all of them solve every episode: where only one way is right, more runs go it, and no mean moves.
+    """
+    alike: dict[bytes, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
-        place = place_of(row.panel, row.env_kwargs, row.trials)
-        alike[place].setdefault(row.actions_sha256, number)
-    different = [list(numbers.values()) for numbers in alike.values()]
-    return [Place(n, rows[n[0]] if len(n) == 1 else _together(runs, rows, n)) for n in different]
+        alike[place_of(row.panel, row.env_kwargs, row.trials)].append(number)
+    places = []
+    for numbers in alike.values():
+        if not all(t.success for number in numbers for t in runs[number].episodes):
+            first = {rows[number].actions_sha256: number for number in reversed(numbers)}
+            numbers = sorted(first.values())
+        row = rows[numbers[0]] if len(numbers) == 1 else _together(runs, rows, numbers)
+        places.append(Place(numbers, row))
+    return places
 
 
 def _together(runs: Sequence[_Run], rows: Sequence[Row], numbers: Sequence[int]) -> Row:

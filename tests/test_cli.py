@@ -333,6 +333,10 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
             "give --split valid",
         ),
         (
+            "evaluate --agent null --panel Household-v1/test --env-arg split=valid --out x".split(),
+            "a panel or a suite has its own: leave it out",
+        ),
+        (
             ["evaluate", "--agent", "null", "--panel", "Household-v1/test", "--split", "valid", "--out", "x"],
             "--split goes with --env",
         ),

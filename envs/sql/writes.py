@@ -168,6 +168,8 @@ class _Changes(_Parser):
                 sizes.append(str(self.integer()))
             self.need_op(")")
             kind += "" if kind == "int" else f"({','.join(sizes)})"
+        if self.word("unsigned", "zerofill"):  # the latter is the former, too
+            kind += " unsigned"
         nullable, primary, default, extra = True, False, None, ""
         while self.token.kind != "end" and not self.is_op(",", ")", ";"):
             if self.word("not"):
@@ -328,7 +330,8 @@ def _stored(value: Any, column: Column) -> Any:
     kind = column.kind
     try:
         if kind == "int":
-            number = round(float(value))
+            exact = re.fullmatch("[+-]?[0-9]{1,20}", str(value))  # more digits than a float has
+            number = int(value) if exact else round(float(value))
             bits = BITS.get(column.base, 64)
             unsigned = "unsigned" in column.type
             low, high = (0, 1 << bits) if unsigned else (-1 << bits - 1, 1 << bits - 1)

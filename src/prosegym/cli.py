@@ -282,7 +282,9 @@ def _pairs(pairs: Sequence[str]) -> dict[str, Any]:
 def _env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     kwargs = _pairs(args.env_arg)
     if "split" in kwargs and "split" in args:  # which alone says whose tasks are played
-        raise BadOption(f"the split is no --env-arg here; give --split {kwargs['split']}")
+        fixed = getattr(args, "panel", None) or getattr(args, "suite", None)
+        mend = "a panel or a suite has its own: leave it out" if fixed else f"give --split {kwargs['split']}"
+        raise BadOption(f"the split is no --env-arg here; {mend}")
     if args.reward is not None:
         kwargs["reward"] = args.reward
     return kwargs

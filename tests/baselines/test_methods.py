@@ -228,6 +228,13 @@ def test_hints_are_refused_where_the_data_has_none(
         sft.train(load(scratch), experts, place, CLONING)
     (played,) = place.play(load(scratch), [Job(TASKS[0])], "played")
     assert "You can do one of these now" in place.conversation(played)[0].content
+    place.turn_by_turn([played])
+    for other in (replace(place.agent, hints=False), replace(place.agent, hints=False, remind=True)):
+        with pytest.raises(ProsegymError, match="cannot be set beside .* .brief, .hints, .remind"):
+            replace(place, agent=other).turn_by_turn([played])
+    (bare,) = practice(tmp_path / "bare").play(load(scratch), [Job(TASKS[0])], "played")
+    with pytest.raises(ProsegymError, match="cannot be set beside"):
+        place.turn_by_turn([bare])
 
 
 def test_an_instruction_of_ones_own_is_trained_on_and_played_with(

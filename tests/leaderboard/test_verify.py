@@ -618,7 +618,9 @@ def test_attempts_and_seeds_that_solve_everything_are_none_s_copy(tmp_path: Path
         play(Trained(), tmp_path / f"r{n}", attempts=4)
     runs, card = [tmp_path / f"r{n}" for n in range(3)], Card(agent="A", track="trained")
     folder = submit(runs, tmp_path / "three", card)
-    assert check(folder).unranked == [] and below_minimum(folder) == []
+    report = check(folder)
+    assert report.unranked == [] and below_minimum(folder) == []
+    assert [(place.runs, place.row.attempts) for place in report.places] == [([0, 1, 2], 12)]
     lack = "1 of the 3 training seeds that a trained agent needs"
     assert check(submit(runs[:1], tmp_path / "one", card)).unranked == [("run 1", lack)]
 
@@ -894,7 +896,9 @@ def test_submit_replaces_a_submission_of_the_same_episodes_alone(
     found = read(out)[0]
     assert found.card.agent == "Yours" and [result.seed for result in found.results] == [3, 4]
     kept = (out / "submission.json").read_bytes()
-    with pytest.raises(ProsegymError, match="other episodes, which would be lost; choose another --out"):
+    with pytest.raises(
+        ProsegymError, match="other episodes, or .* which would be lost; choose another --out"
+    ):
         submit([runs["random"]], out, Card(agent="Ours", track="zero-shot"))
     assert check(out).ok and (out / "submission.json").read_bytes() == kept
     (out / "episodes" / "thesis.txt").write_text("mine")

@@ -74,6 +74,15 @@ def test_refusals_change_nothing(env: Any, statement: str, message: str) -> None
     assert show(env, "SELECT COUNT(*) FROM notes") == "[(0,)]"
 
 
+def test_whole_numbers_keep_their_columns_range(env: Any) -> None:
+    assert show(env, "CREATE TABLE n (a TINYINT UNSIGNED, b BIGINT, c INT(5) ZEROFILL)") == "None"
+    assert show(env, "INSERT INTO n VALUES (255, 9223372036854775807, '4294967295')") == "None"
+    assert show(env, "SELECT * FROM n") == "[(255, 9223372036854775807, 4294967295)]"
+    for column, value in (("a", "256"), ("a", "-1"), ("b", "9223372036854775808"), ("c", "-1")):
+        said = show(env, f"INSERT INTO n ({column}) VALUES ({value})")
+        assert said.endswith(f"Out of range value for column '{column}' at row 1")
+
+
 def test_it_ends_with_the_episode(env: Any) -> None:
     table = next(iter(generate("train", 0).tables))
     other: Any = gymnasium.make("prosegym/MiniSQL-v1", disable_env_checker=True).unwrapped
