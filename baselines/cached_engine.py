@@ -230,24 +230,33 @@ class CachedEngine:
         """Cells a seat is given for that many tokens."""
         return min(_round(cells), _round(self._max_context))
 
+    def _fitting(self, seats: int) -> int:
+        """Cells that there is memory for in each of so many seats."""
+        return self._max_cells // max(seats, 1) // BUCKET * BUCKET
+
     def _reserve(self, cells: int) -> None:
         """Room for every seat, and for `cells` cells in each; what is held is kept.
 
         Where memory is short, seats that nobody uses are given up, those unused for longest first.
         """
+        if len(self._seats) <= self._rows and cells <= self._cells:
+            return
+        self._look_up()
         wanted = self._cells
-        if len(self._seats) > self._rows or cells > self._cells:
-            self._look_up()
+        before = {seat: seat.row for seat in self._seats if seat.token_ids}
         if cells > self._cells:
             ahead = 2 * self._cells
             if self._lazy:  # what is not written to takes no memory
                 ahead = max(2 * cells, self._max_cells // self._max_seats // BUCKET * BUCKET)
-            fitting = self._max_cells // max(len(self._seats), 1) // BUCKET * BUCKET
-            wanted = max(self._capacity(cells), min(self._capacity(ahead), fitting))
+            taken = sum(seat.taken for seat in self._seats)
+            # Growth copies what is held: for an eighth of room ahead, seats that nobody uses are given up.
+            wanted = max(
+                self._capacity(cells),
+                min(self._capacity(ahead), self._fitting(len(self._seats))),
+                min(self._capacity(cells + cells // 8), self._fitting(taken)),
+            )
             self._shrink(max(self._max_cells // wanted, 1))
         rows = max(len(self._seats), 1)
-        if rows <= self._rows and wanted <= self._cells:
-            return
         most = min(max(self._max_cells // wanted, rows), self._max_seats)
         if self._lazy:
             rows = most
@@ -255,10 +264,7 @@ class CachedEngine:
             rows = min(max(_round(rows, 8), 2 * self._rows), most)  # each growth copies what is held
         else:
             rows = min(self._rows, most)
-        held = {seat.row: len(seat.token_ids) for seat in self._seats if seat.token_ids}
-        parts = [(slice(row, row + 1), count) for row, count in held.items()]
-        if held and not self._lazy:  # at once: a GPU takes longer to be told of a row than to copy it
-            parts = [(slice(max(held) + 1), max(held.values()))]
+        held = [(before[seat], seat.row, len(seat.token_ids)) for seat in self._seats if seat.token_ids]
         self._steps.clear()
         for layer, (heads, size, value_heads, value_size) in zip(self._layers, self._shapes, strict=True):
             made = []
@@ -266,15 +272,25 @@ class CachedEngine:
                 # Padded passes read cells that were never written to, under a mask: they must be finite.
                 make = torch.empty if self._lazy else torch.zeros
                 new = make((rows, h, wanted + 1, d), dtype=self._dtype, device=self._model.device)
-                for some, count in parts:
-                    assert old is not None
-                    new[some, :, :count] = old[some, :, :count]
+                if held:
+                    self._carry(old, new, held)
                 made.append(new)
             layer.make(*made)
         self._rows, self._cells = rows, wanted
 
+    def _carry(self, old: Any, new: Any, held: Sequence[tuple[int, int, int]]) -> None:
+        """Copy what seats hold into a new buffer; of each: its row in the old one, in the new one, cells."""
+        if self._lazy:
+            for was, row, count in held:
+                new[row, :, :count] = old[was, :, :count]
+        else:  # at once: a GPU takes longer to be told of a row than to copy it
+            source, target, counts = zip(*held, strict=True)
+            most, device = max(counts), self._model.device
+            part = old[:, :, :most].index_select(0, sent(source, device))
+            new[:, :, :most].index_copy_(0, sent(target, device), part)
+
     def _shrink(self, count: int) -> None:
-        """Keep at most `count` seats, as the first rows; those in use are kept in any case."""
+        """Keep at most `count` seats, those in use in any case; they get the first rows of new buffers."""
         if len(self._seats) <= count:
             return
         order = sorted(self._seats, key=lambda s: (not s.taken, -s.used))
@@ -282,8 +298,8 @@ class CachedEngine:
         for seat in order[len(keep) :]:
             self._by_key.pop(seat.key, None)
         self._seats = sorted(keep, key=lambda s: s.row)
-        self._move(self._seats, range(len(self._seats)))
-        self._rows = min(self._rows, len(self._seats))
+        for row, seat in enumerate(self._seats):
+            seat.row = row
 
     def _move(self, seats: Sequence[Seat], rows: Iterable[int]) -> None:
         """Put seats into other rows, all at once."""

@@ -507,6 +507,38 @@ def test_adapters_share_the_weights() -> None:
     assert Chat(lm.tokenizer).end_id in lm.end_ids
 
 
+@pytest.mark.parametrize("form", ["as chosen", "padded", "fixed shapes"])
+def test_seats_that_are_given_up_leave_the_others_what_they_hold(form: str) -> None:
+    """Longer sequences mean fewer seats: those in use get other rows, and growth is by steps, not cell by cell."""
+    model = MODELS["llama"]()
+    rng = random.Random(0)
+    per_cell = CachedEngine(model, max_context=8, cache_bytes=1)._per_cell
+    engine = CachedEngine(
+        model, max_context=2048, cache_bytes=9000 * per_cell, max_seats=16, static=form == "fixed shapes"
+    )
+    engine._row_by_row &= form == "as chosen"
+    plain = PlainEngine(model)
+    draw = lambda count: [rng.randrange(14, VOCABULARY) for _ in range(count)]  # noqa: E731
+    with torch.inference_mode():
+        texts = [draw(600 + i) for i in range(12)]
+        seats = [held(engine.open(i, text)) for i, text in enumerate(texts)]
+        engine.feed(seats, texts)
+        for i, seat in enumerate(seats):
+            if i % 3:
+                engine.close(seat)
+        mine, others = seats[::3], [Seat(0) for _ in seats[::3]]
+        plain.feed(others, texts[::3])
+        sizes = set()
+        for _ in range(18):
+            more = [draw(35) for _ in mine]
+            found, wanted = engine.feed(mine, more), plain.feed(others, more)
+            assert torch.allclose(found, wanted, atol=2e-3 * float(wanted.std()))
+            sizes.add(engine._cells)
+    assert sorted(seat.row for seat in engine._seats) == list(range(len(engine._seats)))
+    assert len(engine._seats) < 12 and set(mine) <= set(engine._seats)
+    assert len(sizes) <= 6  # 9 without room ahead
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("form", ["as chosen", "padded", "fixed shapes"])
 def test_every_form_of_pass_gives_the_plain_engines_logits(name: str, form: str) -> None:
