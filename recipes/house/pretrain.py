@@ -1,6 +1,6 @@
 """A house model from random weights: lessons, tokenizer, training, validation on the way.
 
-    python recipes/house/pretrain.py OUT [--scale cpu|notes|textworld|gpu|tiny]
+    python recipes/house/pretrain.py OUT [--scale cpu|cpu-6m|notes|textworld|gpu|tiny]
 
 The same command goes on where it was interrupted. What is learnt is in `lessons.py`: first the expert's play,
 then, round by round, more of it or what the expert says of the model's own play. Validation plays games of
@@ -113,6 +113,20 @@ SCALES = {
             ),
             Round(
                 (Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)), 2048, CPU
+            ),
+        ),
+        valid=100,
+    ),
+    "cpu-6m": Scale(
+        "6m",
+        (Source(HOUSEHOLD, 50_000), Source(ALFWORLD, 3 * 3_553)),
+        1024,
+        Optim(1.5e-3, batch_size=8, tokens=4096, save_every=1800, **FIT),
+        (
+            Round(
+                (Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2)),
+                1024,
+                Optim(5e-4, batch_size=8, tokens=4096, save_every=1100, **PRACTISED),
             ),
         ),
         valid=100,

@@ -8,8 +8,9 @@ one after another, for as many whole games as have some 150 answers, their promp
 without a cache that outlives an answer and with one. Answers end where the model ends them and must be the
 same tokens on all sides.
 
-Two kinds of agents. `house`: the model that comes with the package answers bare prompts with actions of some
-6 tokens, as free text or token by token among the admissible ones. `ReAct`: instruction, two examples of the
+Two kinds of agents. `house`: the model that comes with the package (or PROSEGYM_BENCH_MODEL, a trained agent's
+folder) answers bare prompts with actions of some 6 tokens, as free text or token by token among the admissible
+ones. `ReAct`: instruction, two examples of the
 task's type from expert games, answers of a thought and an action. No model at hand writes such answers, so one of
 the house model's shape with random weights writes 24 tokens of no meaning, which stay in the conversation as it
 wrote them, and the games go on with another agent's actions: a random one's, all 30 turns, or the expert's.
@@ -24,11 +25,13 @@ model's forward passes is taken: environment, agent, tokens to text and back, th
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from time import perf_counter, process_time
 from typing import Any
@@ -55,6 +58,7 @@ from prosegym.evaluation.workers import Processes
 
 GAMES, EPISODES, TURNS, SAMPLE, ROUNDS = 256, 64, 30, 150, 3
 ENV = "prosegym/Household-v1"
+HOUSE = os.environ.get("PROSEGYM_BENCH_MODEL", "house")
 PEERS = ("generate", "generate, cache kept")
 
 
@@ -123,7 +127,7 @@ def made(game: str, lm: LocalModel) -> tuple[Recorder, ReAct, int]:
     """The model, the agent and how many games it plays."""
     kind, _, how = game.partition(", ")
     if kind == "house":
-        recorder, config = Recorder(lm), agents.read(agents.SHIPPED["house"]).config
+        recorder, config = Recorder(lm), agents.read(Path(agents.shipped(HOUSE))).config
         return recorder, ReAct(recorder, replace(config, decoding=how)), GAMES  # type: ignore[arg-type]
     torch.manual_seed(1)  # with 0, two tokens are as likely as each other but for rounding
     shape = type(lm.model.config)(**{**lm.model.config.to_dict(), "max_position_embeddings": 8192})
@@ -135,7 +139,7 @@ def made(game: str, lm: LocalModel) -> tuple[Recorder, ReAct, int]:
 
 
 def house() -> Any:
-    return agents.load_model("house", agents.ModelOptions(device="cpu"))
+    return agents.load_model(HOUSE, agents.ModelOptions(device="cpu"))
 
 
 def jobs_of(games: int) -> list[Job]:
