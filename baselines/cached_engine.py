@@ -703,9 +703,8 @@ class _Step:
         mode = cuda.get_sync_debug_mode()
         with warnings.catch_warnings():  # of torch's: not every wait is found
             warnings.filterwarnings("ignore", "Synchronization debug mode")
-            cuda.set_sync_debug_mode(
-                "error"
-            )  # a pass that waits for the GPU is refused before it is recorded
+            # A pass that waits for the GPU is refused before it is recorded.
+            cuda.set_sync_debug_mode("error")
         try:
             with cuda.stream(graphs.stream):  # libraries set themselves up outside the recording
                 found = self._run()
