@@ -1,6 +1,7 @@
 """RetroAct: planner and reflector learn together beside imitation (Feng et al. 2025, arXiv:2503.01490).
 
-    1. imitation: clone expert episodes into the planner pi, expert reflections into the reflector mu
+    1. imitation: clone expert episodes into the planner pi, then into the reflector mu the expert's
+       reflections on pi's failures, those after which pi's next try was better
     2. repeat: play Reflexion's trials with pi and mu; every try is a planner row with R = its score, every
        note a reflector row with R = R_next - R (eq. 6); minimise, for each role,                  (eq. 7-10)
        L = - E[clip(pi/pi_behaviour, 1 - eps, 1 + eps) log pi R] + lambda L_IL
@@ -10,10 +11,9 @@ R alone. Where else they differ the paper is the default: the code's reflector r
 (`reward_offset`), its data keeps positive rewards only (`negatives`), its mean of L_RL is over all tokens
 (`legacy_mean`). Different from both: the mean is over each text's trained tokens, where the paper sums. Both
 train on observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well,
-which the code masks. The reflector imitates every expert reflection, where the paper keeps those after which
-the try was better. Reconstructed: the number of trials in training; that one model for both roles is cloned
-into the planner first, then into the reflector. Expert reflections come from a teacher model, as in the
-paper, or from a rule (`notes`), the default.
+which the code masks. Reconstructed: the number of trials in training; whose tries the expert reflects on;
+that one model for both roles is cloned into the planner first, then into the reflector. Expert reflections
+come from a teacher model, as in the paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
@@ -99,18 +99,20 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
 def teach(
     policy: LocalModel, reflector: LocalModel, tasks: Sequence[str], practice: Practice, config: Config
 ) -> list[Sample]:
-    """Imitation of the reflector: the teacher's notes, or those by rule, on the clone's failures."""
+    """Imitation of the reflector: of the teacher's notes, or those by rule, on the clone's failures, the ones
+    that a better try followed."""
     loop = reflexion.Config(trials=2, temperature=0.0)
     teacher: Reflector = Scribe(reflector, loop)
     if config.teacher:
         teacher = ModelReflector(agents.load_model(config.teacher), loop)
-    _, notes = practice.trials(policy, teacher, tasks, "teach", loop, temperature=config.temperature)
-    talks = [noted(replace(n, generation=Generation(n.text))) for n in notes if n.text]  # in our own tokens
+    played = practice.trials(policy, teacher, tasks, "teach", loop, temperature=config.temperature)
+    helped = [n for n, before, after in ratings(*played) if after.score > before.score]
+    talks = [noted(replace(n, generation=Generation(n.text))) for n in helped]  # in our own tokens
     if talks:
         return sft.clone(reflector, talks, practice, config.cloning, "sft-reflector")
     practice.say("sft-reflector", "texts", 0, 0, 0)
     if practice.accelerator.is_main_process:
-        why = "the clone failed at no training task, or its notes are empty"
+        why = "the clone failed at no training task, or no note on a failure was followed by a better try"
         print(f"sft-reflector: no expert reflection, so the reflector stays as it is: {why}")
     return []
 

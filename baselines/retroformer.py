@@ -12,13 +12,13 @@ do) or by a fresh try of the actor (`rating="try"`). Reconstructed: how many rou
 and how often each is used: the script's 50 epochs are over its own small batches. Different from the code:
 the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says; a judged
 note earns P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, and notes are
-drawn from all tokens, not with top_p 0.9. Of the more frequent kind the judge learns from the notes that were
-collected first, most of them on first tries, not from some of each trial.
+drawn from all tokens, not with top_p 0.9.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -127,14 +127,15 @@ def clone(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, con
 def judge(reflector: LocalModel, rated: Sequence[Rated], practice: Practice, config: Config) -> Headed:
     """Step 2: a copy of the reflector learns which notes are good; as many of either as of the rarer.
 
-    Where there are no good ones, or no bad ones, it learns from all of the others.
+    Of the more frequent kind they are drawn, by the run's seed. Where there are no good ones, or no bad ones,
+    it learns from all of the others.
     """
     model = Headed(twin(reflector).model, speaks=False)
     texts = [(sft.sample(reflector, noted(r[0])), rating(r) > config.threshold) for r in rated]
     good = [Judged(s, True) for s, is_good in texts if s and is_good]
     bad = [Judged(s, False) for s, is_good in texts if s and not is_good]
-    count = min(len(good), len(bad)) or len(texts)
-    both = good[:count] + bad[:count]
+    count, rng = min(len(good), len(bad)) or len(texts), random.Random(practice.seed)
+    both = [j for kind in (good, bad) for j in rng.sample(kind, min(count, len(kind)))]
     practice.say("judge", "texts", len(texts), len(both), sum(j.sample.cut for j in both))
     practice.fit(model, Judgement(), both, config.judging, "judge")
     return model

@@ -532,10 +532,28 @@ def test_retroact_says_why_there_is_nothing_to_learn_from(tmp_path: Path) -> Non
 RL = Optim(1e-3, epochs=1, batch_size=4)
 
 
+def win_second_tries(monkeypatch: pytest.MonkeyPatch, tasks: Sequence[str]) -> None:
+    """Where expert reflections are written, second tries at these tasks win, whatever the policy does."""
+    played = Practice.trials
+
+    def trials(self: Practice, *args: Any, **kwargs: Any) -> tuple[list[Trajectory], object]:
+        tries, written = played(self, *args, **kwargs)
+        if "teach" not in args:
+            return tries, written
+        return [scored(t, 1.0) if t.trial == 1 and t.task_id in tasks else t for t in tries], written
+
+    monkeypatch.setattr(Practice, "trials", trials)
+
+
 @pytest.mark.parametrize("roles", ["one", "two"])
 def test_retroact_end_to_end(
-    roles: str, experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+    roles: str,
+    experts: Sequence[Trajectory],
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    win_second_tries(monkeypatch, TASKS)
     config = retroact.Config(HALF, RL, trials=2, roles=roles)  # type: ignore[arg-type]
     policy = load(scratch)
     retroact.train(policy, experts, practice(tmp_path), config)
@@ -552,9 +570,9 @@ def test_retroact_end_to_end(
 
 
 def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
-    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server of our own says the same of every failure, and the reflector learns to say it."""
+    """A server of our own says the same of every failure; what a better try followed is learnt."""
     pytest.importorskip("openai")
     asked: list[str] = []
 
@@ -585,9 +603,11 @@ def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
     config = retroact.Config(HALF, RL, trials=2, teacher=url)
     policy, place = load(scratch), practice(tmp_path)
     reflector = twin(policy)
+    helped = TASKS[1:]
+    win_second_tries(monkeypatch, helped)
     examples = retroact.teach(policy, reflector, TASKS, place, config)
     server.shutdown()
-    assert len(examples) == len(experts) == len(asked)
+    assert len(asked) == len(TASKS) and len(examples) == len(helped)
     assert "The rules" in asked[0]  # our own prompt, with the failed try
     written = [i for i, w in zip(examples[0].token_ids, examples[0].weights, strict=True) if w]
     assert policy.tokenizer.decode(written) == "take the key of its colour first<|end|>"
@@ -682,6 +702,26 @@ def test_the_reward_model_tells_good_notes_from_bad(
     texts = sft.samples(reflector, [noted(good[0]), noted(other)])
     is_good, is_bad = (1 / (1 + math.exp(x)) for x in retroformer.judgements(model, texts))
     assert is_good > 0.9 and is_bad < 0.1
+
+
+def test_the_judge_reads_as_many_notes_of_either_kind_from_every_trial(
+    scratch: Path, experts: Sequence[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bad notes are collected trial by trial: the first four of eight would all be on first tries."""
+    read: list[Sequence[ppo.Judged]] = []
+    monkeypatch.setattr(Practice, "fit", lambda self, model, objective, items, *_: read.append(items))
+    reflector, bad = load(scratch), rate(0.0, 0.0, experts)
+    notes = [dataclasses.replace(bad[0], generation=Generation(f"open box {i}")) for i in range(8)]
+    rated = [*([rate(0.0, 1.0, experts)] * 4), *((note, *bad[1:]) for note in notes)]
+    for seed in range(3):
+        place = dataclasses.replace(practice(tmp_path), seed=seed)
+        retroformer.judge(reflector, rated, place, retroformer.Config())
+        retroformer.judge(reflector, rated, place, retroformer.Config())
+    assert all([j.good for j in items] == [True] * 4 + [False] * 4 for items in read)
+    drawn = [{j.sample.token_ids for j in items[4:]} for items in read]
+    assert all(len(d) == 4 for d in drawn) and drawn[::2] == drawn[1::2]  # each once, the same again
+    late = {s.token_ids for s in sft.samples(reflector, [noted(note) for note in notes[4:]])}
+    assert all(d & late for d in drawn)
 
 
 def test_new_notes_are_drawn_and_remembered_as_those_that_were_collected(
