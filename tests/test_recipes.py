@@ -98,8 +98,7 @@ def test_lessons_of_textworld_and_of_the_notes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
     import lessons
 
-    source = lessons.Source(lessons.TEXTWORLD[1], 16, second_tries=0.5, notes="too")
-    monkeypatch.setattr(lessons, "CHUNK", 16)
+    source = lessons.Source(lessons.TEXTWORLD[1], 16, second_tries=0.5, notes="too", file=16)
     silent = Scripted(lambda request: "")
     talks = lessons.play(source, 0, reader=silent)
     asked = [talk for talk in talks if talk[0].content.startswith(REFLECT[:40])]
@@ -123,8 +122,7 @@ def test_lessons_of_kitchens_are_done_by_the_recipe_alone(monkeypatch: pytest.Mo
     import lessons
     from pretrain import ROOMS
 
-    monkeypatch.setattr(lessons, "CHUNK", 20)
-    source = lessons.Source(lessons.EXPRESS, 1_020, variants=ROOMS[1:3])  # two foods, then three
+    source = lessons.Source(lessons.EXPRESS, 1_020, variants=ROOMS[1:3], file=20)  # two foods, then three
     unknown = 0
     for chunk, foods in ((0, 2), (50, 3)):
         talks = lessons.play(source, chunk)
@@ -177,10 +175,20 @@ def test_lessons_of_further_kitchens(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = kitchens.Kitchens().tasks("train")
     assert [task.id for task in tasks[: len(own)]] == [task.id for task in own]
     assert len({task.id for task in tasks}) == len(tasks) == 1_700
-    monkeypatch.setattr(lessons, "CHUNK", 2)
-    first, second = lessons.play(lessons.Source(lessons.KITCHENS, 1_000, len(own), second_tries=0.0), 0)
+    source = lessons.Source(lessons.KITCHENS, 1_000, len(own), second_tries=0.0, file=2)
+    first, second = lessons.play(source, 0)
     for talk in (first, second):
         assert talk[0].content.startswith("You are hungry!") and talk[-1].content == "eat meal"
+
+
+def test_practice_is_on_games_that_were_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    from pretrain import SCALES
+
+    for scale in SCALES.values():
+        read = {source.env_id: source.first + source.tasks for source in scale.sources}
+        for source in (source for round_ in scale.practice for source in round_.sources):
+            assert source.first >= read[source.env_id]
 
 
 def test_a_house_model_keeps_its_scale_and_seed_and_measures_once(

@@ -30,9 +30,7 @@ import kitchens
 import msgspec
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
-from prosegym.baselines.chat import Chat
 from prosegym.baselines.lm import Generation, LanguageModel, Request
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.notes import Scribe, note
@@ -60,8 +58,6 @@ WANDERS = (0.5,)
 """How often the player of a failed try does."""
 LEAVES = (0.5, 0.8, 0.95)
 """How often an expert leaves the step to the model."""
-CHUNK = 500
-"""Tasks of one file."""
 FOODS = (
     "banana", "black pepper", "block of cheese", "carrot", "chicken leg", "chicken wing", "cilantro", "flour",
     "olive oil", "orange bell pepper", "parsley", "pork chop", "purple potato", "red apple", "red hot pepper",
@@ -101,6 +97,8 @@ class Source:
     """Whether an expert's lesson that is too long is cut, not left out."""
     variants: tuple[Mapping[str, Any], ...] = ({},)
     """Arguments of the environment; each time that train is played has the next ones."""
+    file: int = 500
+    """Tasks of one file, which one process plays together."""
 
 
 class Teacher:
@@ -216,7 +214,8 @@ def play(
         student: plays where the expert slips.
         reader: counts the tokens of what a reflector is asked; without it, notes are no lessons.
     """
-    numbers = range(source.first + chunk * CHUNK, source.first + min((chunk + 1) * CHUNK, source.tasks))
+    first = chunk * source.file
+    numbers = range(source.first + first, source.first + min(first + source.file, source.tasks))
     probe = make(source.env_id, split="train", **source.variants[0]).unwrapped
     assert isinstance(probe, TextEnv)
     tasks = probe.tasks("train")
@@ -304,24 +303,23 @@ def cut(trajectory: Trajectory, steps: int) -> Trajectory:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _student(model: str) -> LocalModel:
+@functools.lru_cache(maxsize=2)
+def _loaded(model: str) -> LocalModel:
     torch.set_num_threads(1)
     return LocalModel.load(model, device="cpu")  # one in each of many processes
 
 
-def write(source: Source, chunk: int, tokenizer: str, path: Path, longest: int, student: str = "") -> Path:
-    """A chunk as a file of tokens, whether each is the agent's own, and where every lesson ends.
+def write(source: Source, chunk: int, base: str, path: Path, longest: int, student: str = "") -> Path:
+    """A chunk as a file: tokens of the base model, whether each is the agent's own, where every lesson ends.
 
     An expert's lesson that is longer is left out or, where the source says so, cut; a student's is cut.
     """
     if path.exists():
         return path
-    chat = Chat(AutoTokenizer.from_pretrained(tokenizer))
-    reader = LocalModel.load(tokenizer, device="cpu") if source.notes != "no" else None
-    talks = play(source, chunk, student=_student(student) if student else None, reader=reader)
+    lm = _loaded(base)
+    player, reader = _loaded(student) if student else None, lm if source.notes != "no" else None
     lessons = []
-    for encoded in map(chat.encode, talks):
+    for encoded in map(lm.chat.encode, play(source, chunk, student=player, reader=reader)):
         if len(encoded.token_ids) <= longest or student or source.cut:
             tokens, own = encoded.token_ids[:longest], encoded.trainable[:longest]
             if any(own):

@@ -27,7 +27,7 @@ import kitchens
 import numpy as np
 import torch
 from accelerate import Accelerator
-from lessons import AGENT, ALFWORLD, CHUNK, EXPRESS, HOUSEHOLD, KITCHENS, TEXTWORLD, Source, make, play, write
+from lessons import AGENT, ALFWORLD, EXPRESS, HOUSEHOLD, KITCHENS, TEXTWORLD, Source, make, play, write
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -160,18 +160,24 @@ SCALES = {
     "gpu": Scale(
         "6m",
         (
-            Source(HOUSEHOLD, 600_000, notes="too"),
-            Source(ALFWORLD, 30 * 3_553, notes="too"),
-            Source(EXPRESS, 3 * 1_000 * len(ROOMS), variants=ROOMS),
-            *(Source(env_id, 60 * 200, notes="too", cut=True) for env_id in (*TEXTWORLD[:-1], KITCHENS)),
+            Source(HOUSEHOLD, 160_000, notes="too", file=125),
+            Source(ALFWORLD, 10 * 3_553, notes="too", file=125),
+            Source(EXPRESS, 1_000 * len(ROOMS), variants=ROOMS, file=125),
+            *(
+                Source(env_id, 20 * 200, notes="too", cut=True, file=125)
+                for env_id in (*TEXTWORLD[:-1], KITCHENS)
+            ),
         ),
         1536,
         Optim(2e-3, batch_size=64, tokens=65536, save_every=1000, **FIT),
         (
             Round(
-                (Source(HOUSEHOLD, 6_000, 600_000, 0.2), Source(ALFWORLD, 3_553, 30 * 3_553, 0.2)),
+                (
+                    Source(HOUSEHOLD, 4_000, 160_000, 0.2, file=125),
+                    Source(ALFWORLD, 2_000, 10 * 3_553, 0.2, file=125),
+                ),
                 2048,
-                Optim(5e-4, batch_size=64, tokens=65536, save_every=1000, **PRACTISED),
+                Optim(1e-3, batch_size=32, tokens=65536, save_every=1000, **PRACTISED),
             ),
         ),
         valid=200,
@@ -266,7 +272,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
         house.scratch(base, scale.size, corpus, vocabulary=1024, context=4096, seed=seed)
     # Of each source the last file is kept for validation.
     player = str(base) if scale.begins else ""
-    found = [shelves(source, out / "lessons", base, scale.longest, workers, player) for source in sources]
+    found = shelves(sources, out / "lessons", base, scale.longest, workers, player)
     lessons = [path for paths in found for path in (paths[:-1] or paths)]
     held_out = Shelf([paths[-1] for paths in found])
 
@@ -313,11 +319,7 @@ def run(out: Path, scale: Scale, seed: int, workers: int) -> None:
         if not student.exists():
             save(folder / "student.part", torch.float32)
             (folder / "student.part").rename(student)
-        new = [
-            path
-            for source in sources
-            for path in shelves(source, folder, base, round_.longest, workers, player)
-        ]
+        new = sum(shelves(sources, folder, base, round_.longest, workers, player), [])
         practised += new
         # As many files of the expert's own play, other ones each round, keep that in mind.
         reread = lessons[number - 1 :: max(1, len(lessons) // len(new))][: len(new)]
@@ -338,19 +340,24 @@ def installed(source: Source) -> bool:
 
 
 def shelves(
-    source: Source, folder: Path, base: Path, longest: int, workers: int, student: str = ""
-) -> list[Path]:
-    """Write what is missing of a source's lessons; returns its files."""
+    sources: Sequence[Source], folder: Path, base: Path, longest: int, workers: int, student: str = ""
+) -> list[list[Path]]:
+    """Write what is missing of these sources' lessons; returns the files of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = source.env_id.rpartition("/")[2]
-    chunks = range(-(-source.tasks // CHUNK))
-    paths = [folder / f"{name}-{chunk:05}.npz" for chunk in chunks]
+    found = []
     # Not by fork: this process has threads of its own by now.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        jobs = [pool.submit(write, source, c, str(base), paths[c], longest, student) for c in chunks]
-        for job in tqdm(jobs, desc=f"{folder.name} of {name}", unit="file"):
+        jobs = []
+        for source in sources:
+            name, chunks = source.env_id.rpartition("/")[2], range(-(-source.tasks // source.file))
+            found.append([folder / f"{name}-{chunk:05}.npz" for chunk in chunks])
+            jobs += [
+                pool.submit(write, source, chunk, str(base), path, longest, student)
+                for chunk, path in zip(chunks, found[-1], strict=True)
+            ]
+        for job in tqdm(jobs, desc=str(folder.name), unit="file"):
             job.result()
-    return paths
+    return found
 
 
 def measured(curve: Path, phase: str, step: int) -> bool:
