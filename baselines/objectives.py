@@ -124,7 +124,7 @@ class PolicyGradient:
     clip: float
     regulariser: float
     legacy_mean: bool = False
-    """Divide L_RL by all of a text's tokens, its prompt's included, as the released code does."""
+    """Divide both terms by all of a text's tokens, its prompt's included, as the released code does."""
 
     def length(self, item: Played) -> int:
         """The longer of its two texts."""
@@ -144,11 +144,11 @@ class PolicyGradient:
         longest = max(len(x.sample.token_ids) for x in items)
         logp, mask = both[: len(items), :longest], masks[: len(items), :longest]
         behaviour = table([x.behaviour for x in items], logp)
-        told = [[x.reward for x in items], [float(len(x.sample.token_ids)) for x in items]]
-        reward, all_tokens = sent(torch.tensor(told, dtype=logp.dtype), logp.device)
-        lengths = all_tokens if self.legacy_mean else None
-        gradient = losses.clipped_policy_gradient(logp, behaviour, reward, mask, self.clip, lengths)
-        imitation = -losses.mean_of_texts(both[len(items) :], masks[len(items) :])
+        told = [(x.reward, len(x.sample.token_ids), len(x.imitate.token_ids)) for x in items]
+        reward, *lengths = sent(torch.tensor(told, dtype=logp.dtype).T, logp.device)
+        counts, shown = lengths if self.legacy_mean else (None, None)
+        gradient = losses.clipped_policy_gradient(logp, behaviour, reward, mask, self.clip, counts)
+        imitation = -losses.mean_of_texts(both[len(items) :], masks[len(items) :], shown)
         clipped = losses.clip_share(logp.detach(), behaviour, mask, self.clip)
         metrics = {
             "policy_gradient": gradient.detach(),

@@ -1,19 +1,21 @@
 """RetroAct: planner and reflector learn together beside imitation (Feng et al. 2025, arXiv:2503.01490).
 
     1. imitation: clone expert episodes into the planner pi, then into the reflector mu the expert's
-       reflections on pi's failures, those after which pi's next try was better
+       reflections on pi's failures, those after which pi's next try succeeded
     2. repeat: play Reflexion's trials with pi and mu; every try is a planner row with R = its score, every
        note a reflector row with R = R_next - R (eq. 6); minimise, for each role,                  (eq. 7-10)
        L = - E[clip(pi/pi_behaviour, 1 - eps, 1 + eps) log pi R] + lambda L_IL
 
 Read: the paper and its released code (90fff38). The log pi in L is the code's: eq. 7-8 print the ratio times
 R alone. Where else they differ the paper is the default: the code's reflector reward has a factor (R + c)/c
-(`reward_offset`), its data keeps positive rewards only (`negatives`), its mean of L_RL is over all tokens
+(`reward_offset`), its data keeps positive rewards only (`negatives`), its means are over all tokens
 (`legacy_mean`). Different from both: the mean is over each text's trained tokens, where the paper sums. Both
 train on observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well,
-which the code masks. Reconstructed: the number of trials in training; whose tries the expert reflects on;
-that one model for both roles is cloned into the planner first, then into the reflector. Expert reflections
-come from a teacher model, as in the paper, or from a rule (`notes`), the default.
+which the code masks. In both the teacher plays, too, with its own reflections before it, and planner and
+reflector are cloned from those tries; here the planner is cloned from experts that remember nothing, and the
+reflector from notes on pi's own failures. Reconstructed: the number of trials in training; that one model for
+both roles is cloned into the planner first, then into the reflector. Expert reflections come from a teacher
+model, as in the paper, or from a rule (`notes`), the default.
 """
 
 from __future__ import annotations
@@ -63,9 +65,11 @@ class Config:
     negatives: bool = True
     """Keep rows whose reward is 0 or below."""
     legacy_mean: bool = False
-    """Divide L_RL by all of a text's tokens, its prompt's included."""
+    """Divide both terms by all of a text's tokens, its prompt's included."""
     temperature: float = 1.0
     """Of the tries and the notes in training."""
+    transcript_tokens: int = 3000
+    """Longest account of a try, from which a note is written."""
 
     def __post_init__(self) -> None:
         at_least(1, iterations=self.iterations, trials=self.trials)
@@ -100,20 +104,20 @@ def teach(
     policy: LocalModel, reflector: LocalModel, tasks: Sequence[str], practice: Practice, config: Config
 ) -> list[Sample]:
     """Imitation of the reflector: of the teacher's notes, or those by rule, on the clone's failures, the ones
-    that a better try followed."""
-    loop = reflexion.Config(trials=2, temperature=0.0)
+    that a success followed."""
+    loop = reflexion.Config(trials=2, temperature=0.0, transcript_tokens=config.transcript_tokens)
     teacher: Reflector = Scribe(reflector, loop)
     if config.teacher:
         teacher = ModelReflector(agents.load_model(config.teacher), loop)
     played = practice.trials(policy, teacher, tasks, "teach", loop, temperature=config.temperature)
-    helped = [n for n, before, after in ratings(*played) if after.score > before.score]
+    helped = [n for n, _, after in ratings(*played) if after.success]
     talks = [noted(replace(n, generation=Generation(n.text))) for n in helped]  # in our own tokens
     if talks:
         return sft.clone(reflector, talks, practice, config.cloning, "sft-reflector")
     practice.say("sft-reflector", "texts", 0, 0, 0)
     if practice.accelerator.is_main_process:
-        why = "the clone failed at no training task, or no note on a failure was followed by a better try"
-        print(f"sft-reflector: no expert reflection, so the reflector stays as it is: {why}")
+        why = "the clone failed at no training task, or no note on a failure was followed by a success"
+        print(f"sft-reflector: nothing to imitate, so the reflector is not trained, nor by rewards: {why}")
     return []
 
 
@@ -126,7 +130,9 @@ def play(
     i: int,
 ) -> tuple[list[Trajectory], list[Reflection]]:
     """Reflexion's trials on the training tasks, sampled."""
-    loop = reflexion.Config(trials=config.trials, temperature=config.temperature)
+    loop = reflexion.Config(
+        config.trials, temperature=config.temperature, transcript_tokens=config.transcript_tokens
+    )
     writer = ModelReflector(reflector, loop)
     return practice.trials(policy, writer, tasks, f"trials-{i}", loop, temperature=config.temperature)
 

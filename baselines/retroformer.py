@@ -8,11 +8,12 @@
 
 Read: the released code (9e4f1b1, which does not run as it stands) and notes on the paper; the paper's own
 text was not at hand. y is new in step 3, so it must be judged by a model (`rating="model"`, as the scripts
-do) or by a fresh try of the actor (`rating="try"`). Reconstructed: how many rounds of new notes PPO takes,
-and how often each is used: the script's 50 epochs are over its own small batches. Different from the code:
-the prompt is not trained on, notes with no positive rating are left out of step 1 as the paper says; a judged
-note earns P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, and notes are
-drawn from all tokens, not with top_p 0.9.
+do) or by a fresh try of the actor (`rating="try"`). Reconstructed: the temperatures at which tries are rated
+(the actor's is that of its released evaluation), how many rounds of new notes PPO takes, and how often each
+is used: the script's 50 epochs are over its own small batches. Different from the code: the prompt is not
+trained on, notes with no positive rating are left out of step 1 as the paper says; a judged note earns
+P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, notes are drawn from all
+tokens, not with top_p 0.9, and all weights are trained unless `lora` says otherwise.
 """
 
 from __future__ import annotations
@@ -57,10 +58,14 @@ class Config:
     """What says how much a new note is worth: the reward model, or a fresh try of the actor."""
     threshold: float = 0.25
     """Rating above which a note is good, for the reward model."""
-    temperature: float = 1.0
-    """Of the notes and the actor while collecting."""
+    temperature: float = 0.0
+    """Of the actor, whose tries rate the notes: above 0, a rating holds its luck, too."""
+    note_temperature: float = 1.0
+    """Of the notes in training."""
     max_tokens: int = 250
     """Longest note."""
+    transcript_tokens: int = 3000
+    """Longest account of a try, from which a note is written."""
 
     def __post_init__(self) -> None:
         at_least(1, rounds=self.rounds)
@@ -100,12 +105,19 @@ def collect(
     config: Config,
 ) -> list[Rated]:
     """Reflexion's trials on the training tasks; every note that was followed by a try."""
-    loop = reflexion.Config(config.trials, temperature=config.temperature, max_tokens=config.max_tokens)
+    loop = reflexion.Config(
+        config.trials,
+        temperature=config.note_temperature,
+        max_tokens=config.max_tokens,
+        transcript_tokens=config.transcript_tokens,
+    )
     tasks = list(dict.fromkeys(e.task_id for e in experts))
     writer = ModelReflector(reflector, loop)
-    rated = ratings(*practice.trials(actor, writer, tasks, "collect", loop, temperature=config.temperature))
-    if not rated:
-        raise ProsegymError("no task was failed and tried again, so no note can be rated; use harder tasks")
+    tries, notes = practice.trials(actor, writer, tasks, "collect", loop, temperature=config.temperature)
+    if not (rated := ratings(tries, notes)):
+        failed = next((t.error for t in tries if t.error), "")
+        why = f"tries broke off ({failed})" if failed else "use harder tasks"
+        raise ProsegymError(f"no task was failed and tried again, so no note can be rated: {why}")
     return rated
 
 
@@ -155,7 +167,7 @@ def write(
 ) -> list[New]:
     """y ~ M_r(.|x) for every prompt that was collected."""
     prompts = [r[0].prompt for r in rated]
-    sampling = Sampling(config.temperature, max_tokens=config.max_tokens)  # as those that were collected
+    sampling = Sampling(config.note_temperature, max_tokens=config.max_tokens)  # as those that were collected
     answers = practice.answers(reflector, prompts, f"notes-{i}", sampling)
     new = []
     for (_, before, _), prompt, answer in zip(rated, prompts, answers, strict=True):

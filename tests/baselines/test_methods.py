@@ -533,14 +533,19 @@ RL = Optim(1e-3, epochs=1, batch_size=4)
 
 
 def win_second_tries(monkeypatch: pytest.MonkeyPatch, tasks: Sequence[str]) -> None:
-    """Where expert reflections are written, second tries at these tasks win, whatever the policy does."""
+    """Where expert reflections are written, second tries win at these tasks, whatever the policy does, and
+    get half the score at the others."""
     played = Practice.trials
 
     def trials(self: Practice, *args: Any, **kwargs: Any) -> tuple[list[Trajectory], object]:
         tries, written = played(self, *args, **kwargs)
         if "teach" not in args:
             return tries, written
-        return [scored(t, 1.0) if t.trial == 1 and t.task_id in tasks else t for t in tries], written
+        return [second(t) if t.trial else t for t in tries], written
+
+    def second(t: Trajectory) -> Trajectory:
+        won = t.task_id in tasks
+        return records.msgspec.structs.replace(t, score=1.0 if won else 0.5, success=won)
 
     monkeypatch.setattr(Practice, "trials", trials)
 
@@ -572,7 +577,7 @@ def test_retroact_end_to_end(
 def test_a_teacher_on_an_endpoint_writes_the_expert_reflections(
     experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server of our own says the same of every failure; what a better try followed is learnt."""
+    """A server of our own says the same of every failure; what a success followed is learnt."""
     pytest.importorskip("openai")
     asked: list[str] = []
 
@@ -621,7 +626,8 @@ def test_retroact_says_where_the_reflector_has_nothing_to_imitate(
     policy = load(scratch)
     weights = {k: v.clone() for k, v in policy.model.state_dict().items()}
     assert retroact.teach(policy, policy, [], practice(tmp_path), retroact.Config()) == []
-    assert "the reflector stays as it is: the clone failed at no training task" in capsys.readouterr().out
+    said = "the reflector is not trained, nor by rewards: the clone failed at no training task"
+    assert said in capsys.readouterr().out
     assert all(torch.equal(weights[k], v) for k, v in policy.model.state_dict().items())
 
 
@@ -811,6 +817,18 @@ def test_retroformer_without_failures_says_so(
     config = retroformer.Config(trials=2, temperature=0.0)
     with pytest.raises(ProsegymError, match="no task was failed"):
         retroformer.train(load(cloned), experts, practice(tmp_path), config)
+
+
+def test_retroformer_says_what_broke_every_second_try_off(
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    """The account of the try fills the reflector's context: no note is written."""
+    short = load(scratch)
+    short.max_context = 64
+    place = practice(tmp_path)
+    config = retroformer.Config(trials=2)
+    with pytest.raises(ProsegymError, match="no note can be rated: tries broke off .*transcript_tokens"):
+        retroformer.collect(load(scratch), short, experts, place, config)
 
 
 # --- IPR ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import random
 import warnings
 from typing import Any
@@ -173,6 +175,20 @@ def test_a_policy_gradient_is_the_same_however_a_batch_is_cut(legacy_mean: bool)
     together, _ = objective.loss(MODEL, items)
     apart = [objective.loss(MODEL, [item])[0] for item in items]
     torch.testing.assert_close(together, torch.stack(apart).mean(), atol=1e-9, rtol=1e-9)
+
+
+def test_the_legacy_mean_divides_both_terms_by_whole_texts() -> None:
+    """One trained token of 4 and of 10, each with log pi = -ln 40, the ratio 1 and the reward 1."""
+    blank = copy.deepcopy(MODEL)
+    torch.nn.init.zeros_(blank.get_output_embeddings().weight)
+    nats = math.log(blank.config.vocab_size)
+    texts = [Sample(tuple(range(1, n + 1)), (0.0,) * (n - 1) + (1.0,)) for n in (4, 10)]
+    item = Played(texts[0], (0.0, 0.0, 0.0, -nats), 1.0, texts[1])
+    for legacy, policy, shown in ((False, nats, nats), (True, nats / 4, nats / 10)):
+        loss, said = PolicyGradient(0.3, 2.0, legacy).loss(blank, [item])
+        assert float(said["policy_gradient"]) == pytest.approx(policy)
+        assert float(said["imitation"]) == pytest.approx(shown)
+        assert loss.item() == pytest.approx(policy + 2 * shown)
 
 
 def test_values_of_a_tree_are_those_of_each_text() -> None:
