@@ -102,17 +102,21 @@ class Bench:
             bundles.append(tuple(pairs))
         return bundles
 
-    def clock(self, run: Callable[[], Any]) -> dict[str, float]:
-        """Seconds, and the most memory that was held."""
+    def start(self) -> None:
+        """From here on, time and memory count."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             torch.cuda.synchronize()
-        begun = time.perf_counter()
+        self.begun = time.perf_counter()
+
+    def clock(self, run: Callable[[], Any]) -> dict[str, float]:
+        """Seconds, and the most memory that was held; what runs may start them anew."""
+        self.start()
         run()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else 0.0
-        return {"seconds": time.perf_counter() - begun, "peak_gib": peak}
+        return {"seconds": time.perf_counter() - self.begun, "peak_gib": peak}
 
 
 def matrix_rate(bench: Bench) -> dict[str, float]:
@@ -165,6 +169,18 @@ def ours_pairs(bench: Bench, level: str) -> dict[str, float]:
     return {**found, "trajectories_per_second": done / found["seconds"], "pairs": count}
 
 
+def trl_trained(bench: Bench, trainer: Any) -> dict[str, float]:
+    """TRL's loop for `--steps` steps, after one to warm up."""
+
+    class Warm(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 1:
+                bench.start()
+
+    trainer.add_callback(Warm())
+    return bench.clock(trainer.train)
+
+
 def trl_config(bench: Bench, name: str, **more: Any) -> Any:
     import trl
 
@@ -172,7 +188,7 @@ def trl_config(bench: Bench, name: str, **more: Any) -> Any:
     return getattr(trl, name)(
         output_dir=tempfile.mkdtemp(), report_to="none", use_cpu=not gpu, bf16=gpu, fp16=False,
         max_length=None, gradient_checkpointing=gpu, logging_strategy="no", save_strategy="no",
-        disable_tqdm=True, learning_rate=RATE, lr_scheduler_type="constant", max_steps=bench.args.steps,
+        disable_tqdm=True, learning_rate=RATE, lr_scheduler_type="constant", max_steps=1 + bench.args.steps,
         per_device_train_batch_size=bench.args.micro,
         gradient_accumulation_steps=max(1, bench.args.batch // bench.args.micro),
         train_sampling_strategy="group_by_length", **more,
@@ -189,7 +205,7 @@ def trl_sft(bench: Bench) -> dict[str, float]:
         model=bench.policy.model, args=trl_config(bench, "SFTConfig", completion_only_loss=True),
         train_dataset=Dataset.from_list(rows), processing_class=bench.tokenizer,
     )  # fmt: skip
-    found = bench.clock(trainer.train)
+    found = trl_trained(bench, trainer)
     return {**found, "texts_per_second": bench.args.steps * bench.args.batch / found["seconds"]}
 
 
@@ -216,7 +232,7 @@ def trl_pairs(bench: Bench, level: str) -> dict[str, float]:
     )
     trainer.precompute_ref_logps = True  # the reference is given for both sides: only training is timed
     trainer.train_dataset = Dataset.from_list(rows)
-    found = bench.clock(trainer.train)
+    found = trl_trained(bench, trainer)
     per_trajectory = len(rows) / len(bundles)
     done = bench.args.steps * bench.args.batch / per_trajectory
     return {**found, "trajectories_per_second": done / found["seconds"]}

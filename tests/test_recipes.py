@@ -183,12 +183,16 @@ def test_lessons_of_further_kitchens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_practice_is_on_games_that_were_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "house"))
+    import lessons
     from pretrain import SCALES
 
+    train = gymnasium.make(lessons.HOUSEHOLD).unwrapped.tasks("train")
     for scale in SCALES.values():
         read = {source.env_id: source.first + source.tasks for source in scale.sources}
         for source in (source for round_ in scale.practice for source in round_.sources):
             assert source.first >= read[source.env_id]
+            if source.env_id == lessons.HOUSEHOLD:  # beyond its end, tasks come again
+                assert source.first + source.tasks <= len(train)
 
 
 def test_a_house_model_keeps_its_scale_and_seed_and_measures_once(

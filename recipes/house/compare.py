@@ -51,6 +51,8 @@ class Scale:
     """What is reported; without its data, a panel is left out."""
     reflectors: tuple[str, ...] = ()
     """Methods that train a reflector, where a model can write notes."""
+    agent: str = ""
+    """What every agent is given besides."""
 
 
 STEPWISE = ("stepagent", "stepagent_inverse", "ipr")
@@ -73,6 +75,8 @@ SCALES = {
     "gpu": Scale(
         2000, 200, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5", "1e-5"),
         reflectors=("retroformer", "retroact"),
+        # As what is trained; the base would play in its bfloat16 on a GPU.
+        agent=" --agent-arg dtype=float32",
     ),
 }  # fmt: skip
 OPTIM = "{0}epochs 50 {0}batch-size 8 {0}schedule cosine {0}warmup 0.05 {0}learning-rate RATE"
@@ -114,7 +118,8 @@ def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterat
     panels = [panel for panel in scale.panels if installed(panel)]
 
     def evaluated(panel: str, name: str, agent: str) -> str:
-        return f"evaluate --panel {panel} --tasks {scale.tasks} --out {at}/runs/{panel}/{name} {agent}"
+        kept = f"{at}/runs/{panel}/{name}"
+        return f"evaluate --panel {panel} --tasks {scale.tasks} --out {kept} {agent}{scale.agent}"
 
     def trained(method: str, rate: str, seed: int) -> str:
         begins = f"--reflector {reflector} " if reflector and method in scale.reflectors else ""
@@ -146,7 +151,8 @@ def commands(out: Path, model: str, scale: Scale, reflector: str = "") -> Iterat
             actor = folder(method, rate, 0)
             agent = retrying(actor) if method == "retroformer" else f"--agent {actor}"
             kept = shlex.quote(str(tuning(out, method, rate)))
-            yield f"evaluate --panel {scale.env}/valid --tasks {scale.tasks} --out {kept} {agent}"
+            panel = f"{scale.env}/valid"
+            yield f"evaluate --panel {panel} --tasks {scale.tasks} --out {kept} {agent}{scale.agent}"
         best[method] = max(
             scale.rates, key=lambda rate: Run.read(tuning(out, method, rate)).summary().success.value
         )

@@ -160,8 +160,8 @@ SCALES = {
     "gpu": Scale(
         "6m",
         (
-            Source(HOUSEHOLD, 160_000, notes="too", file=125),
-            Source(ALFWORLD, 10 * 3_553, notes="too", file=125),
+            Source(HOUSEHOLD, 90_000, notes="too", file=125),
+            Source(ALFWORLD, 20 * 3_553, notes="too", file=125),
             Source(EXPRESS, 1_000 * len(ROOMS), variants=ROOMS, file=125),
             *(
                 Source(env_id, 20 * 200, notes="too", cut=True, file=125)
@@ -173,8 +173,8 @@ SCALES = {
         (
             Round(
                 (
-                    Source(HOUSEHOLD, 4_000, 160_000, 0.2, file=125),
-                    Source(ALFWORLD, 2_000, 10 * 3_553, 0.2, file=125),
+                    Source(HOUSEHOLD, 4_000, 90_000, 0.2, file=125),
+                    Source(ALFWORLD, 2_000, 20 * 3_553, 0.2, file=125),
                 ),
                 2048,
                 Optim(1e-3, batch_size=32, tokens=65536, save_every=1000, **PRACTISED),
@@ -191,7 +191,7 @@ class Shelf:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """The lessons of these files, in order."""
-        files = [np.load(path) for path in paths]
+        files = [_read(path) for path in paths]
         self._tokens = np.concatenate([f["tokens"] for f in files])
         self._own = np.concatenate([f["own"] for f in files])
         offsets = np.cumsum([0, *(len(f["tokens"]) for f in files)])[:-1]
@@ -216,6 +216,11 @@ class Shelf:
         at = slice(self._starts[item], self.ends[item])
         weights = np.where(self._own[at], 1.0, OBSERVED)
         return Sample(tuple(self._tokens[at].tolist()), tuple(weights.tolist()))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with np.load(path) as file:  # not left open: there may be more files than a process can have
+        return dict(file)
 
 
 class Lessons:
