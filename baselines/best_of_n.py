@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from prosegym.baselines.lm import LanguageModel
 from prosegym.baselines.practice import Practice
+from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
@@ -24,6 +25,9 @@ class Config:
 
     samples: int = 10
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least(1, samples=self.samples)
 
 
 def solve(

@@ -44,7 +44,7 @@ def prefer(
     optim: Optim,
     phase: str,
 ) -> bool:
-    """Minimise the preference loss over the pairs; False where there is no pair that can be trained on.
+    """Minimise the preference loss over the pairs; False where there are none.
 
     Args:
         policy: changes in place.
@@ -55,6 +55,9 @@ def prefer(
         optim: a step takes so many whole tasks that they have about `batch_size` pairs; the pairs of a task
             that do not fit one pass (`tokens`) are as many items as the passes they take.
         phase: its name.
+
+    Raises:
+        ProsegymError: there are pairs, and none can be trained on.
     """
     shared = batch.takes_trees(policy.model)
     budget = pass_tokens(optim.tokens, policy.model.device)
@@ -68,8 +71,13 @@ def prefer(
         kept += len(pairs)
         cut += sum(p.win.cut or p.lose.cut for p in pairs)
     practice.say(phase, "pairs", given, kept, cut)
-    if not found:
+    if not given:
         return False
+    if not found:
+        raise ProsegymError(
+            f"{phase}: as far as the context of {policy.max_context} tokens reaches, the two texts of each "
+            f"of {given} pairs are the same or have no answer; use a longer context or shorter tasks"
+        )
     size = max(1, round(optim.batch_size * len(found) / kept))
     with practice.accelerator.autocast():  # at the precision of training: a difference would be a margin
         compared = against(reference, found, optim.tokens)

@@ -51,7 +51,7 @@ SIGNS = (
         ("accuracy", "win_gain"),
         lambda accuracy, gain: bool(accuracy > 0.98 and gain < -1),
         "{:.0%} of the pairs are won while the winners gain {:.1f} nats: the model leaves the experts' "
-        "language; raise beta or --imitation, or lower the learning rate or the epochs",
+        "language; raise beta, set --imitation (IPR: --imitate), or lower the learning rate or the epochs",
     ),
 )
 

@@ -10,8 +10,8 @@ Read: the paper and its released code (a2fc5da). Paper and code differ in the sc
 rate (the code's is taken) and in the number of iterations (the paper's). Reconstructed: how self-play pairs
 several samples of a task (best against worst). Different here: the expert's score is the environment's own;
 nothing is cut in the middle of an answer; an exploration that a full context broke off is paired, with its
-score, where the code leaves it out; the worked example is in the prompt of training and test alike, or
-in neither.
+score, on WebShop, too, where the code leaves it out before a purchase; the worked example is in the prompt of
+training and test alike, or in neither.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prosegym.baselines import sft
 from prosegym.baselines.contrast import Contrast, no_pairs, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
-from prosegym.baselines.practice import Practice, best_of, only_answer
+from prosegym.baselines.practice import Practice, best_of, only_answer, some
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import BadOption, at_least
 from prosegym.envs.trajectory import Trajectory
@@ -102,7 +102,9 @@ def explore(
     tasks = dict.fromkeys(e.task_id for e in experts)
     jobs = [Job(task, attempt) for task in tasks for attempt in range(config.self_play or 1)]
     played = practice.play(policy, jobs, f"explore-{i}", temperature=config.temperature)
-    return [t for t in played if t.ended != "error" and t.steps]
+    kept = [t for t in played if t.ended != "error" and t.steps]
+    some(kept, played)
+    return kept
 
 
 def versus_expert(

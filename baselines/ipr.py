@@ -8,8 +8,10 @@
        other way round; then minimise L_DPO(suffixes) + L_DPO(whole episodes, t = 0) + L_SFT
 
 Read: the paper's method and its released code (93335a3). They differ on L_SFT: the code adds - log pi(win),
-summed, to every pair, the paper to whole episodes only; here as in the code. Reconstructed: that a prefix in
-which the agent does as the expert is not rolled out again by the scorer (its two step rewards are the same).
+summed, to every pair, the paper to whole episodes only; here as in the code. They differ on settings, too:
+the refinement's learning rate and beta are the script's, tau and the number of iterations the paper's.
+Reconstructed: that a prefix in which the agent does as the expert is not rolled out again by the scorer (its
+two step rewards are the same).
 Different from the code: whole episodes are paired however little their scores differ, and again as suffixes
 where the first step's rewards agree (the code begins suffixes at the second action).
 Left out: on ALFWorld the code also prefers the agent where its suffix is shorter.
@@ -45,11 +47,13 @@ class Config:
     iterations: int = 4
     """Paper; the script has 6."""
     optim: Optim = Optim(3e-6, epochs=3, batch_size=48, schedule="constant", warmup=0.1)
+    """Script; the paper's learning rates are 1e-5 to 5e-5."""
     beta: float = 0.1
+    """Script; the paper has 0.1 to 0.5."""
     continuations: int = 5
     """N, at temperature 1."""
     tau: float = 0.01
-    """Step rewards must differ by more than this (scripts; see PRESETS)."""
+    """Step rewards must differ by more than this (run_pipeline.sh, for every task; see PRESETS)."""
     outcome: float = 0.01
     """Final scores must differ by more than this for suffixes to be paired (scripts)."""
     temperature: float = 0.0
@@ -62,7 +66,7 @@ class Config:
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "webshop": {"tau": 0.01},  # the scripts, all three
+    "webshop": {"tau": 0.01},  # the paper, all three
     "alfworld": {"tau": 0.5},
     "intercode_sql": {"tau": 0.1},
 }

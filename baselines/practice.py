@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -308,11 +308,13 @@ class Practice:
         }
         jobs = [Job(*place) for place in given]
         played = self.play(model, jobs, phase, temperature=temperature, forced=given)
-        return {
+        kept = {
             place: episode
             for place, episode in zip(given, played, strict=True)
             if episode.ended != "error" and len(episode.steps) > place[1]
         }
+        some(kept, played)
+        return kept
 
     def freely(self, temperature: float) -> Sampling:
         """How the agent's answers are drawn where it may write anything."""
@@ -428,6 +430,17 @@ def beginning(reflector: str, policy: LocalModel, practice: Practice) -> LocalMo
 def noted(reflection: Reflection) -> list[Message]:
     """A note as a conversation: the reflector's prompt read, the note written."""
     return [*reflection.prompt, as_written(reflection.generation)]
+
+
+def some(kept: Sized, played: Sequence[Trajectory]) -> None:
+    """Nothing, where some of these explorations are kept.
+
+    Raises:
+        ProsegymError: none is, for every one broke off.
+    """
+    if played and not kept:
+        why = next((t.error for t in played if t.error), "the prompt fills the model's context")
+        raise ProsegymError(f"none of {len(played)} explorations has an answer to learn from: {why}")
 
 
 def ratings(

@@ -383,6 +383,7 @@ def test_eto_end_to_end(level: str, experts: Sequence[Trajectory], scratch: Path
         (ipr.Config, {"iterations": 0}, "iterations"),
         (ipr.Config, {"continuations": 0}, "continuations"),
         (rft.Config, {"samples": 0}, "samples"),
+        (best_of_n.Config, {"samples": 0}, "samples"),
         (stepagent.Config, {"cycles": 0}, "cycles"),
         (stepagent_inverse.Config, {"cycles": 0}, "cycles"),
         (retroformer.Config, {"rounds": 0}, "rounds"),
@@ -402,6 +403,20 @@ def test_eto_without_pairs_says_so(experts: Sequence[Trajectory], cloned: Path, 
     alike = "every task's explorations scored alike; use more or harder tasks, or a higher temperature"
     with pytest.raises(ProsegymError, match=alike):  # the likeliest answers twice; no expert takes part
         eto.train(load(cloned), experts, practice(tmp_path / "self"), eto.Config(self_play=2))
+
+
+def test_explorations_without_an_answer_are_not_taken_for_equal_scores(
+    experts: Sequence[Trajectory], cloned: Path, tmp_path: Path
+) -> None:
+    """A context that the first prompt fills; what is said was the mend of another fault."""
+    short = load(cloned)
+    short.max_context = 8
+    with pytest.raises(ProsegymError, match=f"none of {len(TASKS)} explorations has an answer .* context"):
+        eto.train(short, experts, practice(tmp_path / "eto"), eto.Config(cloned=True))
+    with pytest.raises(ProsegymError, match="explorations has an answer"):
+        ipr.train(short, experts, practice(tmp_path / "ipr"), ipr.Config(cloned=True))
+    with pytest.raises(ProsegymError, match="reflect-1: as far as the context of 8 tokens reaches"):
+        stepagent.train(short, experts, practice(tmp_path / "step"), stepagent.Config(cloned=True))
 
 
 # --- RFT and Best-of-N ---
