@@ -97,6 +97,33 @@ class Source:
     """Columns that `*` and bare names do not see: the right-hand ones of USING and NATURAL."""
 
 
+class Joined(NamedTuple):
+    """A join in FROM."""
+
+    seen: list[Source]
+    """Those it joins."""
+    inner: frozenset[Source]
+    """An outer join's inner side."""
+    equal: list[tuple[X, X]]
+    """What USING or NATURAL makes equal."""
+
+
+@dataclass(eq=False)
+class Conditions:
+    """Conditions that hold together, as functional dependence reads them."""
+
+    equal: list[tuple[X, X | None]] = field(default_factory=list)
+    """A column, and what it equals: another or a constant."""
+    refused: set[Source] = field(default_factory=set)
+    """The tables whose columns cannot all be NULL where the conditions hold (`Item::not_null_tables`)."""
+    columns: set[tuple[Source | None, str]] = field(default_factory=set)
+    random: bool = False
+    inner: frozenset[Source] = frozenset()
+    """Of an outer join's ON: the tables of its inner side."""
+    within: bool = False
+    """Of an outer join's ON: whether it stands on the inner side of another."""
+
+
 @dataclass(eq=False)
 class Scope:
     """What names mean inside one SELECT."""
@@ -115,6 +142,8 @@ class Scope:
     group: tuple[Any, ...] = ()
     visible: int | None = None
     """In an ON clause: how many of the sources can be seen."""
+    joins: dict[int, Joined] = field(default_factory=dict)
+    """By `id` of the join's node."""
 
     def around(self) -> Iterator[Scope]:
         """The scopes around this one, from the nearest."""
@@ -724,7 +753,9 @@ class _Compiler:
             for s in inner:
                 s.outer = True
         seen = scope.sources[start:]
-        merged = self.merged(node, scope, start, middle) if node.natural or node.using is not None else ""
+        equal = self.merged(node, scope, start, middle) if node.natural or node.using is not None else []
+        merged = " AND ".join(self.compare("=", x, y) for x, y in equal)
+        scope.joins[id(node)] = Joined(seen, frozenset(inner), equal)
 
         def build() -> str:
             condition = merged
@@ -745,15 +776,15 @@ class _Compiler:
 
         return build
 
-    def merged(self, node: Join, scope: Scope, start: int, middle: int) -> str:
-        """The condition of NATURAL JOIN and USING; the right-hand columns become invisible."""
+    def merged(self, node: Join, scope: Scope, start: int, middle: int) -> list[tuple[X, X]]:
+        """The columns that NATURAL JOIN and USING make equal; the right-hand ones become invisible."""
         lefts, rights = scope.sources[start:middle], scope.sources[middle:]
         if node.using is not None:
             shared = list(node.using)
         else:
             have = {c for s in lefts for c in s.columns if c not in s.hidden}
             shared = [c for s in rights for c in s.columns if c in have and c not in s.hidden]
-        tests = []
+        equal = []
         for written in shared:
             name = written.lower()
             a = [s for s in lefts if name in s.columns and name not in s.hidden]
@@ -762,10 +793,9 @@ class _Compiler:
                 raise Fault(f"Unknown column '{written}' in 'from clause'")
             if len(a) > 1 or len(b) > 1:
                 raise Fault(f"Column '{written}' in from clause is ambiguous")
-            x, y = self.reference(a[0], name), self.reference(b[0], name)
-            tests.append(self.compare("=", x, y))
+            equal.append((self.reference(a[0], name), self.reference(b[0], name)))
             (a if node.kind == "right" else b)[0].hidden |= {name}
-        return " AND ".join(tests)
+        return equal
 
     def add(self, scope: Scope, source: Source) -> None:
         if any(
@@ -1119,31 +1149,20 @@ class _Compiler:
     def determined(self, tree: Select, grouped: list[X], scope: Scope) -> set[tuple[Source | None, str]]:
         """Columns that have one value in each group: the group's, and what depends on them."""
         known: set[tuple[Source | None, str]] = {(x.source, x.column) for x in grouped if x.source}
-        equalities: list[tuple[X, X | None]] = []
-        for condition in self.conjuncts(tree):
-            if isinstance(condition, Op) and condition.name in ("=", "<=>"):
-                a, b = (
-                    self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None
-                    for e in condition.args
-                )
-                if a is not None and b is not None:
-                    equalities.append((a, b))
-                elif a is not None and self.constant(condition.args[1], scope):
-                    equalities.append((a, None))
-                elif b is not None and self.constant(condition.args[0], scope):
-                    equalities.append((b, None))
+        together = self.conditions(tree, scope)
         changed = True
         while changed:
             changed = False
-            for a, b in equalities:
-                one, two = (a.source, a.column), (b.source, b.column) if b is not None else None
-                if two is None or two in known:
-                    if one not in known:
-                        known.add(one)
-                        changed = True
-                elif one in known:
-                    known.add(two)
-                    changed = True
+            for conditions in together:
+                for a, b in conditions.equal:
+                    for x, y in ((a, b), (b, a)):
+                        if (
+                            x is not None
+                            and (x.source, x.column) not in known
+                            and _follows(x, y, conditions, known)
+                        ):
+                            known.add((x.source, x.column))
+                            changed = True
             for source in scope.sources:
                 everything = {(source, c) for c in source.columns}
                 if everything <= known:
@@ -1167,35 +1186,82 @@ class _Compiler:
         return [()] if source.derived is not None and source.derived.single else []
 
     def constant(self, expr: Any, scope: Scope) -> bool:
-        if any(isinstance(n, Func) and n.name in ("rand", "uuid", "@") for n in walk(expr)):
+        if _random(expr):
             return False
         return not any(
             isinstance(n, Col) and self.find(n, scope, local=True, quiet=True) is not None for n in walk(expr)
         )
 
-    def conjuncts(self, tree: Select) -> list[Any]:
-        """The conditions that every row fulfils: WHERE's and those of inner joins (and ON of outer ones' inner side is left out)."""
-        found: list[Any] = []
+    def conditions(self, tree: Select, scope: Scope) -> list[Conditions]:
+        """WHERE's conditions with those of inner joins, and the ON of each join that is an outer one.
 
-        def split(expr: Any) -> None:
-            if isinstance(expr, Op) and expr.name == "AND":
-                for arg in expr.args:
-                    split(arg)
-            elif expr is not None:
-                found.append(expr)
+        An outer join is an inner one where WHERE, or the ON of a join around it, refuses rows in which its inner
+        side is NULL (simplify_joins in sql/sql_resolver.cc).
+        """
+        everywhere = Conditions()
+        found = [everywhere]
 
-        def joins(node: Any) -> None:
-            if isinstance(node, Join):
-                joins(node.left)
-                joins(node.right)
-                if node.on is not None:
-                    split(node.on)
-                for name in node.using or ():
-                    found.append(Op("USING", (Lit(name, "str"),)))
+        def joins(node: Any, around: Conditions) -> None:
+            if not isinstance(node, Join):
+                return
+            joined = scope.joins[id(node)]
+            sides = [node.right, node.left] if node.kind != "right" else [node.left, node.right]
+            own = around
+            if node.kind != "inner" and not around.refused & joined.inner:
+                own = Conditions(inner=joined.inner, within=around is not everywhere)
+                found.append(own)
+            self.learn(node.on, Scope(None, joined.seen), own)
+            for x, y in joined.equal:
+                own.equal.append((x, y))
+                own.refused |= {s for s in (x.source, y.source) if s is not None}
+                own.columns |= {(x.source, x.column), (y.source, y.column)}
+            joins(sides[0], own)
+            joins(sides[1], around)
 
-        split(tree.where)
-        joins(tree.source)
+        self.learn(tree.where, scope, everywhere)
+        joins(tree.source, everywhere)
         return found
+
+    def learn(self, expr: Any, scope: Scope, conditions: Conditions) -> None:
+        if expr is None:
+            return
+        if isinstance(expr, Op) and expr.name == "AND":
+            for arg in expr.args:
+                self.learn(arg, scope, conditions)
+            return
+        conditions.refused |= self.refused(expr, scope)
+        conditions.columns |= {(x.source, x.column) for x in self.columns_of(expr, scope)}
+        conditions.random |= _random(expr)
+        if isinstance(expr, Op) and expr.name in ("=", "<=>"):
+            a, b = (
+                self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None for e in expr.args
+            )
+            if a is not None and b is not None:
+                conditions.equal.append((a, b))
+            elif a is not None and self.constant(expr.args[1], scope):
+                conditions.equal.append((a, None))
+            elif b is not None and self.constant(expr.args[0], scope):
+                conditions.equal.append((b, None))
+
+    def refused(self, expr: Any, scope: Scope) -> set[Source]:
+        """The tables whose columns, all NULL, keep a condition from being true, or make an expression NULL."""
+        if isinstance(expr, Col):
+            x = self.find(expr, scope, local=True, quiet=True)
+            return {x.source} if x is not None and x.source is not None else set()
+        if isinstance(expr, (Cast, In)):
+            return self.refused(expr.value, scope)
+        if isinstance(expr, Op) and expr.name == "NOT":
+            of = expr.args[0]
+            if isinstance(of, Op) and of.name == "IS NULL":
+                return self.refused(of.args[0], scope)
+            return set() if isinstance(of, Op) and of.name.startswith("IS ") else self.refused(of, scope)
+        if isinstance(expr, (Op, Func)) and expr.name in _TAKES_NULL:
+            return set()
+        parts = expr.args if isinstance(expr, (Op, Func)) else expr.items if isinstance(expr, Row) else ()
+        each = [self.refused(part, scope) for part in parts]
+        if isinstance(expr, Op) and expr.name == "OR":
+            return set.intersection(*each)
+        return set().union(*each)
 
     # Expressions.
 
@@ -1690,6 +1756,29 @@ class _RecursiveSource:
     def __init__(self, name: str, source: Source) -> None:
         self.name = name
         self.source = source
+
+
+_TAKES_NULL = frozenset(("<=>", "IS NULL", "coalesce", "ifnull", "if", "isnull", "concat_ws"))
+"""Operators and functions that give a value where an operand is NULL."""
+
+
+def _random(expr: Any) -> bool:
+    return any(isinstance(n, Func) and n.name in ("rand", "uuid", "@") for n in walk(expr))
+
+
+def _follows(x: X, y: X | None, conditions: Conditions, known: set[tuple[Source | None, str]]) -> bool:
+    """Whether a column has one value in each group, as what it equals has (Group_check::analyze_scalar_eq).
+
+    What an outer join's ON says holds of its inner side only, and follows from all that it names of the other.
+    """
+    if y is not None and (y.source, y.column) not in known:
+        return False
+    inner = conditions.inner
+    if not inner or y is not None and x.source in inner and y.source in inner:
+        return True
+    if x.source not in inner or conditions.random or conditions.within and not conditions.refused - inner:
+        return False
+    return all(column in known for column in conditions.columns if column[0] not in inner)
 
 
 def _balanced(parts: list[str], name: str) -> str:
