@@ -144,6 +144,8 @@ class Scope:
     """In an ON clause: how many of the sources can be seen."""
     joins: dict[int, Joined] = field(default_factory=dict)
     """By `id` of the join's node."""
+    reached: list[X] = field(default_factory=list)
+    """This query's columns that its subqueries name, outside aggregates of this query's."""
 
     def around(self) -> Iterator[Scope]:
         """The scopes around this one, from the nearest."""
@@ -949,9 +951,11 @@ class _Compiler:
                     return None
                 raise Fault(f"Column '{col.written}' in {scope.where} is ambiguous")
             if found:
+                x = self.reference(found[0], name)
                 if outward and not quiet:
                     self.outward += 1
-                return self.reference(found[0], name)
+                    scope.reached.append(x)
+                return x
             if local:
                 return None
             scope, outward = scope.parent, True
@@ -1090,11 +1094,21 @@ class _Compiler:
         determined = self.determined(tree, grouped, scope)
         sqls = {x.sql for x in grouped}
 
+        def unknown(x: X) -> bool:
+            return (x.source, x.column) not in determined and x.sql not in sqls
+
+        def reached(query: Any) -> X | None:
+            start = len(scope.reached)
+            self.query(query, scope, scope.ctes, "set")
+            return next((x for x in scope.reached[start:] if unknown(x)), None)
+
         def missing(expr: Any) -> X | None:
+            if expr in group:
+                return None
             if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
                 if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
                     return None
-                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Window)):
+                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Window, Sub)):
                     try:
                         if self.expr(expr, scope).sql in sqls:
                             return None
@@ -1102,15 +1116,11 @@ class _Compiler:
                         return None
             if isinstance(expr, Col):
                 x = self.find(expr, scope, local=True, quiet=True)
-                return (
-                    x
-                    if x is not None and (x.source, x.column) not in determined and x.sql not in sqls
-                    else None
-                )
+                return x if x is not None and unknown(x) else None
             if isinstance(expr, In) and not isinstance(expr.items, tuple):
-                return missing(expr.value)
+                return missing(expr.value) or reached(expr.items)
             if isinstance(expr, Sub):
-                return None
+                return reached(expr.query)
             children: Iterable[Any] = (
                 expr
                 if isinstance(expr, tuple)
@@ -1705,11 +1715,16 @@ class _Compiler:
                             self.expr(arg, scope)
                 raise Fault("Invalid use of group function")
         name = e.name
+        reached = [(outer, len(outer.reached)) for outer in scope.around()]
         scope.inside = True
         try:
             args = [X("*", INT) if isinstance(a, Star) else self.scalar(a, scope) for a in e.args]
         finally:
             scope.inside = False
+        if not self.columns_of(e.args, scope):
+            # It belongs to a query around this one.
+            for outer, length in reached:
+                del outer.reached[length:]
         x = args[0]
         if scope.aggregating and scope.sources and self.from_around(e, scope):
             # SQLite would take it for the query's that its columns come from: a column of this one keeps it here.

@@ -430,6 +430,42 @@ def test_functional_dependence_through_joins(server: Server, statement: str, ref
         assert part in error(server, statement)
 
 
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        ("SELECT kind_id, (SELECT Title FROM kinds WHERE id = kind_id) FROM items GROUP BY kind_id", None),
+        ("SELECT code, (SELECT Title FROM kinds WHERE id = kind_id) FROM items GROUP BY code", None),
+        ("SELECT kind_id, (SELECT COUNT(*) FROM kinds WHERE id > size) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+        ("SELECT kind_id, 1 + (SELECT COUNT(*) FROM kinds k WHERE k.id > i.size) FROM items i GROUP BY kind_id", "#2 of SELECT list {} 'shop.i.size'"),
+        ("SELECT kind_id, (SELECT size) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+        ("SELECT COUNT(*), (SELECT Title FROM kinds WHERE id = kind_id) FROM items", "#2 of SELECT list {} 'shop.items.kind_id'"),
+        ("SELECT COUNT(*), (SELECT MAX(id) FROM kinds) FROM items", None),
+        ("SELECT kind_id, EXISTS (SELECT 1 FROM kinds WHERE id = size) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+        ("SELECT kind_id IN (SELECT id FROM kinds) FROM items GROUP BY kind_id", None),
+        ("SELECT kind_id IN (SELECT id FROM kinds WHERE id > size) FROM items GROUP BY kind_id", "#1 of SELECT list {} 'shop.items.size'"),
+        ("SELECT kind_id FROM items GROUP BY kind_id ORDER BY (SELECT MAX(id) FROM kinds WHERE id < size)", "#1 of ORDER BY clause {} 'shop.items.size'"),
+        ("SELECT (SELECT (SELECT MAX(a) FROM other.pairs WHERE a > size) FROM kinds LIMIT 1) FROM items GROUP BY kind_id", "#1 of SELECT list {} 'shop.items.size'"),
+        # A column of the subquery's own comes before one of the query around it.
+        ("SELECT code, (SELECT MAX(size) FROM items WHERE price > 1) FROM items GROUP BY code", None),
+        # What is grouped by may be the subquery itself.
+        ("SELECT (SELECT Title FROM kinds WHERE id = kind_id) AS t, COUNT(*) FROM items GROUP BY t ORDER BY t", None),
+        # An aggregate belongs to the query that its columns are of, the innermost of several.
+        ("SELECT kind_id, (SELECT COUNT(i.size) FROM kinds LIMIT 1) FROM items i GROUP BY kind_id", None),
+        ("SELECT kind_id, (SELECT SUM(id * size) FROM kinds) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+    ],
+)  # fmt: skip
+def test_a_subquerys_columns_of_the_query_around_it_must_depend_on_its_groups(
+    server: Server, statement: str, refused: str | None
+) -> None:
+    """Group_check walks into subqueries (WALK_SUBQUERY in sql/aggregate_check.cc)."""
+    if refused is None:
+        rows(server, statement)
+        return
+    found = error(server, statement)
+    name = refused.rpartition(" ")[2]
+    assert refused.partition(" {}")[0].lower() in found.lower() and f"nonaggregated column {name}" in found
+
+
 def test_lenient_reads_what_sqlite_reads(server: Server) -> None:
     for statement in (
         "SELECT Name, COUNT(*) FROM items GROUP BY kind_id",
