@@ -690,8 +690,12 @@ class _Compiler:
 
     def window_keys(self, over: Window, scope: Scope) -> tuple[list[str], list[str]]:
         """(PARTITION BY, ORDER BY) of a window."""
+        clause, scope.where = scope.where, "window partition by"
         partition = [_sorted(self.scalar(e, scope)) for e in over.partition]
-        return partition, [_sorted(self.scalar(e, scope)) + (" DESC" if d else "") for e, d in over.order]
+        scope.where = "window order by"
+        order = [_sorted(self.scalar(e, scope)) + (" DESC" if d else "") for e, d in over.order]
+        scope.where = clause
+        return partition, order
 
     def rollup(
         self,
@@ -989,6 +993,13 @@ class _Compiler:
             item = self.selected(expr, scope, items)
             return expr if item is None else item.expr
 
+        def aliased(item: Item, node: Col) -> Any:
+            if having and any(isinstance(n, Window) for n in walk(item.expr, _is_query)):
+                raise Fault(
+                    f"You cannot use the alias '{node.name}' of an expression containing a window function in this context.'"
+                )
+            return item.expr
+
         def swap(node: Any, inside: bool) -> Any:
             if isinstance(node, Col) and having and not inside:
                 if node.table is None:
@@ -998,14 +1009,14 @@ class _Compiler:
                                 for g in group:
                                     if isinstance(g, Col) and g.name.lower() == node.name.lower():
                                         return g
-                            return item.expr
+                            return aliased(item, node)
                     for item in items:
                         if (
                             not item.alias
                             and not isinstance(item.expr, Col)
                             and item.text.lower() == node.name.lower()
                         ):
-                            return item.expr
+                            return aliased(item, node)
                     matching = [
                         i.expr
                         for i in items
@@ -1032,7 +1043,7 @@ class _Compiler:
                 # Within an expression, but for HAVING's own, a name is a column of FROM before it is an alias.
                 for item in items:
                     if item.alias and item.alias.lower() == node.name.lower():
-                        return item.expr
+                        return aliased(item, node)
                 return node
             if _is_query(node) or isinstance(node, (Lit, Star)):
                 if isinstance(node, In):
@@ -1103,12 +1114,12 @@ class _Compiler:
             return next((x for x in scope.reached[start:] if unknown(x)), None)
 
         def missing(expr: Any) -> X | None:
-            if expr in group:
+            if expr in group or isinstance(expr, Window):
                 return None
             if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
                 if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
                     return None
-                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Window, Sub)):
+                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Sub)):
                     try:
                         if self.expr(expr, scope).sql in sqls:
                             return None
@@ -1141,12 +1152,20 @@ class _Compiler:
         if group:
             for number, (expr, _, _) in enumerate(order, 1):
                 if x := missing(expr):
-                    self.refuse(number, "ORDER BY", x, True)
+                    self.refuse(number, "ORDER BY clause", x, True)
+        exprs = (*(i.expr for i in items), *(expr for expr, _, _ in order if group))
+        for over in walk(exprs, _is_query):
+            if isinstance(over, Window):
+                place = f"PARTITION BY or ORDER BY clause of window '{over.base or '<unnamed window>'}'"
+                for keys in (over.partition, tuple(e for e, _ in over.order)):
+                    for number, expr in enumerate(keys, 1):
+                        if x := missing(expr):
+                            self.refuse(number, place, x, bool(group))
 
     def refuse(self, number: int, clause: str, x: X, grouped: bool) -> None:
         name = self.full_name(x)
         if grouped:
-            part = f"Expression #{number} of {clause} {'' if clause == 'SELECT list' else 'clause '}is not in GROUP BY clause and contains"
+            part = f"Expression #{number} of {clause} is not in GROUP BY clause and contains"
             raise Fault(
                 f"{part} nonaggregated column '{name}' which is not functionally dependent on columns in GROUP BY "
                 "clause; this is incompatible with sql_mode=only_full_group_by"
@@ -1205,8 +1224,8 @@ class _Compiler:
     def conditions(self, tree: Select, scope: Scope) -> list[Conditions]:
         """WHERE's conditions with those of inner joins, and the ON of each join that is an outer one.
 
-        An outer join is an inner one where WHERE, or the ON of a join around it, refuses rows in which its inner
-        side is NULL (simplify_joins in sql/sql_resolver.cc).
+        An outer join is an inner one where WHERE, or the ON of a join around it, refuses rows in which
+        its inner side is NULL (simplify_joins in sql/sql_resolver.cc).
         """
         everywhere = Conditions()
         found = [everywhere]
@@ -1254,7 +1273,7 @@ class _Compiler:
                 conditions.equal.append((b, None))
 
     def refused(self, expr: Any, scope: Scope) -> set[Source]:
-        """The tables whose columns, all NULL, keep a condition from being true, or make an expression NULL."""
+        """The tables whose columns, all NULL, keep a condition from being true or make a value NULL."""
         if isinstance(expr, Col):
             x = self.find(expr, scope, local=True, quiet=True)
             return {x.source} if x is not None and x.source is not None else set()
@@ -1665,6 +1684,10 @@ class _Compiler:
     def window(self, e: Func, scope: Scope) -> X:
         over = e.over
         assert over is not None
+        if scope.where.startswith("window "):
+            raise Fault(
+                "You cannot nest a window function in the specification of window '<unnamed window>'."
+            )
         if scope.where not in ("field list", "order clause"):
             raise Fault(f"You cannot use the window function '{e.name}' in this context.'")
         args = [self.scalar(a, scope) for a in e.args if not isinstance(a, Star)]
@@ -1784,7 +1807,8 @@ def _random(expr: Any) -> bool:
 def _follows(x: X, y: X | None, conditions: Conditions, known: set[tuple[Source | None, str]]) -> bool:
     """Whether a column has one value in each group, as what it equals has (Group_check::analyze_scalar_eq).
 
-    What an outer join's ON says holds of its inner side only, and follows from all that it names of the other.
+    What an outer join's ON says holds of its inner side only, and follows from all that it names of the
+    other.
     """
     if y is not None and (y.source, y.column) not in known:
         return False
