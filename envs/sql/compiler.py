@@ -97,6 +97,33 @@ class Source:
     """Columns that `*` and bare names do not see: the right-hand ones of USING and NATURAL."""
 
 
+class Joined(NamedTuple):
+    """A join in FROM."""
+
+    seen: list[Source]
+    """Those it joins."""
+    inner: frozenset[Source]
+    """An outer join's inner side."""
+    equal: list[tuple[X, X]]
+    """What USING or NATURAL makes equal."""
+
+
+@dataclass(eq=False)
+class Conditions:
+    """Conditions that hold together, as functional dependence reads them."""
+
+    equal: list[tuple[X, X | None]] = field(default_factory=list)
+    """A column, and what it equals: another or a constant."""
+    refused: set[Source] = field(default_factory=set)
+    """The tables whose columns cannot all be NULL where the conditions hold (`Item::not_null_tables`)."""
+    columns: set[tuple[Source | None, str]] = field(default_factory=set)
+    random: bool = False
+    inner: frozenset[Source] = frozenset()
+    """Of an outer join's ON: the tables of its inner side."""
+    within: bool = False
+    """Of an outer join's ON: whether it stands on the inner side of another."""
+
+
 @dataclass(eq=False)
 class Scope:
     """What names mean inside one SELECT."""
@@ -115,6 +142,10 @@ class Scope:
     group: tuple[Any, ...] = ()
     visible: int | None = None
     """In an ON clause: how many of the sources can be seen."""
+    joins: dict[int, Joined] = field(default_factory=dict)
+    """By `id` of the join's node."""
+    reached: list[X] = field(default_factory=list)
+    """This query's columns that its subqueries name, outside aggregates of this query's."""
 
     def around(self) -> Iterator[Scope]:
         """The scopes around this one, from the nearest."""
@@ -659,8 +690,12 @@ class _Compiler:
 
     def window_keys(self, over: Window, scope: Scope) -> tuple[list[str], list[str]]:
         """(PARTITION BY, ORDER BY) of a window."""
+        clause, scope.where = scope.where, "window partition by"
         partition = [_sorted(self.scalar(e, scope)) for e in over.partition]
-        return partition, [_sorted(self.scalar(e, scope)) + (" DESC" if d else "") for e, d in over.order]
+        scope.where = "window order by"
+        order = [_sorted(self.scalar(e, scope)) + (" DESC" if d else "") for e, d in over.order]
+        scope.where = clause
+        return partition, order
 
     def rollup(
         self,
@@ -724,7 +759,9 @@ class _Compiler:
             for s in inner:
                 s.outer = True
         seen = scope.sources[start:]
-        merged = self.merged(node, scope, start, middle) if node.natural or node.using is not None else ""
+        equal = self.merged(node, scope, start, middle) if node.natural or node.using is not None else []
+        merged = " AND ".join(self.compare("=", x, y) for x, y in equal)
+        scope.joins[id(node)] = Joined(seen, frozenset(inner), equal)
 
         def build() -> str:
             condition = merged
@@ -745,15 +782,15 @@ class _Compiler:
 
         return build
 
-    def merged(self, node: Join, scope: Scope, start: int, middle: int) -> str:
-        """The condition of NATURAL JOIN and USING; the right-hand columns become invisible."""
+    def merged(self, node: Join, scope: Scope, start: int, middle: int) -> list[tuple[X, X]]:
+        """The columns that NATURAL JOIN and USING make equal; the right-hand ones become invisible."""
         lefts, rights = scope.sources[start:middle], scope.sources[middle:]
         if node.using is not None:
             shared = list(node.using)
         else:
             have = {c for s in lefts for c in s.columns if c not in s.hidden}
             shared = [c for s in rights for c in s.columns if c in have and c not in s.hidden]
-        tests = []
+        equal = []
         for written in shared:
             name = written.lower()
             a = [s for s in lefts if name in s.columns and name not in s.hidden]
@@ -762,10 +799,9 @@ class _Compiler:
                 raise Fault(f"Unknown column '{written}' in 'from clause'")
             if len(a) > 1 or len(b) > 1:
                 raise Fault(f"Column '{written}' in from clause is ambiguous")
-            x, y = self.reference(a[0], name), self.reference(b[0], name)
-            tests.append(self.compare("=", x, y))
+            equal.append((self.reference(a[0], name), self.reference(b[0], name)))
             (a if node.kind == "right" else b)[0].hidden |= {name}
-        return " AND ".join(tests)
+        return equal
 
     def add(self, scope: Scope, source: Source) -> None:
         if any(
@@ -919,9 +955,11 @@ class _Compiler:
                     return None
                 raise Fault(f"Column '{col.written}' in {scope.where} is ambiguous")
             if found:
+                x = self.reference(found[0], name)
                 if outward and not quiet:
                     self.outward += 1
-                return self.reference(found[0], name)
+                    scope.reached.append(x)
+                return x
             if local:
                 return None
             scope, outward = scope.parent, True
@@ -955,6 +993,13 @@ class _Compiler:
             item = self.selected(expr, scope, items)
             return expr if item is None else item.expr
 
+        def aliased(item: Item, node: Col) -> Any:
+            if having and any(isinstance(n, Window) for n in walk(item.expr, _is_query)):
+                raise Fault(
+                    f"You cannot use the alias '{node.name}' of an expression containing a window function in this context.'"
+                )
+            return item.expr
+
         def swap(node: Any, inside: bool) -> Any:
             if isinstance(node, Col) and having and not inside:
                 if node.table is None:
@@ -964,14 +1009,14 @@ class _Compiler:
                                 for g in group:
                                     if isinstance(g, Col) and g.name.lower() == node.name.lower():
                                         return g
-                            return item.expr
+                            return aliased(item, node)
                     for item in items:
                         if (
                             not item.alias
                             and not isinstance(item.expr, Col)
                             and item.text.lower() == node.name.lower()
                         ):
-                            return item.expr
+                            return aliased(item, node)
                     matching = [
                         i.expr
                         for i in items
@@ -998,7 +1043,7 @@ class _Compiler:
                 # Within an expression, but for HAVING's own, a name is a column of FROM before it is an alias.
                 for item in items:
                     if item.alias and item.alias.lower() == node.name.lower():
-                        return item.expr
+                        return aliased(item, node)
                 return node
             if _is_query(node) or isinstance(node, (Lit, Star)):
                 if isinstance(node, In):
@@ -1060,11 +1105,21 @@ class _Compiler:
         determined = self.determined(tree, grouped, scope)
         sqls = {x.sql for x in grouped}
 
+        def unknown(x: X) -> bool:
+            return (x.source, x.column) not in determined and x.sql not in sqls
+
+        def reached(query: Any) -> X | None:
+            start = len(scope.reached)
+            self.query(query, scope, scope.ctes, "set")
+            return next((x for x in scope.reached[start:] if unknown(x)), None)
+
         def missing(expr: Any) -> X | None:
+            if expr in group or isinstance(expr, Window):
+                return None
             if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
                 if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
                     return None
-                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Window)):
+                if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Sub)):
                     try:
                         if self.expr(expr, scope).sql in sqls:
                             return None
@@ -1072,15 +1127,11 @@ class _Compiler:
                         return None
             if isinstance(expr, Col):
                 x = self.find(expr, scope, local=True, quiet=True)
-                return (
-                    x
-                    if x is not None and (x.source, x.column) not in determined and x.sql not in sqls
-                    else None
-                )
+                return x if x is not None and unknown(x) else None
             if isinstance(expr, In) and not isinstance(expr.items, tuple):
-                return missing(expr.value)
+                return missing(expr.value) or reached(expr.items)
             if isinstance(expr, Sub):
-                return None
+                return reached(expr.query)
             children: Iterable[Any] = (
                 expr
                 if isinstance(expr, tuple)
@@ -1101,12 +1152,20 @@ class _Compiler:
         if group:
             for number, (expr, _, _) in enumerate(order, 1):
                 if x := missing(expr):
-                    self.refuse(number, "ORDER BY", x, True)
+                    self.refuse(number, "ORDER BY clause", x, True)
+        exprs = (*(i.expr for i in items), *(expr for expr, _, _ in order if group))
+        for over in walk(exprs, _is_query):
+            if isinstance(over, Window):
+                place = f"PARTITION BY or ORDER BY clause of window '{over.base or '<unnamed window>'}'"
+                for keys in (over.partition, tuple(e for e, _ in over.order)):
+                    for number, expr in enumerate(keys, 1):
+                        if x := missing(expr):
+                            self.refuse(number, place, x, bool(group))
 
     def refuse(self, number: int, clause: str, x: X, grouped: bool) -> None:
         name = self.full_name(x)
         if grouped:
-            part = f"Expression #{number} of {clause} {'' if clause == 'SELECT list' else 'clause '}is not in GROUP BY clause and contains"
+            part = f"Expression #{number} of {clause} is not in GROUP BY clause and contains"
             raise Fault(
                 f"{part} nonaggregated column '{name}' which is not functionally dependent on columns in GROUP BY "
                 "clause; this is incompatible with sql_mode=only_full_group_by"
@@ -1119,31 +1178,20 @@ class _Compiler:
     def determined(self, tree: Select, grouped: list[X], scope: Scope) -> set[tuple[Source | None, str]]:
         """Columns that have one value in each group: the group's, and what depends on them."""
         known: set[tuple[Source | None, str]] = {(x.source, x.column) for x in grouped if x.source}
-        equalities: list[tuple[X, X | None]] = []
-        for condition in self.conjuncts(tree):
-            if isinstance(condition, Op) and condition.name in ("=", "<=>"):
-                a, b = (
-                    self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None
-                    for e in condition.args
-                )
-                if a is not None and b is not None:
-                    equalities.append((a, b))
-                elif a is not None and self.constant(condition.args[1], scope):
-                    equalities.append((a, None))
-                elif b is not None and self.constant(condition.args[0], scope):
-                    equalities.append((b, None))
+        together = self.conditions(tree, scope)
         changed = True
         while changed:
             changed = False
-            for a, b in equalities:
-                one, two = (a.source, a.column), (b.source, b.column) if b is not None else None
-                if two is None or two in known:
-                    if one not in known:
-                        known.add(one)
-                        changed = True
-                elif one in known:
-                    known.add(two)
-                    changed = True
+            for conditions in together:
+                for a, b in conditions.equal:
+                    for x, y in ((a, b), (b, a)):
+                        if (
+                            x is not None
+                            and (x.source, x.column) not in known
+                            and _follows(x, y, conditions, known)
+                        ):
+                            known.add((x.source, x.column))
+                            changed = True
             for source in scope.sources:
                 everything = {(source, c) for c in source.columns}
                 if everything <= known:
@@ -1167,35 +1215,82 @@ class _Compiler:
         return [()] if source.derived is not None and source.derived.single else []
 
     def constant(self, expr: Any, scope: Scope) -> bool:
-        if any(isinstance(n, Func) and n.name in ("rand", "uuid", "@") for n in walk(expr)):
+        if _random(expr):
             return False
         return not any(
             isinstance(n, Col) and self.find(n, scope, local=True, quiet=True) is not None for n in walk(expr)
         )
 
-    def conjuncts(self, tree: Select) -> list[Any]:
-        """The conditions that every row fulfils: WHERE's and those of inner joins (and ON of outer ones' inner side is left out)."""
-        found: list[Any] = []
+    def conditions(self, tree: Select, scope: Scope) -> list[Conditions]:
+        """WHERE's conditions with those of inner joins, and the ON of each join that is an outer one.
 
-        def split(expr: Any) -> None:
-            if isinstance(expr, Op) and expr.name == "AND":
-                for arg in expr.args:
-                    split(arg)
-            elif expr is not None:
-                found.append(expr)
+        An outer join is an inner one where WHERE, or the ON of a join around it, refuses rows in which
+        its inner side is NULL (simplify_joins in sql/sql_resolver.cc).
+        """
+        everywhere = Conditions()
+        found = [everywhere]
 
-        def joins(node: Any) -> None:
-            if isinstance(node, Join):
-                joins(node.left)
-                joins(node.right)
-                if node.on is not None:
-                    split(node.on)
-                for name in node.using or ():
-                    found.append(Op("USING", (Lit(name, "str"),)))
+        def joins(node: Any, around: Conditions) -> None:
+            if not isinstance(node, Join):
+                return
+            joined = scope.joins[id(node)]
+            sides = [node.right, node.left] if node.kind != "right" else [node.left, node.right]
+            own = around
+            if node.kind != "inner" and not around.refused & joined.inner:
+                own = Conditions(inner=joined.inner, within=around is not everywhere)
+                found.append(own)
+            self.learn(node.on, Scope(None, joined.seen), own)
+            for x, y in joined.equal:
+                own.equal.append((x, y))
+                own.refused |= {s for s in (x.source, y.source) if s is not None}
+                own.columns |= {(x.source, x.column), (y.source, y.column)}
+            joins(sides[0], own)
+            joins(sides[1], around)
 
-        split(tree.where)
-        joins(tree.source)
+        self.learn(tree.where, scope, everywhere)
+        joins(tree.source, everywhere)
         return found
+
+    def learn(self, expr: Any, scope: Scope, conditions: Conditions) -> None:
+        if expr is None:
+            return
+        if isinstance(expr, Op) and expr.name == "AND":
+            for arg in expr.args:
+                self.learn(arg, scope, conditions)
+            return
+        conditions.refused |= self.refused(expr, scope)
+        conditions.columns |= {(x.source, x.column) for x in self.columns_of(expr, scope)}
+        conditions.random |= _random(expr)
+        if isinstance(expr, Op) and expr.name in ("=", "<=>"):
+            a, b = (
+                self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None for e in expr.args
+            )
+            if a is not None and b is not None:
+                conditions.equal.append((a, b))
+            elif a is not None and self.constant(expr.args[1], scope):
+                conditions.equal.append((a, None))
+            elif b is not None and self.constant(expr.args[0], scope):
+                conditions.equal.append((b, None))
+
+    def refused(self, expr: Any, scope: Scope) -> set[Source]:
+        """The tables whose columns, all NULL, keep a condition from being true or make a value NULL."""
+        if isinstance(expr, Col):
+            x = self.find(expr, scope, local=True, quiet=True)
+            return {x.source} if x is not None and x.source is not None else set()
+        if isinstance(expr, (Cast, In)):
+            return self.refused(expr.value, scope)
+        if isinstance(expr, Op) and expr.name == "NOT":
+            of = expr.args[0]
+            if isinstance(of, Op) and of.name == "IS NULL":
+                return self.refused(of.args[0], scope)
+            return set() if isinstance(of, Op) and of.name.startswith("IS ") else self.refused(of, scope)
+        if isinstance(expr, (Op, Func)) and expr.name in _TAKES_NULL:
+            return set()
+        parts = expr.args if isinstance(expr, (Op, Func)) else expr.items if isinstance(expr, Row) else ()
+        each = [self.refused(part, scope) for part in parts]
+        if isinstance(expr, Op) and expr.name == "OR":
+            return set.intersection(*each)
+        return set().union(*each)
 
     # Expressions.
 
@@ -1589,6 +1684,10 @@ class _Compiler:
     def window(self, e: Func, scope: Scope) -> X:
         over = e.over
         assert over is not None
+        if scope.where.startswith("window "):
+            raise Fault(
+                "You cannot nest a window function in the specification of window '<unnamed window>'."
+            )
         if scope.where not in ("field list", "order clause"):
             raise Fault(f"You cannot use the window function '{e.name}' in this context.'")
         args = [self.scalar(a, scope) for a in e.args if not isinstance(a, Star)]
@@ -1639,11 +1738,16 @@ class _Compiler:
                             self.expr(arg, scope)
                 raise Fault("Invalid use of group function")
         name = e.name
+        reached = [(outer, len(outer.reached)) for outer in scope.around()]
         scope.inside = True
         try:
             args = [X("*", INT) if isinstance(a, Star) else self.scalar(a, scope) for a in e.args]
         finally:
             scope.inside = False
+        if not self.columns_of(e.args, scope):
+            # It belongs to a query around this one.
+            for outer, length in reached:
+                del outer.reached[length:]
         x = args[0]
         if scope.aggregating and scope.sources and self.from_around(e, scope):
             # SQLite would take it for the query's that its columns come from: a column of this one keeps it here.
@@ -1690,6 +1794,30 @@ class _RecursiveSource:
     def __init__(self, name: str, source: Source) -> None:
         self.name = name
         self.source = source
+
+
+_TAKES_NULL = frozenset(("<=>", "IS NULL", "coalesce", "ifnull", "if", "isnull", "concat_ws"))
+"""Operators and functions that give a value where an operand is NULL."""
+
+
+def _random(expr: Any) -> bool:
+    return any(isinstance(n, Func) and n.name in ("rand", "uuid", "@") for n in walk(expr))
+
+
+def _follows(x: X, y: X | None, conditions: Conditions, known: set[tuple[Source | None, str]]) -> bool:
+    """Whether a column has one value in each group, as what it equals has (Group_check::analyze_scalar_eq).
+
+    What an outer join's ON says holds of its inner side only, and follows from all that it names of the
+    other.
+    """
+    if y is not None and (y.source, y.column) not in known:
+        return False
+    inner = conditions.inner
+    if not inner or y is not None and x.source in inner and y.source in inner:
+        return True
+    if x.source not in inner or conditions.random or conditions.within and not conditions.refused - inner:
+        return False
+    return all(column in known for column in conditions.columns if column[0] not in inner)
 
 
 def _balanced(parts: list[str], name: str) -> str:

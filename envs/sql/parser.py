@@ -1465,7 +1465,10 @@ def _named(tree: Any, windows: dict[str, Window]) -> Any:
         if tree.base not in windows:
             raise Fault(f"Window name '{tree.base}' is not defined.")
         base = windows[tree.base]
-        return Window(base.partition, tree.order or base.order, tree.frame or base.frame)
+        added = tree.order or tree.frame
+        return Window(
+            base.partition, tree.order or base.order, tree.frame or base.frame, None if added else tree.base
+        )
     if isinstance(tree, tuple):
         return tuple(_named(child, windows) for child in tree)
     if isinstance(tree, (Item, Func, Op, In, Case, Cast)):

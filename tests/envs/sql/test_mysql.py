@@ -156,6 +156,8 @@ def error(server: Server, statement: str) -> str:
          [("D1", 1, None), ("A1", 2, "D1"), ("B1", 3, "A1"), ("C1", 4, "B1")]),
         ("SELECT code, SUM(size) OVER (w ORDER BY code) FROM items WINDOW w AS (PARTITION BY kind_id)",
          [("B1", 0.5), ("C1", 0.5), ("A1", 1.5), ("D1", 3.5)]),
+        ("SELECT kind_id, RANK() OVER (ORDER BY COUNT(*), MAX(price) DESC) AS r FROM items GROUP BY kind_id ORDER BY r", [(3, 1), (1, 2)]),
+        ("SELECT kind_id AS k, RANK() OVER (PARTITION BY kind_id ORDER BY kind_id + 1) FROM items GROUP BY k HAVING k > 1", [(3, 1)]),
         ("SELECT GROUP_CONCAT(code ORDER BY code DESC SEPARATOR '|') FROM items", [("D1|C1|B1|A1",)]),
         ("SELECT CASE kind_id WHEN 1 THEN 'one' ELSE 'more' END FROM items WHERE code = 'A1'", [("more",)]),
         ("SELECT FLOOR(2.7), CEIL(2.1), ABS(-3), MOD(7, 4), POW(2, 3), SIGN(-2)", [(2, 3, 3, 3, 8.0, -1)]),
@@ -335,6 +337,20 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("WITH a AS (SELECT 1 FROM one), b AS (SELECT 1 FROM two) SELECT 1 FROM b JOIN a", "Table 'shop.two' doesn't exist"),
         ("WITH b AS (SELECT x FROM a), a AS (SELECT 1 AS x) SELECT * FROM b", "Table 'shop.a' doesn't exist"),
         ("WITH a AS (SELECT 1), a AS (SELECT 2) SELECT * FROM a", "Not unique table/alias: 'a'"),
+        # Windows (mysql-test/r/window_functions.result, share/messages_to_clients.txt; Group_check::check_query for the last).
+        ("SELECT kind_id, COUNT(*) AS n, RANK() OVER (ORDER BY n DESC) FROM items GROUP BY kind_id", "Unknown column 'n' in 'window order by'"),
+        ("SELECT RANK() OVER (PARTITION BY x ORDER BY y) FROM items", "Unknown column 'x' in 'window partition by'"),
+        ("SELECT RANK() OVER (ORDER BY code), x FROM items", "Unknown column 'x' in 'field list'"),
+        ("SELECT RANK() OVER (ORDER BY RANK() OVER ()) FROM items", "You cannot nest a window function in the specification of window '<unnamed window>'."),
+        ("SELECT code, RANK() OVER (ORDER BY price) AS r FROM items HAVING R = 1", "You cannot use the alias 'R' of an expression containing a window function in this context.'"),
+        ("SELECT code, 1 + RANK() OVER (ORDER BY price) AS r FROM items HAVING r = 1 AND code > 'A'", "You cannot use the alias 'r' of an expression containing a window function in this context.'"),
+        ("SELECT code FROM items HAVING RANK() OVER (ORDER BY code) = 1", "You cannot use the window function 'rank' in this context.'"),
+        ("SELECT kind_id, RANK() OVER (ORDER BY price) FROM items GROUP BY kind_id", "Expression #1 of PARTITION BY or ORDER BY clause of window '<unnamed window>' is not in GROUP BY clause and contains nonaggregated column 'shop.items.price'"),
+        ("SELECT RANK() OVER (PARTITION BY kind_id ORDER BY COUNT(*), price) FROM items GROUP BY kind_id", "Expression #2 of PARTITION BY or ORDER BY clause of window '<unnamed window>' is not in"),
+        ("SELECT RANK() OVER w FROM items GROUP BY kind_id WINDOW w AS (ORDER BY price)", "Expression #1 of PARTITION BY or ORDER BY clause of window 'w' is not in"),
+        ("SELECT RANK() OVER (ORDER BY price) FROM items GROUP BY kind_id ORDER BY size", "Expression #1 of ORDER BY clause is not in GROUP BY clause and contains nonaggregated column 'shop.items.size'"),
+        ("SELECT SUM(price) OVER (ORDER BY price) FROM items GROUP BY kind_id", "Expression #1 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.price'"),
+        ("SELECT COUNT(*), RANK() OVER (ORDER BY price) FROM items", "In aggregated query without GROUP BY, expression #1 of PARTITION BY or ORDER BY clause of window '<unnamed window>' contains nonaggregated column 'shop.items.price'"),
         # Of several statements the server answers the first before the client refuses them all.
         ("SELECT x FROM items; SELECT 1", "Unknown column 'x' in 'field list'"),
         ("SELECT code FROM items WHERE price = (SELECT price FROM items); SELECT 1", "Subquery returns more than 1 row"),
@@ -388,6 +404,82 @@ def test_functional_dependence_is_seen(server: Server) -> None:
         == 2
     )
     assert len(rows(server, "SELECT Name, MAX(price) FROM items WHERE Name = 'axe'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        # USING and NATURAL make columns equal as ON does (mark_common_columns in sql/sql_base.cc).
+        ("SELECT a.price, COUNT(*) FROM items a JOIN items b USING (code) GROUP BY b.code", None),
+        ("SELECT b.price, COUNT(*) FROM items a JOIN items b USING (code) GROUP BY code", None),
+        ("SELECT b.price, COUNT(*) FROM items a NATURAL JOIN items b GROUP BY a.code", None),
+        ("SELECT b.price FROM items a LEFT JOIN items b USING (code) GROUP BY a.code", None),
+        ("SELECT a.price FROM items a LEFT JOIN items b USING (code) GROUP BY b.code", "a.price"),
+        # An outer join's ON says something of its inner side only, and only where all that it names of the other
+        # side is known (Group_check::analyze_scalar_eq in sql/aggregate_check.cc).
+        ("SELECT Title FROM items LEFT JOIN kinds ON id = kind_id GROUP BY kind_id", None),
+        ("SELECT Title FROM kinds RIGHT JOIN items ON id = kind_id GROUP BY kind_id", None),
+        ("SELECT Title, COUNT(code) FROM kinds LEFT JOIN items ON id = kind_id GROUP BY kind_id", "kinds.Title"),
+        ("SELECT Title FROM items RIGHT JOIN kinds ON id = kind_id GROUP BY kind_id", "kinds.Title"),
+        ("SELECT size FROM items LEFT JOIN kinds ON size = 2 GROUP BY id", "items.size"),
+        ("SELECT Title FROM items LEFT JOIN kinds ON id = 2 GROUP BY code", None),
+        ("SELECT Title FROM items LEFT JOIN kinds ON id = 2 AND price > 1 GROUP BY kind_id", "kinds.Title"),
+        ("SELECT Title FROM items LEFT JOIN kinds ON id = kind_id AND price > id GROUP BY kind_id", "kinds.Title"),
+        ("SELECT Title FROM items LEFT JOIN kinds ON id = kind_id AND RAND() < 2 GROUP BY kind_id", "kinds.Title"),
+        ("SELECT p.b FROM items LEFT JOIN kinds ON id = kind_id LEFT JOIN other.pairs p ON p.b = id GROUP BY kind_id", None),
+        # An outer join whose inner side may not be NULL is an inner join by then (simplify_joins).
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id WHERE price > 1 GROUP BY kind_id", None),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id WHERE price IS NOT NULL GROUP BY kind_id", None),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id WHERE price > 1 AND id OR price < 1 GROUP BY kind_id", None),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id JOIN other.pairs ON a = size GROUP BY kind_id", None),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id LEFT JOIN other.pairs ON a = size WHERE b GROUP BY kind_id", None),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id WHERE price IS NULL GROUP BY kind_id", "kinds.Title"),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id WHERE price > 1 OR id = 1 GROUP BY kind_id", "kinds.Title"),
+        ("SELECT Title FROM kinds LEFT JOIN items ON id = kind_id WHERE IFNULL(price, 0) < 9 GROUP BY kind_id", "kinds.Title"),
+    ],
+)  # fmt: skip
+def test_functional_dependence_through_joins(server: Server, statement: str, refused: str | None) -> None:
+    if refused is None:
+        rows(server, statement)
+    else:
+        part = f"is not in GROUP BY clause and contains nonaggregated column 'shop.{refused}'"
+        assert part in error(server, statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        ("SELECT kind_id, (SELECT Title FROM kinds WHERE id = kind_id) FROM items GROUP BY kind_id", None),
+        ("SELECT code, (SELECT Title FROM kinds WHERE id = kind_id) FROM items GROUP BY code", None),
+        ("SELECT kind_id, (SELECT COUNT(*) FROM kinds WHERE id > size) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+        ("SELECT kind_id, 1 + (SELECT COUNT(*) FROM kinds k WHERE k.id > i.size) FROM items i GROUP BY kind_id", "#2 of SELECT list {} 'shop.i.size'"),
+        ("SELECT kind_id, (SELECT size) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+        ("SELECT COUNT(*), (SELECT Title FROM kinds WHERE id = kind_id) FROM items", "#2 of SELECT list {} 'shop.items.kind_id'"),
+        ("SELECT COUNT(*), (SELECT MAX(id) FROM kinds) FROM items", None),
+        ("SELECT kind_id, EXISTS (SELECT 1 FROM kinds WHERE id = size) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+        ("SELECT kind_id IN (SELECT id FROM kinds) FROM items GROUP BY kind_id", None),
+        ("SELECT kind_id IN (SELECT id FROM kinds WHERE id > size) FROM items GROUP BY kind_id", "#1 of SELECT list {} 'shop.items.size'"),
+        ("SELECT kind_id FROM items GROUP BY kind_id ORDER BY (SELECT MAX(id) FROM kinds WHERE id < size)", "#1 of ORDER BY clause {} 'shop.items.size'"),
+        ("SELECT (SELECT (SELECT MAX(a) FROM other.pairs WHERE a > size) FROM kinds LIMIT 1) FROM items GROUP BY kind_id", "#1 of SELECT list {} 'shop.items.size'"),
+        # A column of the subquery's own comes before one of the query around it.
+        ("SELECT code, (SELECT MAX(size) FROM items WHERE price > 1) FROM items GROUP BY code", None),
+        # What is grouped by may be the subquery itself.
+        ("SELECT (SELECT Title FROM kinds WHERE id = kind_id) AS t, COUNT(*) FROM items GROUP BY t ORDER BY t", None),
+        # An aggregate belongs to the query that its columns are of, the innermost of several.
+        ("SELECT kind_id, (SELECT COUNT(i.size) FROM kinds LIMIT 1) FROM items i GROUP BY kind_id", None),
+        ("SELECT kind_id, (SELECT SUM(id * size) FROM kinds) FROM items GROUP BY kind_id", "#2 of SELECT list {} 'shop.items.size'"),
+    ],
+)  # fmt: skip
+def test_a_subquerys_columns_of_the_query_around_it_must_depend_on_its_groups(
+    server: Server, statement: str, refused: str | None
+) -> None:
+    """Group_check walks into subqueries (WALK_SUBQUERY in sql/aggregate_check.cc)."""
+    if refused is None:
+        rows(server, statement)
+        return
+    found = error(server, statement)
+    name = refused.rpartition(" ")[2]
+    assert refused.partition(" {}")[0].lower() in found.lower() and f"nonaggregated column {name}" in found
 
 
 def test_lenient_reads_what_sqlite_reads(server: Server) -> None:
