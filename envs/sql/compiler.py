@@ -258,7 +258,7 @@ def compile_rows(catalog: Catalog, db: str, table: TableRef, exprs: tuple[Any, .
     source = compiler.source(table, scope)()
     scope.where = "where clause"
     values = "".join(f", {compiler.expr(e, scope).sql}" for e in exprs)
-    return f"SELECT {scope.sources[0].sql}.rowid{values} FROM {source}"
+    return f"SELECT {scope.sources[0].sql}._p{values} FROM {source}"
 
 
 class _Compiler:

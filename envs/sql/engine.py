@@ -188,6 +188,9 @@ class Server:
             if column.kind == "str" and not self.catalog.types[db, name][column.name.lower()][2].plain:
                 columns.append(f'"{column.name.lower()}~" TEXT')
                 rows = [(*row, None if row[place] is None else fold(row[place])) for row in rows]
+        # Its number in clustered order; SQLite's own `rowid` is not seen through joins in parentheses.
+        columns.append('"_p" INTEGER PRIMARY KEY')
+        rows = [(*row, number) for number, row in enumerate(rows, start=1)]
         self.connection.execute(f'CREATE TABLE "{db}.{name}" ({", ".join(columns)})')
         marks = ", ".join("?" * len(columns))
         self.connection.execute("BEGIN")

@@ -79,7 +79,7 @@ def position(
         and sources[0].table is not None
         and not sources[0].table.counted
     ):
-        return f"-max({sources[0].sql}.rowid)"
+        return f"-max({sources[0].sql}._p)"
     facts = _facts(compiler, tree, scope)
     needed = _needed(compiler, tree, scope)
     merges = aggregated or tree.distinct
@@ -137,14 +137,14 @@ def _rows(source: Source) -> int:
 
 
 def _lookup(source: Source) -> str:
-    return f"{source.sql}.rowid" if source.table is not None else f"{source.sql}._p"
+    return f"{source.sql}._p"
 
 
 def _rank(source: Source, key: Key) -> str:
     """The position of a row in an index."""
     assert source.table is not None
     if key.name == "PRIMARY":
-        return f"{source.sql}.rowid"
+        return f"{source.sql}._p"
     return f'{source.sql}."_k{source.table.keys.index(key)}"'
 
 
@@ -161,7 +161,7 @@ def _scan(source: Source, needed: set[str]) -> str:
             length = sum(_width(source, c.lower()) for c in key.columns)
             if best is None or length < best[0]:
                 best = (length, key)
-    return _rank(source, best[1]) if best else f"{source.sql}.rowid"
+    return _rank(source, best[1]) if best else f"{source.sql}._p"
 
 
 def _width(source: Source, name: str) -> int:
@@ -192,14 +192,14 @@ def _single(
             # By the names' index where a schema is given or only names are read; else as they were made.
             names = {"table_catalog", "table_schema", "table_name"}
             named = needed <= names or (0, "table_schema") in facts.constant
-            return _rank(source, table.keys[0]) if named else f"{source.sql}.rowid"
+            return _rank(source, table.keys[0]) if named else f"{source.sql}._p"
         if table.keys and (0, "table_schema") not in facts.constant and len(needed) < len(table.columns):
             return _rank(source, table.keys[0])
-        return f"{source.sql}.rowid"
+        return f"{source.sql}._p"
     # A key that constants bind is read in clustered order within one value.
     for key in table.keys:
         if (0, key.columns[0].lower()) in facts.constant:
-            return f"{source.sql}.rowid"
+            return f"{source.sql}._p"
     if keys:
         columns = [place[1] if (place := _place(compiler, e, scope)) else None for e in keys]
         index = _index_for(source, columns, None if grouped else needed)

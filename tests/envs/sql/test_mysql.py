@@ -165,6 +165,8 @@ def error(server: Server, statement: str) -> str:
         ("SELECT DATABASE(), VERSION()", [("shop", "8.0.33")]),
         # Joins, subqueries, sets.
         ("SELECT k.Title, COUNT(i.code) FROM kinds k LEFT JOIN items i ON k.id = i.kind_id GROUP BY k.id", [("Toy", 2), ("Caf\u00e9", 0), ("Tool", 2)]),
+        ("SELECT k.Title, i.code FROM kinds k LEFT JOIN (items i JOIN kinds l ON l.id = i.kind_id) ON k.id = i.kind_id WHERE k.id < 3 ORDER BY code", [("Caf\u00e9", None), ("Toy", "B1"), ("Toy", "C1")]),
+        ("SELECT code FROM items JOIN (kinds LEFT JOIN other.pairs ON b = id) ON id = kind_id GROUP BY code ORDER BY code", [("A1",), ("B1",), ("C1",), ("D1",)]),
         ("SELECT Title FROM kinds WHERE id NOT IN (SELECT kind_id FROM items)", [("Caf\u00e9",)]),
         ("SELECT Title FROM kinds k WHERE EXISTS (SELECT 1 FROM items WHERE kind_id = k.id AND price > 10)", [("Tool",)]),
         ("SELECT code FROM items WHERE price > (SELECT AVG(price) FROM items)", [("A1",)]),
