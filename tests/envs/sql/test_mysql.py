@@ -103,6 +103,7 @@ def error(server: Server, statement: str) -> str:
         ("SELECT 'a' 'b' -- comment\n, 1 # another\n", [("ab", 1)]),
         ("SELECT 1 /* no */ + /*! 1 */ 1", "syntax"),
         ("SELECT 1 && 0 || 1", [(1,)]),
+        ("SELECT 1<=>NULL, 1<>2, 1!=-1, 2>=-2, 1<=2, 1<<2, 8>>1, 1=-1, 1<-1", [(0, 1, 1, 1, 1, 4, 4, 0, 0)]),
         # Collation, padding, conversion.
         ("SELECT code FROM items WHERE Name = 'axe'", [("A1",), ("D1",)]),
         ("SELECT COUNT(DISTINCT Name), MIN(Name) FROM items", [(3, "Axe")]),
@@ -360,6 +361,12 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT * FORM items", "near 'FORM items' at line 1"),
         ("SELECT *\nFROM items WHERE", "near '' at line 2"),
         ("SELECT AVG(rank) FROM items", "near ') FROM items' at line 1"),
+        # Signs of comparison are read together (MY_LEX_CMP_OP in sql/sql_lex.cc).
+        ("SELECT 1 FROM items WHERE price == 5", "near '== 5' at line 1"),
+        ("SELECT 1 FROM items WHERE price => 5", "near '=> 5' at line 1"),
+        ("SELECT 1 FROM items WHERE price=<5", "near '=<5' at line 1"),
+        ("SELECT 1 FROM items WHERE price <>!0", "near '<>!0' at line 1"),
+        ("DELETE FROM items WHERE price == 5", "near '== 5' at line 1"),
         ("SELECT 'open", "near ''open' at line 1"),
         ("SELECT Name, COUNT(*) FROM items GROUP BY kind_id", "Expression #1 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.Name' which is not functionally dependent"),
         ("SELECT Name, COUNT(*) FROM items", "In aggregated query without GROUP BY, expression #1 of SELECT list contains nonaggregated column 'shop.items.Name'"),
