@@ -172,6 +172,7 @@ class Token(NamedTuple):
 
 
 _SPACE = re.compile(r"(?:\s+|#[^\n]*|--(?=\s|$)[^\n]*|/\*(?![!+]).*?\*/|/\*\+.*?\*/)+", re.S)
+_BLANKS = " \t\n\v\f\r"
 _NUMBER = re.compile(
     r"0x[0-9a-fA-F]+(?![\w$])|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)|\d+\.\d*|\.\d+|\d+(?![\w$])"
 )
@@ -581,7 +582,8 @@ class _Parser:
             raise Fault("Query was empty")
         tree = self.one()
         if self.op(";"):
-            if self.token.kind != "end" and not self.is_op(";"):
+            # A comment is text, too: the server cuts blanks and `;` from the end alone (alloc_query).
+            if self.text[self.tokens[self.at - 1].stop :].strip(_BLANKS + ";"):
                 return Several(tree)
         elif self.token.kind != "end":
             self.fail()

@@ -103,6 +103,7 @@ def error(server: Server, statement: str) -> str:
         ("SELECT 'a' 'b' -- comment\n, 1 # another\n", [("ab", 1)]),
         ("SELECT 1 /* no */ + /*! 1 */ 1", "syntax"),
         ("SELECT 1 && 0 || 1", [(1,)]),
+        ("SELECT 1 -- note; and more\n; ;\t\n;", [(1,)]),
         ("SELECT 1<=>NULL, 1<>2, 1!=-1, 2>=-2, 1<=2, 1<<2, 8>>1, 1=-1, 1<-1", [(0, 1, 1, 1, 1, 4, 4, 0, 0)]),
         # Collation, padding, conversion.
         ("SELECT code FROM items WHERE Name = 'axe'", [("A1",), ("D1",)]),
@@ -357,6 +358,12 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT code FROM items ORDER BY COUNT(x)", "Unknown column 'x' in 'order clause'"),
         ("SELECT MIN(price), Code FROM Items", "In aggregated query without GROUP BY, expression #2 of SELECT list contains nonaggregated column 'shop.Items.code'; this is incompatible with sql_mode=only_full_group_by"),
         ("SELECT 1; SELECT 2", "Use multi=True when executing multiple statements"),
+        # What follows a semicolon is another statement, be it a comment (found_semicolon in sql/sql_yacc.yy).
+        ("SELECT 1; -- note", "Use multi=True when executing multiple statements"),
+        ("SELECT 1; # note", "Use multi=True when executing multiple statements"),
+        ("SELECT 1; /* note */ ;", "Use multi=True when executing multiple statements"),
+        ("SELECT 1;; SELECT 2", "Use multi=True when executing multiple statements"),
+        ("SELECT x FROM items; -- note", "Unknown column 'x' in 'field list'"),
         ("  ; ", "Query was empty"),
         ("SELECT * FORM items", "near 'FORM items' at line 1"),
         ("SELECT *\nFROM items WHERE", "near '' at line 2"),
