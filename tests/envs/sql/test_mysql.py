@@ -254,6 +254,24 @@ def error(server: Server, statement: str) -> str:
         ("WITH a AS (SELECT * FROM nothing) SELECT 1", [(1,)]),
         # Real numbers are added one after another (Item_sum_sum::add): compensated, as SQLite adds since 3.43, it is 0.6.
         ("SELECT SUM(x), AVG(x) FROM (SELECT 0.1e0 AS x UNION ALL SELECT 0.2e0 UNION ALL SELECT 0.3e0) d", [(0.6000000000000001, 0.20000000000000004)]),
+        # A decimal that a derived table stores has its column's scale (1/7 is 0.1429, 2/7 0.2857, 3/7 0.4286); a table that is
+        # merged into the query around it stores nothing (Query_expression::is_mergeable).
+        ("SELECT SUM(x) FROM (SELECT a / 7 AS x FROM other.pairs) d", [(D("0.8571"),)]),
+        ("SELECT SUM(x) FROM (SELECT a / 7 AS x FROM other.pairs LIMIT 3) d", [(D("0.8572"),)]),
+        ("SELECT SUM(x) FROM (SELECT AVG(a / 7) AS x FROM other.pairs GROUP BY a) d", [(D("0.85714286"),)]),
+        ("SELECT AVG(x) FROM (SELECT SUM(a) / 7 AS x FROM other.pairs GROUP BY b) d", [(D("0.28573333"),)]),
+        ("WITH d AS (SELECT DISTINCT a / 7 AS x FROM other.pairs) SELECT SUM(x), MAX(x) * 7 FROM d", [(D("0.8572"), D("3.0002"))]),
+        ("SELECT x * 7 FROM (SELECT MAX(x) AS x FROM (SELECT a / 7 AS x FROM other.pairs) e) d", [(D("3.0002"),)]),
+        ("SELECT SUM(x) FROM (SELECT a / 7 AS x, ROW_NUMBER() OVER (ORDER BY a) FROM other.pairs) d", [(D("0.8572"),)]),
+        ("SELECT SUM(x) FROM (SELECT a / 7 AS x FROM other.pairs UNION ALL SELECT NULL) d", [(D("0.8572"),)]),
+        ("SELECT x * 3 FROM (SELECT 1 / 3 AS x) d", [(D("0.9999"),)]),
+        ("SELECT x * 3 FROM (SELECT 1 / 3 AS x UNION SELECT 0.123456) d", [(D("0.999999"),), (D("0.370368"),)]),
+        ("SELECT 1 / 3 UNION SELECT 0.3333", [(D("0.3333"),)]),
+        ("SELECT a, (SELECT x * 7 FROM (SELECT p.a / 7 AS x LIMIT 1) d) FROM other.pairs p ORDER BY a",
+         [(1, D("1.0003")), (2, D("1.9999")), (3, D("3.0002"))]),
+        # Decimals are added exactly, so that a mean without a rest is equal to the one that was stored.
+        ("SELECT SUM(x) = 0.6, AVG(x) = 0.2, SUM(x) / COUNT(*) = 0.2 FROM (SELECT 0.1 AS x UNION ALL SELECT 0.2 UNION ALL SELECT 0.3) d", [(1, 1, 1)]),
+        ("SELECT kind_id FROM items GROUP BY kind_id HAVING AVG(price) = (SELECT MAX(x) FROM (SELECT AVG(price) AS x FROM items GROUP BY kind_id) d)", [(3,)]),
         ("SELECT COUNT(ALL code), MAX(ALL price), COUNT(ALL *) FROM items", [(4, D("20.25"), 4)]),
         ("SELECT (1, 2, 3) < (1, 2, 4), (1, 2) >= (1, 2), (1, NULL) < (2, 1), (1, 2) > (1, NULL)", [(1, 1, 1, None)]),
         ("SELECT id FROM kinds USE INDEX (PRIMARY) ORDER BY id LIMIT 18446744073709551615 OFFSET 2", [(3,)]),
