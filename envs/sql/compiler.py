@@ -1797,9 +1797,9 @@ def _stored(types: Iterable[T]) -> tuple[T, ...]:
 def _columns(types: tuple[T, ...], stored: tuple[T, ...]) -> str:
     """A query's columns by name; those that are stored lose what they have beyond their scale."""
     return ", ".join(
-        f"my_round(c{i}, {column.scale}) AS c{i}" if column.kind == "dec" and t.rest and not column.rest else f"c{i}"
-        for i, (t, column) in enumerate(zip(types, stored, strict=True))
-    )  # fmt: skip
+        f"my_round(c{i}, {b.scale}) AS c{i}" if a.rest and not b.rest and b.kind == "dec" else f"c{i}"
+        for i, (a, b) in enumerate(zip(types, stored, strict=True))
+    )
 
 
 def _call(self: _Compiler, e: Func, scope: Scope) -> X:

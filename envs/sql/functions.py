@@ -35,16 +35,19 @@ def _made(
     plain: bool = True,
     texts: bool = False,
     numbers: bool = False,
+    but: tuple[int, ...] = (),
 ) -> Builder:
-    """A builder from a template in which {0}, {1}, ... are the arguments and {all} all of them."""
+    """A builder from a template in which {0}, {1}, ... are the arguments and {all} all of them.
+
+    With `texts` or `numbers` all arguments are converted, but those at the places `but`.
+    """
 
     def build(compiler: _Compiler, args: list[X]) -> X:
         from prosegym.envs.sql.compiler import T, X
 
-        if texts:
-            args = [compiler.text(a) for a in args]
-        if numbers:
-            args = [compiler.number(a) for a in args]
+        if texts or numbers:
+            convert = compiler.text if texts else compiler.number
+            args = [a if i in but else convert(a) for i, a in enumerate(args)]
         sqls = [a.sql for a in args]
         same = all(a.type.plain for a in args)
         return X(template.format(*sqls, all=", ".join(sqls)), T(kind, scale, plain and same))
@@ -226,17 +229,17 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "trim": (1, 2, _made("my_trim({all})", "str", plain=False, texts=True)),
     "ltrim": (1, 2, _made("my_ltrim({all})", "str", plain=False, texts=True)),
     "rtrim": (1, 2, _made("my_rtrim({all})", "str", plain=False, texts=True)),
-    "left": (2, 2, _made("my_left({all})", "str", plain=False)),
-    "right": (2, 2, _made("my_right({all})", "str", plain=False)),
+    "left": (2, 2, _made("my_left({all})", "str", plain=False, texts=True, but=(1,))),
+    "right": (2, 2, _made("my_right({all})", "str", plain=False, texts=True, but=(1,))),
     "substring": (2, 3, _substring),
-    "substring_index": (3, 3, _made("my_substring_index({all})", "str", plain=False)),
+    "substring_index": (3, 3, _made("my_substring_index({all})", "str", plain=False, texts=True, but=(2,))),
     "replace": (3, 3, _replace),
-    "insert": (4, 4, _made("my_insert({all})", "str", plain=False)),
-    "repeat": (2, 2, _made("my_repeat({all})", "str", plain=False)),
+    "insert": (4, 4, _made("my_insert({all})", "str", plain=False, texts=True, but=(1, 2))),
+    "repeat": (2, 2, _made("my_repeat({all})", "str", plain=False, texts=True, but=(1,))),
     "reverse": (1, 1, _made("my_reverse({0})", "str", plain=False, texts=True)),
     "space": (1, 1, _made("my_repeat(' ', {0})", "str", plain=False)),
-    "lpad": (3, 3, _made("my_lpad({all})", "str", plain=False)),
-    "rpad": (3, 3, _made("my_rpad({all})", "str", plain=False)),
+    "lpad": (3, 3, _made("my_lpad({all})", "str", plain=False, texts=True, but=(1,))),
+    "rpad": (3, 3, _made("my_rpad({all})", "str", plain=False, texts=True, but=(1,))),
     "locate": (2, 3, _locate),
     "instr": (2, 2, _instr),
     "strcmp": (2, 2, _made("my_strcmp({all})", "int", texts=True)),
@@ -245,21 +248,21 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "char": (1, 99, _made("my_char({all})", "bytes")),
     "field": (2, 99, _made("my_field({all})", "int")),
     "find_in_set": (2, 2, _made("my_find_in_set({all})", "int", texts=True)),
-    "elt": (2, 99, _made("my_elt({all})", "str", plain=False)),
+    "elt": (2, 99, _made("my_elt({all})", "str", plain=False, texts=True, but=(0,))),
     "format": (2, 3, _made("my_format({all})", "str", plain=False)),
     "hex": (1, 1, _made("my_hex({0})", "str")),
     "md5": (1, 1, _made("my_md5({0})", "str", texts=True)),
     "sha": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
     "sha1": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
-    "sha2": (2, 2, _made("my_sha({all})", "str")),
+    "sha2": (2, 2, _made("my_sha({all})", "str", texts=True, but=(1,))),
     "unhex": (1, 1, _made("my_unhex({0})", "bytes", texts=True)),
     "to_base64": (1, 1, _made("my_to_base64({0})", "str", texts=True)),
     "from_base64": (1, 1, _made("my_from_base64({0})", "bytes", texts=True)),
     "inet_aton": (1, 1, _made("my_inet_aton({0})", "int", texts=True)),
     "inet_ntoa": (1, 1, _made("my_inet_ntoa({0})", "str", numbers=True)),
     "bit_length": (1, 1, _made("8 * length(CAST({0} AS BLOB))", "int", texts=True)),
-    "quote": (1, 1, _made("my_quote({0})", "str", plain=False)),
-    "make_set": (2, 65, _made("my_make_set({all})", "str", plain=False)),
+    "quote": (1, 1, _made("my_quote({0})", "str", plain=False, texts=True)),
+    "make_set": (2, 65, _made("my_make_set({all})", "str", plain=False, texts=True, but=(0,))),
     "charset": (1, 1, _made("'utf8mb4'", "str")),
     "collation": (1, 1, _made("'utf8mb4_general_ci'", "str")),
     "load_file": (1, 1, _made("NULL", "str")),
@@ -268,7 +271,7 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
     "regexp_like": (2, 3, _made("my_regexp({0}, {1})", "int", texts=True)),
     "regexp_replace": (3, 3, _made("my_regexp_replace({all})", "str", plain=False, texts=True)),
-    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False)),
+    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),
     "round": (1, 2, _round),
     "truncate": (2, 2, _truncate),
     "floor": (1, 1, _whole("floor")),

@@ -124,6 +124,13 @@ def error(server: Server, statement: str) -> str:
         ("SELECT IF(1 > 2, 'x', 'y'), IFNULL(NULL, 3), NULLIF(2, 2), COALESCE(NULL, NULL, 5)", [("y", 3, None, 5)]),
         ("SELECT LEFT('abcd', 2), RIGHT('abcd', 2), SUBSTRING('abcd', 2, 2), SUBSTRING('abcd', -2)", [("ab", "cd", "bc", "cd")]),
         ("SELECT SUBSTRING_INDEX('a.b.c', '.', 2), SUBSTRING_INDEX('a.b.c', '.', -1)", [("a.b", "c")]),
+        # A number is a text as it is shown: a DOUBLE 2 without a point, a DECIMAL with all its digits.
+        ("SELECT LEFT(size, 2), RIGHT(size, 2), LPAD(size, 3, 0), RPAD(price, 6, size), INSERT(size, 1, 0, price) FROM items WHERE code = 'D1'",
+         [("2", "2", "002", "1.0022", "1.002")]),
+        ("SELECT REPEAT(1.50, 2), ELT(1, 2, 3), ELT(2, 2, 3.10), SUBSTRING_INDEX(12.50, '.', -1), LEFT('abc', '2'), RIGHT(1234, 2)",
+         [("1.501.50", "2", "3.10", "50", "ab", "34")]),
+        ("SELECT QUOTE(1.50), MAKE_SET(3, 1.50, 2), REGEXP_SUBSTR(12.50, '[0-9]+$'), SHA2(1.50, 256) = SHA2('1.50', 256)", [("'1.50'", "1.50,2", "50", 1)]),
+        ("SELECT LEFT(sold, 4), RIGHT(made, 5), LEFT(NULL, 1), RPAD(NULL, 2, 'a'), QUOTE(NULL) FROM items WHERE code = 'B1'", [("2020", "00:00", None, None, "NULL")]),
         ("SELECT LENGTH('\u00e9'), CHAR_LENGTH('\u00e9'), UPPER('\u00e9'), TRIM('  x '), REPLACE('aa', 'a', 'b')", [(2, 1, "\u00c9", "x", "bb")]),
         ("SELECT YEAR('2020-03-01'), MONTH(sold), DAY(sold), DATE(made) FROM items WHERE code = 'B1'", [(2020, 5, 6, dt.date(2020, 3, 1))]),
         ("SELECT DATE_FORMAT('2020-03-01', '%Y/%m %M %e %W'), DATEDIFF('2020-03-01', '2020-02-28')", [("2020/03 March 1 Sunday", 2)]),
