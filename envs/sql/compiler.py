@@ -59,9 +59,12 @@ class T(NamedTuple):
     """For texts: ASCII case folding compares them as the server's collation does."""
     rest: bool = False
     """For dec: a quotient, which may have digits beyond its scale until it is stored."""
+    wide: bool = False
+    """For int and dec: by its type it could be too long for a BIGINT, as counts, sums and what is made of them."""
 
 
 INT, DOUBLE, STR, NULL = T("int"), T("double"), T("str", None, False), T("null")
+COUNT = T("int", wide=True)
 _NUMBERS = frozenset(("int", "dec", "double", "float", "null"))
 _DATES = frozenset(("date", "datetime", "time"))
 
@@ -1385,7 +1388,7 @@ class _Compiler:
         kinds = {a.type.kind, b.type.kind}
         real = bool(kinds & {"double", "float"})
         s, t = a.type.scale or 0, b.type.scale or 0
-        rest = a.type.rest or b.type.rest
+        rest, wide = a.type.rest or b.type.rest, a.type.wide or b.type.wide
         if name == "DIV":
             return X(f"my_div({a.sql}, {b.sql})", INT)
         if name == "%":
@@ -1394,7 +1397,7 @@ class _Compiler:
                 return X(f"({a.sql} % {b.sql})", INT)
             return X(f"my_mod({a.sql}, {b.sql})", kind)
         if name == "/":
-            kind = DOUBLE if real else T("dec", min(30, s + 4), rest=True)
+            kind = DOUBLE if real else T("dec", min(30, s + 4), rest=True, wide=a.type.wide)
             if "dec" in kinds and not real:
                 return X(f"my_quotient({a.sql}, {b.sql})", kind)
             return X(f"(CAST({a.sql} AS REAL) / nullif({b.sql}, 0))", _fixed(kind, a, b, 4) if real else kind)
@@ -1402,8 +1405,8 @@ class _Compiler:
             return X(f"({a.sql} {name} {b.sql})", _fixed(DOUBLE, a, b, 0))
         if "dec" in kinds:
             scale = min(30, s + t) if name == "*" else max(s, t)
-            return X(f"({a.sql} {name} {b.sql})", T("dec", scale, rest=rest))
-        return X(f"({a.sql} {name} {b.sql})", INT)
+            return X(f"({a.sql} {name} {b.sql})", T("dec", scale, rest=rest, wide=wide))
+        return X(f"({a.sql} {name} {b.sql})", T("int", wide=wide))
 
     def rows(self, name: str, left: Any, right: Any, scope: Scope) -> X:
         if not (isinstance(left, Row) and isinstance(right, Row)) or len(left.items) != len(right.items):
@@ -1615,7 +1618,7 @@ class _Compiler:
             parts.append(over.frame)
         name = e.name
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
-        kind = INT
+        kind = COUNT
         if (
             name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value")
             and args
@@ -1675,8 +1678,8 @@ class _Compiler:
                     f"my_fold(CAST({a.sql} AS TEXT))" if a.type.kind == "str" else f"CAST({a.sql} AS TEXT)"
                     for a in args
                 )
-                return X(f"count(DISTINCT {keys})", INT)
-            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", INT)
+                return X(f"count(DISTINCT {keys})", COUNT)
+            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", COUNT)
         if name in ("min", "max"):
             return X(f"{name}({_folded(x.sql, x.type)})", x.type)
         if name == "group_concat":
@@ -1755,11 +1758,11 @@ def _aggregate_type(name: str, kind: T) -> T:
     if name in ("min", "max", "lag", "lead", "first_value", "last_value", "nth_value"):
         return kind
     more = 4 if name == "avg" else 0
-    rest = kind.rest or name == "avg"
+    rest, wide = kind.rest or name == "avg", kind.wide or name == "sum"
     if kind.kind == "int" or kind.kind == "null":
-        return T("dec", more, rest=rest) if kind.kind == "int" else T("double")
+        return T("dec", more, rest=rest, wide=wide) if kind.kind == "int" else T("double")
     if kind.kind == "dec":
-        return T("dec", min(30, (kind.scale or 0) + more), rest=rest)
+        return T("dec", min(30, (kind.scale or 0) + more), rest=rest, wide=wide)
     return T("double", None if kind.scale is None else kind.scale + more)
 
 
@@ -1767,14 +1770,15 @@ def _merge(a: T, b: T) -> T:
     """The type of a column or value that is now of one type, now of another."""
     if a.kind == b.kind:
         scale = None if a.scale is None or b.scale is None else max(a.scale, b.scale)
-        return T(a.kind, scale, a.plain and b.plain, a.rest or b.rest)
+        return T(a.kind, scale, a.plain and b.plain, a.rest or b.rest, a.wide or b.wide)
     if a.kind == "null":
         return b
     if b.kind == "null":
         return a
     kinds = {a.kind, b.kind}
     if kinds <= {"int", "dec"}:
-        return T("dec", max(a.scale or 0, b.scale or 0), rest=a.rest or b.rest)
+        rest, wide = a.rest or b.rest, a.wide or b.wide
+        return T("dec", max(a.scale or 0, b.scale or 0), rest=rest, wide=wide)
     if kinds <= {"int", "dec", "double", "float"}:
         return DOUBLE
     if kinds <= {"date", "datetime"}:

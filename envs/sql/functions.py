@@ -98,9 +98,11 @@ def _round(compiler: _Compiler, args: list[X]) -> X:
             )
         digits = _places(args[1].const)
     if x.type.kind in ("int", "null"):
-        return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", T("int"))
+        kind = T("int", wide=x.type.wide)
+        return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", kind)
     if x.type.kind == "dec":
-        return X(f"my_round({x.sql}, {digits})", T("dec", max(0, min(digits, x.type.scale or 0))))
+        kind = T("dec", max(0, min(digits, x.type.scale or 0)), wide=x.type.wide)
+        return X(f"my_round({x.sql}, {digits})", kind)
     return X(f"my_round_real({x.sql}, {digits})", T("double", max(0, digits)))
 
 
@@ -114,7 +116,9 @@ def _truncate(compiler: _Compiler, args: list[X]) -> X:
 
     x = compiler.number(args[0])
     digits = _places(args[1].const or 0)
-    kind = T("dec", max(0, min(digits, x.type.scale or 0))) if x.type.kind == "dec" else x.type
+    kind = x.type
+    if kind.kind == "dec":
+        kind = T("dec", max(0, min(digits, kind.scale or 0)), wide=kind.wide)
     return X(f"my_truncate({x.sql}, {digits})", kind)
 
 
@@ -123,11 +127,11 @@ def _whole(name: str) -> Builder:
         from prosegym.envs.sql.compiler import T, X
 
         x = compiler.number(args[0])
-        exact = x.type.kind in ("int", "dec", "null")
-        return X(
-            f"my_{name}({x.sql})" if exact else f"CAST(my_{name}({x.sql}) AS REAL)",
-            T("int") if exact else T("double"),
-        )
+        if x.type.kind not in ("int", "dec", "null"):
+            return X(f"CAST(my_{name}({x.sql}) AS REAL)", T("double"))
+        # Of a decimal that a BIGINT might not hold it stays one (Item_func_int_val::resolve_type).
+        kind = T("dec", 0, wide=True) if x.type.kind == "dec" and x.type.wide else T("int", wide=x.type.wide)
+        return X(f"my_{name}({x.sql})", kind)
 
     return build
 
