@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
@@ -56,9 +57,14 @@ class T(NamedTuple):
     """Digits after the point: always for dec; None for a real number without fixed digits."""
     plain: bool = True
     """For texts: ASCII case folding compares them as the server's collation does."""
+    rest: bool = False
+    """For dec: a quotient, which may have digits beyond its scale until it is stored."""
+    wide: bool = False
+    """For int and dec: by its type it could be too long for a BIGINT, as counts, sums and what is made of them."""
 
 
 INT, DOUBLE, STR, NULL = T("int"), T("double"), T("str", None, False), T("null")
+COUNT = T("int", wide=True)
 _NUMBERS = frozenset(("int", "dec", "double", "float", "null"))
 _DATES = frozenset(("date", "datetime", "time"))
 
@@ -382,15 +388,18 @@ class _Compiler:
         self.write(compiled.sql, 1000)  # the work that a short one is
         return compiled
 
-    def numbered(self, compiled: Compiled) -> str:
-        """The rows of a query in its order, as a table whose last column `_p` is their position."""
+    def numbered(self, compiled: Compiled, stored: tuple[T, ...] | None = None) -> str:
+        """The rows of a query in its order, as a table whose last column `_p` is their position.
+
+        With `stored`, values are as in MySQL's temporary table with columns of these types.
+        """
         inner = (
             compiled.sql
             if compiled.limit != (None, 0) or " LIMIT " in compiled.sql[-40:]
             else compiled.sql + " LIMIT -1"
         )
-        names = ", ".join(f"c{i}" for i in range(len(compiled.names)))
-        return f"SELECT {names}, row_number() OVER () AS _p FROM ({inner})"
+        columns = _columns(compiled.types, stored or compiled.types)
+        return f"SELECT {columns}, row_number() OVER () AS _p FROM ({inner})"
 
     def union(self, tree: Union, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
         parts: list[Compiled] = []
@@ -400,6 +409,8 @@ class _Compiler:
                 raise Fault("The used SELECT statements have a different number of columns")
         ops = list(tree.ops)
         first = parts[0]
+        merged = (reduce(_merge, kinds) for kinds in zip(*(part.types for part in parts), strict=True))
+        stored = _stored(merged)
         # Each step has a name: nested in one another, seven parts overflow the stack of SQLite's parser.
         steps: list[str] = []
 
@@ -408,7 +419,7 @@ class _Compiler:
             steps.append(f"{name} AS ({sql})")
             return name
 
-        current, types = named(self.numbered(first)), first.types
+        current, types = named(self.numbered(first, stored)), first.types
         for op, part in zip(ops, parts[1:], strict=True):
             before, types = types, tuple(_merge(a, b) for a, b in zip(types, part.types, strict=True))
             n = len(types)
@@ -420,7 +431,7 @@ class _Compiler:
                 )
                 for kinds in (before, part.types)
             )
-            added = named(self.numbered(part))
+            added = named(self.numbered(part, stored))
             both = named(
                 f"SELECT {lefts}, 1 AS _k, _p FROM {current} UNION ALL SELECT {rights}, 2, _p FROM {added}"
             )
@@ -470,7 +481,7 @@ class _Compiler:
             sql += f" ORDER BY {order}"
         if tree.limit is not None:
             sql += f" LIMIT {tree.limit} OFFSET {tree.offset}"
-        result = Compiled(sql, first.names, types, limit=(tree.limit, tree.offset))
+        result = Compiled(sql, first.names, stored, limit=(tree.limit, tree.offset))
         return Compiled(self.numbered(result), result.names, result.types) if want == "table" else result
 
     def select(self, tree: Select, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
@@ -676,9 +687,13 @@ class _Compiler:
             group_names = frozenset(grouped_names) if covered else None
         types = tuple(x.type for x in outputs)
         result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
-        return (
-            Compiled(self.numbered(result), names, types, single, group_names) if want == "table" else result
-        )
+        if want != "table":
+            return result
+        # A table of the plainest queries is merged into the query around it (Query_expression::is_mergeable).
+        merges = not (aggregated or windowed or tree.distinct or tree.having is not None or limit)
+        if not merges or tree.source is None:
+            types = _stored(types)
+        return Compiled(self.numbered(result, types), names, types, single, group_names)
 
     def sorted_by_window(self, items: list[Item], scope: Scope) -> list[str]:
         """The keys by which the last window sorts its rows, which is how they then come."""
@@ -743,9 +758,9 @@ class _Compiler:
             if self.outward > before:
                 # SQLite finds no outer column through a window function; such rows are left in any order.
                 plain = self.query(node.query, scope.parent, scope.ctes, "set")
-                columns = ", ".join(f"c{i}" for i in range(len(plain.names)))
+                columns = _columns(plain.types, compiled.types)
                 sql = f"SELECT {columns}, 0 AS _p FROM ({plain.sql})"
-                compiled = Compiled(sql, plain.names, plain.types, plain.single, plain.keys)
+                compiled = Compiled(sql, plain.names, compiled.types, plain.single, plain.keys)
             self.add(scope, self.derived(node.alias, compiled, node.columns))
             sql = f"({compiled.sql}) AS {scope.sources[-1].sql}"
             return lambda: sql
@@ -1468,21 +1483,25 @@ class _Compiler:
         kinds = {a.type.kind, b.type.kind}
         real = bool(kinds & {"double", "float"})
         s, t = a.type.scale or 0, b.type.scale or 0
+        rest, wide = a.type.rest or b.type.rest, a.type.wide or b.type.wide
         if name == "DIV":
             return X(f"my_div({a.sql}, {b.sql})", INT)
         if name == "%":
-            kind = DOUBLE if real else T("dec", max(s, t)) if "dec" in kinds else INT
+            kind = DOUBLE if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
             if kind is INT:
                 return X(f"({a.sql} % {b.sql})", INT)
             return X(f"my_mod({a.sql}, {b.sql})", kind)
         if name == "/":
-            kind = DOUBLE if real else T("dec", min(30, s + 4))
+            kind = DOUBLE if real else T("dec", min(30, s + 4), rest=True, wide=a.type.wide)
+            if "dec" in kinds and not real:
+                return X(f"my_quotient({a.sql}, {b.sql})", kind)
             return X(f"(CAST({a.sql} AS REAL) / nullif({b.sql}, 0))", _fixed(kind, a, b, 4) if real else kind)
         if real:
             return X(f"({a.sql} {name} {b.sql})", _fixed(DOUBLE, a, b, 0))
         if "dec" in kinds:
-            return X(f"({a.sql} {name} {b.sql})", T("dec", min(30, s + t) if name == "*" else max(s, t)))
-        return X(f"({a.sql} {name} {b.sql})", INT)
+            scale = min(30, s + t) if name == "*" else max(s, t)
+            return X(f"({a.sql} {name} {b.sql})", T("dec", scale, rest=rest, wide=wide))
+        return X(f"({a.sql} {name} {b.sql})", T("int", wide=wide))
 
     def rows(self, name: str, left: Any, right: Any, scope: Scope) -> X:
         if not (isinstance(left, Row) and isinstance(right, Row)) or len(left.items) != len(right.items):
@@ -1698,7 +1717,7 @@ class _Compiler:
             parts.append(over.frame)
         name = e.name
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
-        kind = INT
+        kind = COUNT
         if (
             name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value")
             and args
@@ -1763,8 +1782,8 @@ class _Compiler:
                     f"my_fold(CAST({a.sql} AS TEXT))" if a.type.kind == "str" else f"CAST({a.sql} AS TEXT)"
                     for a in args
                 )
-                return X(f"count(DISTINCT {keys})", INT)
-            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", INT)
+                return X(f"count(DISTINCT {keys})", COUNT)
+            return X(f"count({word}{_sorted(x) if e.distinct else x.sql})", COUNT)
         if name in ("min", "max"):
             return X(f"{name}({_folded(x.sql, x.type)})", x.type)
         if name == "group_concat":
@@ -1787,7 +1806,12 @@ class _Compiler:
             return X(f"my_{name}({n.sql})", INT)
         # Of real numbers the server adds one after another; SQLite compensates for rounding since 3.43.
         made = f"my_{name}" if n.type.kind in ("double", "float") and name in ("sum", "avg") else name
-        return X(f"{made}({word}{n.sql})", kind, summed=name == "sum")
+        sql = f"{made}({word}{n.sql})"
+        if n.type.kind == "dec" and not n.type.rest:  # added exactly there, and as real numbers in SQLite
+            sql = f"my_round(sum({word}{n.sql}), {n.type.scale or 0})"
+            if name == "avg":
+                sql = f"my_quotient({sql}, count({word}{n.sql}))"
+        return X(sql, kind, summed=name == "sum")
 
 
 class _RecursiveSource:
@@ -1862,10 +1886,11 @@ def _aggregate_type(name: str, kind: T) -> T:
     if name in ("min", "max", "lag", "lead", "first_value", "last_value", "nth_value"):
         return kind
     more = 4 if name == "avg" else 0
+    rest, wide = kind.rest or name == "avg", kind.wide or name == "sum"
     if kind.kind == "int" or kind.kind == "null":
-        return T("dec", more) if kind.kind == "int" else T("double")
+        return T("dec", more, rest=rest, wide=wide) if kind.kind == "int" else T("double")
     if kind.kind == "dec":
-        return T("dec", min(30, (kind.scale or 0) + more))
+        return T("dec", min(30, (kind.scale or 0) + more), rest=rest, wide=wide)
     return T("double", None if kind.scale is None else kind.scale + more)
 
 
@@ -1873,14 +1898,15 @@ def _merge(a: T, b: T) -> T:
     """The type of a column or value that is now of one type, now of another."""
     if a.kind == b.kind:
         scale = None if a.scale is None or b.scale is None else max(a.scale, b.scale)
-        return T(a.kind, scale, a.plain and b.plain)
+        return T(a.kind, scale, a.plain and b.plain, a.rest or b.rest, a.wide or b.wide)
     if a.kind == "null":
         return b
     if b.kind == "null":
         return a
     kinds = {a.kind, b.kind}
     if kinds <= {"int", "dec"}:
-        return T("dec", max(a.scale or 0, b.scale or 0))
+        rest, wide = a.rest or b.rest, a.wide or b.wide
+        return T("dec", max(a.scale or 0, b.scale or 0), rest=rest, wide=wide)
     if kinds <= {"int", "dec", "double", "float"}:
         return DOUBLE
     if kinds <= {"date", "datetime"}:
@@ -1893,6 +1919,19 @@ def _merged(xs: list[X]) -> T:
     for x in xs[1:]:
         kind = _merge(kind, x.type)
     return kind
+
+
+def _stored(types: Iterable[T]) -> tuple[T, ...]:
+    """The types of a temporary table's columns."""
+    return tuple(t._replace(rest=False) for t in types)
+
+
+def _columns(types: tuple[T, ...], stored: tuple[T, ...]) -> str:
+    """A query's columns by name; those that are stored lose what they have beyond their scale."""
+    return ", ".join(
+        f"my_round(c{i}, {b.scale}) AS c{i}" if a.rest and not b.rest and b.kind == "dec" else f"c{i}"
+        for i, (a, b) in enumerate(zip(types, stored, strict=True))
+    )
 
 
 def _call(self: _Compiler, e: Func, scope: Scope) -> X:

@@ -35,16 +35,19 @@ def _made(
     plain: bool = True,
     texts: bool = False,
     numbers: bool = False,
+    but: tuple[int, ...] = (),
 ) -> Builder:
-    """A builder from a template in which {0}, {1}, ... are the arguments and {all} all of them."""
+    """A builder from a template in which {0}, {1}, ... are the arguments and {all} all of them.
+
+    With `texts` or `numbers` all arguments are converted, but those at the places `but`.
+    """
 
     def build(compiler: _Compiler, args: list[X]) -> X:
         from prosegym.envs.sql.compiler import T, X
 
-        if texts:
-            args = [compiler.text(a) for a in args]
-        if numbers:
-            args = [compiler.number(a) for a in args]
+        if texts or numbers:
+            convert = compiler.text if texts else compiler.number
+            args = [a if i in but else convert(a) for i, a in enumerate(args)]
         sqls = [a.sql for a in args]
         same = all(a.type.plain for a in args)
         return X(template.format(*sqls, all=", ".join(sqls)), T(kind, scale, plain and same))
@@ -95,9 +98,11 @@ def _round(compiler: _Compiler, args: list[X]) -> X:
             )
         digits = _places(args[1].const)
     if x.type.kind in ("int", "null"):
-        return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", T("int"))
+        kind = T("int", wide=x.type.wide)
+        return X(x.sql if digits >= 0 else f"CAST(my_round({x.sql}, {digits}) AS INTEGER)", kind)
     if x.type.kind == "dec":
-        return X(f"my_round({x.sql}, {digits})", T("dec", max(0, min(digits, x.type.scale or 0))))
+        kind = T("dec", max(0, min(digits, x.type.scale or 0)), wide=x.type.wide)
+        return X(f"my_round({x.sql}, {digits})", kind)
     return X(f"my_round_real({x.sql}, {digits})", T("double", max(0, digits)))
 
 
@@ -111,7 +116,9 @@ def _truncate(compiler: _Compiler, args: list[X]) -> X:
 
     x = compiler.number(args[0])
     digits = _places(args[1].const or 0)
-    kind = T("dec", max(0, min(digits, x.type.scale or 0))) if x.type.kind == "dec" else x.type
+    kind = x.type
+    if kind.kind == "dec":
+        kind = T("dec", max(0, min(digits, kind.scale or 0)), wide=kind.wide)
     return X(f"my_truncate({x.sql}, {digits})", kind)
 
 
@@ -120,11 +127,11 @@ def _whole(name: str) -> Builder:
         from prosegym.envs.sql.compiler import T, X
 
         x = compiler.number(args[0])
-        exact = x.type.kind in ("int", "dec", "null")
-        return X(
-            f"my_{name}({x.sql})" if exact else f"CAST(my_{name}({x.sql}) AS REAL)",
-            T("int") if exact else T("double"),
-        )
+        if x.type.kind not in ("int", "dec", "null"):
+            return X(f"CAST(my_{name}({x.sql}) AS REAL)", T("double"))
+        # Of a decimal that a BIGINT might not hold it stays one (Item_func_int_val::resolve_type).
+        kind = T("dec", 0, wide=True) if x.type.kind == "dec" and x.type.wide else T("int", wide=x.type.wide)
+        return X(f"my_{name}({x.sql})", kind)
 
     return build
 
@@ -226,17 +233,17 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "trim": (1, 2, _made("my_trim({all})", "str", plain=False, texts=True)),
     "ltrim": (1, 2, _made("my_ltrim({all})", "str", plain=False, texts=True)),
     "rtrim": (1, 2, _made("my_rtrim({all})", "str", plain=False, texts=True)),
-    "left": (2, 2, _made("my_left({all})", "str", plain=False)),
-    "right": (2, 2, _made("my_right({all})", "str", plain=False)),
+    "left": (2, 2, _made("my_left({all})", "str", plain=False, texts=True, but=(1,))),
+    "right": (2, 2, _made("my_right({all})", "str", plain=False, texts=True, but=(1,))),
     "substring": (2, 3, _substring),
-    "substring_index": (3, 3, _made("my_substring_index({all})", "str", plain=False)),
+    "substring_index": (3, 3, _made("my_substring_index({all})", "str", plain=False, texts=True, but=(2,))),
     "replace": (3, 3, _replace),
-    "insert": (4, 4, _made("my_insert({all})", "str", plain=False)),
-    "repeat": (2, 2, _made("my_repeat({all})", "str", plain=False)),
+    "insert": (4, 4, _made("my_insert({all})", "str", plain=False, texts=True, but=(1, 2))),
+    "repeat": (2, 2, _made("my_repeat({all})", "str", plain=False, texts=True, but=(1,))),
     "reverse": (1, 1, _made("my_reverse({0})", "str", plain=False, texts=True)),
     "space": (1, 1, _made("my_repeat(' ', {0})", "str", plain=False)),
-    "lpad": (3, 3, _made("my_lpad({all})", "str", plain=False)),
-    "rpad": (3, 3, _made("my_rpad({all})", "str", plain=False)),
+    "lpad": (3, 3, _made("my_lpad({all})", "str", plain=False, texts=True, but=(1,))),
+    "rpad": (3, 3, _made("my_rpad({all})", "str", plain=False, texts=True, but=(1,))),
     "locate": (2, 3, _locate),
     "instr": (2, 2, _instr),
     "strcmp": (2, 2, _made("my_strcmp({all})", "int", texts=True)),
@@ -245,21 +252,21 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "char": (1, 99, _made("my_char({all})", "bytes")),
     "field": (2, 99, _made("my_field({all})", "int")),
     "find_in_set": (2, 2, _made("my_find_in_set({all})", "int", texts=True)),
-    "elt": (2, 99, _made("my_elt({all})", "str", plain=False)),
+    "elt": (2, 99, _made("my_elt({all})", "str", plain=False, texts=True, but=(0,))),
     "format": (2, 3, _made("my_format({all})", "str", plain=False)),
     "hex": (1, 1, _made("my_hex({0})", "str")),
     "md5": (1, 1, _made("my_md5({0})", "str", texts=True)),
     "sha": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
     "sha1": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
-    "sha2": (2, 2, _made("my_sha({all})", "str")),
+    "sha2": (2, 2, _made("my_sha({all})", "str", texts=True, but=(1,))),
     "unhex": (1, 1, _made("my_unhex({0})", "bytes", texts=True)),
     "to_base64": (1, 1, _made("my_to_base64({0})", "str", texts=True)),
     "from_base64": (1, 1, _made("my_from_base64({0})", "bytes", texts=True)),
     "inet_aton": (1, 1, _made("my_inet_aton({0})", "int", texts=True)),
     "inet_ntoa": (1, 1, _made("my_inet_ntoa({0})", "str", numbers=True)),
     "bit_length": (1, 1, _made("8 * length(CAST({0} AS BLOB))", "int", texts=True)),
-    "quote": (1, 1, _made("my_quote({0})", "str", plain=False)),
-    "make_set": (2, 65, _made("my_make_set({all})", "str", plain=False)),
+    "quote": (1, 1, _made("my_quote({0})", "str", plain=False, texts=True)),
+    "make_set": (2, 65, _made("my_make_set({all})", "str", plain=False, texts=True, but=(0,))),
     "charset": (1, 1, _made("'utf8mb4'", "str")),
     "collation": (1, 1, _made("'utf8mb4_general_ci'", "str")),
     "load_file": (1, 1, _made("NULL", "str")),
@@ -268,7 +275,7 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
     "regexp_like": (2, 3, _made("my_regexp({0}, {1})", "int", texts=True)),
     "regexp_replace": (3, 3, _made("my_regexp_replace({all})", "str", plain=False, texts=True)),
-    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False)),
+    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),
     "round": (1, 2, _round),
     "truncate": (2, 2, _truncate),
     "floor": (1, 1, _whole("floor")),
@@ -1206,6 +1213,8 @@ _PYTHON: dict[str, Callable[..., Any]] = {
         if isinstance(a, float) or isinstance(b, float)
         else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
     ),
+    # 15 digits, which a real number has of any decimal: 0.6 / 3 is to be 0.2.
+    "my_quotient": lambda a, b: float(f"{a / b:.15g}"),
     "my_mod": lambda a, b: math.fmod(a, b),
     "my_xor": lambda a, b: int(a) ^ int(b),
     "my_date": _as_date,

@@ -172,12 +172,15 @@ class Token(NamedTuple):
 
 
 _SPACE = re.compile(r"(?:\s+|#[^\n]*|--(?=\s|$)[^\n]*|/\*(?![!+]).*?\*/|/\*\+.*?\*/)+", re.S)
+_BLANKS = " \t\n\v\f\r"
 _NUMBER = re.compile(
     r"0x[0-9a-fA-F]+(?![\w$])|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)|\d+\.\d*|\.\d+|\d+(?![\w$])"
 )
 _LARGEST = str((1 << 64) - 1)
 """A larger whole number is a decimal one (int_token in sql/sql_lex.cc)."""
 _WORD = re.compile(r"[\w$\u0080-\uffff]+")
+_NO_OPERATOR = re.compile(r"=[=<>!]|<=[=!]|<[<>][=>!]|<!|>[<!]")
+"""Comparison signs that MySQL reads together, though they are none of its operators (MY_LEX_CMP_OP in sql/sql_lex.cc)."""
 _OPERATOR = re.compile(r"<=>|<<|>>|<=|>=|<>|!=|\|\||&&|:=|->>|->|[-+*/%=<>!~^&|(),.;@?:{}\[\]]")
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
 _ESCAPE = re.compile(r"\\(.)", re.S)
@@ -235,6 +238,8 @@ def tokens(text: str) -> list[Token]:
             out.append(Token("word", match[0], at, match.end()))
         elif text.startswith("@@", at) and (match := re.compile(r"@@[\w.]+").match(text, at)):
             out.append(Token("variable", match[0], at, match.end()))
+        elif match := _NO_OPERATOR.match(text, at):
+            out.append(Token("bad", match[0], at, match.end()))
         elif match := _OPERATOR.match(text, at):
             out.append(Token("op", match[0], at, match.end()))
         else:
@@ -577,7 +582,8 @@ class _Parser:
             raise Fault("Query was empty")
         tree = self.one()
         if self.op(";"):
-            if self.token.kind != "end" and not self.is_op(";"):
+            # A comment is text, too: the server cuts blanks and `;` from the end alone (alloc_query).
+            if self.text[self.tokens[self.at - 1].stop :].strip(_BLANKS + ";"):
                 return Several(tree)
         elif self.token.kind != "end":
             self.fail()
