@@ -43,7 +43,7 @@ MAX_ACTION = 1 << 16
 """Longest action that reaches an engine, in characters; a longer one is invalid."""
 
 # C0 controls but tab, newline and carriage return; DEL; lone surrogates, which UTF-8 cannot carry.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 _RESET_OPTIONS = ("task_id", "prefix")
 
@@ -350,7 +350,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def _answer(self, action: str) -> Outcome:
         if not isinstance(action, str):
             raise TypeError(f"an action is a string, not {type(action).__name__}")
-        if len(action) > MAX_ACTION or (not action.isprintable() and _CONTROL.search(action)):
+        if len(action) > MAX_ACTION or (not action.isprintable() and CONTROL.search(action)):
             return self._last._replace(observation=self.refusal, invalid=True)
         return self._play(action)
 

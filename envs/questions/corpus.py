@@ -38,7 +38,7 @@ MAX_KEPT = 256
 """Queries whose result is kept, of one question."""
 
 PER_TITLE = 4
-"""Paragraphs ranked for each title wanted: several of the best may be of one page."""
+"""Paragraphs ranked at first for each title wanted: several of the best may be of one page."""
 
 
 class Page(NamedTuple):
@@ -205,8 +205,13 @@ class FileCorpus(Corpus):
 
     def similar(self, query: str, count: int) -> list[str]:
         """Titles of the pages that match the query best."""
-        hits = self._index.search(query, count * PER_TITLE)
-        return list(dict.fromkeys(self._paragraph(hit.number)[0] for hit in hits))[:count]
+        ranked = count * PER_TITLE
+        while True:
+            hits = self._index.search(query, ranked)
+            found = list(dict.fromkeys(self._paragraph(hit.number)[0] for hit in hits))[:count]
+            if len(found) == count or len(hits) < ranked:
+                return found
+            ranked *= 2
 
 
 def _hash(key: str) -> int:

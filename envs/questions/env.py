@@ -251,7 +251,8 @@ class TwoWikiMultihopQA(OfficialQuestions):
     Aliases of answers count where `id_aliases.json` was installed with the questions, as in the official
     script.
     Source: github.com/Alab-NII/2wikimultihop, Apache-2.0.
-    Differences: the authors evaluate reading; searching and its words are those of the variants.
+    Differences: the authors evaluate reading; searching and its words are those of the variants. A paragraph
+    that a question has twice stands twice on its page.
     """
 
     env_id = "prosegym/2WikiMultihopQA-v1"

@@ -1,7 +1,8 @@
 """The three ways in which published agents met the same questions, each with its own words.
 
 `react`: WikiEnv of ReAct (Yao et al., ICLR 2023; ysymyth/ReAct). `reflexion`: QAEnv of Reflexion (Shinn et
-al., NeurIPS 2023; noahshinn/reflexion), also Retroformer's and ExpeL's, over langchain's DocstoreExplorer.
+al., NeurIPS 2023; noahshinn/reflexion), also Retroformer's, and ExpeL's but for its 7 steps, over langchain's
+DocstoreExplorer.
 `retroact`: RetroAct (Feng et al., NAACL 2025; XueyangFeng/RetroAct), which has no look-up and always finds.
 
 They differ in the actions' spelling, in what a search shows, in whether a miss closes the open page, in

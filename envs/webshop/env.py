@@ -47,8 +47,9 @@ class WebShop(Shop):
     Source: princeton-nlp/WebShop at 64fa2a5, MIT; the product texts are scraped and are not part of prosegym.
     Differences: prices in a range and price limits, which WebShop draws anew in every process, are
         drawn once by a fixed rule (`frozen_price`, `frozen_limit`); `search[<r>]` is drawn from the goal; a
-        search for which WebShop's server fails (`<a>`, `<c>` alone) is invalid; without spaCy's model the
-        nouns of titles come from a substitute, which `conditions()` and a warning say.
+        search for which WebShop's server fails (`<a>`, `<c>` alone) is invalid, but one of more than 1,024
+        different terms is answered; without spaCy's model the nouns of titles come from a substitute, which
+        `conditions()` and a warning say.
     """
 
     env_id = "prosegym/WebShop-v1"

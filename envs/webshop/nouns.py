@@ -29,7 +29,7 @@ class Tagger(Protocol):
 
 
 class Substitute:
-    """Every word with a letter is a noun, but for function words, numbers and a list of adjectives.
+    """Every word that begins with a letter is a noun, but for function words and a list of adjectives.
 
     Product titles are strings of capitalised words, nearly all of which spaCy calls nouns or proper nouns.
     """

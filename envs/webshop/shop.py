@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from prosegym.envs.core import Expert, Outcome, Task, TextEnv
+from prosegym.envs.core import CONTROL, Expert, Outcome, Task, TextEnv
 from prosegym.envs.english import terms
 from prosegym.envs.errors import UnknownName
 from prosegym.envs.webshop.catalogue import Catalogue, Goal, Product
@@ -113,7 +113,8 @@ def query_of(text: str) -> str:
 
 def _can_be_clicked(name: str) -> bool:
     """Whether a click action can say that name, and its text comes back from lower-casing as it went."""
-    return bool(name) and not re.search(r"[\[\n]", name) and name.lower() == name
+    said = bool(name) and not re.search(r"[\[\n]", name) and not CONTROL.search(name)
+    return said and name.lower() == name and name != "search"
 
 
 class Oracle:

@@ -686,6 +686,18 @@ def test_invalid_actions_show_the_same_page(installed: Any, mode: str) -> None:
     assert info["steps"] == 6
 
 
+def test_only_clicks_that_the_shop_takes_are_admissible() -> None:
+    shoe = a_product(options={"made for": ["search", "a\x00b", "a[b", "a\nb", "İ".lower(), "running"]})
+    env = webshop.WebShop(tagger="substitute")
+    env._session = session = played(a_session(shoe), "search[shoe]", "click[a1]")
+    clicks = env._admissible()
+    assert "click[running]" in clicks and len(clicks) == 8  # two of the options, and six buttons
+    for click in clicks:
+        state = session.state
+        assert not env._answer(click).invalid, click
+        session.state = state
+
+
 def test_a_long_query_is_searched(installed: Any) -> None:
     installed("webshop")
     env = gymnasium.make("prosegym/WebShop-v1", tagger="substitute")

@@ -31,7 +31,7 @@ from typing import Any
 import gymnasium
 
 import prosegym  # noqa: F401
-from prosegym.envs.core import _CONTROL
+from prosegym.envs.core import CONTROL
 from prosegym.envs.questions.corpus import OwnParagraphs
 from prosegym.envs.questions.metrics import exact_match, f1, normalize
 from prosegym.envs.questions.miniwiki import generate
@@ -217,7 +217,7 @@ class Match:
                     odd,
                 )
                 action = rng.choice((*forms, action.swapcase(), action.replace("[", " ["), past[-1][1]))
-            if _CONTROL.search(action):
+            if CONTROL.search(action):
                 continue
             wanted, reward, done, *_ = theirs.step(action)
             wanted = wanted.replace(

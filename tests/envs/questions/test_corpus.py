@@ -65,6 +65,16 @@ def test_similar_names_each_title_once_and_only_what_matches(small: OwnParagraph
     assert small.similar("zebra", 5) == [] and small.similar("", 5) == []
 
 
+def test_a_title_with_many_paragraphs_leaves_room_for_others(tmp_path: Path) -> None:
+    many = [Paragraph("Korean War", f"A battle of the Korean war, the {i}th.") for i in range(45)]
+    others = [Paragraph(f"Soldier {i}", f"He fought for {'very ' * 20}long in the war.") for i in range(6)]
+    filed = build([*many, *others], tmp_path / "corpus", sha256=digest("many"))
+    for count in (1, 5, 7, 10):
+        found = filed.similar("korean war battle", count)
+        assert found == OwnParagraphs([*many, *others]).similar("korean war battle", count)
+        assert len(found) == min(count, 7) and found[0] == "Korean War"
+
+
 def test_nearest(small: OwnParagraphs | FileCorpus) -> None:
     for query, title in [("viva", "Viva"), ("music on a channel", "Viva"), ("German", "Straße")]:
         page = small.nearest(query)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -31,6 +34,23 @@ def test_every_answer_follows_from_the_pages() -> None:
     for split, i in SAMPLE:
         question = generate(split, i)
         assert solve(question.question, question.paragraphs) == question.answers[0], question
+
+
+def test_the_page_names_the_questions_about_the_country_of_a_known_countrys_capital() -> None:
+    found = []
+    for question in (generate(split, i) for split in ("valid", "test") for i in range(1000)):
+        texts: dict[str, str] = {}
+        for paragraph in question.paragraphs:
+            texts[paragraph.title] = f"{texts.get(paragraph.title, '')} {paragraph.text}"
+        for start, path in g.read_question(question.question).chains:
+            at: str | None = start
+            for relation, following in pairwise(path):
+                if at and (relation, following) == ("capital", "country"):
+                    found.append(f"`{question.id}`")
+                at = at and g.read_fact(texts.get(at, ""), relation)
+    page = (Path(__file__).parents[3] / "docs" / "envs" / "miniwiki.md").read_text("utf-8")
+    told = page[page.index("A capital need not lie") :].partition("\n\n")[0]
+    assert re.findall(r"`\w+/\d+`", told) == found and len(found) == 9
 
 
 def test_no_answer_follows_without_each_of_its_pages() -> None:
