@@ -388,7 +388,7 @@ class MiniWiki(Questions):
     bridge over 2, 3 and 4 pages, comparison, bridge_comparison, inference, unanswerable.
     Source: this package, Apache-2.0; names, pages and questions are invented.
     Differences: it is none of the published question sets, and its scores are not comparable with theirs.
-    Only what the pages say counts: a capital need not lie in its country (9 valid and test tasks ask for that).
+    Only what the pages say counts: a capital need not lie in its country (9 valid and test tasks ask that).
     """
 
     env_id = "prosegym/MiniWiki-v1"
