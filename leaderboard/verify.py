@@ -46,6 +46,7 @@ from prosegym.leaderboard.rules import (
     oddities,
     place_of,
     run_digest,
+    sampled,
     settings,
 )
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
@@ -396,11 +397,17 @@ class _Run:
 
     def flags(self) -> list[str]:
         """What looks odd and proves nothing."""
-        if self.submission.card.track not in ("zero-shot", "few-shot"):
-            return []
+        track, flags = self.submission.card.track, []
+        ways = len(self.acts.attempts)
+        if ways > 1 and track != "reference" and not sampled(self.result):
+            flags.append(
+                f"{self.where}: its {self.result.attempts} attempts act in {ways} ways, "
+                "though its conditions state that it is deterministic"
+            )
+        if track not in ("zero-shot", "few-shot"):
+            return flags
         solved = [(t.task_id, a) for t, a in self._acted() if t.success and len(t.steps) > 1]
         solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
-        flags = []
         for name in lookup.env_class(self.result.env_id).experts:
             try:
                 plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])

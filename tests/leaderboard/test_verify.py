@@ -702,6 +702,20 @@ def test_a_run_renumbered_cut_or_mixed_counts_once(tmp_path: Path) -> None:
     assert check(submit([*seeds, mixed], tmp_path / "s", card)).places[0].runs == [0, 1, 2, 3]
 
 
+def test_attempts_that_differ_are_said_of_a_deterministic_agent(tmp_path: Path) -> None:
+    """One bad attempt and nine that are alike would have their mean without a word."""
+    for name, temperature, told in (("cold", 0, True), ("warm", 1, False)):
+        play(Writer(temperature=temperature), tmp_path / name, attempts=4)
+        report = check(submit([tmp_path / name], tmp_path / f"s-{name}", Card(agent="A", track="few-shot")))
+        flag = "episodes/0.jsonl: its 4 attempts act in 2 ways, though its conditions state that it is"
+        assert report.ok and [text.startswith(flag) for text in report.flags] == [True] * told
+        assert bool(report.unranked) != told
+    play(agents.Null(), tmp_path / "same", attempts=4)
+    card = Card(agent="A", track="few-shot")
+    flags = check(submit([tmp_path / "same"], tmp_path / "s", card)).flags
+    assert not any("ways" in flag for flag in flags)
+
+
 def test_runs_that_differ_in_the_reward_are_one_row(tmp_path: Path) -> None:
     """An agent sees no reward: asking for another one gives its best seed no place of its own."""
     for seed, reward in enumerate(("sparse", "progress", "potential")):
