@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,45 +131,43 @@ def _entries(
 def _without_copies(
     entries: Sequence[Entry], history: Sequence[ledger.Entry]
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """Of rows that act alike the one that was added first, unless it was removed; and who lacks one so."""
+    """Rows that are no copies of what was added before them, and not removed; and who lacks one so."""
     removed = {e.submission for e in history} - ledger.standing(history)
     order = {e.submission: e.number for e in history}
     # Where the right actions are the only ones, whoever is right acts as the expert does.
-    plain = {
-        (row.panel, row.actions_sha256)
-        for entry in entries
-        if entry.card.track == "reference"
-        for row in entry.report.rows
-    }
+    plain: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        if entry.card.track == "reference":
+            for row, acts in zip(entry.report.rows, entry.report.acts, strict=True):
+                plain[row.panel] |= {acts.whole, *acts.attempts}
     standing: list[Entry] = []
     refused: list[tuple[str, str]] = []
-    seen: dict[tuple[str, int, str, bool], Entry] = {}
+    earlier: list[tuple[Entry, dict[tuple[str, int, bool], set[str]]]] = []
     for entry in sorted(
         entries,
         key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name),
     ):
         report, reference = entry.report, entry.card.track == "reference"
         # References are run again: one that acts alike on another board is no copy.
-        keys = [
-            (title_of(row) if reference else row.panel, row.trials, row.actions_sha256, reference)
-            for row in report.rows
-        ]
+        keys = [(title_of(row) if reference else row.panel, row.trials, reference) for row in report.rows]
+        copies: dict[int, str] = {}
+        own: dict[tuple[str, int, bool], set[str]] = defaultdict(set)
+        for number, (key, row, acts) in enumerate(zip(keys, report.rows, report.acts, strict=True)):
+            if reference or not acts.copies(plain[row.panel]):
+                for first, did in earlier:
+                    gone = first.report.digest in removed
+                    if acts.copies(did[key]) and not (gone and report.digest in order):
+                        copies[number] = (
+                            f"the same actions as {first.card.agent!r} ({first.id}) on {key[0]}"
+                            f"{', which was removed' if gone else ''}; what the ledger has first stands"
+                        )
+                        break
+            if number not in copies:
+                own[key] |= {acts.whole, *acts.attempts}
+        earlier.append((entry, own))
         if report.digest in removed:
             refused.append((entry.folder.name, "removed; the ledger says why"))
-            seen = dict.fromkeys(keys, entry) | seen
             continue
-        copies: dict[int, str] = {}
-        for number, (key, row) in enumerate(zip(keys, report.rows, strict=True)):
-            first = seen.get(key)
-            if first is None or (not reference and (row.panel, row.actions_sha256) in plain):
-                continue
-            gone = first.report.digest in removed
-            if not (gone and report.digest in order):
-                copies[number] = (
-                    f"the same actions as {first.card.agent!r} ({first.id}) on {key[0]}"
-                    f"{', which was removed' if gone else ''}; what the ledger has first stands"
-                )
-        seen |= {key: entry for number, key in enumerate(keys) if number not in copies}
         reasons = list(dict.fromkeys(copies.values()))
         if places := [place for place in report.places if not copies.keys() & set(place.runs)]:
             left = msgspec.structs.replace(report, places=places, flags=[*report.flags, *reasons])

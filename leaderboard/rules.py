@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 import msgspec
 
@@ -98,33 +98,107 @@ def _rows(results: Sequence[Result]) -> list[list[Result]]:
     return list(found.values())
 
 
-def minimum(card: Card, results: Sequence[Result], tries: Sequence[frozenset[str]]) -> list[list[str]]:
+class Acts(msgspec.Struct, frozen=True):
+    """What a run did, by digests of its actions, blanks folded: by these copies are found."""
+
+    whole: str
+    """Of all of it, the attempts at each task in whatever order; attempts that are all alike are one."""
+    failing: list[str]
+    """Of each attempt that does not solve every episode, over the whole panel; those alike are one."""
+    perfect: list[str]
+    """Of each that does: where the right actions are the only ones, whoever is right acts alike."""
+
+    @property
+    def attempts(self) -> frozenset[str]:
+        """Of each attempt."""
+        return frozenset(self.failing + self.perfect)
+
+    def copies(self, earlier: Set[str]) -> bool:
+        """Whether each attempt acts as one of earlier runs, or at every task the attempts as those of one.
+
+        Args:
+            earlier: `whole` and `attempts` of earlier runs on the panel.
+        """
+        return self.whole in earlier or self.attempts <= earlier
+
+
+def copied(runs: Sequence[Acts]) -> list[bool]:
+    """Of each run of a row, whether it is a copy of those before it."""
+    earlier: set[str] = set()
+    found = []
+    for run in runs:
+        found.append(run.copies(earlier))
+        earlier |= {run.whole, *run.attempts}
+    return found
+
+
+def acts_of(episodes: Iterable[tuple[str, int, str, bool]]) -> Acts:
+    """What a run did.
+
+    Args:
+        episodes: each one's task, attempt, digest of its actions and success, in the panel's order.
+    """
+    tries: dict[int, list[str]] = defaultdict(list)
+    tasks: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    failed = set()
+    for task_id, attempt, actions, success in episodes:
+        tries[attempt].append(actions)
+        tasks[task_id][attempt].append(actions)
+        if not success:
+            failed.add(attempt)
+    digests = {attempt: run_digest(actions) for attempt, actions in tries.items()}
+    whole, *others = set(digests.values())
+    if others:
+        whole = run_digest(a for at in tasks.values() for actions in sorted(at.values()) for a in actions)
+    return Acts(
+        whole,
+        sorted({digest for attempt, digest in digests.items() if attempt in failed}),
+        [digest for attempt, digest in digests.items() if attempt not in failed],
+    )
+
+
+def run_digest(actions: Iterable[str]) -> str:
+    """Digest of actions, from those of episodes in the panel's order."""
+    return hashlib.sha256("".join(actions).encode()).hexdigest()
+
+
+def minimum(card: Card, results: Sequence[Result], acts: Sequence[Acts]) -> list[list[str]]:
     """For each run, what the rules ask of it and it lacks (RULES.md, "Attempts and seeds").
 
     Args:
         card: its track decides what is asked; nothing is of the reference track.
-        results: the runs; one whose conditions state `temperature` 0 or `deterministic` true is not sampled.
-        tries: of each run, the attempts that count (`attempts_of`).
+        results: the runs.
+        acts: what each of them did.
     """
     found: list[list[str]] = [[] for _ in results]
     if card.track == "reference":
         return found
     alike = [_place(result) for result in results]
-    for lacks, result, own, place in zip(found, results, tries, alike, strict=True):
-        others = {t for t, other in zip(tries, alike, strict=True) if other == place}
-        counted = {own} if card.track == "trained" else others
-        different, made = len(frozenset().union(*counted)), result.attempts * len(counted)
-        c = result.conditions
-        sampled = c.get("deterministic") is not True and c.get("temperature") != 0
-        if sampled and different < ATTEMPTS:
-            lacks.append(f"{different} of the {ATTEMPTS} attempts that a sampled agent needs")
-        elif sampled and different < made:
+    for lacks, result, own, place in zip(found, results, acts, alike, strict=True):
+        row = [run for run, other in zip(acts, alike, strict=True) if other == place]
+        seeds = [run for run, copy in zip(row, copied(row), strict=True) if not copy or not run.failing]
+        different, made = _different(seeds), result.attempts * len(seeds)
+        enough = _different([own]) if card.track == "trained" else different
+        if sampled(result) and enough < ATTEMPTS:
+            lacks.append(f"{enough} of the {ATTEMPTS} attempts that a sampled agent needs")
+        elif sampled(result) and different < made:
             lacks.append(
                 f"{made - different} of {made} attempts act as another does; a sampled agent's all differ"
             )
-        if card.track == "trained" and len(others) < TRAINING_SEEDS:
-            lacks.append(f"{len(others)} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
+        if card.track == "trained" and len(seeds) < TRAINING_SEEDS:
+            lacks.append(f"{len(seeds)} of the {TRAINING_SEEDS} training seeds that a trained agent needs")
     return found
+
+
+def _different(runs: Sequence[Acts]) -> int:
+    """How many attempts count: those that act alike are one, unless they solve every episode."""
+    return len({digest for run in runs for digest in run.failing}) + sum(len(run.perfect) for run in runs)
+
+
+def sampled(result: Result) -> bool:
+    """Whether a run's agent is a sampled one: its conditions do not state that it is deterministic."""
+    said = result.conditions
+    return said.get("deterministic") is not True and said.get("temperature") != 0
 
 
 def _place(result: Result) -> bytes:
@@ -159,38 +233,3 @@ def settings(result: Result) -> dict[str, Scalar]:
 def is_reference(agent: str) -> bool:
     """Whether an agent is one that needs no model and can be run again: null, random, expert."""
     return re.fullmatch(r"null|random|expert(:[\w-]+)?", agent) is not None
-
-
-def row_digest(episodes: Sequence[tuple[int, str]]) -> str:
-    """Digest of a run's actions, from its episodes' attempts and digests; attempts that act alike are one."""
-    tries: dict[int, list[str]] = defaultdict(list)
-    for attempt, actions in episodes:
-        tries[attempt].append(actions)
-    first, *others = tries.values()
-    return run_digest(first if all(other == first for other in others) else [a for _, a in episodes])
-
-
-def run_digest(actions: Iterable[str]) -> str:
-    """Digest of actions, from those of episodes in the panel's order."""
-    return hashlib.sha256("".join(actions).encode()).hexdigest()
-
-
-def attempts_of(run: int, episodes: Iterable[tuple[int, str, bool]]) -> frozenset[str]:
-    """A run's attempts, each by the digest of its actions: those that act alike are one.
-
-    Unless they solve every episode: where the right actions are the only ones, whoever is right acts alike.
-
-    Args:
-        run: its number in the submission.
-        episodes: each one's attempt, the digest of its actions and its success, in the panel's order.
-    """
-    tries: dict[int, list[str]] = defaultdict(list)
-    failed = set()
-    for attempt, actions, success in episodes:
-        tries[attempt].append(actions)
-        if not success:
-            failed.add(attempt)
-    return frozenset(
-        run_digest(actions) + ("" if attempt in failed else f" {run}.{attempt}")
-        for attempt, actions in tries.items()
-    )

@@ -17,7 +17,7 @@ from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.folder import whole, writable
 from prosegym.leaderboard.replayer import actions_digest
-from prosegym.leaderboard.rules import attempts_of, contradictions, is_reference, minimum
+from prosegym.leaderboard.rules import acts_of, contradictions, is_reference, minimum
 from prosegym.leaderboard.submission import SCHEMA, Card, Refused, Result, Submission
 from prosegym.leaderboard.verify import claim
 
@@ -91,11 +91,11 @@ def _episodes(folder: Path) -> set[str]:
 def below_minimum(folder: Path) -> list[str]:
     """What the rules ask of the runs of a submission and these lack, as verification will say it."""
     found, _ = reader.read(folder)
-    tries = []
-    for number, result in enumerate(found.results):
+    acts = []
+    for result in found.results:
         episodes = map(trajectory.decode, reader.lines(folder, result))
-        tries.append(attempts_of(number, ((t.attempt, actions_digest(t), t.success) for t in episodes)))
-    lacking = minimum(found.card, found.results, tries)
+        acts.append(acts_of((t.task_id, t.attempt, actions_digest(t), t.success) for t in episodes))
+    lacking = minimum(found.card, found.results, acts)
     return [f"run {n}: {lack}" for n, lacks in enumerate(lacking, 1) for lack in lacks]
 
 

@@ -38,18 +38,20 @@ from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.pool import Pool
 from prosegym.leaderboard.replayer import Context, actions_digest, exact_digest
 from prosegym.leaderboard.rules import (
-    attempts_of,
+    Acts,
+    acts_of,
     contradictions,
+    copied,
     minimum,
     oddities,
     place_of,
-    row_digest,
     run_digest,
+    sampled,
     settings,
 )
 from prosegym.leaderboard.submission import Card, Claim, Refused, Result, Submission
 
-RULES = 5
+RULES = 6
 """Raised whenever a report on the same files may say other things: receipts of earlier rules are not read."""
 TIME_LIMIT = 120.0
 """Seconds that the replay of one episode may take."""
@@ -88,9 +90,7 @@ class Row(msgspec.Struct, frozen=True):
     pass_at: dict[str, float]
     pass_hat: dict[str, float]
     actions_sha256: str
-    """Of all actions of all episodes, in order, blanks folded: equal for a submission sent in twice.
-
-    Attempts that are all alike are one, so that whoever plays as the expert does has its digest."""
+    """Of all actions of all episodes, blanks folded (`Acts.whole`): equal for a submission sent in twice."""
     below: list[str] = []
     """What the rules ask of such a run and this one lacks; a row that lacks anything has no rank."""
 
@@ -118,6 +118,8 @@ class Report(msgspec.Struct, frozen=True):
     """What a person should look at; nothing here refuses the submission."""
     rows: list[Row]
     """The runs, in the submission's order."""
+    acts: list[Acts]
+    """What each of them did."""
     places: list[Place]
     """The rows of the board."""
     rerun: bool
@@ -169,7 +171,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         problems = [*contradictions(submission.card, submission.results)]
         flags = [*oddities(submission.card, submission.results)]
     except Refused as error:
-        return Report(str(folder), "", None, False, [str(error)], [], [], [], False, 0, 0.0)
+        return Report(str(folder), "", None, False, [str(error)], [], [], [], [], False, 0, 0.0)
     except ProsegymError as error:  # an environment's own settings are asked of it: its extra may be missing
         raise NotHere(str(error)) from error
     runs, episodes, reference = [], 0, submission.card.track == "reference"
@@ -186,11 +188,11 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
     ok = not problems
     rows = [run.row() for run in runs]
     if ok:
-        lacking = minimum(submission.card, submission.results, [run.tries() for run in runs])
+        lacking = minimum(submission.card, submission.results, [run.acts for run in runs])
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
-        str(folder), digest, submission.card, ok, problems, flags, rows, _places(runs, rows) if ok else [],
-        reference and ok, episodes, time.perf_counter() - start,
+        str(folder), digest, submission.card, ok, problems, flags, rows, [run.acts for run in runs],
+        _places(runs, rows) if ok else [], reference and ok, episodes, time.perf_counter() - start,
     )  # fmt: skip
     if ok:
         _keep(report)
@@ -382,23 +384,30 @@ class _Run:
             types=summary.types,
             pass_at=summary.pass_at,
             pass_hat=summary.pass_hat,
-            actions_sha256=row_digest([(t.attempt, a) for t, a in self._acted()]),
+            actions_sha256=self.acts.whole,
         )
 
-    def tries(self) -> frozenset[str]:
-        """Its attempts that count."""
-        return attempts_of(self.number, ((t.attempt, a, t.success) for t, a in self._acted()))
+    @functools.cached_property
+    def acts(self) -> Acts:
+        """What it did."""
+        return acts_of((t.task_id, t.attempt, a, t.success) for t, a in self._acted())
 
     def _acted(self) -> Iterator[tuple[Trajectory, str]]:
         return zip(self.episodes, self.actions, strict=True)
 
     def flags(self) -> list[str]:
         """What looks odd and proves nothing."""
-        if self.submission.card.track not in ("zero-shot", "few-shot"):
-            return []
+        track, flags = self.submission.card.track, []
+        ways = len(self.acts.attempts)
+        if ways > 1 and track != "reference" and not sampled(self.result):
+            flags.append(
+                f"{self.where}: its {self.result.attempts} attempts act in {ways} ways, "
+                "though its conditions state that it is deterministic"
+            )
+        if track not in ("zero-shot", "few-shot"):
+            return flags
         solved = [(t.task_id, a) for t, a in self._acted() if t.success and len(t.steps) > 1]
         solved = solved[:: max(1, len(solved) // SAMPLE)][:SAMPLE]
-        flags = []
         for name in lookup.env_class(self.result.env_id).experts:
             try:
                 plans = self._plays(ExpertAgent(name), [Job(task_id) for task_id, _ in solved])
@@ -441,7 +450,7 @@ class _Run:
 
 
 def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:
-    """Those runs together that were played alike, with as many trials; of two that act alike, the first.
+    """Those runs together that were played alike, with as many trials, without copies of runs before them.
 
     Unless all of them solve every episode: where only one way is right, more runs go it, and no mean moves.
     """
@@ -451,8 +460,8 @@ def _places(runs: Sequence[_Run], rows: Sequence[Row]) -> list[Place]:
     places = []
     for numbers in alike.values():
         if not all(t.success for number in numbers for t in runs[number].episodes):
-            first = {rows[number].actions_sha256: number for number in reversed(numbers)}
-            numbers = sorted(first.values())
+            copies = copied([runs[number].acts for number in numbers])
+            numbers = [number for number, copy in zip(numbers, copies, strict=True) if not copy]
         row = rows[numbers[0]] if len(numbers) == 1 else _together(runs, rows, numbers)
         places.append(Place(numbers, row))
     return places

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from prosegym.envs import panels, trajectory
 from prosegym.evaluation import agents
 from prosegym.evaluation.evaluate import evaluate
+from prosegym.evaluation.rollout import Job, episode_seed
 from prosegym.evaluation.runs import Run
 
 ENV = "prosegym/Lockbox-v1"
@@ -38,6 +42,24 @@ class Retrier:
 def play(agent: Any, out: Path, split: str = "test", **kwargs: Any) -> Run:
     panel = panels.load(f"Lockbox-v1/{split}")
     return evaluate(agent, panel, out, progress=False, **kwargs)
+
+
+def renumbered(
+    runs: Sequence[Path], out: Path, seed: int, old: Callable[[int, int], tuple[int, int]], attempts: int = 4
+) -> Path:
+    """A run made of the episodes of others, its seeds written to fit.
+
+    For a task's place in the panel and a new attempt, `old` says which run's which attempt it was.
+    """
+    episodes = [{(t.task_id, t.attempt): t for t in Run.read(run).finished} for run in runs]
+    conditions = Run.read(runs[0]).conditions
+    with Run.open(out, msgspec.structs.replace(conditions, seed=seed, attempts=attempts)) as made:
+        for place, task_id in enumerate(panels.load(conditions.panel.name).task_ids):
+            for attempt in range(attempts):
+                run, was = old(place, attempt)
+                episode, its = episodes[run][task_id, was], episode_seed(seed, Job(task_id, attempt))
+                made.append(msgspec.structs.replace(episode, attempt=attempt, seed=its))
+    return out
 
 
 def rewritten(episode: dict[str, Any]) -> dict[str, Any]:

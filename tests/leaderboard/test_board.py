@@ -6,6 +6,7 @@ import html.parser
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 import lockbox
 import msgspec
 import pytest
-from submitting import play
+from submitting import play, renumbered
 
 from prosegym.cli import main
 from prosegym.envs.errors import CorruptData, DataMissing, ProsegymError
@@ -185,6 +186,38 @@ def test_the_same_actions_under_another_name(
     assert "zz-first" not in refused
     assert main(["board", "build", "--submissions", str(submissions), "--out", str(tmp_path / "site")]) == 0
     assert "left out: 'copy': the same actions as 'First'" in capsys.readouterr().out
+
+
+def test_renumbered_cut_and_merged_copies_do_not_stand(tmp_path: Path) -> None:
+    runs = []
+    for seed in range(3):
+        play(agents.RandomAdmissible(), tmp_path / f"r{seed}", attempts=4, seed=seed)
+        runs.append(tmp_path / f"r{seed}")
+    old: dict[str, Callable[[int, int], tuple[int, int]]] = {
+        "swapped": lambda task, attempt: (0, (1, 0, 2, 3)[attempt]),
+        "turned at each task": lambda task, attempt: (0, (attempt + task) % 4),
+        "merged": lambda task, attempt: (attempt % 3, attempt // 3),
+        "fewer": lambda task, attempt: (2, attempt),
+    }
+    card = Card(agent="First", track="trained")
+    submit(runs, tmp_path / "s" / "a", card)
+    for seed, (name, of) in enumerate(old.items(), 10):
+        copy = renumbered(runs, tmp_path / name, seed, of, {"merged": 12, "fewer": 2}.get(name, 4))
+        submit([copy], tmp_path / "s" / name, Card(agent=name, track="trained"))
+    parts: list[Callable[[int, int], tuple[int, int]]] = [
+        lambda task, attempt: (0, 0),
+        lambda task, attempt: (0, 1),
+        lambda task, attempt: (0, 2),
+        lambda task, attempt: (0, 3),
+    ]
+    cut = [renumbered(runs, tmp_path / f"cut{n}", 20 + n, part, 1) for n, part in enumerate(parts)]
+    submit(cut, tmp_path / "s" / "cut", Card(agent="cut", track="trained"))
+    play(agents.RandomAdmissible(), tmp_path / "own", attempts=4, seed=30)
+    submit([tmp_path / "own"], tmp_path / "s" / "own", Card(agent="Other", track="trained"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    assert {row["folder"] for row in latest(site)["refused"]} == {*old, "cut"}
+    assert all(row["reason"].startswith("the same actions as 'First'") for row in latest(site)["refused"])
+    assert {row["agent"] for row in latest(site)["panels"][0]["rows"]} == {"First", "Other"}
 
 
 def test_what_is_not_of_a_site_is_never_lost(submissions: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import lockbox
 import msgspec
 import pytest
-from submitting import play, rewritten
+from submitting import play, renumbered, rewritten
 
 from prosegym.envs import ENVS, panels
 from prosegym.envs.core import arguments
@@ -21,7 +21,7 @@ from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import rules
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.board import build
-from prosegym.leaderboard.rules import minimum
+from prosegym.leaderboard.rules import Acts, minimum
 from prosegym.leaderboard.submission import MAX_EPISODES, SETTINGS, Card, Refused, check_env, encode, read
 from prosegym.leaderboard.submit import below_minimum, submit
 from prosegym.leaderboard.verify import Report, verify
@@ -532,9 +532,8 @@ def test_the_minimum_of_attempts_and_seeds_is_looked_at(runs: dict[str, Path], t
     assert check(retry).unranked == [] and below_minimum(retry) == []
     for said, lacks in (({"deterministic": 1}, 1), ({"temperature": 0}, 0), ({"temperature": "0"}, 1), ({"temperature": 0.7}, 1)):  # fmt: skip
         result = msgspec.structs.replace(read(retry)[0].results[0], conditions=said)
-        assert [len(x) for x in minimum(Card(agent="R", track="retry"), [result], [frozenset("x")])] == [
-            lacks
-        ], said
+        (found,) = minimum(Card(agent="R", track="retry"), [result], [Acts("x", ["x"], [])])
+        assert len(found) == lacks, said
 
 
 def test_attempts_that_act_alike_are_one(tmp_path: Path) -> None:
@@ -629,8 +628,13 @@ def test_a_copy_among_enough_attempts_is_said(runs: dict[str, Path], tmp_path: P
     (result,) = read(submit([runs["random"]], tmp_path / "s", Card(agent="A", track="zero-shot")))[0].results
     six, card = msgspec.structs.replace(result, attempts=6), Card(agent="A", track="zero-shot")
     lack = "1 of 6 attempts act as another does; a sampled agent's all differ"
-    assert minimum(card, [six], [frozenset("abcde")]) == [[lack]]
-    assert minimum(card, [six], [frozenset("abcdef")]) == [[]]
+    assert minimum(card, [six], [Acts("x", [*"abcde"], [])]) == [[lack]]
+    assert minimum(card, [six], [Acts("x", [*"abcdef"], [])]) == [[]]
+    # Also in a row of training seeds, where one shares some of its attempts with another.
+    four, card = msgspec.structs.replace(result, attempts=4), Card(agent="A", track="trained")
+    seeds = [Acts("x", [*"abcd"], []), Acts("y", [*"abce"], []), Acts("z", [*"fghi"], [])]
+    lack = "3 of 12 attempts act as another does; a sampled agent's all differ"
+    assert minimum(card, [four] * 3, seeds) == [[lack]] * 3
 
 
 def test_single_attempts_of_one_agent_are_counted_together(tmp_path: Path) -> None:
@@ -668,6 +672,48 @@ def test_a_run_sent_in_again_counts_once(tmp_path: Path) -> None:
     (row,) = check(submit([seeds[0]] * 5 + seeds, tmp_path / "weighted", card)).places
     assert row.row.numbers == fair[0].row.numbers and row.runs == [0, 6, 7]
     assert row.row.numbers.success.value == pytest.approx(5 / 12)
+
+
+def test_a_run_renumbered_cut_or_mixed_counts_once(tmp_path: Path) -> None:
+    """Copies of the best seed would carry the row, whatever they call its attempts."""
+    seeds = []
+    for seed in range(3):
+        play(agents.RandomAdmissible(), tmp_path / f"r{seed}", seed=seed, attempts=4)
+        seeds.append(tmp_path / f"r{seed}")
+    copies: dict[str, Callable[[int, int], tuple[int, int]]] = {
+        "swapped": lambda task, attempt: (0, (1, 0, 2, 3)[attempt]),
+        "swapped at one task": lambda task, attempt: (0, (1, 0, 2, 3)[attempt] if task == 2 else attempt),
+        "turned at each task": lambda task, attempt: (0, (attempt + task) % 4),
+        "mixed of two": lambda task, attempt: (attempt % 2, attempt),
+        "said four times": lambda task, attempt: (0, 2),
+    }
+    card = Card(agent="A", track="trained")
+    fair = check(submit(seeds, tmp_path / "fair", card))
+    assert fair.unranked == []
+    for number, (name, old) in enumerate(copies.items()):
+        copy = renumbered(seeds, tmp_path / name / "r", 10 + number, old)
+        (place,) = check(submit([*seeds, copy], tmp_path / name / "s", card)).places
+        assert (place.runs, place.row.numbers) == ([0, 1, 2], fair.places[0].row.numbers), name
+        # Nor is it the seed that is missing.
+        folder = submit([*seeds[:2], copy], tmp_path / name / "two", card)
+        lack = "2 of the 3 training seeds that a trained agent needs"
+        assert ("run 1", lack) in check(folder).unranked and f"run 1: {lack}" in below_minimum(folder)
+    mixed = renumbered(seeds, tmp_path / "own", 20, lambda task, attempt: ((task % 2) * 2, attempt))
+    assert check(submit([*seeds, mixed], tmp_path / "s", card)).places[0].runs == [0, 1, 2, 3]
+
+
+def test_attempts_that_differ_are_said_of_a_deterministic_agent(tmp_path: Path) -> None:
+    """One bad attempt and nine that are alike would have their mean without a word."""
+    for name, temperature, told in (("cold", 0, True), ("warm", 1, False)):
+        play(Writer(temperature=temperature), tmp_path / name, attempts=4)
+        report = check(submit([tmp_path / name], tmp_path / f"s-{name}", Card(agent="A", track="few-shot")))
+        flag = "episodes/0.jsonl: its 4 attempts act in 2 ways, though its conditions state that it is"
+        assert report.ok and [text.startswith(flag) for text in report.flags] == [True] * told
+        assert bool(report.unranked) != told
+    play(agents.Null(), tmp_path / "same", attempts=4)
+    card = Card(agent="A", track="few-shot")
+    flags = check(submit([tmp_path / "same"], tmp_path / "s", card)).flags
+    assert not any("ways" in flag for flag in flags)
 
 
 def test_runs_that_differ_in_the_reward_are_one_row(tmp_path: Path) -> None:
