@@ -228,6 +228,22 @@ def test_an_idle_worker_that_dies_costs_nothing(
     assert incidents == []
 
 
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(("seconds", "error"), [("0.5", None), ("600", "a step took over 2 s")])
+def test_jobs_that_a_pipe_cannot_hold_do_not_block_it(
+    fragile: panels.Panel, monkeypatch: pytest.MonkeyPatch, seconds: str, error: str | None
+) -> None:
+    """More are sent while the worker is at the first, which it then hands in, or at which it hangs."""
+    monkeypatch.setenv("FRAGILE_SLEEP", seconds)
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    keys = [("train/blue", 0, 1), *(("train/red", attempt, 1) for attempt in range(24))]
+    make = functools.partial(make_env, "prosegym/Fragile-v1")
+    limits = Limits(step=2, retries=0)
+    with Processes(make, agents.ExpertAgent(), workers=1, task_of=env.task, limits=limits) as processes:
+        played = processes.play(Job(*key, memory=("n" * 300_000,)) for key in keys)
+        assert {t.key: t.error for t in played} == dict.fromkeys(keys) | {keys[0]: error}
+
+
 def test_an_error_that_is_no_episodes_fault_stops_the_run(tmp_path: Path) -> None:
     env: Any = make_env("prosegym/Lockbox-v1").unwrapped
     panel = panels.make(env, "train", about="all")
