@@ -32,7 +32,7 @@ from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import MODELLESS, Agent
-from prosegym.evaluation.rollout import Incident, Job, Key, episode_seed, rollout
+from prosegym.evaluation.rollout import MAX_ERROR, Incident, Job, Key, episode_seed, rollout
 
 
 @dataclass(frozen=True)
@@ -505,7 +505,7 @@ def error_row(
         score=0.0,
         success=False,
         ended="error",
-        error=error,
+        error=error[:MAX_ERROR],
         usage=usage,
         started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         seconds=job.seconds,

@@ -48,7 +48,7 @@ class Fragile(lockbox.Lockbox):
                 marker.touch()
                 os._exit(8)
         if self.colour == "plum":
-            raise RuntimeError("not an engine's error")
+            raise RuntimeError("not an engine's error" + "!" * 5000)
         return super()._play(action)
 
 
@@ -118,7 +118,7 @@ def test_hangs_and_deaths_cost_their_episode_only(fragile: panels.Panel, tmp_pat
     ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
     assert ended["blue"] == ("error", "a step took over 0.5 s")
     assert ended["green"] == ("error", "the worker process died (exit code 7)")
-    assert ended["plum"] == ("error", "RuntimeError: not an engine's error")
+    assert ended["plum"] == ("error", f"RuntimeError: not an engine's error{'!' * 5000}"[:4000])
     assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
     assert run.summary().errors == 3 and run.summary().success.value == 5 / 8
     noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
@@ -156,7 +156,7 @@ def test_of_several_that_were_live_the_guilty_one_is_found(
     ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
     assert ended["blue"] == ("error", "a step took over 0.5 s")
     assert ended["green"] == ("error", "the worker process died (exit code 7)")
-    assert ended["plum"] == ("error", "RuntimeError: not an engine's error")
+    assert ended["plum"] == ("error", f"RuntimeError: not an engine's error{'!' * 5000}"[:4000])
     assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
     noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
     assert {i["task_id"] for i in noted if not i["retried"]} == {"train/blue", "train/green", "train/plum"}

@@ -908,6 +908,22 @@ def test_submit_replaces_a_submission_of_the_same_episodes_alone(
     assert sorted(tmp_path.iterdir()) == [other, out]
 
 
+class Wordy(agents.Null):
+    """Fails on every task, and gives a long reason."""
+
+    name = "wordy"
+
+    def respond(self, episodes: Any) -> list[agents.Reply]:
+        return [agents.Reply("", "", error="no " * 5000) for _ in episodes]
+
+
+def test_a_long_error_can_be_submitted(tmp_path: Path) -> None:
+    run = play(Wordy(), tmp_path / "run")
+    assert {t.error for t in run.finished} == {("no " * 5000)[:4000]}
+    report = check(submit([tmp_path / "run"], tmp_path / "s", Card(agent="Wordy", track="zero-shot")))
+    assert report.ok, report.problems
+
+
 def test_submit_refuses_what_would_not_be_read(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
