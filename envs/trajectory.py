@@ -190,7 +190,12 @@ def append(file: int, trajectory: Trajectory) -> None:
     Raises:
         OSError: it cannot be written (a full disk); the file is as it was.
     """
-    line, size = encode(trajectory), os.fstat(file).st_size
+    append_line(file, encode(trajectory))
+
+
+def append_line(file: int, line: bytes) -> None:
+    """Add a line at the end of an open file, whole or not at all; as `append`."""
+    size = os.fstat(file).st_size
     try:
         if os.write(file, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,6 +19,10 @@ from prosegym.evaluation.statistics import (
     paired_bootstrap,
 )
 
+ENOUGH = 6
+"""Fewest tasks that must differ for a verdict: five that one of two equal agents wins all are no rarer than
+2 / 2^5 = 0.06, by the exact test of signs, whatever the bootstrap draws from them."""
+
 
 class Comparison(NamedTuple):
     """Run A minus run B over the tasks of one panel."""
@@ -33,15 +38,27 @@ class Comparison(NamedTuple):
     """Exact two-sided McNemar p-value of fixed against broken."""
     measure: str
     """What the verdict looks at: `success` or `score` (`metrics.measure`)."""
+    differing: int
+    """Tasks whose means of the measure, over attempts, are not the same."""
 
     @property
     def verdict(self) -> str:
         """In words, by the paired interval of one measure: two looks would err twice as often."""
-        if self.difference.low > 0:
-            return f"A is better in {self.measure}"
-        if self.difference.high < 0:
-            return f"B is better in {self.measure}"
+        if self.better:
+            return f"{'A' if self.better > 0 else 'B'} is better in {self.measure}"
+        if self._apart:
+            return f"not distinguishable (fewer than {ENOUGH} tasks differ)"
         return "not distinguishable"
+
+    @property
+    def better(self) -> int:
+        """1 where A is better, -1 where B is, 0 where they are not distinguishable."""
+        return self._apart if self.differing >= ENOUGH else 0
+
+    @property
+    def _apart(self) -> int:
+        """On which side of 0 the interval lies."""
+        return (self.difference.low > 0) - (self.difference.high < 0)
 
     @property
     def difference(self) -> Estimate:
@@ -116,7 +133,15 @@ def paired(left: Outcomes, right: Outcomes, by: str = "success") -> Comparison:
     ]
     fixed = sum(left[t][0][0] > right[t][0][0] for t in tasks)
     broken = sum(left[t][0][0] < right[t][0][0] for t in tasks)
-    return Comparison(measured[0], measured[1], measured[2], fixed, broken, mcnemar(fixed, broken), by)
+    looked = 1 if by == "score" else 0
+    # As in the bootstrap: means of unequal numbers of attempts are rounded otherwise.
+    differing = sum(round(_mean(left[t], looked) - _mean(right[t], looked), 12) != 0 for t in tasks)
+    p = mcnemar(fixed, broken)
+    return Comparison(measured[0], measured[1], measured[2], fixed, broken, p, by, differing)
+
+
+def _mean(attempts: Sequence[tuple[float, float, float]], of: int) -> float:
+    return math.fsum(came[of] for came in attempts) / len(attempts)
 
 
 def normalised_score(run: Run, floor: Run, ceiling: Run) -> float:

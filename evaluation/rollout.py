@@ -21,6 +21,8 @@ from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 MakeEnv = Callable[[], gymnasium.Env[str, str]]
 Key = tuple[str, int, int]
 """What tells episodes of a run apart: task, attempt, trial."""
+MAX_ERROR = 4000
+"""Most characters of an episode's `error` that are kept: no more are allowed in a submission."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,7 @@ class _Place:
             score=0.0 if failed else float(episode.info["score"]),
             success=not failed and bool(episode.info["success"]),
             ended=ended,
-            error=error,
+            error=error and error[:MAX_ERROR],
             usage=self.used,
             started=self.started,
             seconds=time.perf_counter() - self.clock,

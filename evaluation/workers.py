@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import queue
 import selectors
 import signal
 import threading
@@ -31,7 +32,7 @@ from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
 from prosegym.envs.trajectory import Trajectory, Usage, observation_digest
 from prosegym.evaluation.agents import MODELLESS, Agent
-from prosegym.evaluation.rollout import Incident, Job, Key, episode_seed, rollout
+from prosegym.evaluation.rollout import MAX_ERROR, Incident, Job, Key, episode_seed, rollout
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Processes:
         pool = self._started(len(panel.tasks))
         differing: set[str] = set()
         for i, worker in enumerate(pool):
-            worker.pipe.send(msgspec.structs.replace(panel, tasks=panel.tasks[i :: len(pool)]))
+            worker.outbox.put(msgspec.structs.replace(panel, tasks=panel.tasks[i :: len(pool)]))
         for worker in pool:
             answer = worker.take() if worker.pipe.poll(min(self._limits.episode, _LONGEST)) else "no answer"
             if not isinstance(answer, list):
@@ -287,6 +288,8 @@ class _Worker:
         with _interrupts_kept():
             self.process.start()
         theirs.close()
+        self.outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_post, args=(self.pipe, self.outbox), daemon=True).start()
 
     def give(self, jobs: list[Try]) -> None:
         if not jobs:
@@ -294,10 +297,7 @@ class _Worker:
         if not self.jobs:
             self.clock, self.beat.value = time.monotonic(), 0.0
         self.jobs.update((tried.job.key, tried) for tried in jobs)
-        try:
-            self.pipe.send([tried.job for tried in jobs])
-        except OSError:  # it is dead, which `take` will say
-            return
+        self.outbox.put([tried.job for tried in jobs])
 
     def take(self) -> Any:
         """Finished episodes as lines, an engine's failure, tasks that differ, or in words what went wrong."""
@@ -336,14 +336,25 @@ class _Worker:
 
     def dismiss(self) -> None:
         """Let it end by itself, if it has nothing to do."""
-        self.pipe.close()
+        self.outbox.put(None)
         self.leisure = 0.0 if self.jobs else _LEISURE
 
     def stop(self) -> None:
+        self.outbox.put(None)
         self.process.join(self.leisure)
         self.process.kill()
         self.process.join()
-        self.pipe.close()
+
+
+def _post(pipe: Connection, outbox: queue.SimpleQueue[Any]) -> None:
+    """Sends what is put into `outbox` until that is None, and closes the pipe.
+
+    In a thread of its own: a worker that plays reads nothing, and waits itself until its episodes are read.
+    """
+    for work in iter(outbox.get, None):
+        with suppress(OSError):  # it is dead, which `take` will say
+            pipe.send(work)
+    pipe.close()
 
 
 @contextmanager
@@ -494,7 +505,7 @@ def error_row(
         score=0.0,
         success=False,
         ended="error",
-        error=error,
+        error=error[:MAX_ERROR],
         usage=usage,
         started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         seconds=job.seconds,

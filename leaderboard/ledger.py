@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName
+from prosegym.envs.trajectory import append_line
 from prosegym.evaluation.runs import hold
 from prosegym.leaderboard.submission import Sha256, plain
 
@@ -132,7 +133,7 @@ def append(
             now = time or datetime.now(timezone.utc).isoformat(timespec="seconds")
             before = entries[-1].sha256 if entries else START
             entry = _sealed(Entry(len(entries) + 1, now, action, submission, agent, reason, before, ""))
-            os.write(handle, msgspec.json.encode(entry) + b"\n")
+            append_line(handle, msgspec.json.encode(entry) + b"\n")
         finally:
             os.close(handle)
     except OSError as error:

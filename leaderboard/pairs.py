@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prosegym.evaluation.compare import Outcomes, paired, together
+from prosegym.evaluation.compare import ENOUGH, Outcomes, paired, together
 from prosegym.evaluation.metrics import measure
 from prosegym.leaderboard.html import Child, Html, page, tag
 from prosegym.leaderboard.rows import Group, Standing
@@ -27,7 +27,8 @@ def pairs(group: Group, ran: Ran) -> bytes:
         f"The row's {group.measure} minus the column's, in points, on the same tasks; its 95 % interval "
         "(bootstrap over tasks, both rows drawn together); and, where both have one attempt at each task, "
         "McNemar's exact p over the tasks that only one of the two solves. "
-        "▲ better, ▼ worse: the interval leaves out 0. ≈ not distinguishable. "
+        f"▲ better, ▼ worse: the interval leaves out 0, and at least {ENOUGH} tasks differ. "
+        "≈ not distinguishable. "
         "Nothing is corrected for the number of pairs: of twenty that do not differ, one will seem to."
     )
     body: list[Child] = [
@@ -58,8 +59,8 @@ def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> H
             e = found.difference
             once = all(len(attempts) == 1 for row in (one, other) for attempts in row.values())
             p = f"p {found.p:.2g}" if once else ""
-            cells[i, j] = _cell(e.value, e.low, e.high, p)
-            cells[j, i] = _cell(-e.value, -e.high, -e.low, p)
+            cells[i, j] = _cell(found.better, e.value, e.low, e.high, p)
+            cells[j, i] = _cell(-found.better, -e.value, -e.high, -e.low, p)
     head = [tag("th", "", scope="col"), *(tag("th", n, scope="col") for n in range(1, len(rows) + 1))]
     body = []
     for i, standing in enumerate(rows):
@@ -78,8 +79,8 @@ def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> H
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
-def _cell(value: float, low: float, high: float, p: str) -> Html:
-    sign, kind = ("▲", "won") if low > 0 else ("▼", "lost") if high < 0 else ("≈", None)
+def _cell(better: int, value: float, low: float, high: float, p: str) -> Html:
+    sign, kind = {1: ("▲", "won"), -1: ("▼", "lost"), 0: ("≈", None)}[better]
     points = [f"{round(100 * v, 1) + 0.0:+.1f}" for v in (value, low, high)]  # + 0.0 makes -0.0 a plain zero
     interval = tag("small", f"[{points[1]}, {points[2]}]")
     return tag("td", f"{sign} {points[0]}", interval, tag("small", p) if p else None, class_=kind)

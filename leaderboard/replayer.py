@@ -17,7 +17,7 @@ from prosegym.envs.errors import CorruptData, EngineError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.replay import replay
-from prosegym.evaluation.rollout import Job, episode_seed
+from prosegym.evaluation.rollout import MAX_ERROR, Job, episode_seed
 from prosegym.leaderboard.submission import Refused, reason
 
 
@@ -108,8 +108,8 @@ class Player:
             raise Refused(f"{where}: a first trial that was given notes")
         if (t.ended == "error" and t.error is None) or (t.ended == "terminated" and t.error is not None):
             raise Refused(f"{where}: ended {t.ended}, error {str(t.error)[:80]!r}")
-        if t.error is not None and len(t.error) > 4000:
-            raise Refused(f"{where}: an error of {len(t.error)} characters; 4000 are allowed")
+        if t.error is not None and len(t.error) > MAX_ERROR:
+            raise Refused(f"{where}: an error of {len(t.error)} characters; {MAX_ERROR} are allowed")
         if not _STARTED.fullmatch(t.started):
             raise Refused(f"{where}: started is not a time: {t.started[:40]!r}")
         tokens = [t.usage.prompt_tokens, t.usage.completion_tokens]

@@ -139,8 +139,19 @@ def _result(run: Run, folder: Path, number: int, compress: bool) -> Result:
     with lzma.open(path, "wb") if compress else open(path, "wb") as file:
         for episode in episodes:
             line = trajectory.encode(episode)
+            if len(line) - 1 > reader.MAX_LINE:  # without its newline
+                raise ProsegymError(
+                    f"{run.folder}: task {episode.task_id} attempt {episode.attempt} trial {episode.trial} "
+                    f"has {len(line):,} bytes, and an episode of a submission has at most {reader.MAX_LINE:,}"
+                )
             size += len(line)
             file.write(line)
+    if (packed := path.stat().st_size) > reader.MAX_FILE:
+        mend = "submit a run of fewer attempts or tasks" if compress else "add --xz"
+        raise ProsegymError(
+            f"{run.folder}: its episodes are {packed:,} bytes, and at most {reader.MAX_FILE:,} are read; "
+            f"{mend}"
+        )
     return Result(
         env_id=c.env_id,
         env_kwargs=c.env_kwargs,

@@ -548,6 +548,27 @@ def test_a_verdict_looks_at_one_measure() -> None:
     assert paired(low, high, "score").verdict == "B is better in score"
 
 
+@pytest.mark.parametrize(
+    ("won", "lost", "p", "verdict"),
+    [  # p: twice the tail of a fair coin's tosses, 2 / 2^won where none is lost
+        (5, 0, 2 / 2**5, "not distinguishable (fewer than 6 tasks differ)"),
+        (6, 0, 2 / 2**6, "A is better in success"),
+        (3, 3, 1.0, "not distinguishable"),
+        (1, 1, 1.0, "not distinguishable"),
+    ],
+)
+def test_a_verdict_needs_six_tasks_that_differ(won: int, lost: int, p: float, verdict: str) -> None:
+    a, b = (
+        {f"{i:03}": [(float(i in solved), 0.0, 0.0)] for i in range(100)}
+        for solved in (range(won), range(won, won + lost))
+    )
+    assert (paired(a, b).p, paired(a, b).verdict) == (p, verdict)
+    assert paired(b, a).verdict == verdict.replace("A is", "B is")
+    assert (paired(a, b).better, paired(b, a).better) == ((1, -1) if won == 6 else (0, 0))
+    twice = {task: came * 2 for task, came in a.items()}
+    assert (paired(twice, b).differing, paired(twice, a).differing) == (won + lost, 0)
+
+
 @pytest.mark.parametrize(("env_id", "measure"), [("MiniShop-v1", "score"), ("Household-v1", "success")])
 def test_a_run_is_compared_by_what_the_board_ranks_by(env_id: str, measure: str, tmp_path: Path) -> None:
     panel = panels.of_split(f"prosegym/{env_id}", "valid").head(2)

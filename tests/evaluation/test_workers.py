@@ -48,7 +48,7 @@ class Fragile(lockbox.Lockbox):
                 marker.touch()
                 os._exit(8)
         if self.colour == "plum":
-            raise RuntimeError("not an engine's error")
+            raise RuntimeError("not an engine's error" + "!" * 5000)
         return super()._play(action)
 
 
@@ -118,7 +118,7 @@ def test_hangs_and_deaths_cost_their_episode_only(fragile: panels.Panel, tmp_pat
     ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
     assert ended["blue"] == ("error", "a step took over 0.5 s")
     assert ended["green"] == ("error", "the worker process died (exit code 7)")
-    assert ended["plum"] == ("error", "RuntimeError: not an engine's error")
+    assert ended["plum"] == ("error", f"RuntimeError: not an engine's error{'!' * 5000}"[:4000])
     assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
     assert run.summary().errors == 3 and run.summary().success.value == 5 / 8
     noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
@@ -156,7 +156,7 @@ def test_of_several_that_were_live_the_guilty_one_is_found(
     ended = {t.task_id.split("/")[1]: (t.ended, t.error) for t in run.finished}
     assert ended["blue"] == ("error", "a step took over 0.5 s")
     assert ended["green"] == ("error", "the worker process died (exit code 7)")
-    assert ended["plum"] == ("error", "RuntimeError: not an engine's error")
+    assert ended["plum"] == ("error", f"RuntimeError: not an engine's error{'!' * 5000}"[:4000])
     assert all(ended[c][0] == "terminated" for c in ("red", "teal", "rust", "sand", "jade"))
     noted = [msgspec.json.decode(line) for line in (tmp_path / "r" / "incidents.jsonl").open("rb")]
     assert {i["task_id"] for i in noted if not i["retried"]} == {"train/blue", "train/green", "train/plum"}
@@ -226,6 +226,22 @@ def test_an_idle_worker_that_dies_costs_nothing(
         idle.process.kill()
         assert [first.task_id, *(t.task_id for t in played)] == ["train/red", "train/blue"]
     assert incidents == []
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(("seconds", "error"), [("0.5", None), ("600", "a step took over 2 s")])
+def test_jobs_that_a_pipe_cannot_hold_do_not_block_it(
+    fragile: panels.Panel, monkeypatch: pytest.MonkeyPatch, seconds: str, error: str | None
+) -> None:
+    """More are sent while the worker is at the first, which it then hands in, or at which it hangs."""
+    monkeypatch.setenv("FRAGILE_SLEEP", seconds)
+    env: Any = make_env("prosegym/Fragile-v1").unwrapped
+    keys = [("train/blue", 0, 1), *(("train/red", attempt, 1) for attempt in range(24))]
+    make = functools.partial(make_env, "prosegym/Fragile-v1")
+    limits = Limits(step=2, retries=0)
+    with Processes(make, agents.ExpertAgent(), workers=1, task_of=env.task, limits=limits) as processes:
+        played = processes.play(Job(*key, memory=("n" * 300_000,)) for key in keys)
+        assert {t.key: t.error for t in played} == dict.fromkeys(keys) | {keys[0]: error}
 
 
 def test_an_error_that_is_no_episodes_fault_stops_the_run(tmp_path: Path) -> None:

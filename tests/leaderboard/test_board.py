@@ -99,6 +99,9 @@ def test_the_site_holds_what_was_replayed(submissions: Path, tmp_path: Path) -> 
     assert refused["folder"] == "broken" and "submission.json" in refused["reason"]
     assert f"<li>broken: {html.escape(refused['reason'])}</li>" in index.read_text()
     assert len(pages(site)) == 3 + 1 + 1 + 5 + 5 * 4
+    (compared,) = (tags for path, tags in pages(site).items() if path.parent.name == "pairs")
+    marked = [attributes.get("class") for tag, attributes in compared.found if tag == "td"]
+    assert marked and not {"won", "lost"} & set(marked)  # four tasks are too few to tell any two apart
     data = site / rows["random"]["page"].split("/index")[0] / "data"
     assert (data / "0.jsonl").read_bytes() == (submissions / "random/episodes/0.jsonl").read_bytes()
     assert not list(tmp_path.glob("site.*")) and {path.name for path in site.iterdir()} == board.SITE

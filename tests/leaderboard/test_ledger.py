@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def test_a_changed_ledger_is_found_out(
     with pytest.raises(CorruptData):
         ledger.append(path, "added", "c" * 64, agent="C", reason="x")
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, write = path.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:50]))
+    with pytest.raises(ProsegymError, match=r"cannot write .*: No space left on device"):
+        ledger.append(path, "added", B, agent="Beta", reason="replayed")
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    ledger.append(path, "added", B, agent="Beta", reason="replayed")
 
 
 def test_a_cut_off_end_is_found_by_the_published_head(path: Path) -> None:

@@ -954,6 +954,40 @@ def test_submit_replaces_a_submission_of_the_same_episodes_alone(
     assert sorted(tmp_path.iterdir()) == [other, out]
 
 
+class Wordy(agents.Null):
+    """Fails on every task, and gives a long reason."""
+
+    name = "wordy"
+
+    def respond(self, episodes: Any) -> list[agents.Reply]:
+        return [agents.Reply("", "", error="no " * 5000) for _ in episodes]
+
+
+def test_a_long_error_can_be_submitted(tmp_path: Path) -> None:
+    run = play(Wordy(), tmp_path / "run")
+    assert {t.error for t in run.finished} == {("no " * 5000)[:4000]}
+    report = check(submit([tmp_path / "run"], tmp_path / "s", Card(agent="Wordy", track="zero-shot")))
+    assert report.ok, report.problems
+
+
+def test_submit_refuses_what_would_not_be_read(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, card = tmp_path / "s", Card(agent="Ours", track="zero-shot")
+    monkeypatch.setattr("prosegym.leaderboard.submission.MAX_FILE", 5000)
+    with pytest.raises(ProsegymError, match="bytes, and at most 5,000 are read; add --xz"):
+        submit([runs["random"]], out, card)
+    assert list(tmp_path.iterdir()) == []
+    assert below_minimum(submit([runs["random"]], out, card, compress=True))
+    monkeypatch.setattr("prosegym.leaderboard.submission.MAX_FILE", 500)
+    with pytest.raises(ProsegymError, match="at most 500 are read; submit a run of fewer attempts or tasks"):
+        submit([runs["random"]], tmp_path / "t", card, compress=True)
+    monkeypatch.setattr("prosegym.leaderboard.submission.MAX_LINE", 1000)
+    with pytest.raises(ProsegymError, match="task test/gold attempt 0 trial 0 has .* at most 1,000"):
+        submit([runs["random"]], tmp_path / "t", card, compress=True)
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_files_and_addresses_are_no_settings_of_a_submission() -> None:
     for corpus in ("live", "live:http://127.0.0.1/api.php", "paragraphs.jsonl", "/etc/passwd"):
         with pytest.raises(Refused, match="corpus may not be"):
