@@ -1089,8 +1089,10 @@ def test_pairs_whose_sides_are_the_same_or_too_long_are_left_out(
     policy, place = load(scratch), practice(tmp_path)
     a, b = (place.conversation(e) for e in experts[:2])
     optim = Optim(1e-4, batch_size=2)
-    same = contrast.prefer(policy, policy.model, [[(a, a)]], Preference(0.1), place, optim, "same")
-    assert not same and curve(tmp_path, "same-data")[0]["left_out"] == 1
+    with pytest.raises(ProsegymError, match="same: .* the two texts of each of 1 pairs are the same or"):
+        contrast.prefer(policy, policy.model, [[(a, a)]], Preference(0.1), place, optim, "same")
+    assert curve(tmp_path, "same-data")[0]["left_out"] == 1
+    assert not contrast.prefer(policy, policy.model, [], Preference(0.1), place, optim, "none")
     assert contrast.prefer(policy, policy.model, [[(a, b)], [(b, b)]], Preference(0.1), place, optim, "one")
     assert curve(tmp_path, "one-data")[0]["pairs"] == 1
 
