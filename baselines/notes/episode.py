@@ -20,6 +20,11 @@ def turns(trajectory: Trajectory) -> list[tuple[str, str]]:
     return [(step.action, answer) for step, answer in zip(steps, answers, strict=False)]
 
 
+def taken(trajectory: Trajectory) -> list[tuple[str, str]]:
+    """The turns whose actions the environment took."""
+    return [turn for turn, step in zip(turns(trajectory), trajectory.steps, strict=True) if not step.invalid]
+
+
 def told(trajectory: Trajectory) -> str:
     """The first observation, where the task stands."""
     return trajectory.steps[0].observation if trajectory.steps else trajectory.final_observation

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import NamedTuple
 
-from prosegym.baselines.notes.episode import listed, refused, told, turns, written
+from prosegym.baselines.notes.episode import listed, refused, taken, told, turns, written
+from prosegym.envs.textworld.experts import COOKING, CUTTING, OPPOSITE
 from prosegym.envs.trajectory import Trajectory
 
 _ROOM = re.compile(r"-= (.+?) =-")
 _WAYS = re.compile(r"\b(north|south|east|west)\b")
-COOKING = {"fry": "stove", "roast": "oven", "grill": "BBQ"}
-CUTTING = ("slice", "chop", "dice")
+_WALK = re.compile(r"(?:go )?(north|south|east|west|[nsew])")
+_STATES = {**{verb: state for verb, (state, _) in COOKING.items()}, **CUTTING}
 
 
 class Facts(NamedTuple):
@@ -22,8 +24,10 @@ class Facts(NamedTuple):
     """Rooms with a direction that their text names and in which I never went from there."""
     ingredients: list[str]
     directions: list[str]
-    """The cookbook's, without what I did already; both empty where I never read it."""
+    """The cookbook's, without what the episode shows to be so from the start; both empty where I never read
+    it."""
     done: list[str]
+    """Of the cookbook's directions those that I followed."""
     lost: str
     """The action that lost the game; "" where none did."""
 
@@ -35,10 +39,9 @@ def read(trajectory: Trajectory) -> Facts:
     here = lost = ""
     ingredients: list[str] = []
     directions: list[str] = []
-    done: list[str] = []
     for action, answer in [("", told(trajectory)), *turns(trajectory)]:
-        if here and action.startswith("go "):
-            gone.add((here, action[3:]))
+        if here and (walk := _WALK.fullmatch(action.strip(" .").lower())):
+            gone.add((here, next(way for way in OPPOSITE if way[0] == walk[1][0])))
         if room := _ROOM.search(answer):
             here = room[1]
             ways[here] = _WAYS.findall(answer[room.end() :])
@@ -47,10 +50,10 @@ def read(trajectory: Trajectory) -> Facts:
             ingredients, directions = (
                 [x.strip() for x in part.splitlines() if x.strip()] for part in (asked, how)
             )
-        if action and "You lost" not in answer:
-            done.append(_direction(action))
-        elif action:
+        if "You lost" in answer:
             lost = action
+    done = {_direction(action) for action, answer in taken(trajectory) if "You lost" not in answer}
+    true = _true_at_first(trajectory, directions) | ({_direction(lost)} - done)  # what was cooked burns
     return Facts(
         list(ways),
         [
@@ -60,19 +63,33 @@ def read(trajectory: Trajectory) -> Facts:
             if (room, way) not in gone
         ],
         ingredients,
-        [d for d in directions if d.replace(" the ", " ") not in done],
-        [d for d in directions if d.replace(" the ", " ") in done],
+        [d for d in directions if _direction(d) not in true],
+        [d for d in directions if _direction(d) in done],
         lost,
     )
 
 
 def _direction(action: str) -> str:
-    """An action in a recipe's words: `cook egg with stove` is `fry egg`, `dice egg with knife` `dice egg`."""
-    what, _, tool = action.partition(" with ")
-    for how, place in COOKING.items():
-        if what.startswith("cook ") and tool.lower() == place.lower():
-            return f"{how} {what[5:]}"
+    """An action or a recipe's line without articles and tools: `cook egg in the oven` is `roast egg`."""
+    what, *tool = re.split(" (?:with|using|in|on) ", action.lower().replace(" the ", " "))
+    for verb, (_, place) in COOKING.items():
+        if what.startswith("cook ") and tool == [place.lower()]:
+            return f"{verb} {what[5:]}"
     return what
+
+
+def _true_at_first(trajectory: Trajectory, directions: list[str]) -> set[str]:
+    """Directions that need not be followed: `a roasted egg` was named before I cooked or cut anything."""
+    verbs = ("cook", *CUTTING)
+    before = takewhile(lambda turn: turn[0].lower().split(" ")[0] not in verbs, taken(trajectory))
+    named = "\n".join([told(trajectory), *(answer for _, answer in before)])
+    states, found = "|".join(_STATES.values()), set[str]()
+    for direction in map(_direction, directions):
+        verb, _, thing = direction.partition(" ")
+        state = _STATES.get(verb)
+        if state and re.search(rf"\b{state} (?:(?:{states}) )?{re.escape(thing)}\b", named):
+            found.add(direction)
+    return found
 
 
 def note(trajectory: Trajectory) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from prosegym.baselines.notes.episode import listed, told, turns, written
+from prosegym.baselines.notes.episode import listed, taken, told, written
 from prosegym.envs.trajectory import Trajectory
 
 _SEP = " [SEP] "
@@ -36,18 +36,18 @@ def read(trajectory: Trajectory) -> Facts:
     searched, opened, wanted, bought = [], [], [], ""
     chosen: list[str] = []
     prices: dict[str, float] = {}
-    for action, answer in turns(trajectory):
+    for action, answer in taken(trajectory):
         kind, _, argument = action.rstrip("]").partition("[")
-        fields = answer.split(_SEP)
+        fields, clicked = answer.split(_SEP), argument.lower()  # the shop reads no capitals
         if kind == "search":
             searched.append(argument)
         elif argument.upper() in prices and "Buy Now" in fields:
             opened.append(argument.upper())
             chosen = []
-        elif argument == "buy now" and "Thank you" in answer and opened:
+        elif clicked == "buy now" and "Thank you" in answer and opened:
             bought = opened[-1]
-        elif kind == "click" and "Buy Now" in fields and argument in fields:
-            chosen.append(argument)
+        elif kind == "click" and "Buy Now" in fields and clicked in fields:
+            chosen.append(clicked)
         for product, price in zip(fields, fields[2:], strict=False):
             if _ID.fullmatch(product) and price.startswith("$"):
                 prices[product] = float(re.findall(r"\d+(?:\.\d+)?", price.replace(",", ""))[0])

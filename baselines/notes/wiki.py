@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from prosegym.baselines.notes.episode import listed, told, turns, written
+from prosegym.baselines.notes.episode import listed, taken, told, written
 from prosegym.envs.trajectory import Trajectory
 
 _NAME = re.compile(r"\b[A-Z]\w*(?: (?:of |the )*[A-Z]\w*)*")
@@ -34,8 +34,9 @@ def read(trajectory: Trajectory) -> Facts:
     absent: list[str] = []
     looked, answers = [], []
     names = _NAME.findall(question.partition(" ")[2])
-    for action, answer in turns(trajectory):
-        kind, _, argument = action.rstrip("]").partition("[")
+    for action, answer in taken(trajectory):
+        kind, _, argument = action.strip().removesuffix("]").partition("[")
+        kind = kind.lower()  # two variants write it with a capital
         if kind == "search":
             (absent if answer.startswith("Could not find") else opened).append(argument)
         elif kind == "lookup":

@@ -155,20 +155,60 @@ def test_rooms(game: str) -> None:
         some([f.lost for f in facts])
 
 
-def test_a_recipe_is_followed_where_it_was_left() -> None:
-    text = "Ingredients:\n  egg\n\nDirections:\n  dice the egg\n  fry the egg\n  prepare meal\n"
-    assert rooms._direction("cook egg with stove") == "fry egg"
-    assert rooms._direction("dice red apple with knife") == "dice red apple"
+def told_in(*turns: tuple[str, str], first: str = "-= Kitchen =-", refused: Sequence[str] = ()) -> Trajectory:
+    """An episode of these actions, each with its answer."""
     (t,) = rollout(
-        lambda: make_env("prosegym/Lockbox-v1"), Scripted({"train/red": ["a"] * 3}), [Job("train/red")]
+        lambda: make_env("prosegym/Lockbox-v1"), Scripted({"train/red": ["a"] * 6}), [Job("train/red")]
     )
-    acts, told = ["examine cookbook", "dice egg with knife", "prepare meal"], ["-= Kitchen =-", text, "Ok."]
     steps = [
-        msgspec.structs.replace(s, action=a, observation=o)
-        for s, a, o in zip(t.steps, acts, told, strict=False)
+        msgspec.structs.replace(s, action=action, observation=before, invalid=action in refused)
+        for s, (action, _), before in zip(t.steps, turns, [first, *(x for _, x in turns)], strict=False)
     ]
-    facts = rooms.read(msgspec.structs.replace(t, steps=steps, final_observation="You can't."))
-    assert (facts.done, facts.directions[0]) == (["dice the egg", "prepare meal"], "fry the egg")
+    return msgspec.structs.replace(t, steps=steps, final_observation=turns[-1][1])
+
+
+RECIPE = "Ingredients:\n  egg\n\nDirections:\n  dice the egg\n  fry the egg\n  prepare meal\n"
+COOKBOOK = ("examine cookbook", RECIPE)
+
+
+def test_a_recipe_is_followed_from_its_beginning() -> None:
+    """The next try begins where nothing has been done."""
+    assert rooms._direction("cook egg with stove") == "fry egg"
+    assert rooms._direction("cook the egg in the oven") == "roast egg"
+    assert rooms._direction("dice red apple using knife") == "dice red apple"
+    t = told_in(COOKBOOK, ("dice egg with knife", "You dice the egg."), ("prepare meal", "You can't."))
+    t = msgspec.structs.replace(t, steps=[*t.steps[:2], msgspec.structs.replace(t.steps[2], invalid=True)])
+    facts = rooms.read(t)
+    assert facts.done == ["dice the egg"]
+    assert facts.directions == ["dice the egg", "fry the egg", "prepare meal"]
+
+
+LOST = "You burned the egg!\n\n*** You lost! ***"
+
+
+@pytest.mark.parametrize(
+    ("first", "turns", "left"),
+    [
+        ("-= Kitchen =-", [("cook egg with stove", LOST)], ["dice the egg", "prepare meal"]),
+        ("On the table you see a fried egg.", [], ["dice the egg", "prepare meal"]),
+        ("", [("inventory", "You are carrying: a fried diced egg.")], ["prepare meal"]),
+        ("", [("cook egg in stove", "You fried the egg."), ("inventory", "a fried egg")], None),
+        ("", [("cook egg in stove", "You fried the egg."), ("cook egg with stove", LOST)], None),
+    ],
+)
+def test_what_is_so_from_the_start_is_not_done(
+    first: str, turns: list[tuple[str, str]], left: list[str] | None
+) -> None:
+    """An egg that was fried before I cooked anything burns; one that I fried is raw in the next try."""
+    facts = rooms.read(told_in(COOKBOOK, *turns, first=first))
+    assert facts.directions == (left or ["dice the egg", "fry the egg", "prepare meal"])
+
+
+@pytest.mark.parametrize("action", ["go east", "east", "E", "go e", "go east."])
+def test_a_walk_is_a_walk_however_it_is_spelled(action: str) -> None:
+    first = "-= Hall =-\nThere is an exit to the east and to the north."
+    facts = rooms.read(told_in((action, "-= Yard =-"), first=first))
+    assert facts.exits == [("Hall", "north")]
 
 
 def test_shop() -> None:
@@ -200,6 +240,32 @@ def test_options_are_asked_for_in_two_ways() -> None:
     assert shop._asks("i want teal for the color and 7.5 for the shoe size", "7.5")
     assert not shop._asks("a bag with pack: pack of 6", "pack")
     assert not shop._asks("i want teal for the color", "color")
+
+
+def test_a_purchase_is_one_however_it_is_spelled() -> None:
+    item = " [SEP] ".join(["a", "< Prev", "colour", "beige", "Shirt", *"abcd", "Buy Now"])
+    t = told_in(
+        ("search[Shirts]", "b [SEP] ABCDE12345 [SEP] Shirt [SEP] $3.00"),
+        ("click[abcde12345]", item),
+        ("click[Beige]", item),
+        ("click[FGHIJ67890]", item),
+        ("click[Buy Now]", "Thank you for shopping with us!"),
+        refused=["click[FGHIJ67890]"],
+    )
+    f = shop.read(t)
+    assert (f.opened, f.chosen, f.bought) == (["ABCDE12345"], ["beige"], "ABCDE12345")
+
+
+def test_what_was_refused_is_no_page() -> None:
+    t = told_in(
+        ("Search[Ada]", "Ada met Bob."),
+        ("look up Ada", "Invalid action: look up Ada"),
+        ("finish", "Invalid action: finish"),
+        first="Question: Who is it?",
+        refused=["look up Ada", "finish"],
+    )
+    f = wiki.read(t)
+    assert (f.opened, f.left, f.answers) == (["Ada"], ["Bob"], [])
 
 
 def wrong_searches(tasks: Sequence[str], env_id: str) -> Scripted:
