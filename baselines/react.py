@@ -22,7 +22,7 @@ from prosegym.baselines.examples import ANY
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
-from prosegym.envs.trajectory import Message, Trajectory
+from prosegym.envs.trajectory import Message, Trajectory, Turn
 from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Episode, Reply
 
@@ -296,6 +296,11 @@ class Config:
         return Sampling(self.temperature, self.top_p, self.max_tokens, FORMATS[self.format].stop, choice)
 
 
+def _said(example: Trajectory, step: Turn) -> str:
+    """What is shown of an example's answer: all that was written, or the action of one that has no chat."""
+    return step.response if example.messages else step.action
+
+
 @dataclass
 class _Talk:
     """The conversation of an episode, with the tokens that were sampled."""
@@ -343,8 +348,9 @@ class ReAct:
             "model": dict(self.model.conditions()),
         }
         if self._examples:
-            turns = [s for shown in self._examples.values() for t in shown for s in t.steps]
-            found["examples_sha256"] = digest(*(text for s in turns for text in (s.observation, s.action)))
+            picked = [t for shown in self._examples.values() for t in shown]
+            told = (text for t in picked for s in t.steps for text in (s.observation, _said(t, s)))
+            found["examples_sha256"] = digest(*told)
         return found
 
     def begin(self, episode: Episode, env: TextEnv) -> None:
@@ -352,11 +358,15 @@ class ReAct:
         talk = _Talk()
         before = ""
         for i, example in enumerate(self._shown(episode, env)):
-            shown = conversation(example, "", self._format, remind=self.config.remind)
+            # From its steps: its conversation may begin with examples or notes of its own.
             first = example.steps[0].observation
             told = self._opening(episode.instruction, first) if i == 0 else before + first
-            talk.messages.append(Message("user", told))
-            talk.messages += [Message(m.role, m.content) for m in shown[1:]]
+            for j, step in enumerate(example.steps):
+                if j > 0:
+                    told = reminded(step.observation, first) if self.config.remind else step.observation
+                said = _said(example, step)
+                answer = said if example.messages else self._format.write(said)
+                talk.messages += [Message("user", told), Message("assistant", answer)]
             before = f"{example.final_observation}\n\n{NEXT}"
         talk.start = len(talk.messages) + 1
         if talk.messages:

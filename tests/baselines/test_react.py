@@ -275,6 +275,37 @@ def test_examples_are_drawn_by_a_seeded_rule() -> None:
         pick(pool, "prosegym/Other-v1", 1)
 
 
+def test_an_example_that_was_played_with_examples_is_shown_without_them() -> None:
+    """Its own turns, as they were answered; its thoughts change the digest, and experts keep theirs."""
+    pool = experts("train/red", "train/blue")
+
+    def thinking(request: Request) -> str:
+        colour = request.messages[-1 if len(request.messages) < 7 else -3].content.rpartition("The box is ")[
+            2
+        ]
+        return (
+            f"Thought: so\nAction: {'open box' if len(request.messages) == 7 else f'take {colour[:-1]} key'}"
+        )
+
+    few = ReAct(Scripted(thinking), examples=pick(pool[:1], LOCKBOX, 1))
+    (played,) = play(few, "train/blue", memory=("a note",))
+    assert played.success and len(played.messages) == 8
+    picked = pick([played], LOCKBOX, 1)
+    agent = ReAct(Scripted(lambda request: "Action: look"), examples=picked)
+    (shown,) = play(agent, "test/grey")
+    said = [m.content for m in shown.messages[:5]]
+    assert said[0].endswith(played.steps[0].observation) and "a note" not in "".join(said)
+    assert said[1:4] == [
+        "Thought: so\nAction: take blue key", "You hold the blue key.", "Thought: so\nAction: open box",
+    ]  # fmt: skip
+    assert said[4].startswith("It opens.\n\nThat task is over.")
+    (expert,) = pool[1:]
+    plain = ReAct(agent.model, examples=pick([expert], LOCKBOX, 1)).conditions()["examples_sha256"]
+    texts = [text for s in expert.steps for text in (s.observation, s.action)]
+    assert plain == digest(*texts, *texts)  # of its type and of any
+    assert plain != agent.conditions()["examples_sha256"]
+
+
 def test_examples_of_another_environment_are_refused() -> None:
     pool = [
         msgspec.structs.replace(t, env_id="prosegym/Other-v1") for t in experts("train/red", "train/blue")
