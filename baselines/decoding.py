@@ -14,7 +14,7 @@ import torch
 
 from prosegym.baselines.chat import Chat
 from prosegym.baselines.engine import sent
-from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut, spoken
+from prosegym.baselines.lm import Generation, Request, Sampling, StopReason, cut, label, spoken
 
 
 class Trie:
@@ -171,11 +171,14 @@ class Writer:
 
         Neither does within `<think>`, where no action is read.
         """
+        return self._marked(tail) and self._marked(spoken(self._decode(self.token_ids)).rstrip())
+
+    def _marked(self, text: str) -> bool:
+        """Whether a text ends with the marker; a label may have Markdown's marks around it."""
         if self._marker.endswith(">"):
-            opened = tail.endswith(self._marker)
-        else:
-            opened = tail.rpartition("\n")[2].strip() == self._marker
-        return opened and spoken(self._decode(self.token_ids)).rstrip().endswith(self._marker)
+            return text.endswith(self._marker)
+        last = label(text.rpartition("\n")[2])
+        return last is not None and f"{last.name}:" == self._marker.lower() and not last.text.strip()
 
     def _finish(self, reason: StopReason, text: str | None = None) -> None:
         self.reason = reason

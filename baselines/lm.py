@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from prosegym.envs.errors import BadOption, ProsegymError
 from prosegym.envs.trajectory import Message
@@ -150,3 +151,31 @@ def spoken(text: str) -> str:
         else:  # all of it was thought
             said.clear()
     return "".join(said) + last.partition("<think>")[0]
+
+
+class Label(NamedTuple):
+    """The beginning of a line such as `Action: go north`, and what stands behind it there."""
+
+    name: str
+    """thought, action or observation."""
+    text: str
+    plain: bool
+    """Whether it has none of Markdown's marks: `**Action:**`, `### Action:`, `- Action:`, `> Action:`."""
+
+
+_LABEL = re.compile(
+    r"((?:[ \t>]|#+[ \t]|[-*+][ \t])*)([*_]*)(thought|action|observation)[ \t]*\d*[ \t]*"
+    r"(?:\2[ \t]*:|:\2|(:))(.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def label(line: str) -> Label | None:
+    """The label that a line begins with; None where it begins with none."""
+    found = _LABEL.match(line)
+    if found is None:
+        return None
+    before, bold, name, left_open, text = found.groups()
+    if left_open and text.rstrip().endswith(bold):  # `**Action: go north**`
+        text = text.rstrip().removesuffix(bold) + "\n"
+    return Label(name.lower(), text, not before.strip() and not bold)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from prosegym.baselines.examples import ANY
-from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
+from prosegym.baselines.lm import Generation, Label, LanguageModel, Request, Sampling, label, spoken
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory, Turn
@@ -50,22 +50,20 @@ class Format:
         return f"{self.opens}{action}{self.closes}"
 
 
-_LABEL = re.compile(r"[ \t]*(thought|action|observation)[ \t]*\d*[ \t]*:(.*)", re.IGNORECASE | re.DOTALL)
-
-
 def _read_labelled(text: str) -> str | None:
-    """What follows the first `Action:`, up to the next label: later turns are the model's own invention."""
-    found: list[str] | None = None
+    """What follows the first `Action:`, up to the next label: later turns are the model's own invention.
+
+    One in Markdown's marks counts where there is no plain one.
+    """
+    parts: list[tuple[Label, list[str]]] = []
     for line in text.splitlines(keepends=True):
-        label = _LABEL.match(line)
-        if label is None:
-            if found is not None:
-                found.append(line)
-        elif found is not None:
-            break
-        elif label[1].lower() == "action":
-            found = [label[2]]
-    return None if found is None else "".join(found)
+        if (found := label(line)) is not None:
+            parts.append((found, [found.text]))
+        elif parts:
+            parts[-1][1].append(line)
+    actions = [part for part in parts if part[0].name == "action"]
+    first = next((part for part in actions if part[0].plain), actions[0] if actions else None)
+    return None if first is None else "".join(first[1])
 
 
 def _read_tagged(text: str) -> str | None:
@@ -115,13 +113,24 @@ def parse(text: str, fmt: Format) -> str | None:
     """The action in an answer; None where none can be read.
 
     The declared form is tried first, then the other marked ones: a right action in another form is taken.
-    Thoughts between `<think>` and `</think>` are left out, whatever the form.
+    Thoughts between `<think>` and `</think>` are left out, whatever the form, and so is what quotes the whole
+    action as code: a pair of backticks, or a fence.
     """
     said = spoken(text)
     for form in (fmt, FORMATS["react"], FORMATS["think"]):
-        if action := (form.read(said) or "").strip():
+        if action := _unquoted((form.read(said) or "").strip()):
             return action
     return None
+
+
+_FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*)```", re.DOTALL)
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+def _unquoted(action: str) -> str:
+    """An action without the fence or the backticks around all of it; those within it are SQL's."""
+    found = _FENCED.fullmatch(action) or _QUOTED.fullmatch(action)
+    return found[1].strip() if found and "```" not in found[1] else action
 
 
 def as_written(answer: Generation) -> Message:

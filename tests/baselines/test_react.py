@@ -54,6 +54,30 @@ def experts(*tasks: str) -> list[Trajectory]:
         ("react", "Action: go\nThought: done\nAction: stop", "go"),
         ("react", "<think>x</think><action>go</action>", "go"),
         ("react", "Thought: the Action: is unclear", None),
+        *(
+            ("react", said, "go north")
+            for said in (
+                "**Thought:** hm\n**Action:** go north\n**Observation:** a wall",
+                "**Action**: go north",
+                "**Action 2: go north**",
+                "_Action:_ go north",
+                "## Thought:\nhm\n\n### Action: go north",
+                "- Thought: hm\n- Action: go north\n- Observation: a wall",
+                "* **Action:** go north",
+                "> Thought: hm\n> Action: go north",
+                "Thought: so far\n- Action: go south\nnow\nAction: go north",
+                "Action: `go north`",
+                "Action:\n```\ngo north\n```",
+                "<action>`go north`</action>",
+            )
+        ),
+        ("react", "Action:\n```sql\nSELECT `a`\nFROM b\n```", "SELECT `a`\nFROM b"),
+        ("react", "Action: `a` FROM `b`", "`a` FROM `b`"),
+        ("react", "Action: SELECT *", "SELECT *"),
+        ("react", "**Action:** SELECT **", "SELECT **"),
+        ("react", "Action: SELECT 1\n-- action: none", "SELECT 1\n-- action: none"),
+        ("react", "Action: ``", "``"),
+        ("bare", "```sql\nSHOW TABLES\n```", "SHOW TABLES"),
         ("react", "go to desk 1", None),
         ("react", "Action:", None),
         ("react", "Action:\nObservation: you win", None),
@@ -92,7 +116,13 @@ def test_what_is_written_is_read(fmt: Any, action: str) -> None:
 
 def test_parse_survives_a_million_characters() -> None:
     for fmt, text in itertools.product(
-        FORMATS.values(), ("a " * 500_000, "\n" * 1_000_000, "<think>" * 140_000)
+        FORMATS.values(),
+        (
+            "a " * 500_000,
+            "\n" * 1_000_000,
+            "<think>" * 140_000,
+            *(c * 500_000 for c in ("> ", "* ", "#", "`")),
+        ),
     ):
         assert parse(text, fmt) in (None, text.strip())
 
@@ -372,7 +402,13 @@ def test_the_marker_opens_the_constraint(local: LocalModel) -> None:
     ("text", "opened"),
     [
         ("hm. Action:", False),
-        ("action:", False),
+        ("action:", True),
+        ("hm\n**Action:", True),
+        ("**Action**:", True),
+        ("### Action:", True),
+        ("- Action:", True),
+        ("**Thought:", False),
+        ("hm **Action:**", False),
         ("Thought: hm\n Action:", True),
         ("Action:", True),
         ("<think>hm\nAction:", False),
@@ -387,6 +423,9 @@ def test_a_label_opens_the_constraint_where_it_is_read(local: LocalModel, text: 
     for token in local.tokenizer.encode(text, add_special_tokens=False):
         writer.push(token, 0.0)
     assert (writer.trie is not None) == opened
+    if opened:
+        assert parse(f"{text} open box", FORMATS["react"]) == "open box"
+        assert writer._marked("hm\n**Action:**")  # where that end is one token
 
 
 def test_what_is_not_on_the_list_is_not_played() -> None:
