@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -360,7 +361,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _print_summary(run: Run, summary: Summary) -> None:
-    from prosegym.evaluation.metrics import dollars
+    from prosegym.evaluation.metrics import dollars, last_trials
 
     c, panel = run.conditions, run.conditions.panel
     print(f"{c.agent} on {panel.name} ({panel.tasks} tasks x {c.attempts}, panel {panel.sha256[:12]})")
@@ -381,6 +382,10 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens read {_number(summary.prompt_tokens, 0)}, written {_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s from an episode's start to its end"
     )
+    if summary.errors:
+        last = (group[-1] for group in last_trials(run.finished).values())
+        ((why, n),) = Counter(t.error or "" for t in last if t.ended == "error").most_common(1)
+        print(f"the commonest error ({n} of {summary.errors}): {' '.join(why.split())[:300]}")
     if summary.stopped:
         print(f"stopped by the agent: {', '.join(f'{why} {n}' for why, n in summary.stopped.items())}")
     if summary.cost is None:
