@@ -125,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     convert = verb("convert", _convert, "write trajectories in another project's format")
     convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl|RUN")
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
-    convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
+    convert.add_argument(
+        "--out", required=True, help="file (.json: one list, else JSON Lines); for minari the dataset's id"
+    )
 
     train = verbs.add_parser(
         "train",
