@@ -272,6 +272,22 @@ def test_a_run_of_other_conditions_is_refused(panel: Panel, tmp_path: Path) -> N
         evaluate(agents.Null(), panel, tmp_path / "r", env_kwargs={"max_steps": 3}, progress=False)
 
 
+def test_conditions_under_which_nothing_was_played_bind_no_run(panel: Panel, tmp_path: Path) -> None:
+    """The command was mistyped; put right, it plays into the same folder. One that is at work is left alone."""
+    with pytest.raises(UnknownName, match="planer"):
+        evaluate(agents.built_in("expert:planer"), panel, tmp_path / "r", progress=False)
+    begun = Run.conditions_of(tmp_path / "r")
+    with Run.open(tmp_path / "r", begun), pytest.raises(ProsegymError, match="another process"):
+        evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    assert Run.conditions_of(tmp_path / "r") == begun
+    (tmp_path / "r" / "episodes.jsonl").write_text("")
+    evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    run = Run.read(tmp_path / "r")
+    assert run.conditions.agent == "null" and run.complete
+    with pytest.raises(ProsegymError, match="other conditions"):
+        evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
+
+
 def test_a_second_writer_is_refused(panel: Panel, tmp_path: Path) -> None:
     run = evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
     with Run.open(tmp_path / "r", run.conditions), pytest.raises(ProsegymError, match="another process"):
