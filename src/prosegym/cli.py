@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from prosegym.envs import ENVS, look_around
-from prosegym.envs.errors import UNREADABLE, BadOption, ProsegymError, at_least
+from prosegym.envs.errors import UNREADABLE, BadOption, ProsegymError, UnknownName, at_least
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -814,7 +814,7 @@ def _card(args: argparse.Namespace) -> Any:
     import msgspec
 
     from prosegym.evaluation.runs import Run
-    from prosegym.leaderboard.submission import Card
+    from prosegym.leaderboard.submission import Card, Track
     from prosegym.leaderboard.submit import default_card
 
     said: dict[str, Any] = {}
@@ -823,10 +823,12 @@ def _card(args: argparse.Namespace) -> Any:
             said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
         except (OSError, *UNREADABLE) as error:
             raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
-    given = {"agent": args.name, "track": args.track}
-    found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said
+    given = {k: v for k, v in (("agent", args.name), ("track", args.track)) if v is not None}
+    found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said | given
+    if found["track"] not in get_args(Track):
+        raise UnknownName("track", found["track"], get_args(Track))
     try:
-        return msgspec.convert(found | {k: v for k, v in given.items() if v is not None}, Card)
+        return msgspec.convert(found, Card)
     except msgspec.ValidationError as error:
         raise ProsegymError(f"the card is not right: {error}") from error
 
