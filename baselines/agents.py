@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -62,8 +62,15 @@ class ModelOptions:
 
 
 Settings = TypeVar("Settings", Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
-SETTINGS = (Config, ModelOptions, EndpointOptions, reflexion.Config, Shots)
-"""Whose fields can be given by name."""
+SETTINGS = {
+    Config: "react and reflexion",
+    Shots: "react and reflexion",
+    ModelOptions: "a model on this machine",
+    EndpointOptions: "an endpoint",
+    reflexion.Config: "reflexion",
+}
+"""Whose fields can be given by name, and what they are settings of."""
+_URL = ("http://", "https://")
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +141,7 @@ def load_model(
         ModelError: it cannot be loaded, or what loads it is not installed.
     """
     options = options or ModelOptions()
-    if model.startswith(("http://", "https://")):
+    if model.startswith(_URL):
         from prosegym.baselines.endpoint import Endpoint
 
         url, _, name = model.partition("#")
@@ -167,7 +174,7 @@ def load(
 
     Args:
         name: null, random, expert, house, novice, react, reflexion, or a folder that a trainer wrote.
-        model: name, path or URL of the model that answers; a folder has its own.
+        model: name, path or URL of the model that answers; house, novice and a folder have their own.
         config: form of the answers, decoding, history, sampling; a trained folder's own by default.
         options: how a local model is loaded.
         endpoint: how a server is talked to.
@@ -180,12 +187,12 @@ def load(
             notes written by rule.
 
     Raises:
-        UnknownName: there is no such agent or setting.
-        BadOption: it needs a model and none was given, it has none and was given one, or a setting has a
-            bad value.
+        UnknownName: there is no such agent or setting, or a setting has no such value.
+        BadOption: it needs a model and none was given, it has none or its own and was given one, a setting
+            has a bad value, or is of another kind of agent or model.
         ModelError: the model cannot be loaded.
     """
-    name, model = shipped(name), shipped(model) if model else None
+    called, name = name, shipped(name)
     folder = (Path(name) / FILE).is_file()
     if not folder and name not in ("react", "reflexion"):
         if Path(name).is_dir():
@@ -197,28 +204,30 @@ def load(
         if model or settings:
             raise BadOption(f"agent {name} has no model and no settings; leave them out")
         return agent
-    if model is None and not folder:
+    if not model and not folder:
         raise BadOption(f"agent {name} needs a model: `--model NAME_OR_PATH_OR_URL`")
-    trained = name if folder else model or ""
-    about = read(trained) if (Path(trained) / FILE).is_file() else None
+    if model and folder:
+        raise BadOption(
+            f"agent {called} has its own model; leave --model out, or give `--agent react --model {model}`"
+        )
+    acts = name if folder else shipped(str(model))
+    about = read(acts) if (Path(acts) / FILE).is_file() else None
     reflector = settings.get("reflector")
-    known = {f.name for kind in SETTINGS for f in fields(kind)} | {"reflector", *_NOTES}
-    for setting in settings:
-        if setting not in known:
-            raise UnknownName("agent setting", setting, sorted(known))
+    asked = [acts, *([str(reflector)] if reflector not in (None, "rule") else [])]
+    _check(settings, retrying=name == "reflexion", models=asked)
     config = _with(config or (about.config if about else Config()), settings)
     options = _with(options or ModelOptions(), settings)
     endpoint = _with(endpoint or EndpointOptions(), settings)
     examples = _with(Shots(), settings).load() or examples
-    answers = load_model(model or name, options, endpoint)
+    of_notes = {_NOTES.get(k, k): v for k, v in settings.items() if k not in _NOTES.values()}
+    retries = _with(retries or reflexion.Config(), of_notes)
+    answers = load_model(acts, options, endpoint)
     acting = ReAct(answers, config, name=about.method if about else "react", examples=examples)
     if name != "reflexion":
         return acting
-    of_notes = {_NOTES.get(k, k): v for k, v in settings.items() if k not in _NOTES.values()}
-    retries = _with(retries or reflexion.Config(), of_notes)
     if reflector == "rule":
         return reflexion.Reflexion(acting, Scribe(answers, retries), retries)
-    notes = answers if reflector is None else load_model(reflector, options, endpoint)
+    notes = answers if reflector is None else load_model(str(reflector), options, endpoint)
     return reflexion.Reflexion(acting, reflexion.ModelReflector(notes, retries), retries)
 
 
@@ -227,15 +236,47 @@ _NOTES = {"note_temperature": "temperature", "note_tokens": "max_tokens"}
 actor's."""
 
 
+def _check(settings: Mapping[str, Any], *, retrying: bool, models: Sequence[str]) -> None:
+    """Refuse a setting that there is not, or that would do nothing.
+
+    Raises:
+        UnknownName: there is no such setting.
+        BadOption: it is one of another kind of agent or model than plays here.
+    """
+    kinds: set[type[Any]] = {Config, Shots}
+    kinds |= {EndpointOptions if model.startswith(_URL) else ModelOptions for model in models}
+    if retrying:
+        kinds.add(reflexion.Config)
+    here = {name for kind in kinds for name in _names(kind)}
+    for setting in settings:
+        if setting not in here:
+            others = [whose for kind, whose in SETTINGS.items() if setting in _names(kind)]
+            if others:
+                raise BadOption(
+                    f"{setting} is a setting of {others[0]} and would do nothing here; leave it out"
+                )
+            raise UnknownName("agent setting", setting, sorted(here))
+
+
+def _names(kind: type[Any]) -> set[str]:
+    """What settings of that kind are called where they are given by name."""
+    own = {f.name for f in fields(kind)}
+    return own | {"reflector", *_NOTES} if kind is reflexion.Config else own
+
+
 def _with(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """The settings with those of the changes that it has.
 
     Raises:
+        UnknownName: a word that is none of those that a setting takes.
         BadOption: a value of the wrong kind.
     """
     own = {f.name: changes[f.name] for f in fields(settings) if f.name in changes}
     if not own:
         return settings
+    for name, hint in get_type_hints(type(settings)).items():
+        if name in own and get_origin(hint) is Literal and own[name] not in get_args(hint):
+            raise UnknownName(name, own[name], get_args(hint))
     try:
         return msgspec.convert({**asdict(settings), **own}, type(settings))
     except msgspec.ValidationError as error:

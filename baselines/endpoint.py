@@ -253,6 +253,8 @@ class Endpoint:
                 failure = f"the endpoint answered {status}: {reason}"
             except (self._openai.APITimeoutError, TimeoutError):
                 failure = f"the endpoint did not answer within {self.options.timeout:g} s"
+            except self._openai.APIConnectionError as error:
+                failure = f"the endpoint cannot be reached: {_line(error.__cause__ or error)}"
             except (self._openai.OpenAIError, ConnectionError, ValueError, RecursionError) as error:
                 failure = f"the endpoint's answer cannot be read: {_line(error)}"
             if attempt < self.options.retries:

