@@ -173,6 +173,11 @@ class ScienceWorld(TextEnv):
         if step_limits not in STEP_LIMITS:
             raise UnknownName("step_limits", step_limits, STEP_LIMITS)
         self.simplifications = simplifications
+        if simplifications == "easy" or "teleportAction" in simplifications:
+            going = "go OBJ (a room), "
+            self.instruction = self.instruction.replace(going, f"{going}teleport to OBJ (any room), ")
+        if "noElectricalAction" in simplifications:  # under `easy` it depends on the task
+            self.instruction = self.instruction.replace("connect OBJ to OBJ, disconnect OBJ, ", "")
         self._limits = None if max_steps is not None else STEP_LIMITS[step_limits]
         self._seat = Seat(self, ENGINE)
         self._gold_seat = Seat(self, GOLD_ENGINE)

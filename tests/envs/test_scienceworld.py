@@ -236,6 +236,22 @@ def test_simplifications_and_limits() -> None:
     assert set(ETO_LIMITS) < {row.task for row in table()}
 
 
+def test_the_instruction_names_the_actions_that_there_are() -> None:
+    told = {s: make(simplifications=s).instruction for s in ("", "openDoors", "easy", "noElectricalAction")}
+    assert "teleport" not in told[""] and "disconnect" in told[""] and told["openDoors"] == told[""]
+    assert "teleport to OBJ" in told["easy"] and "disconnect" in told["easy"]  # some tasks of `easy` have it
+    assert "connect" not in told["noElectricalAction"] and "teleport" not in told["noElectricalAction"]
+    both = make(simplifications="teleportAction,noElectricalAction")
+    assert "teleport to OBJ" in both.instruction and "connect" not in both.instruction
+    both.reset(options={"task_id": "dev/find-animal/150"})
+    listed = both.step("help")[0]  # the engine's own list
+    assert "teleport OBJ" in listed and "connect" not in listed
+    assert "greenhouse" in both.step("teleport to greenhouse")[0]
+    for action in ("connect door to door", "disconnect door"):
+        assert both.step(action)[0] == both.refusal
+    both.close()
+
+
 def test_valid_actions_are_listed_when_asked_for_and_change_nothing() -> None:
     env, plain = make(admissible=True), make()
     task = {"task_id": "dev/chemistry-mix/17"}
