@@ -36,6 +36,16 @@ SIMPLIFICATIONS = (
 """The engine's simplifications; `easy` stands for all but openContainers (and, in electrical tasks, but
 noElectricalAction, which these do not admit)."""
 
+ELECTRICAL = frozenset(
+    (
+        "power-component",
+        "power-component-renewable-vs-nonrenewable-energy",
+        "test-conductivity",
+        "test-conductivity-of-unknown-substances",
+    )
+)
+"""The tasks that need the actions that noElectricalAction takes away."""
+
 UNREAD = "No known action matches that input."
 """The engine's answer to what it cannot read."""
 
@@ -186,11 +196,27 @@ class ScienceWorld(TextEnv):
         self._taken: list[tuple[str, bool]] = []
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """The variations of a split: of the first task, of the second, and so on."""
+        """The variations of a split: of the first task, of the second, and so on.
+
+        With the simplification noElectricalAction the tasks that cannot be done with it are left out.
+        """
         if split not in self.splits:
             raise UnknownName("split", split, self.splits)
         places = _places(split)
+        if "noElectricalAction" in self.simplifications:
+            places = tuple(place for place in places if place[0] not in ELECTRICAL)
         return Tasks(len(places), lambda i: _task(split, *places[i]))
+
+    def task(self, task_id: str) -> Task:
+        """The task of that id, whatever its split."""
+        name = task_id.split("/")[1:2]
+        if "noElectricalAction" in self.simplifications and ELECTRICAL.intersection(name):
+            raise BadOption(
+                f"task {task_id} cannot be done with the simplification noElectricalAction; use `easy`, "
+                "which keeps the electrical actions where a task needs them, or play a panel without such "
+                "tasks (`prosegym panel make --env-arg simplifications=noElectricalAction`)"
+            )
+        return super().task(task_id)
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """See that the engine is there: tasks are known without it."""
@@ -198,10 +224,6 @@ class ScienceWorld(TextEnv):
 
     def _begin(self, task: Task) -> Outcome:
         _, name, number = task.id.split("/")
-        if "noElectricalAction" in self.simplifications and (
-            "power-component" in name or "conductivity" in name
-        ):
-            raise BadOption(f"{name} cannot be done with the simplification noElectricalAction")
         machine = self._seat.machine()
         if self._simulation is None or self._simulation.machine is not machine:
             self._simulation = Simulation(machine)

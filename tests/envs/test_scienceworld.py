@@ -16,7 +16,7 @@ from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.scienceworld import engine
 from prosegym.envs.scienceworld.engine import ENGINE, Simulation, random_state
-from prosegym.envs.scienceworld.env import ETO_LIMITS, table
+from prosegym.envs.scienceworld.env import ELECTRICAL, ETO_LIMITS, table
 
 pytest.importorskip("scienceworld")
 
@@ -229,11 +229,31 @@ def test_simplifications_and_limits() -> None:
         make(simplifications="easy,openContainers")
     with pytest.raises(UnknownName, match="step_limits"):
         make(step_limits="ETO")
-    env = make(simplifications="openDoors,noElectricalAction")
-    with pytest.raises(BadOption, match="noElectricalAction"):
-        env.reset(options={"task_id": "dev/test-conductivity/450"})
-    env.close()
     assert set(ETO_LIMITS) < {row.task for row in table()}
+
+
+def test_no_electrical_action_leaves_the_electrical_tasks_out() -> None:
+    env = make(simplifications="openDoors,noElectricalAction")
+    assert [len(env.tasks(split)) for split in env.splits] == [2822, 1411, 1434]
+    left_out = {row.task for row in table()} - {t.task_type for split in env.splits for t in env.tasks(split)}
+    assert left_out == ELECTRICAL
+    assert env.task("dev/find-animal/150").task_type == "find-animal"
+    for wrong in ("dev", "dev/bake/0"):
+        with pytest.raises(UnknownName):
+            env.task(wrong)
+    with pytest.raises(BadOption, match="dev/test-conductivity/450 .*`easy`"):
+        env.reset(options={"task_id": "dev/test-conductivity/450"})
+    with pytest.raises(BadOption, match="dev/power-component/[0-9]* .*`easy`"):  # before a run begins
+        panels.tasks_of(panels.load("ScienceWorld-v1/dev"), env)
+    env.close()
+    env = make(simplifications="easy")
+    assert env.task("dev/power-component/10").task_type == "power-component"
+    assert sum(len(env.tasks(split)) for split in env.splits) == 7207
+    # What the engine's own `easy` keeps the actions for.
+    for row in table():
+        env.reset(options={"task_id": f"dev/{row.task}/{row.of('dev')[0]}"})
+        assert ("disconnect" in env.step("help")[0]) == (row.task in ELECTRICAL), row.task
+    env.close()
 
 
 def test_the_instruction_names_the_actions_that_there_are() -> None:
