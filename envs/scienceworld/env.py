@@ -85,7 +85,8 @@ ETO_LIMITS = {
     "identify-life-stages-1": 30,
     "identify-life-stages-2": 30,
 }
-"""Step limits of the ETO experiments (Song et al. 2024, arXiv:2403.02502; max_steps.json of their code)."""
+"""Step limits of the ETO experiments, in actions (Song et al. 2024, arXiv:2403.02502; max_steps.json of their
+code). Their episodes also ended once more than 200 moments of the simulation had passed; not so here."""
 
 STEP_LIMITS: dict[str, dict[str, int]] = {"package": {}, "eto": ETO_LIMITS}
 """Each preset's limits by task; a task that is not named has the package's limit."""
@@ -131,9 +132,10 @@ class ScienceWorld(TextEnv):
     engine's file, the task's name and the variation; simplifications are an argument, recorded beside it.
     Source: https://github.com/allenai/ScienceWorld, release 1.2.3, Apache-2.0.
     Differences: the step limit counts actions; the package's counts moments of the simulation, none for a
-    look or an unread action, 11 for `wait`. Things are listed in a fixed order, and live, grow and conduct in
-    it, so the same actions give the same text in any process. The list of valid actions (300 to 3,000 of
-    them, 20 ms and more) is made only with `admissible=True`, and making it does not change the episode.
+    look or an unread action, 11 for `wait`; nor does `step_limits="eto"` apply ETO's second limit, of 200
+    moments. Things are listed in a fixed order, and live, grow and conduct in it, so the same actions give
+    the same text in any process. The list of valid actions (300 to 3,000 of them, 20 ms and more) is made
+    only with `admissible=True`, and making it does not change the episode.
     """
 
     env_id = "prosegym/ScienceWorld-v1"

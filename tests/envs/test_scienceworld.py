@@ -287,6 +287,18 @@ def test_valid_actions_are_listed_when_asked_for_and_change_nothing() -> None:
     env.close(), plain.close()
 
 
+def test_an_expert_s_path_may_be_longer_than_eto_s_limit() -> None:
+    for kwargs, score in (({}, 0.83), ({"max_steps": 400}, 1.0)):  # as the page says
+        env = make(simplifications="easy", step_limits="eto", **kwargs)
+        text, info = env.reset(options={"task_id": "test/find-animal/225"})
+        expert, ended = env.expert(), False
+        while not ended:
+            text, _, terminated, truncated, info = env.step(expert.act(text, info))
+            ended = terminated or truncated
+        assert info["score"] == score and info["steps"] == (16 if kwargs else 15)
+        env.close()
+
+
 def test_the_expert_is_silent_off_its_path() -> None:
     env = make()
     observation, info = env.reset(options={"task_id": "train/lifespan-longest-lived/0"})
