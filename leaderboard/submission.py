@@ -29,6 +29,7 @@ from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError, Unknown
 from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
 from prosegym.envs.rewards import REWARDS
+from prosegym.envs.scienceworld.env import SIMPLIFICATIONS
 from prosegym.evaluation.statistics import Estimate
 
 SCHEMA = 1
@@ -305,6 +306,7 @@ def panel_of(name: str, where: str = "card.training_panels") -> Panel:
 
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,+-]{0,63}")
+_SIMPLIFICATION = f"({'|'.join(SIMPLIFICATIONS)})"
 
 SETTINGS: dict[str, frozenset[str] | tuple[int, int] | type[bool] | re.Pattern[str] | None] = {
     "admissible": bool,
@@ -325,7 +327,7 @@ SETTINGS: dict[str, frozenset[str] | tuple[int, int] | type[bool] | re.Pattern[s
     "products": (1, 2_000_000),
     "reward": frozenset(REWARDS) - {"expert"},
     "rows": (1, 1_000_000),
-    "simplifications": None,
+    "simplifications": re.compile(f"easy|{_SIMPLIFICATION}(,{_SIMPLIFICATION}){{0,4}}"),
     "split": None,
     "step_limits": None,
     "stop_at_success": bool,

@@ -36,6 +36,16 @@ SIMPLIFICATIONS = (
 """The engine's simplifications; `easy` stands for all but openContainers (and, in electrical tasks, but
 noElectricalAction, which these do not admit)."""
 
+ELECTRICAL = frozenset(
+    (
+        "power-component",
+        "power-component-renewable-vs-nonrenewable-energy",
+        "test-conductivity",
+        "test-conductivity-of-unknown-substances",
+    )
+)
+"""The tasks that need the actions that noElectricalAction takes away."""
+
 UNREAD = "No known action matches that input."
 """The engine's answer to what it cannot read."""
 
@@ -75,7 +85,8 @@ ETO_LIMITS = {
     "identify-life-stages-1": 30,
     "identify-life-stages-2": 30,
 }
-"""Step limits of the ETO experiments (Song et al. 2024, arXiv:2403.02502; max_steps.json of their code)."""
+"""Step limits of the ETO experiments, in actions (Song et al. 2024, arXiv:2403.02502; max_steps.json of their
+code). Their episodes also ended once more than 200 moments of the simulation had passed; not so here."""
 
 STEP_LIMITS: dict[str, dict[str, int]] = {"package": {}, "eto": ETO_LIMITS}
 """Each preset's limits by task; a task that is not named has the package's limit."""
@@ -121,9 +132,10 @@ class ScienceWorld(TextEnv):
     engine's file, the task's name and the variation; simplifications are an argument, recorded beside it.
     Source: https://github.com/allenai/ScienceWorld, release 1.2.3, Apache-2.0.
     Differences: the step limit counts actions; the package's counts moments of the simulation, none for a
-    look or an unread action, 11 for `wait`. Things are listed in a fixed order, and live, grow and conduct in
-    it, so the same actions give the same text in any process. The list of valid actions (300 to 3,000 of
-    them, 20 ms and more) is made only with `admissible=True`, and making it does not change the episode.
+    look or an unread action, 11 for `wait`; nor does `step_limits="eto"` apply ETO's second limit, of 200
+    moments. Things are listed in a fixed order, and live, grow and conduct in it, so the same actions give
+    the same text in any process. The list of valid actions (300 to 3,000 of them, 20 ms and more) is made
+    only with `admissible=True`, and making it does not change the episode.
     """
 
     env_id = "prosegym/ScienceWorld-v1"
@@ -173,6 +185,11 @@ class ScienceWorld(TextEnv):
         if step_limits not in STEP_LIMITS:
             raise UnknownName("step_limits", step_limits, STEP_LIMITS)
         self.simplifications = simplifications
+        if simplifications == "easy" or "teleportAction" in simplifications:
+            going = "go OBJ (a room), "
+            self.instruction = self.instruction.replace(going, f"{going}teleport to OBJ (any room), ")
+        if "noElectricalAction" in simplifications:  # under `easy` it depends on the task
+            self.instruction = self.instruction.replace("connect OBJ to OBJ, disconnect OBJ, ", "")
         self._limits = None if max_steps is not None else STEP_LIMITS[step_limits]
         self._seat = Seat(self, ENGINE)
         self._gold_seat = Seat(self, GOLD_ENGINE)
@@ -181,11 +198,27 @@ class ScienceWorld(TextEnv):
         self._taken: list[tuple[str, bool]] = []
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """The variations of a split: of the first task, of the second, and so on."""
+        """The variations of a split: of the first task, of the second, and so on.
+
+        With the simplification noElectricalAction the tasks that cannot be done with it are left out.
+        """
         if split not in self.splits:
             raise UnknownName("split", split, self.splits)
         places = _places(split)
+        if "noElectricalAction" in self.simplifications:
+            places = tuple(place for place in places if place[0] not in ELECTRICAL)
         return Tasks(len(places), lambda i: _task(split, *places[i]))
+
+    def task(self, task_id: str) -> Task:
+        """The task of that id, whatever its split."""
+        name = task_id.split("/")[1:2]
+        if "noElectricalAction" in self.simplifications and ELECTRICAL.intersection(name):
+            raise BadOption(
+                f"task {task_id} cannot be done with the simplification noElectricalAction; use `easy`, "
+                "which keeps the electrical actions where a task needs them, or play a panel without such "
+                "tasks (`prosegym panel make --env-arg simplifications=noElectricalAction`)"
+            )
+        return super().task(task_id)
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """See that the engine is there: tasks are known without it."""
@@ -193,10 +226,6 @@ class ScienceWorld(TextEnv):
 
     def _begin(self, task: Task) -> Outcome:
         _, name, number = task.id.split("/")
-        if "noElectricalAction" in self.simplifications and (
-            "power-component" in name or "conductivity" in name
-        ):
-            raise BadOption(f"{name} cannot be done with the simplification noElectricalAction")
         machine = self._seat.machine()
         if self._simulation is None or self._simulation.machine is not machine:
             self._simulation = Simulation(machine)

@@ -16,7 +16,7 @@ from prosegym.envs import panels
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.scienceworld import engine
 from prosegym.envs.scienceworld.engine import ENGINE, Simulation, random_state
-from prosegym.envs.scienceworld.env import ETO_LIMITS, table
+from prosegym.envs.scienceworld.env import ELECTRICAL, ETO_LIMITS, table
 
 pytest.importorskip("scienceworld")
 
@@ -229,11 +229,47 @@ def test_simplifications_and_limits() -> None:
         make(simplifications="easy,openContainers")
     with pytest.raises(UnknownName, match="step_limits"):
         make(step_limits="ETO")
-    env = make(simplifications="openDoors,noElectricalAction")
-    with pytest.raises(BadOption, match="noElectricalAction"):
-        env.reset(options={"task_id": "dev/test-conductivity/450"})
-    env.close()
     assert set(ETO_LIMITS) < {row.task for row in table()}
+
+
+def test_no_electrical_action_leaves_the_electrical_tasks_out() -> None:
+    env = make(simplifications="openDoors,noElectricalAction")
+    assert [len(env.tasks(split)) for split in env.splits] == [2822, 1411, 1434]
+    left_out = {row.task for row in table()} - {t.task_type for split in env.splits for t in env.tasks(split)}
+    assert left_out == ELECTRICAL
+    assert env.task("dev/find-animal/150").task_type == "find-animal"
+    for wrong in ("dev", "dev/bake/0"):
+        with pytest.raises(UnknownName):
+            env.task(wrong)
+    with pytest.raises(BadOption, match="dev/test-conductivity/450 .*`easy`"):
+        env.reset(options={"task_id": "dev/test-conductivity/450"})
+    with pytest.raises(BadOption, match="dev/power-component/[0-9]* .*`easy`"):  # before a run begins
+        panels.tasks_of(panels.load("ScienceWorld-v1/dev"), env)
+    env.close()
+    env = make(simplifications="easy")
+    assert env.task("dev/power-component/10").task_type == "power-component"
+    assert sum(len(env.tasks(split)) for split in env.splits) == 7207
+    # What the engine's own `easy` keeps the actions for.
+    for row in table():
+        env.reset(options={"task_id": f"dev/{row.task}/{row.of('dev')[0]}"})
+        assert ("disconnect" in env.step("help")[0]) == (row.task in ELECTRICAL), row.task
+    env.close()
+
+
+def test_the_instruction_names_the_actions_that_there_are() -> None:
+    told = {s: make(simplifications=s).instruction for s in ("", "openDoors", "easy", "noElectricalAction")}
+    assert "teleport" not in told[""] and "disconnect" in told[""] and told["openDoors"] == told[""]
+    assert "teleport to OBJ" in told["easy"] and "disconnect" in told["easy"]  # some tasks of `easy` have it
+    assert "connect" not in told["noElectricalAction"] and "teleport" not in told["noElectricalAction"]
+    both = make(simplifications="teleportAction,noElectricalAction")
+    assert "teleport to OBJ" in both.instruction and "connect" not in both.instruction
+    both.reset(options={"task_id": "dev/find-animal/150"})
+    listed = both.step("help")[0]  # the engine's own list
+    assert "teleport OBJ" in listed and "connect" not in listed
+    assert "greenhouse" in both.step("teleport to greenhouse")[0]
+    for action in ("connect door to door", "disconnect door"):
+        assert both.step(action)[0] == both.refusal
+    both.close()
 
 
 def test_valid_actions_are_listed_when_asked_for_and_change_nothing() -> None:
@@ -249,6 +285,18 @@ def test_valid_actions_are_listed_when_asked_for_and_change_nothing() -> None:
         assert not info["invalid_action"]
         assert plain.step(action)[0] == observation
     env.close(), plain.close()
+
+
+def test_an_expert_s_path_may_be_longer_than_eto_s_limit() -> None:
+    for kwargs, score in (({}, 0.83), ({"max_steps": 400}, 1.0)):  # as the page says
+        env = make(simplifications="easy", step_limits="eto", **kwargs)
+        text, info = env.reset(options={"task_id": "test/find-animal/225"})
+        expert, ended = env.expert(), False
+        while not ended:
+            text, _, terminated, truncated, info = env.step(expert.act(text, info))
+            ended = terminated or truncated
+        assert info["score"] == score and info["steps"] == (16 if kwargs else 15)
+        env.close()
 
 
 def test_the_expert_is_silent_off_its_path() -> None:
