@@ -137,7 +137,7 @@ def _attempt(url: str, part: Path) -> None:
         with error:
             _refused(url, part, start, error)
         return
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.HTTPException, OSError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise _Retry(f"{reason}" or type(error).__name__) from error
     with response:
@@ -197,15 +197,15 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int, rest: in
     got = 0
     total = None if rest is None else start + rest
     name = part.name.removesuffix(".part")
-    # Opened for writing at a place, not for appending: two processes that download the same file then
-    # write the same bytes to the same places.
+    # Opened for writing at a place, not for appending: two processes that download the same file (where
+    # there are no locks) then write the same bytes to the same places.
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, delay=2.0, disable=None)
     with open(part, "r+b") as file, bar:
         file.seek(start)
         while True:
             try:
                 block = response.read1(_CHUNK)
-            except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            except (http.client.HTTPException, OSError) as error:  # the network's, not the disk's
                 raise _Retry(f"{error}" or type(error).__name__) from error
             if not block:
                 return got

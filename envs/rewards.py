@@ -106,7 +106,9 @@ class ExpertReward(_Reward):
     """r_t = 1 where the action is the one the expert takes in the same state, else 0.
 
     The comparison of agent and expert step by step is StepAgent's (Deng et al. 2024, arXiv:2411.03817);
-    the expert must be able to advise in any state, so the environment's first privileged one is asked.
+    the environment's first privileged expert is asked. In ScienceWorld, TextWorld-Express and the `drop`
+    levels of TextWorld's Cooking it knows one path alone: after a valid action off it, however harmless,
+    every reward is 0.
     """
 
     def __init__(self, env: gymnasium.Env[str, str]) -> None:

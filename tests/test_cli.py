@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import metadata, version
@@ -292,6 +293,40 @@ def test_a_full_disk_is_one_line(run: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "dev.json").write_text(json.dumps([question]))
     code, _, err = run("data", "get", "hotpotqa", "--from", tmp_path / "dev.json")
     assert code == 1 and "make room or set PROSEGYM_HOME" in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_of_two_that_get_a_data_set_one_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        name, about, last = "alfworld", "a set", "installed.json"
+        calls = 0
+
+        def get(self, source: Path | None = None) -> Path:
+            self.calls += 1
+            if self.calls == 1:
+                other.start()
+                asked.wait(5)
+                target.mkdir(parents=True)
+                (target / self.last).write_text("{}")
+            return target
+
+    def here(name: str) -> bool:
+        found = whole(name)
+        if threading.current_thread() is other:
+            asked.set()
+        return found
+
+    monkeypatch.setenv("PROSEGYM_HOME", str(tmp_path))
+    target, slow, asked = data.folder("alfworld"), Slow(), threading.Event()
+    codes: list[int] = []
+    other = threading.Thread(target=lambda: codes.append(main(["data", "get", "alfworld"])))
+    whole = data.here
+    monkeypatch.setattr(data, "dataset", lambda name: slow)
+    monkeypatch.setattr(data, "here", here)
+    assert main(["data", "get", "alfworld"]) == 0
+    other.join()
+    assert codes == [0] and slow.calls == 1
+    assert main(["data", "get", "alfworld"]) == 0 and slow.calls == 2  # asked again, it is got anew
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ included, since agents are trained and compared on its texts. The ones that surp
 * A receptacle that shares the present place with another cannot be gone to: the player is there.
 * Heating, cooling and cleaning need the appliance here, open or not; so does a lamp in a closed receptacle.
 * A lamp can be turned on again and again, and never off.
+* A paper towel roll or a teddy bear can be taken and put down nowhere: no receptacle type's `cancontain`
+  names it. Once one is in the hand no other thing can be taken.
 * `look` names what is on the floor: objects taken from a receptacle here that are said to be here still.
 * Every article is "a", and ", and " stands before the last of two things as well.
 * Commands are compared as they are, spaces at the ends apart; anything else is answered "Nothing happens.".

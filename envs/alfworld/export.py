@@ -1,4 +1,7 @@
-"""From a `Game` to a `game.tw-pddl` file, which TextWorld's PDDL engine and ALFWorld's own code play.
+"""From a `Game` to a `game.tw-pddl` file, which TextWorld's PDDL engine plays.
+
+ALFWorld's wrapper `AlfredDemangler` makes names of the ids. Its `AlfredTWEnv` and `alfworld-play-tw` do not
+find the file, since they ask for a `traj_data.json` beside it.
 
 Domain and grammar say the rules of `engine.py` in the terms of that engine, in the "move" dialect.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tarfile
 import zipfile
@@ -103,14 +104,9 @@ _ARCHIVES = (".zip", ".tar", ".tar.xz", ".tar.gz")
 def _game_files(source: Path) -> Iterator[tuple[str, bytes, str]]:
     """(task id, content, name for messages) of every game file in an archive or folder."""
     if source.is_dir():
-        files = sorted(source.glob(f"**/{GAME_FILE}"))
+        files = sorted(path for folder in _folders(source) if (path := Path(folder, GAME_FILE)).is_file())
         if not files:
-            archives = [path for ending in _ARCHIVES for path in source.glob(f"json_2.1*{ending}")]
-            if len(archives) != 1:
-                raise ProsegymError(
-                    f"{source}: no {GAME_FILE} below it, and no archive json_2.1.1.tar.xz in it"
-                )
-            yield from _game_files(archives[0])
+            yield from _game_files(_archive_in(source))
             return
         for path in files:
             yield _task_id(path.as_posix()), path.read_bytes(), str(path)
@@ -134,6 +130,27 @@ def _game_files(source: Path) -> Iterator[tuple[str, bytes, str]]:
         raise CorruptData(
             f"{source}: not an archive, or a damaged one ({data.first_line(error)}); get it again"
         ) from error
+
+
+def _folders(source: Path) -> Iterator[str]:
+    """A folder and all below it, linked ones, too, which `Path.glob` leaves out."""
+    for folder, below, _ in os.walk(source, followlinks=True):
+        here = Path(os.path.realpath(folder), "x")
+        # No link to a folder around it: that would be a circle.
+        below[:] = [name for name in below if Path(os.path.realpath(Path(folder, name))) not in here.parents]
+        yield folder
+
+
+def _archive_in(source: Path) -> Path:
+    """The archive of a folder that has the games: ALFWorld's own downloader puts two more beside it."""
+    archives = sorted(path for ending in _ARCHIVES for path in source.glob(f"json_2.1*{ending}"))
+    if not archives:
+        raise ProsegymError(f"{source}: no {GAME_FILE} below it, and no archive json_2.1.1.tar.xz in it")
+    archives = [path for path in archives if "tw-pddl" in path.name] or archives
+    if len(archives) > 1:
+        names = ", ".join(path.name for path in archives)
+        raise ProsegymError(f"{source}: {len(archives)} archives there ({names}); name one with --from")
+    return archives[0]
 
 
 def _task_id(path: str) -> str:

@@ -208,7 +208,7 @@ class TextWorld(TextEnv):
         walkthrough: list[str] = self._state["game"].metadata.get("walkthrough") or []
         at = 0
         for command, valid in self._tried:
-            if command == walkthrough[at]:
+            if at < len(walkthrough) and command == walkthrough[at]:
                 at += 1
             elif valid:
                 return []
@@ -230,13 +230,14 @@ class TextWorld(TextEnv):
 
 
 def _follow_more(engine: Any) -> None:
-    """Have TextWorld's tracker see what it overlooks: some takings, and all drinking.
+    """Have TextWorld's tracker see what it overlooks: some takings, all drinking, and entering a door.
 
     Left alone, the facts, the admissible commands and the policy are from then on those of another world.
 
     * Taking a thing that lies on or in another is removing it from there in its logic. The game reports so
       for `take X` and `take X from Y`, but for `get X`, `pick up X` and `take X and Z` it reports a taking.
     * Drinking is "drinking carried thing" in the game's report, and "drinking" in its logic.
+    * `enter DOOR` and `go through DOOR` are "entering DOOR" in the game's report; its logic knows directions.
     """
     from textworld.envs.wrappers.tw_inform7 import StateTracking
 
@@ -247,13 +248,21 @@ def _follow_more(engine: Any) -> None:
 
     def detect_action(event: str, actions: Sequence[Any]) -> Any:
         event = event.replace("drinking carried thing ", "drinking ", 1)
-        if (found := detect(event, actions)) is not None or not event.startswith("taking the "):
+        if (found := detect(event, actions)) is not None:
             return found
-        removing = event.replace("taking", "removing", 1).lower() + " from the "
-        for action in actions:
-            known = inform7.kb.inform7_events[action.name].format(**inform7._get_name_mapping(action))
-            if known.lower().startswith(removing):
-                return action
+        if event.startswith("entering "):
+            # Only an open door is entered, and the action that closes it knows its two rooms.
+            closing = detect(event.replace("entering", "closing", 1), actions)
+            rooms = {place for place in closing.variables if place.type == "r"} if closing else set()
+            for action in actions:
+                if rooms and action.name.startswith("go/") and rooms <= set(action.variables):
+                    return action
+        elif event.startswith("taking the "):
+            removing = event.replace("taking", "removing", 1).lower() + " from the "
+            for action in actions:
+                known = inform7.kb.inform7_events[action.name].format(**inform7._get_name_mapping(action))
+                if known.lower().startswith(removing):
+                    return action
         return None
 
     inform7.detect_action = detect_action

@@ -523,12 +523,18 @@ def _play(args: argparse.Namespace) -> int:
 
 def _data_get(args: argparse.Namespace) -> int:
     from prosegym.envs import data
+    from prosegym.envs.home import alone, writable
 
     found = data.dataset(args.name)
     if not args.json:
         print(f"{args.name}: {found.about}")
+    was_here = data.here(args.name)
     try:
-        folder = found.get(args.source)
+        with alone(writable("downloads") / f"{args.name}.lock"):
+            if args.source is None and not was_here and data.here(args.name):
+                folder = data.folder(args.name)  # another process got it meanwhile
+            else:
+                folder = found.get(args.source)
     except OSError as error:
         where = error.filename or data.folder(args.name)
         raise ProsegymError(f"{where}: {error.strerror}; make room or set PROSEGYM_HOME") from error

@@ -9,6 +9,7 @@ import json
 import lzma
 import pickle
 import random
+import sys
 import tarfile
 import threading
 import zipfile
@@ -257,6 +258,30 @@ def test_get_takes_folders_and_archives(small: Set, tmp_path: Path) -> None:
     summary = json.loads((small.pack.parent / "installed.json").read_text())
     assert summary["games"] == 4
     assert summary["left out"] == {"unsolvable": 1, "of other task types, or not in a panel": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_get_follows_links(small: Set, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "json_2.1.1").symlink_to(small.root)
+    (small.root / "json_2.1.1").symlink_to(small.root)  # as `ln -s` done twice leaves it
+    assert data.dataset("alfworld").get(linked) == small.pack.parent
+    summary = json.loads((small.pack.parent / "installed.json").read_text())
+    assert summary["left out"] == {"unsolvable": 1, "of other task types, or not in a panel": 1}
+
+
+def test_get_finds_the_games_among_the_downloads_of_alfworld(small: Set, tmp_path: Path) -> None:
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    for name in ("json_2.1.1_json.zip", "json_2.1.1_pddl.zip"):
+        with zipfile.ZipFile(downloads / name, "w") as archive:
+            archive.writestr("json_2.1.1/train/a/b/traj_data.json", "{}")
+    with pytest.raises(ProsegymError, match=r"2 archives there \(json_2.1.1_json.zip, .*--from"):
+        data.dataset("alfworld").get(downloads)
+    whole = small.zip()
+    whole.rename(downloads / whole.name)
+    assert data.dataset("alfworld").get(downloads) == small.pack.parent
 
 
 def test_get_refuses_what_is_not_the_set(small: Set, tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import itertools
+import pkgutil
 import random
+import ssl
 import tarfile
 import threading
 import time
@@ -13,6 +17,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,6 +137,30 @@ def test_a_stall_is_given_up_and_resumed(server: Server, tmp_path: Path) -> None
     assert fetch(server.url, tmp_path / "g", sha256=SHA).read_bytes() == BODY
     assert server.requests[1][0] == "bytes=100000-"
     assert time.monotonic() - before < 15  # well before the server lets go
+
+
+@pytest.mark.parametrize("where", ["urllib.request.urlopen", "http.client.HTTPResponse.read1"])
+@pytest.mark.parametrize(
+    "problem", [OSError(errno.EHOSTUNREACH, "No route to host"), ssl.SSLError(1, "bad record mac")], ids=repr
+)
+def test_a_network_that_drops_is_no_full_disk(
+    where: str, problem: OSError, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, attribute = where.rpartition(".")
+    owner = pkgutil.resolve_name(name)
+    whole = getattr(owner, attribute)
+    calls: Iterator[int] = itertools.count()
+
+    def drops(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) in (0, 2):
+            raise problem
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(owner, attribute, drops)
+    assert fetch(server.url, tmp_path / "g", sha256=SHA).read_bytes() == BODY
+    calls = itertools.repeat(0)
+    with pytest.raises(ProsegymError, match=r"(No route to host|bad record mac).*6 tries in a row"):
+        fetch(server.url, tmp_path / "h")
 
 
 def test_a_killed_download_goes_on(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

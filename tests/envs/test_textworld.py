@@ -376,6 +376,41 @@ def test_what_was_drunk_is_gone() -> None:
     env.close()
 
 
+@pytest.mark.parametrize(
+    "cls, task_id, door, way, back",
+    [
+        (Cooking, "test/recipe1+go6/200001", "frosted-glass door", "go north", "go south"),
+        (TreasureHunter, "valid/level-13/100003", "portal", "go south", "go north"),
+    ],
+)
+def test_who_enters_a_door_by_its_name_is_behind_it(
+    cls: type[TextWorld], task_id: str, door: str, way: str, back: str
+) -> None:
+    env = cls()
+    texts, listed = [], []
+    for step in (f"enter {door}", f"go through {door}", way):
+        env.reset(options={"task_id": task_id, "prefix": [f"open {door}"]})
+        observation, *_, info = env.step(step)
+        assert not info["invalid_action"] and back in info["admissible_actions"]
+        texts.append(observation)
+        listed.append(info["admissible_actions"])
+    assert texts == texts[-1:] * 3 and listed == listed[-1:] * 3
+    *_, info = env.step(f"enter {door}")
+    assert not info["invalid_action"] and way in info["admissible_actions"]
+    env.step(f"close {door}")
+    *_, info = env.step(f"enter {door}")
+    assert info["invalid_action"] and way not in info["admissible_actions"]
+    env.close()
+
+
+def test_after_the_end_of_a_walkthrough_there_is_no_advice() -> None:
+    env = Cooking(level="recipe3+cook+cut+drop+go6", expose_expert=True)
+    solve(env, env.tasks("valid")[0].id, "privileged")
+    *_, info = env.step("look")
+    assert info["expert_action"] is None
+    env.close()
+
+
 def test_clean_keeps_what_was_said() -> None:
     status = ">" + " " * 80 + "-= Barn =-0/3"
     assert (
