@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.evaluation.compare import whole
 from prosegym.evaluation.metrics import Summary, last_trials
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import Estimate, clustered_bootstrap, performance_profile
@@ -62,7 +63,7 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         out: the folder for the figures.
 
     Raises:
-        ProsegymError: matplotlib is missing, or a folder is neither a run with episodes nor a training with
+        ProsegymError: matplotlib is missing, or a folder is neither a complete run nor a training with
             measurements, or `out` cannot be written.
         CorruptData: a damaged file.
     """
@@ -109,8 +110,7 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
 
 def _played(folder: Path) -> Played:
     run = Run.read(folder)
-    if not run.finished:
-        raise ProsegymError(f"{folder} holds no finished episode; run its `prosegym evaluate` command first")
+    whole(run)
     groups = last_trials(run.finished)
     scores: dict[str, list[float]] = defaultdict(list)
     for (task_id, _), group in groups.items():

@@ -155,9 +155,12 @@ def test_bad_input(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "metrics.jsonl").write_text("")  # as Stable-Baselines3 leaves it where it took few steps
     with pytest.raises(ProsegymError, match="metrics.jsonl has nothing to draw yet"):
         plots.plot([runs["expert"], tmp_path], tmp_path / "f")
-    (runs["null"] / "episodes.jsonl").write_bytes(b"")
-    with pytest.raises(ProsegymError, match="no finished episode"):
-        plots.plot([runs["null"]], tmp_path / "f")
+    path = runs["null"] / "episodes.jsonl"
+    for left in (path.read_bytes().splitlines(keepends=True)[:-1], []):
+        path.write_bytes(b"".join(left))  # one of its episodes is missing, then all are
+        with pytest.raises(ProsegymError, match=r"null is not complete; run its `prosegym evaluate` command"):
+            plots.plot([runs["expert"], runs["null"]], tmp_path / "f")
+    assert not (tmp_path / "f").exists()
     with pytest.raises(ProsegymError, match="cannot write .*choose another --out"):
         plots.plot([runs["expert"]], tmp_path / "metrics.jsonl")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
