@@ -345,9 +345,10 @@ def _viewer(
 def _trial(t: Trajectory, several: bool) -> Html:
     name = f"a{t.attempt}t{t.trial}"
     verdict = "solved" if t.success else "error" if t.ended == "error" else "not solved"
-    prompt = "\n\n".join(
-        f"[{m.role}] {m.content}" for m in itertools.takewhile(lambda m: m.role != "assistant", t.messages)
-    )
+    # Its own answers are marked, and those of examples are not; an agent may mark none.
+    marked = any(m.trainable for m in t.messages) or not t.steps
+    told = itertools.takewhile(lambda m: not m.trainable if marked else m.role != "assistant", t.messages)
+    prompt = "\n\n".join(f"[{m.role}] {m.content}" for m in told)
     steps = [_step(step, i, name) for i, step in enumerate(t.steps)]
     end = tag(
         "li",

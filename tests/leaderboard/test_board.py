@@ -19,12 +19,14 @@ from submitting import play, renumbered
 
 from prosegym.cli import main
 from prosegym.envs.errors import CorruptData, DataMissing, ProsegymError
+from prosegym.envs.trajectory import Message, Turn
 from prosegym.evaluation import agents
+from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import Estimate, clustered_bootstrap
 from prosegym.leaderboard import board, ledger
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.html import Html, join, page, tag
-from prosegym.leaderboard.pages import markdown
+from prosegym.leaderboard.pages import _trial, markdown
 from prosegym.leaderboard.rows import Standing, ranks
 from prosegym.leaderboard.submission import Card
 from prosegym.leaderboard.submit import submit
@@ -344,6 +346,25 @@ def test_notes_stand_beside_the_trial_they_were_for(submissions: Path, tmp_path:
     trials = text.split("<article>")[1:]
     assert [trial.count(">take the key first<") for trial in trials] == [0, 1, 2]
     assert [trial.count("Notes from earlier trials") for trial in trials] == [0, 1, 1]
+
+
+def test_what_was_told_at_the_start_ends_with_the_task_not_with_the_first_example(
+    runs: dict[str, Path],
+) -> None:
+    played = Run.read(runs["null"]).finished[0]
+    shown = [Message("user", "EXAMPLE"), Message("assistant", "SHOWN"), Message("user", "TASK")]
+    own = Message("assistant", "OWN", trainable=True)
+
+    def told(messages: list[Message], steps: list[Turn]) -> str:
+        text = _trial(msgspec.structs.replace(played, messages=messages, steps=steps), False)
+        (found,) = re.findall(r"told at the start</summary><pre>(.*?)</pre>", text, re.S)
+        return str(found)
+
+    whole = "[user] EXAMPLE\n\n[assistant] SHOWN\n\n[user] TASK"
+    assert told([*shown, own, Message("user", "LATER")], played.steps) == whole
+    assert told(shown, []) == whole  # stopped before its first answer
+    unmarked = Message("assistant", "OWN")
+    assert told([shown[0], unmarked, Message("user", "LATER"), unmarked], played.steps) == "[user] EXAMPLE"
 
 
 def test_steps_of_retries_are_called_the_last_trial_s(submissions: Path, tmp_path: Path) -> None:
