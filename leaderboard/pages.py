@@ -147,11 +147,11 @@ def method(name: str, entries: Sequence[Entry]) -> bytes:
                 "th",
                 tag("a", entry.card.agent, href=f"../{standing.page}"),
                 tag("span", entry.card.track, class_=f"chip {entry.card.track}"),
-                standing.chip,
+                standing.chips,
                 scope="row",
                 data_v=entry.card.agent.casefold(),
             ),
-            tag("td", standing.row.panel, data_v=standing.row.panel),
+            tag("td", title_of(standing.row), data_v=title_of(standing.row)),
             tag("td", estimate(standing.row.numbers.success), data_v=standing.row.numbers.success.value),
             tag("td", estimate(standing.row.numbers.score), data_v=standing.row.numbers.score.value),
         )

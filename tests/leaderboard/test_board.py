@@ -543,6 +543,21 @@ def test_a_method_has_a_page_with_its_curves(runs: dict[str, Path], tmp_path: Pa
     assert f"m/{path.name}" in (site / "index.html").read_text()
 
 
+def test_a_method_s_rows_say_their_board_and_their_trials(runs: dict[str, Path], tmp_path: Path) -> None:
+    play(agents.RandomAdmissible(), tmp_path / "long", env_kwargs={"max_steps": 60})
+    card = Card(agent="A", track="zero-shot", method="M")
+    submit([runs["random"], tmp_path / "long"], tmp_path / "s" / "a", card)
+    submit([runs["retry"]], tmp_path / "s" / "b", Card(agent="B", track="retry", method="M"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    (path,) = (site / "m").iterdir()
+    text = path.read_text()
+    panel = "Lockbox-v1/test"
+    boards = [panel, panel, f"{panel} · max_steps=60"]
+    cells = re.findall(r'<td data-v="(Lockbox[^"]*)">([^<]*)</td>', text)
+    assert sorted(cells) == [(board, board) for board in boards]
+    assert text.count(">3 trials<") == 1 and ">B</a>" in text
+
+
 def test_markup_is_made_by_tag_alone() -> None:
     assert tag("p", "<b>", tag("b", "&"), class_="x", data_v='"', hidden=True, id=None) == (
         '<p class="x" data-v="&quot;" hidden>&lt;b&gt;<b>&amp;</b></p>'
