@@ -167,7 +167,14 @@ def _same_panel(*runs: Run) -> None:
                 f"{first.folder} played {first.conditions.panel.name}, {run.folder} played "
                 f"{run.conditions.panel.name}: a comparison needs the same panel"
             )
-        if not run.complete:
-            raise ProsegymError(
-                f"{run.folder} is not complete; run its `prosegym evaluate` command again first"
-            )
+        whole(run)
+
+
+def whole(run: Run) -> None:
+    """See that every planned episode was played: a part of them would be shown as if it were all.
+
+    Raises:
+        ProsegymError: the run is not complete.
+    """
+    if not run.complete:
+        raise ProsegymError(f"{run.folder} is not complete; run its `prosegym evaluate` command again first")

@@ -33,7 +33,8 @@ def messages(
 ) -> list[Message]:
     """The episode as a conversation: the one it was played in or, where it has none, one made of its turns.
 
-    In the latter observations and responses take turns; the last message is the last response.
+    In the latter observations and responses take turns. The last message is the last answer: what was heard
+    behind it, where the episode was stopped, is left out.
 
     Args:
         trajectory: any episode.
@@ -41,8 +42,9 @@ def messages(
             behind the environment's instruction.
         responses: one for each step; by default what the agent wrote.
     """
-    if trajectory.messages:
-        return trajectory.messages
+    if found := trajectory.messages:
+        answers = (i for i, message in enumerate(found, start=1) if message.role == "assistant")
+        return found[: max(answers, default=len(found))]
     made: list[Message] = []
     for i, step in enumerate(trajectory.steps):
         shown = heard(i) if heard else step.observation
@@ -63,9 +65,24 @@ def _answered(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
 
 
 def openai(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
-    """`{"messages": [{"role", "content"}, ...]}`, as OpenAI's fine-tuning and TRL's SFT read it."""
+    """`{"messages": [{"role", "content"}, ...]}`, as OpenAI's fine-tuning reads it.
+
+    Answers that are not to be trained on, those of few-shot examples, have `"weight": 0`; there are none
+    where the agent marked no message as its own.
+    """
     for trajectory in _answered(trajectories):
-        yield {"messages": _plain(messages(trajectory))}
+        found = messages(trajectory)
+        rows = _plain(found)
+        if any(message.trainable for message in found):
+            for row, message in zip(rows, found, strict=True):
+                if message.role == "assistant" and not message.trainable:
+                    row["weight"] = 0
+        yield {"messages": rows}
+
+
+def trl(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
+    """`{"messages": [{"role", "content"}, ...]}`, as TRL's SFT reads it, which has no flag for a message."""
+    return ({"messages": _plain(messages(t))} for t in _answered(trajectories))
 
 
 def sharegpt(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
@@ -127,7 +144,7 @@ def preferences(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
 
 JSON_LINES: dict[str, Callable[[Iterable[Trajectory]], Iterator[Row]]] = {
     "openai": openai,
-    "trl": openai,
+    "trl": trl,
     "trl-preference": preferences,
     "sharegpt": sharegpt,
 }

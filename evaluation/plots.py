@@ -8,8 +8,10 @@ learning   what a training wrote in `metrics.jsonl`, and success by trial of age
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from io import BytesIO
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prosegym.envs.errors import CorruptData, ProsegymError
+from prosegym.evaluation.compare import whole
 from prosegym.evaluation.metrics import Summary, last_trials
 from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import Estimate, clustered_bootstrap, performance_profile
@@ -60,7 +63,7 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
         out: the folder for the figures.
 
     Raises:
-        ProsegymError: matplotlib is missing, or a folder is neither a run with episodes nor a training with
+        ProsegymError: matplotlib is missing, or a folder is neither a complete run nor a training with
             measurements, or `out` cannot be written.
         CorruptData: a damaged file.
     """
@@ -79,7 +82,9 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
                 f"{path} is neither a run (run.json) nor a training (metrics.jsonl); "
                 "make one with `prosegym evaluate` or `prosegym train`"
             )
-    runs, trained = _told_apart([_played(path) for path in played], played), [_trained(p) for p in learnt]
+    runs = _told_apart([_played(path) for path in played], played)
+    names = _tails(learnt, [""] * len(learnt))
+    trained = [_trained(path)._replace(label=name) for path, name in zip(learnt, names, strict=True)]
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(
         {"svg.hashsalt": "prosegym", "axes.spines.top": False, "axes.spines.right": False}
@@ -105,8 +110,7 @@ def plot(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
 
 def _played(folder: Path) -> Played:
     run = Run.read(folder)
-    if not run.finished:
-        raise ProsegymError(f"{folder} holds no finished episode; run its `prosegym evaluate` command first")
+    whole(run)
     groups = last_trials(run.finished)
     scores: dict[str, list[float]] = defaultdict(list)
     for (task_id, _), group in groups.items():
@@ -122,13 +126,23 @@ def _played(folder: Path) -> Played:
 
 
 def _told_apart(runs: Sequence[Played], folders: Sequence[Path]) -> list[Played]:
-    """Runs of one agent on one panel get their folder's name beside the agent's."""
+    """Runs of one agent on one panel get their folder's name beside the agent's, or more of its path."""
     count = Counter((run.label, run.panel) for run in runs)
-    shared = {label for (label, _), times in count.items() if times > 1}
-    return [
-        run._replace(label=f"{run.label} ({folder.name})") if run.label in shared else run
-        for run, folder in zip(runs, folders, strict=True)
-    ]
+    told = list(runs)
+    for shared in dict.fromkeys(label for (label, _), times in count.items() if times > 1):
+        at = [i for i, run in enumerate(runs) if run.label == shared]
+        tails = _tails([folders[i] for i in at], [runs[i].panel for i in at])
+        for i, tail in zip(at, tails, strict=True):
+            told[i] = runs[i]._replace(label=f"{shared} ({tail})")
+    return told
+
+
+def _tails(folders: Sequence[Path], panels: Sequence[str]) -> list[str]:
+    """The ends of the folders' paths, as short as tells those of one panel apart."""
+    paths = [Path(os.path.abspath(folder)) for folder in folders]
+    ends = ([str(Path(*path.parts[-depth:])) for path in paths] for depth in itertools.count(1))
+    apart = len({*zip(paths, panels, strict=True)})
+    return next(tails for tails in ends if len({*zip(tails, panels, strict=True)}) == apart)
 
 
 def _trained(folder: Path) -> Trained:

@@ -147,11 +147,11 @@ def method(name: str, entries: Sequence[Entry]) -> bytes:
                 "th",
                 tag("a", entry.card.agent, href=f"../{standing.page}"),
                 tag("span", entry.card.track, class_=f"chip {entry.card.track}"),
-                standing.chip,
+                standing.chips,
                 scope="row",
                 data_v=entry.card.agent.casefold(),
             ),
-            tag("td", standing.row.panel, data_v=standing.row.panel),
+            tag("td", title_of(standing.row), data_v=title_of(standing.row)),
             tag("td", estimate(standing.row.numbers.success), data_v=standing.row.numbers.success.value),
             tag("td", estimate(standing.row.numbers.score), data_v=standing.row.numbers.score.value),
         )
@@ -345,9 +345,10 @@ def _viewer(
 def _trial(t: Trajectory, several: bool) -> Html:
     name = f"a{t.attempt}t{t.trial}"
     verdict = "solved" if t.success else "error" if t.ended == "error" else "not solved"
-    prompt = "\n\n".join(
-        f"[{m.role}] {m.content}" for m in itertools.takewhile(lambda m: m.role != "assistant", t.messages)
-    )
+    # Its own answers are marked, and those of examples are not; an agent may mark none.
+    marked = any(m.trainable for m in t.messages) or not t.steps
+    told = itertools.takewhile(lambda m: not m.trainable if marked else m.role != "assistant", t.messages)
+    prompt = "\n\n".join(f"[{m.role}] {m.content}" for m in told)
     steps = [_step(step, i, name) for i, step in enumerate(t.steps)]
     end = tag(
         "li",

@@ -69,7 +69,7 @@ def _matrix(group: Group, caption: str, rows: Sequence[Standing], ran: Ran) -> H
         body.append(
             tag(
                 "tr",
-                tag("th", f"{i + 1} ", name, standing.chip, scope="row"),
+                tag("th", f"{i + 1} ", name, standing.chips, scope="row"),
                 line,
             )
         )

@@ -42,9 +42,15 @@ class Standing:
         return f"s/{self.entry.id}/index.html#{'together' if len(self.runs) > 1 else f'run-{self.runs[0]}'}"
 
     @property
-    def chip(self) -> Html | None:
-        """How many runs it is, where it is not one."""
-        return tag("span", f"{len(self.runs)} runs", class_="chip quiet") if len(self.runs) > 1 else None
+    def chips(self) -> Html:
+        """How many trials a task has, and how many runs it is, where that is not one."""
+        trials, runs = self.row.trials, len(self.runs)
+        return join(
+            [
+                tag("span", f"{trials} trials", class_="chip") if trials > 1 else None,
+                tag("span", f"{runs} runs", class_="chip quiet") if runs > 1 else None,
+            ]
+        )
 
 
 @dataclass

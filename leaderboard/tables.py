@@ -142,8 +142,7 @@ def _row(standing: Standing, place: int | None, tied: set[int], retry: bool) -> 
         tag("a", card.agent, href=standing.page),
         tag("span", kind, class_=f"chip {kind}"),
         tag("span", "re-run", class_="chip re-run") if entry.report.rerun else None,
-        tag("span", f"{row.trials} trials", class_="chip") if retry else None,
-        standing.chip,
+        standing.chips,
         tag("span", f"{each} attempts", class_="chip quiet") if each > 1 else None,
         [tag("span", f"unranked: {lack}", class_="chip quiet") for lack in row.below],
         tag("span", "no action list", class_="chip quiet")

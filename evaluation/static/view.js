@@ -36,6 +36,7 @@ async function start() {
   for (const title of ["Task", "Try", ...runs.map((run) => run.conditions.agent)]) head.append(make("th", "", title));
   $("head").append(head);
   for (const id of ["find", "type", "show"]) $(id).addEventListener("input", () => { page = 0; list(); });
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("less").addEventListener("click", () => { page -= 1; list(); });
   $("more").addEventListener("click", () => { page += 1; list(); });
   document.addEventListener("keydown", keys);
@@ -96,7 +97,8 @@ function article(episode, run) {
   const made = make("article");
   const title = runs.length > 1 ? `${run.conditions.agent}, ` : "";
   made.append(make("h2", "", `${title}attempt ${episode.attempt}, trial ${episode.trial}`));
-  const end = episode.ended === "error" ? `error: ${episode.error}` : episode.success ? "solved" : "not solved";
+  const why = episode.error ? `${episode.ended}: ${episode.error}` : episode.ended;
+  const end = episode.ended === "error" ? why : `${episode.success ? "solved" : "not solved"} (${why})`;
   made.append(make("p", episode.success ? "good" : "bad", `${end}, score ${episode.score.toFixed(2)}`));
   for (const memory of episode.memory || []) made.append(make("pre", "thought", `remembers: ${memory}`));
   episode.steps.forEach((step, i) => {
@@ -113,10 +115,22 @@ function article(episode, run) {
 function keys(event) {
   if (["INPUT", "SELECT"].includes(event.target.tagName)) return;
   const rows = [...document.querySelectorAll("#rows tr")];
-  const at = rows.indexOf(document.activeElement);
+  const opened = rows.findIndex((row) => row.hasAttribute("aria-selected"));
+  const on = rows.indexOf(document.activeElement);
+  const at = on >= 0 ? on : opened;
   if (event.key === "j" && at < rows.length - 1) rows[at + 1].focus();
+  else if (event.key === "j" && !$("more").disabled) turn("more", "firstChild");
   else if (event.key === "k" && at > 0) rows[at - 1].focus();
-  else if (event.key === "Enter" && at >= 0) rows[at].click();
+  else if (event.key === "k" && at === 0 && !$("less").disabled) turn("less", "lastChild");
+  else if (event.key === "Enter" && on >= 0) {
+    rows[on].click();
+    $("episode").focus();
+  } else if (event.key === "Escape" && document.activeElement === $("episode")) (rows[opened] || rows[0])?.focus();
+}
+
+function turn(button, row) {
+  $(button).click();
+  $("rows")[row].focus();
 }
 
 start();

@@ -63,6 +63,37 @@ def test_sharegpt_round_trip_keeps_roles_texts_and_loss(played: list[Trajectory]
         )
 
 
+def test_a_conversation_ends_with_its_last_answer(played: list[Trajectory]) -> None:
+    """Where the model's context was full, the last observation stands behind it and was not answered."""
+    talk = [Message("user", "a"), Message("assistant", "b", True), Message("user", "c")]
+    other = [talk[0], Message("assistant", "d", True), *talk[2:], Message("assistant", "e", True)]
+    stopped = msgspec.structs.replace(
+        played[0], messages=talk, ended="truncated", error="context overflow", score=0.0
+    )
+    best = msgspec.structs.replace(played[0], messages=other)
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    for to in (convert.openai, convert.trl):
+        assert list(to([stopped])) == [{"messages": said}]
+    assert convert.from_sharegpt(next(convert.sharegpt([stopped]))) == talk[:2]
+    (pair,) = convert.preferences([stopped, best])
+    assert pair["rejected"] == said[1:] and pair["chosen"][-1]["content"] == "e"
+    assert convert.messages(best) == other
+
+
+def test_openai_does_not_train_on_the_answers_of_examples(played: list[Trajectory]) -> None:
+    talk = [Message("system", "s"), Message("user", "a"), Message("assistant", "shown"),
+            Message("user", "b"), Message("assistant", "own", True)]  # fmt: skip
+
+    def weights(made: list[Message]) -> list[int | None]:
+        (row,) = convert.openai([msgspec.structs.replace(played[0], messages=made)])
+        return [message.get("weight") for message in row["messages"]]
+
+    assert weights(talk) == [None, None, 0, None, None]
+    assert weights(talk[:4]) == [None] * 3  # which answers are the agent's own is not said
+    (row,) = convert.trl([msgspec.structs.replace(played[0], messages=talk)])
+    assert all(message.keys() == {"role", "content"} for message in row["messages"])
+
+
 def test_a_run_is_converted_by_its_folder_and_nothing_is_no_file(
     played: list[Trajectory], tmp_path: Path
 ) -> None:

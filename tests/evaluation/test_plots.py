@@ -114,6 +114,32 @@ def test_phases_follow_one_another_and_runs_of_one_agent_are_told_apart(
     ]
 
 
+def test_folders_of_one_name_are_told_apart_by_more_of_their_paths(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Every training writes its run to OUT/evaluation: two seeds were one line, the mean of both."""
+    null, expert = plots._played(runs["null"]), plots._played(runs["expert"])._replace(label="null")
+    folders = [Path("out/seed0/evaluation"), Path("out/seed1/evaluation")]
+    told = plots._told_apart([null, expert], folders)
+    assert [r.label for r in told] == ["null (seed0/evaluation)", "null (seed1/evaluation)"]
+    (axis,) = plots._profile(told).axes
+    assert [line.get_ydata()[0] for line in axis.lines] == [0.0, 1.0]
+    # One folder's name on two panels is one agent's, as before; one folder given twice is one.
+    other = [r._replace(panel="other") for r in (null, expert)]
+    told = plots._told_apart([null, expert, *other], [Path(p) for p in ("a/0", "a/1", "b/0", "b/1")])
+    assert [r.label for r in told] == ["null (0)", "null (1)"] * 2
+    assert [r.label for r in plots._told_apart([null, null], [Path("a/0"), Path("c/../a/0")])] == [
+        "null (0)"
+    ] * 2
+    trainings = [tmp_path / seed / "eto" for seed in ("0", "1")]
+    for number, folder in enumerate(trainings):
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text(f'{{"phase": "a", "step": 1, "loss": {number}}}\n')
+    plots.plot(trainings, tmp_path / "figures")
+    drawn = (tmp_path / "figures" / "learning.svg").read_text()
+    assert "<!-- 0/eto -->" in drawn and "<!-- 1/eto -->" in drawn
+
+
 def test_a_training_that_is_being_written_is_drawn(tmp_path: Path) -> None:
     line = json.dumps({"phase": "sft", "step": 1, "loss": 0.5}) + "\n"
     (tmp_path / "metrics.jsonl").write_text(line + line[:20])
@@ -129,9 +155,12 @@ def test_bad_input(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "metrics.jsonl").write_text("")  # as Stable-Baselines3 leaves it where it took few steps
     with pytest.raises(ProsegymError, match="metrics.jsonl has nothing to draw yet"):
         plots.plot([runs["expert"], tmp_path], tmp_path / "f")
-    (runs["null"] / "episodes.jsonl").write_bytes(b"")
-    with pytest.raises(ProsegymError, match="no finished episode"):
-        plots.plot([runs["null"]], tmp_path / "f")
+    path = runs["null"] / "episodes.jsonl"
+    for left in (path.read_bytes().splitlines(keepends=True)[:-1], []):
+        path.write_bytes(b"".join(left))  # one of its episodes is missing, then all are
+        with pytest.raises(ProsegymError, match=r"null is not complete; run its `prosegym evaluate` command"):
+            plots.plot([runs["expert"], runs["null"]], tmp_path / "f")
+    assert not (tmp_path / "f").exists()
     with pytest.raises(ProsegymError, match="cannot write .*choose another --out"):
         plots.plot([runs["expert"]], tmp_path / "metrics.jsonl")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

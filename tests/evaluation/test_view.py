@@ -146,6 +146,68 @@ def test_filters_in_a_browser(page: Any) -> None:
 
 
 @pytest.mark.slow
+def test_enter_in_the_search_box_keeps_the_filters(page: Any) -> None:
+    page.fill("#find", "red")
+    page.locator("#find").press("Enter")
+    page.wait_for_timeout(200)
+    assert page.input_value("#find") == "red" and page.inner_text("#count") == "1 of 8"
+    assert not page.url.endswith("?")
+
+
+@pytest.mark.slow
+def test_an_episode_is_read_by_the_keyboard(page: Any) -> None:
+    """Enter leads into the episode, whose pane scrolls by itself, and Escape back to its row."""
+    page.set_viewport_size({"width": 1000, "height": 300})
+    focused = "document.activeElement.id || document.activeElement.firstChild.textContent"
+    rows = page.locator("#rows tr td:first-child").all_inner_texts()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate(focused) == rows[1]
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#episode article")
+    assert page.evaluate(focused) == "episode"
+    page.keyboard.press("PageDown")
+    scrolled = "document.getElementById('episode').scrollTop"
+    assert any(page.evaluate(scrolled) or page.wait_for_timeout(50) for _ in range(100))
+    page.keyboard.press("Escape")
+    assert page.evaluate(focused) == rows[1]
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")
+    assert page.evaluate(focused) == rows[2]
+
+
+@pytest.mark.slow
+def test_j_and_k_turn_the_pages_of_the_list(page: Any, server: Server) -> None:
+    rows = server.runs[0].rows
+    rows[:] = [rows[0]._replace(task_id=f"t{number:03}") for number in range(201)]
+    server.runs = server.runs[:1]
+    page.reload()
+    page.wait_for_selector("#rows tr")
+    page.locator("#rows tr").last.focus()
+    focused = "document.activeElement.firstChild.textContent"
+    for key, where in (("j", "t200"), ("j", "t200"), ("k", "t199"), ("k", "t198")):
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == where
+
+
+@pytest.mark.slow
+def test_why_an_episode_ended_is_told(page: Any, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "null" / "episodes.jsonl"
+    full, failed, *others = records.read(path)
+    full = msgspec.structs.replace(full, ended="truncated", error="context overflow")
+    failed = msgspec.structs.replace(failed, ended="error", error="the engine died")
+    records.write(path, [full, failed, *others])
+    server.runs = [Index(tmp_path / "null")]
+    page.reload()
+    page.wait_for_selector("#rows tr")
+    for number, why in enumerate(
+        ("not solved (truncated: context overflow)", "error: the engine died", "not solved (truncated)")
+    ):
+        page.locator("#rows tr").nth(number).click()
+        page.locator("#episode article p").get_by_text(f"{why}, score").wait_for()
+
+
+@pytest.mark.slow
 def test_an_episode_in_a_browser(page: Any) -> None:
     """Two trials of one run with what was remembered between them, beside the other run's only trial."""
     page.keyboard.press("Escape")
@@ -161,10 +223,10 @@ def test_an_episode_in_a_browser(page: Any) -> None:
         "thinker, attempt 0, trial 1",
     ]
     first, other, second = (page.locator("#episode article").nth(i).inner_text() for i in range(3))
-    assert "not solved, score 0.00" in first and "1 > sing" in first and "invalid" in first
+    assert "not solved (truncated), score 0.00" in first and "1 > sing" in first and "invalid" in first
     assert f"Thought: {EVIL}" in first and page.title() == "prosegym run"
     assert (
-        "solved, score 1.00" in second
+        "solved (terminated), score 1.00" in second
         and "remembers: singing opens no box" in second
         and "reward 1" in second
     )

@@ -19,12 +19,14 @@ from submitting import play, renumbered
 
 from prosegym.cli import main
 from prosegym.envs.errors import CorruptData, DataMissing, ProsegymError
+from prosegym.envs.trajectory import Message, Turn
 from prosegym.evaluation import agents
+from prosegym.evaluation.runs import Run
 from prosegym.evaluation.statistics import Estimate, clustered_bootstrap
 from prosegym.leaderboard import board, ledger
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.html import Html, join, page, tag
-from prosegym.leaderboard.pages import markdown
+from prosegym.leaderboard.pages import _trial, markdown
 from prosegym.leaderboard.rows import Standing, ranks
 from prosegym.leaderboard.submission import Card
 from prosegym.leaderboard.submit import submit
@@ -346,6 +348,25 @@ def test_notes_stand_beside_the_trial_they_were_for(submissions: Path, tmp_path:
     assert [trial.count("Notes from earlier trials") for trial in trials] == [0, 1, 1]
 
 
+def test_what_was_told_at_the_start_ends_with_the_task_not_with_the_first_example(
+    runs: dict[str, Path],
+) -> None:
+    played = Run.read(runs["null"]).finished[0]
+    shown = [Message("user", "EXAMPLE"), Message("assistant", "SHOWN"), Message("user", "TASK")]
+    own = Message("assistant", "OWN", trainable=True)
+
+    def told(messages: list[Message], steps: list[Turn]) -> str:
+        text = _trial(msgspec.structs.replace(played, messages=messages, steps=steps), False)
+        (found,) = re.findall(r"told at the start</summary><pre>(.*?)</pre>", text, re.S)
+        return str(found)
+
+    whole = "[user] EXAMPLE\n\n[assistant] SHOWN\n\n[user] TASK"
+    assert told([*shown, own, Message("user", "LATER")], played.steps) == whole
+    assert told(shown, []) == whole  # stopped before its first answer
+    unmarked = Message("assistant", "OWN")
+    assert told([shown[0], unmarked, Message("user", "LATER"), unmarked], played.steps) == "[user] EXAMPLE"
+
+
 def test_steps_of_retries_are_called_the_last_trial_s(submissions: Path, tmp_path: Path) -> None:
     site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
     single, retry = (site / "index.html").read_text().split("<caption>Retry with feedback</caption>")
@@ -520,6 +541,21 @@ def test_a_method_has_a_page_with_its_curves(runs: dict[str, Path], tmp_path: Pa
     assert "<h1>ETO</h1>" in text and ">A</a>" in text and ">B</a>" in text
     assert 'points="44.0,224.0 190.0,117.0 628.0,10.0"' in text  # 0, a quarter and all of the width
     assert f"m/{path.name}" in (site / "index.html").read_text()
+
+
+def test_a_method_s_rows_say_their_board_and_their_trials(runs: dict[str, Path], tmp_path: Path) -> None:
+    play(agents.RandomAdmissible(), tmp_path / "long", env_kwargs={"max_steps": 60})
+    card = Card(agent="A", track="zero-shot", method="M")
+    submit([runs["random"], tmp_path / "long"], tmp_path / "s" / "a", card)
+    submit([runs["retry"]], tmp_path / "s" / "b", Card(agent="B", track="retry", method="M"))
+    site = board.build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).parent
+    (path,) = (site / "m").iterdir()
+    text = path.read_text()
+    panel = "Lockbox-v1/test"
+    boards = [panel, panel, f"{panel} · max_steps=60"]
+    cells = re.findall(r'<td data-v="(Lockbox[^"]*)">([^<]*)</td>', text)
+    assert sorted(cells) == [(board, board) for board in boards]
+    assert text.count(">3 trials<") == 1 and ">B</a>" in text
 
 
 def test_markup_is_made_by_tag_alone() -> None:
