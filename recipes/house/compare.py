@@ -65,9 +65,6 @@ SCALES = {
         200, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4", "3e-5"),
         reflectors=("retroformer", "retroact"),
     ),
-    "reflectors": Scale(
-        200, 25, 3, 200, ("sft",), ("3e-4", "1e-4", "3e-5"), reflectors=("retroact",)
-    ),
     "textworld": Scale(
         100, 25, 3, 200, ("sft", "rft", "eto", *STEPWISE), ("3e-4", "1e-4"),
         "TextWorld-Cooking-v1", ("TextWorld-Cooking-v1/test",), ("retroformer", "retroact"),
