@@ -128,8 +128,8 @@ class Endpoint:
             api_key: by default the environment's OPENAI_API_KEY.
 
         Raises:
-            ModelError: the client is not installed, the server does not answer or has no such model, or the
-                cache cannot be a folder.
+            ModelError: the client is not installed, the URL is none, the server does not answer or has no
+                such model, or the cache cannot be a folder.
         """
         try:
             import openai
@@ -137,12 +137,15 @@ class Endpoint:
             raise ModelError('endpoints need the openai client: pip install "prosegym[endpoint]"') from error
         self._openai = openai
         self.options = options or EndpointOptions()
-        self._client = openai.OpenAI(
-            base_url=url,
-            api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=0,  # retried here, where broken answers are, too
-            timeout=self.options.timeout,
-        )
+        try:
+            self._client = openai.OpenAI(
+                base_url=url,
+                api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
+                max_retries=0,  # retried here, where broken answers are, too
+                timeout=self.options.timeout,
+            )
+        except Exception as error:  # of the HTTP library; clients differ in which that is
+            raise ModelError(f"{url!r} is no address: {_line(error)}; write http://HOST:PORT/v1") from error
         self._url = url
         self.name = model or self._only_model()
         self._price = _read_price(self.options.prices, self.name)
@@ -259,21 +262,23 @@ class Endpoint:
                 over.wait(pause if pause is not None else wait * (0.5 + jitter.random()))
                 wait = min(2 * wait, 60.0)
         tries = self.options.retries + 1
-        return self._failed(f"{failure} ({tries} tries)")
+        return self._failed(f"{failure} ({tries} {'try' if tries == 1 else 'tries'})")
 
     def _body(self, arguments: Mapping[str, Any]) -> bytes:
         """What the server answers. Some send a blank now and then while they work, so each part is timed."""
         due = time.monotonic() + self.options.timeout
-        parts = []
-        with self._client.chat.completions.with_streaming_response.create(**arguments) as response:
-            found = response.iter_bytes()
-            while time.monotonic() < due:
-                try:
-                    parts.append(next(found))
-                except StopIteration:
-                    return b"".join(parts)
-                except Exception as error:  # of the HTTP library; clients differ in which that is
-                    raise ConnectionError(_line(error)) from error
+        parts: list[bytes] = []
+        try:
+            with self._client.chat.completions.with_streaming_response.create(**arguments) as response:
+                found = response.iter_bytes()
+                while time.monotonic() < due:
+                    if (part := next(found, None)) is None:
+                        return b"".join(parts)
+                    parts.append(part)
+        except self._openai.OpenAIError:
+            raise
+        except Exception as error:  # of the HTTP library; clients differ in which that is
+            raise ConnectionError(_line(error)) from error
         raise TimeoutError
 
     def _failed(self, why: str) -> Generation:

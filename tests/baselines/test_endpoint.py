@@ -93,9 +93,9 @@ def hangs(handler: BaseHTTPRequestHandler) -> None:
     time.sleep(1.0)
 
 
-def hangs_up(handler: BaseHTTPRequestHandler) -> None:
+def hangs_up(handler: BaseHTTPRequestHandler, status: int = 200) -> None:
     """Half an answer, then the connection is closed."""
-    handler.send_response(200)
+    handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", "5000")
     handler.end_headers()
@@ -125,6 +125,7 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "503, no JSON": lambda h: reply(h, b"<html>", 503),
     "no answer": hangs,
     "hangs up": hangs_up,
+    "hangs up in a 502": lambda h: hangs_up(h, 502),
     "malformed": lambda h: reply(h, b'{"choices": ['),
     "another shape": lambda h: reply(h, {"answer": "open box"}),
     "no choices": lambda h: reply(h, {"choices": []}),
@@ -393,6 +394,15 @@ def test_a_cost_that_is_not_known_is_not_zero(server: Server, tmp_path: Path) ->
 def test_no_server() -> None:
     with pytest.raises(ModelError, match="start the server"):
         Endpoint("http://127.0.0.1:9/v1", options=FAST)
+    once = replace(FAST, retries=0)
+    (answer,) = Endpoint("http://127.0.0.1:9/v1", "tiny", once).generate([ASK], Sampling())
+    assert answer.error is not None and answer.error.endswith("(1 try)")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:PORT/v1", "http://[::1/v1"])
+def test_a_url_with_a_typo(url: str) -> None:
+    with pytest.raises(ModelError, match=r"is no address: .*; write http://HOST:PORT/v1"):
+        Endpoint(url, "tiny", FAST)
 
 
 @pytest.mark.slow
