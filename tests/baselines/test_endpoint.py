@@ -25,6 +25,7 @@ from prosegym.baselines.endpoint import Endpoint, EndpointOptions
 from prosegym.baselines.lm import ModelError, Request, Sampling
 from prosegym.baselines.react import Config, ReAct
 from prosegym.envs import panels
+from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Message
 from prosegym.evaluation.evaluate import evaluate
 from prosegym.evaluation.rollout import Job, rollout
@@ -241,6 +242,52 @@ def test_requests_say_what_was_asked(server: Server) -> None:
     assert asked["stop"] == ["\nObservation:"]
     with pytest.raises(ModelError, match="decoding `free`"):
         model.generate([Request(ASK.messages, allowed=["a"])], sampling)
+
+
+def test_what_a_model_does_not_take_is_left_out(server: Server, tmp_path: Path) -> None:
+    """Another seed is another answer, though the server is not told of it; stop strings are cut at here."""
+    said = iter(("Action: look\nObservation: a room", "Action: open box"))
+    server.says = lambda request: next(said)
+    everything = "seed, stop,max_tokens,temperature,top_p"
+    options = replace(FAST, leave_out=everything, cache=str(tmp_path / "answers"))
+    model = Endpoint(server.url, "tiny", options)
+    requests = [replace(ASK, seed=seed) for seed in (7, 8, 7)]
+    answers = [model.generate([r], Sampling(0.5, 0.9, 33, ("\nObservation:",)))[0] for r in requests]
+    assert [a.text for a in answers] == ["Action: look", "Action: open box", "Action: look"]
+    assert [a.stop_reason for a in answers] == ["stop", "end", "stop"]
+    for asked in server.asked:
+        assert set(asked) == {"model", "messages", "max_completion_tokens"}
+        assert asked["max_completion_tokens"] == 33
+    names = ["max_tokens", "seed", "stop", "temperature", "top_p"]
+    assert model.conditions()["leave_out"] == names
+    told = ReAct(model, Config()).conditions()
+    assert told["max_tokens"] == 256 and not {"temperature", "top_p"} & set(told)
+    usual = Endpoint(server.url, "tiny", FAST)
+    assert "leave_out" not in usual.conditions()
+    assert ReAct(usual, Config()).conditions()["temperature"] == 0.0
+    with pytest.raises(ProsegymError, match="leave_out must be of max_tokens,.*, not stopp"):
+        load("react", server.url, settings={"leave_out": "stopp"})
+
+
+NOT_TAKEN = {
+    "OpenAI": (400, {"error": {"message": "Unsupported parameter: 'max_tokens'", "type": "invalid_request_error",
+                               "param": "max_tokens", "code": "unsupported_parameter"}}),
+    "OpenAI, a value": (400, {"error": {"message": "'temperature' does not support 0", "param": "temperature",
+                                        "code": "unsupported_value"}}),
+    "Mistral": (422, {"object": "error", "message": {"detail": [
+        {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("service", "name"), [("OpenAI", "max_tokens"), ("OpenAI, a value", "temperature"), ("Mistral", "seed")]
+)
+def test_what_a_model_takes_in_no_request_stops_the_run(server: Server, service: str, name: str) -> None:
+    status, body = NOT_TAKEN[service]
+    server.faults = [lambda h: reply(h, body, status)]
+    said = rf"does not take .*'{name}'.*; leave it out, as in `--agent-arg leave_out=max_tokens,"
+    with pytest.raises(ModelError, match=said):
+        Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())
 
 
 def test_a_list_of_answers_is_asked_for_and_held(server: Server) -> None:
