@@ -408,7 +408,7 @@ class _Batch:
             if self._full(writer):
                 writer.overflow()
                 continue
-            longest = max(longest, len(context) + len(writer.pending) + 1)
+            longest = max(longest, len(context) + len(writer.pending) + 1 + writer.beside)
             if busy + len(entering) >= self._engine.room(longest + self._most):
                 later.append(writer)
                 break
@@ -586,7 +586,8 @@ class _Part:
 
 
 def _longest(writers: Sequence[Writer]) -> int:
-    return max((len(w.prompt) + len(w.token_ids) for w in writers), default=0)
+    """Cells that the one which needs most needs so far, actions that are chosen whole included."""
+    return max((len(w.prompt) + len(w.token_ids) + w.beside for w in writers), default=0)
 
 
 def _parts(sequences: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
