@@ -684,6 +684,14 @@ def test_actions_of_all_requests_are_scored_in_one_pass() -> None:
     assert counted.passes <= 2
 
 
+def test_scores_are_those_of_the_answer_with_what_opens_and_closes_it() -> None:
+    lm = local(MODELS["llama"]())
+    talk = [Message("user", "red")]
+    tagged = lm.score([Request(talk, allowed=ACTIONS, opens="<action>", closes="</action>")])
+    plain = lm.score([Request(talk, allowed=[f"<action>{action}</action>" for action in ACTIONS])])
+    assert tagged[0] == pytest.approx(plain[0], abs=1e-4)
+
+
 def test_tokens_that_leave_no_choice_cost_no_pass_of_their_own() -> None:
     model = MODELS["llama"]()
     lm, plain = local(model), local(model, plain=True, max_batch=1)
