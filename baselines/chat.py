@@ -15,6 +15,7 @@ an error in a rollout.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,20 @@ class _Pieces:
 _ASK, _ANSWER, _AGAIN, _OTHER = "qwzxa", "qwzxb", "qwzxc", "qwzxd"
 _ANCHOR = "."
 
+_TODAY = datetime.date(2024, 7, 26)
+"""What day it is for templates that write the date: Llama 3.2's, where nobody tells it another."""
+
+
+def _dated(template: str) -> str:
+    """The template with one day for ever in place of today: else prompts differ from day to day.
+
+    It is a macro, as transformers hands no function on to a template.
+    """
+    if "strftime_now" not in template:
+        return template
+    codes = "".join(f"|replace('%{c}', '{_TODAY:%{c}}')" for c in "aAbBdHIjmMpSyY")
+    return "{% macro strftime_now(f) %}{{ f|replace('%-', '%')" + codes + " }}{% endmacro %}\n" + template
+
 
 class Chat:
     """A tokenizer with its chat template."""
@@ -96,6 +111,7 @@ class Chat:
                 "use a chat model, or give a template (option `chat_template`)"
             )
         self.template: str = template if template is not None else tokenizer.get_chat_template()
+        self._template = _dated(self.template)
         self._kwargs = dict(template_kwargs or {})
         self._anchor_ids: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
         self._memo: dict[tuple[str, str], list[int]] = {}
@@ -160,7 +176,7 @@ class Chat:
         try:
             text = self.tokenizer.apply_chat_template(
                 turns,
-                chat_template=self.template,
+                chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=prompt,
                 **self._kwargs,

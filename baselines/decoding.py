@@ -63,6 +63,10 @@ class Writer:
         self._marker = request.opens.rstrip() if request.allowed else ""
         # A stop string or marker of c characters lies in the last 4c + 4 tokens: each has a byte or more.
         self._window = 4 * max((len(s) for s in (*sampling.stop, self._marker)), default=0) + 4
+        self.beside = 0
+        """Tokens that are computed beside the answer, at most: those of actions that are chosen whole."""
+        if request.allowed and sampling.choice == "action":
+            self.beside = sum(map(len, self.continuations()))
         if request.allowed and not request.opens:
             self._enter()
 

@@ -50,13 +50,25 @@ class EndpointOptions:
     constrain: bool = False
     """Whether the server can be held to a list of answers (vLLM's `structured_outputs`, before 0.12 its
     `guided_choice`). The whole answer is held to it, so there is no thought before the action."""
+    leave_out: str = ""
+    """What the model does not take, of `max_tokens,temperature,top_p,stop,seed`: it is not sent. `max_tokens`
+    goes as `max_completion_tokens`, answers are cut at stop strings here, the rest is the server's own."""
 
     def __post_init__(self) -> None:
         at_least(1, concurrency=self.concurrency)
         at_least(0, retries=self.retries, backoff=self.backoff, per_minute=self.per_minute)
         if self.timeout <= 0:
             raise BadOption(f"timeout must be above 0, not {self.timeout:g}")
+        if unknown := sorted(set(self.left_out()) - set(_LEAVABLE)):
+            raise BadOption(f"leave_out must be of {','.join(_LEAVABLE)}, not {','.join(unknown)}")
 
+    def left_out(self) -> list[str]:
+        """The names that `leave_out` lists."""
+        return sorted({name.strip() for name in self.leave_out.split(",")} - {""})
+
+
+_LEAVABLE = ("max_tokens", "temperature", "top_p", "stop", "seed")
+"""What `leave_out` can list."""
 
 Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -106,6 +118,8 @@ class _Answer(msgspec.Struct):
 _RETRIED = (408, 409, 429)
 _HOPELESS = (401, 402, 403, 404)
 """Statuses that every other request would get, too: wrong key, no credit, no such model."""
+_NOT_TAKEN = ("unsupported_parameter", "unsupported_value")
+"""Codes of what a model takes in no request; a server that checks by pydantic says `extra_forbidden`."""
 
 
 class Endpoint:
@@ -128,8 +142,8 @@ class Endpoint:
             api_key: by default the environment's OPENAI_API_KEY.
 
         Raises:
-            ModelError: the client is not installed, the server does not answer or has no such model, or the
-                cache cannot be a folder.
+            ModelError: the client is not installed, the URL is none, the server does not answer or has no
+                such model, or the cache cannot be a folder.
         """
         try:
             import openai
@@ -137,12 +151,15 @@ class Endpoint:
             raise ModelError('endpoints need the openai client: pip install "prosegym[endpoint]"') from error
         self._openai = openai
         self.options = options or EndpointOptions()
-        self._client = openai.OpenAI(
-            base_url=url,
-            api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=0,  # retried here, where broken answers are, too
-            timeout=self.options.timeout,
-        )
+        try:
+            self._client = openai.OpenAI(
+                base_url=url,
+                api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
+                max_retries=0,  # retried here, where broken answers are, too
+                timeout=self.options.timeout,
+            )
+        except Exception as error:  # of the HTTP library; clients differ in which that is
+            raise ModelError(f"{url!r} is no address: {_line(error)}; write http://HOST:PORT/v1") from error
         self._url = url
         self.name = model or self._only_model()
         self._price = _read_price(self.options.prices, self.name)
@@ -165,13 +182,15 @@ class Endpoint:
         return names[0]
 
     def conditions(self) -> Mapping[str, Any]:
-        """Model, the client's version, price; the server's address is left out, as it may be private."""
+        """Model, the client's version, price, what is not sent; without the address, which may be private."""
+        left = self.options.left_out()
         return {
             "model": self.name,
             "backend": "openai-compatible endpoint",
             "openai": self._openai.__version__,
             "constrained": self.options.constrain,
             "price": None if self._price is None else msgspec.to_builtins(self._price),
+            **({"leave_out": left} if left else {}),
         }
 
     def count_tokens(self, text: str) -> int:
@@ -215,7 +234,7 @@ class Endpoint:
 
     def _answer(self, request: Request, sampling: Sampling, over: threading.Event) -> Generation:
         arguments = self._arguments(request, sampling)
-        kept = self._kept(arguments)
+        kept = self._kept(arguments | {"seed": request.seed % 2**31})
         if kept is not None:
             try:
                 return self._read(kept.read_bytes(), sampling)
@@ -245,6 +264,13 @@ class Endpoint:
                 if status in _HOPELESS or error.code == "insufficient_quota":
                     over.set()
                     raise ModelError(f"{self._url} refuses model {self.name!r}: {reason}") from error
+                if error.code in _NOT_TAKEN or "extra_forbidden" in str(error.body):
+                    over.set()
+                    raise ModelError(
+                        f"{self._url} does not take what is sent: "
+                        f"{reason if error.code else _line(error.body)}; leave it out, as in "
+                        "`--agent-arg leave_out=max_tokens,temperature,top_p,stop`"
+                    ) from error
                 if status == 400 and "context" in str(error).lower():
                     return Generation("", stop_reason="context")
                 if status < 500 and status not in _RETRIED:
@@ -261,21 +287,23 @@ class Endpoint:
                 over.wait(pause if pause is not None else wait * (0.5 + jitter.random()))
                 wait = min(2 * wait, 60.0)
         tries = self.options.retries + 1
-        return self._failed(f"{failure} ({tries} tries)")
+        return self._failed(f"{failure} ({tries} {'try' if tries == 1 else 'tries'})")
 
     def _body(self, arguments: Mapping[str, Any]) -> bytes:
         """What the server answers. Some send a blank now and then while they work, so each part is timed."""
         due = time.monotonic() + self.options.timeout
-        parts = []
-        with self._client.chat.completions.with_streaming_response.create(**arguments) as response:
-            found = response.iter_bytes()
-            while time.monotonic() < due:
-                try:
-                    parts.append(next(found))
-                except StopIteration:
-                    return b"".join(parts)
-                except Exception as error:  # of the HTTP library; clients differ in which that is
-                    raise ConnectionError(_line(error)) from error
+        parts: list[bytes] = []
+        try:
+            with self._client.chat.completions.with_streaming_response.create(**arguments) as response:
+                found = response.iter_bytes()
+                while time.monotonic() < due:
+                    if (part := next(found, None)) is None:
+                        return b"".join(parts)
+                    parts.append(part)
+        except self._openai.OpenAIError:
+            raise
+        except Exception as error:  # of the HTTP library; clients differ in which that is
+            raise ConnectionError(_line(error)) from error
         raise TimeoutError
 
     def _failed(self, why: str) -> Generation:
@@ -299,6 +327,10 @@ class Endpoint:
         }
         if sampling.stop:
             arguments["stop"] = list(sampling.stop)
+        for name in self.options.left_out():
+            value = arguments.pop(name, None)
+            if name == "max_tokens":
+                arguments["max_completion_tokens"] = value
         if request.allowed:
             answers = _choices(request)
             arguments["extra_body"] = {

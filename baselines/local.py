@@ -8,7 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class LocalModel:
 
         Raises:
             ModelError: there is no such model, device or template file, it has no tokenizer or chat template,
-                or bitsandbytes is missing where 4 bits are asked for.
+                or what its quantized weights need is not installed.
             UnknownName: there is no such data type.
             BadOption: a number is too small.
         """
@@ -153,7 +153,7 @@ class LocalModel:
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 name, revision=revision, dtype=kind, **(four_bits(device) if four_bit else {})
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"cannot load model {name!r}: {reason}") from error
         if adapter is not None:
@@ -226,10 +226,14 @@ class LocalModel:
     def score(self, requests: Sequence[Request]) -> list[list[float]]:
         """Log-probability of each allowed action as the whole answer, under the model itself.
 
-        The actions of all requests in a batch are scored in one forward pass, what those of a request share
-        computed once.
+        What opens and closes an action is part of the answer. The actions of all requests in a batch are
+        scored in one forward pass, what those of a request share computed once.
         """
-        writers = [self._writer(request, Sampling(choice="action")) for request in requests]
+        whole = [
+            replace(request, opens="", allowed=[request.opens + action for action in request.allowed or ()])
+            for request in requests
+        ]
+        writers = [self._writer(request, Sampling(choice="action")) for request in whole]
         with self._ready() as engine:
             return _Batch(engine, self.max_context, self.max_batch).score(writers)
 
@@ -408,7 +412,7 @@ class _Batch:
             if self._full(writer):
                 writer.overflow()
                 continue
-            longest = max(longest, len(context) + len(writer.pending) + 1)
+            longest = max(longest, len(context) + len(writer.pending) + 1 + writer.beside)
             if busy + len(entering) >= self._engine.room(longest + self._most):
                 later.append(writer)
                 break
@@ -586,7 +590,8 @@ class _Part:
 
 
 def _longest(writers: Sequence[Writer]) -> int:
-    return max((len(w.prompt) + len(w.token_ids) for w in writers), default=0)
+    """Cells that the one which needs most needs so far, actions that are chosen whole included."""
+    return max((len(w.prompt) + len(w.token_ids) + w.beside for w in writers), default=0)
 
 
 def _parts(sequences: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
@@ -617,16 +622,16 @@ def with_adapter(model: Any, folder: str, name: str = "default") -> Any:
     """The model with a peft adapter on it, its weights shared.
 
     Raises:
-        ModelError: the folder holds no adapter, or one of another base.
+        ModelError: the folder holds no adapter, or one of another base, or peft is not installed.
     """
-    import peft
-
     try:
+        import peft
+
         if isinstance(model, peft.PeftModel):
             model.load_adapter(folder, adapter_name=name)
             return model
         return peft.PeftModel.from_pretrained(model, folder, adapter_name=name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"cannot put the adapter {folder!r} on this model: {reason}") from error
 

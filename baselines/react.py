@@ -350,11 +350,14 @@ class ReAct:
         own = asdict(self.config)
         if (instruction := own.pop("instruction")) is not None:  # a submission's conditions hold no long text
             own["instruction_sha256"] = digest(instruction)
+        model = dict(self.model.conditions())
+        for name in {"temperature", "top_p"}.intersection(model.get("leave_out", ())):
+            del own[name]  # it is the server's own, and not known
         found = {
             **own,
             "prompt_sha256": digest(self._format.ask, OMITTED, HINTS, MEMORY, NEXT),
             "examples": {kind: [t.task_id for t in shown] for kind, shown in self._examples.items()},
-            "model": dict(self.model.conditions()),
+            "model": model,
         }
         if self._examples:
             picked = [t for shown in self._examples.values() for t in shown]

@@ -9,6 +9,7 @@ import pytest
 import tiny_lm
 
 from prosegym.baselines.chat import Chat, TemplateError, audit
+from prosegym.envs.core import digest
 from prosegym.envs.trajectory import Message
 
 TALK = [
@@ -164,6 +165,35 @@ def test_a_template_that_rewrites_later_is_found() -> None:
         chat.prompt(TALK)
     with pytest.raises(TemplateError, match="rewrites earlier turns"):
         audit(chat, [TALK[:4]])
+
+
+DATED = {
+    "as Llama 3.2": (
+        "{%- if not date_string is defined %}{%- if strftime_now is defined %}\n"
+        "    {%- set date_string = strftime_now('%d %b %Y') %}\n"
+        "{%- else %}{%- set date_string = 'none' %}{%- endif %}{%- endif %}{{- 'Today: ' + date_string }}",
+        "Today: 26 Jul 2024",
+    ),
+    "as gpt-oss": (
+        "{%- macro told() -%}{{- 'Current date: ' + strftime_now('%Y-%m-%d') + '\n' }}{%- endmacro -%}"
+        "{{ told() }}",
+        "Current date: 2024-07-26\n",
+    ),
+    "as Granite": (
+        "{% if true %}Date: {{ strftime_now('%B %-d, %Y') }}.\n{% endif %}",
+        "Date: July 26, 2024.\n",
+    ),
+    "first of all a line": ("\n  {% if true %}{{ strftime_now('%A') }}{% endif %}", "\nFriday"),
+    "first of all blanks": ("  {% if true %}{{ strftime_now('%A') }}{% endif %}", "Friday"),
+}
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_templates_write_the_same_date_every_day(name: str) -> None:
+    head, said = DATED[name]
+    chat = Chat(tiny_lm.tokenizer(head + tiny_lm.PLAIN))
+    assert chat.render(TALK[:1], prompt=True).startswith(said + "<|im_start|>user\nThe box")
+    assert chat.sha256 == digest(head + tiny_lm.PLAIN)
 
 
 @pytest.mark.parametrize("name", tiny_lm.TEMPLATES)

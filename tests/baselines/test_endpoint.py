@@ -25,6 +25,7 @@ from prosegym.baselines.endpoint import Endpoint, EndpointOptions
 from prosegym.baselines.lm import ModelError, Request, Sampling
 from prosegym.baselines.react import Config, ReAct
 from prosegym.envs import panels
+from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Message
 from prosegym.evaluation.evaluate import evaluate
 from prosegym.evaluation.rollout import Job, rollout
@@ -93,9 +94,9 @@ def hangs(handler: BaseHTTPRequestHandler) -> None:
     time.sleep(1.0)
 
 
-def hangs_up(handler: BaseHTTPRequestHandler) -> None:
+def hangs_up(handler: BaseHTTPRequestHandler, status: int = 200) -> None:
     """Half an answer, then the connection is closed."""
-    handler.send_response(200)
+    handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", "5000")
     handler.end_headers()
@@ -125,6 +126,7 @@ FAULTS: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "503, no JSON": lambda h: reply(h, b"<html>", 503),
     "no answer": hangs,
     "hangs up": hangs_up,
+    "hangs up in a 502": lambda h: hangs_up(h, 502),
     "malformed": lambda h: reply(h, b'{"choices": ['),
     "another shape": lambda h: reply(h, {"answer": "open box"}),
     "no choices": lambda h: reply(h, {"choices": []}),
@@ -250,6 +252,52 @@ def test_requests_say_what_was_asked(server: Server) -> None:
     assert asked["stop"] == ["\nObservation:"]
     with pytest.raises(ModelError, match="decoding `free`"):
         model.generate([Request(ASK.messages, allowed=["a"])], sampling)
+
+
+def test_what_a_model_does_not_take_is_left_out(server: Server, tmp_path: Path) -> None:
+    """Another seed is another answer, though the server is not told of it; stop strings are cut at here."""
+    said = iter(("Action: look\nObservation: a room", "Action: open box"))
+    server.says = lambda request: next(said)
+    everything = "seed, stop,max_tokens,temperature,top_p"
+    options = replace(FAST, leave_out=everything, cache=str(tmp_path / "answers"))
+    model = Endpoint(server.url, "tiny", options)
+    requests = [replace(ASK, seed=seed) for seed in (7, 8, 7)]
+    answers = [model.generate([r], Sampling(0.5, 0.9, 33, ("\nObservation:",)))[0] for r in requests]
+    assert [a.text for a in answers] == ["Action: look", "Action: open box", "Action: look"]
+    assert [a.stop_reason for a in answers] == ["stop", "end", "stop"]
+    for asked in server.asked:
+        assert set(asked) == {"model", "messages", "max_completion_tokens"}
+        assert asked["max_completion_tokens"] == 33
+    names = ["max_tokens", "seed", "stop", "temperature", "top_p"]
+    assert model.conditions()["leave_out"] == names
+    told = ReAct(model, Config()).conditions()
+    assert told["max_tokens"] == 256 and not {"temperature", "top_p"} & set(told)
+    usual = Endpoint(server.url, "tiny", FAST)
+    assert "leave_out" not in usual.conditions()
+    assert ReAct(usual, Config()).conditions()["temperature"] == 0.0
+    with pytest.raises(ProsegymError, match="leave_out must be of max_tokens,.*, not stopp"):
+        load("react", server.url, settings={"leave_out": "stopp"})
+
+
+NOT_TAKEN = {
+    "OpenAI": (400, {"error": {"message": "Unsupported parameter: 'max_tokens'", "type": "invalid_request_error",
+                               "param": "max_tokens", "code": "unsupported_parameter"}}),
+    "OpenAI, a value": (400, {"error": {"message": "'temperature' does not support 0", "param": "temperature",
+                                        "code": "unsupported_value"}}),
+    "Mistral": (422, {"object": "error", "message": {"detail": [
+        {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("service", "name"), [("OpenAI", "max_tokens"), ("OpenAI, a value", "temperature"), ("Mistral", "seed")]
+)
+def test_what_a_model_takes_in_no_request_stops_the_run(server: Server, service: str, name: str) -> None:
+    status, body = NOT_TAKEN[service]
+    server.faults = [lambda h: reply(h, body, status)]
+    said = rf"does not take .*'{name}'.*; leave it out, as in `--agent-arg leave_out=max_tokens,"
+    with pytest.raises(ModelError, match=said):
+        Endpoint(server.url, "tiny", FAST).generate([ASK], Sampling())
 
 
 def test_a_list_of_answers_is_asked_for_and_held(server: Server) -> None:
@@ -403,6 +451,15 @@ def test_a_cost_that_is_not_known_is_not_zero(server: Server, tmp_path: Path) ->
 def test_no_server() -> None:
     with pytest.raises(ModelError, match="start the server"):
         Endpoint("http://127.0.0.1:9/v1", options=FAST)
+    once = replace(FAST, retries=0)
+    (answer,) = Endpoint("http://127.0.0.1:9/v1", "tiny", once).generate([ASK], Sampling())
+    assert answer.error is not None and answer.error.endswith("(1 try)")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:PORT/v1", "http://[::1/v1"])
+def test_a_url_with_a_typo(url: str) -> None:
+    with pytest.raises(ModelError, match=r"is no address: .*; write http://HOST:PORT/v1"):
+        Endpoint(url, "tiny", FAST)
 
 
 @pytest.mark.slow

@@ -176,6 +176,31 @@ def test_memory_is_bounded_and_changes_nothing(cells: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("opens", ["", "Action: "])
+@pytest.mark.parametrize("cells", [64, 1024, 1500])
+def test_memory_is_bounded_where_actions_are_scored(cells: int, opens: str) -> None:
+    """The tree of actions is behind every prompt that is seated."""
+    model = MODELS["llama"]()
+    per_cell = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, dimension, bytes
+    allowed = [f"{' '.join(random.Random(i).sample(WORDS, 4))} {i}" for i in range(40)]
+    requests = [
+        Request([Message("user", word)], allowed=allowed, opens=opens, key=word) for word in WORDS[:9]
+    ]
+    tight, plenty = local(model, cache_gb=cells * per_cell / 2**30), local(model)
+    for _ in range(2):
+        answers, others = (
+            lm.generate(requests, Sampling(max_tokens=6, choice="action")) for lm in (tight, plenty)
+        )
+        assert [a.token_ids for a in answers] == [a.token_ids for a in others]
+        for mine, other in zip(tight.score(requests), plenty.score(requests), strict=True):
+            assert mine == pytest.approx(other, abs=1e-4)
+        engine = tight._engine
+        assert isinstance(engine, CachedEngine)
+        prompts = [len(tight.chat.prompt(request.messages).token_ids) for request in requests]
+        one = max(prompts) + 6 + sum(len(tight.chat.answer(opens + a)) for a in allowed)
+        assert engine._rows * engine._cells <= max(cells, -(-one // 64) * 64)
+
+
 class Counted:
     """Counts the tokens that a model computes, and in how many passes."""
 
@@ -657,6 +682,14 @@ def test_actions_of_all_requests_are_scored_in_one_pass() -> None:
     counted.passes = 0
     lm.generate(requests, Sampling(choice="action"))
     assert counted.passes <= 2
+
+
+def test_scores_are_those_of_the_answer_with_what_opens_and_closes_it() -> None:
+    lm = local(MODELS["llama"]())
+    talk = [Message("user", "red")]
+    tagged = lm.score([Request(talk, allowed=ACTIONS, opens="<action>", closes="</action>")])
+    plain = lm.score([Request(talk, allowed=[f"<action>{action}</action>" for action in ACTIONS])])
+    assert tagged[0] == pytest.approx(plain[0], abs=1e-4)
 
 
 def test_tokens_that_leave_no_choice_cost_no_pass_of_their_own() -> None:

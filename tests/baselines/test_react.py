@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -744,6 +745,13 @@ def test_models_that_cannot_be_loaded(tmp_path: Path) -> None:
         with pytest.raises(ProsegymError, match=said) as refused:
             agents.load_model("house", options)
         assert "\n" not in str(refused.value)
+    config = tmp_path / "mute" / "config.json"
+    plain = config.read_text()
+    config.write_text(json.dumps(json.loads(plain) | {"quantization_config": {"quant_method": "aqlm"}}))
+    with pytest.raises(ProsegymError, match=r"cannot load model .*mute': .*(?i:aqlm)") as refused:
+        agents.load_model(str(tmp_path / "mute"))
+    assert isinstance(refused.value.__cause__, ImportError)
+    config.write_text(plain)
     options = agents.ModelOptions(chat_template=str(tmp_path / "template.jinja"))
     assert agents.load_model(str(tmp_path / "mute"), options).count_tokens("open box") > 0
 
