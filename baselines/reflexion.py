@@ -21,12 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-import gymnasium
-
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
 from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage
+from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 from prosegym.evaluation.rollout import Job, MakeEnv, rollout
 
@@ -281,7 +280,6 @@ class Reflexion:
             raise BadOption(f"strategy {self.config.strategy} needs a model that reflects")
         self._agent = agent
         self._reflector = reflector
-        self._instructions: dict[str, str] = {}
         self.reflections: list[Reflection] = []
         """Every note written, in order."""
 
@@ -342,7 +340,7 @@ class Reflexion:
         assert self._reflector is not None
         # Notes on other tasks are not shown to the reflector: what it writes is handed on.
         mine = self.config.control == "none"
-        failures = [Failure(self._instruction(t), t, tuple(_noted(t)) if mine else ()) for t in lasts]
+        failures = [Failure(convert.instruction(t), t, tuple(_noted(t)) if mine else ()) for t in lasts]
         new = self._reflector.reflect(failures)
         self.reflections += new
         answers = [reflection.generation for reflection in new]
@@ -350,15 +348,6 @@ class Reflexion:
         notes = [[r.text] if r.text and not failed else [] for r, failed in zip(new, why, strict=True)]
         missing = [[f"no note on the try before: {failed}"] if failed else [] for failed in why]
         return notes, missing, [Usage(a.prompt_tokens, a.completion_tokens, a.cost) for a in answers]
-
-    def _instruction(self, trajectory: Trajectory) -> str:
-        if trajectory.env_id not in self._instructions:
-            env = gymnasium.make(trajectory.env_id, disable_env_checker=True, **trajectory.env_kwargs)
-            text_env = env.unwrapped
-            assert isinstance(text_env, TextEnv)
-            self._instructions[trajectory.env_id] = text_env.instruction
-            env.close()
-        return self._instructions[trajectory.env_id]
 
     def solve(
         self,

@@ -11,6 +11,7 @@ import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,21 @@ from prosegym.envs.spaces import SHARED_BYTES
 from prosegym.envs.trajectory import Message, Trajectory
 
 Row = dict[str, Any]
+
+
+def instruction(trajectory: Trajectory) -> str:
+    """What the environment tells an agent to do, made as the episode's was: arguments change what it says."""
+    return _instruction(trajectory.env_id, msgspec.json.encode(trajectory.env_kwargs))
+
+
+@lru_cache
+def _instruction(env_id: str, kwargs: bytes) -> str:
+    env_class(env_id)  # raises where there is no such environment here
+    env: Any = gymnasium.make(env_id, disable_env_checker=True, **msgspec.json.decode(kwargs))
+    try:
+        return str(env.unwrapped.instruction)
+    finally:
+        env.close()
 
 
 def messages(
@@ -49,7 +65,7 @@ def messages(
     for i, step in enumerate(trajectory.steps):
         shown = heard(i) if heard else step.observation
         if i == 0 and heard is None:
-            shown = f"{env_class(trajectory.env_id).instruction}\n\n{shown}"
+            shown = f"{instruction(trajectory)}\n\n{shown}"
         response = step.response if responses is None else responses[i]
         made += [Message("user", shown), Message("assistant", response, trainable=True)]
     return made
@@ -127,7 +143,8 @@ def from_sharegpt(row: Row) -> list[Message]:
 def preferences(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
     """TRL's `prompt`, `chosen`, `rejected`: for each task its best episode against each worse one.
 
-    The prompt is the first message; episodes whose first messages differ are not paired.
+    The prompt is what the agent was told before its first own answer, few-shot examples among it; episodes
+    that were told other things are not paired.
     """
     by_task: dict[tuple[str, str], list[Trajectory]] = defaultdict(list)
     for trajectory in _answered(trajectories):
@@ -135,11 +152,19 @@ def preferences(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
             by_task[trajectory.env_id, trajectory.task_id].append(trajectory)
     for group in by_task.values():
         best = max(group, key=lambda t: t.score)
-        prompt, *chosen = _plain(messages(best))
+        prompt, chosen = _told(best)
         for other in group:
-            first, *rejected = _plain(messages(other))
-            if other.score < best.score and first == prompt:
-                yield {"prompt": [prompt], "chosen": chosen, "rejected": rejected}
+            told, rejected = _told(other)
+            if other.score < best.score and told == prompt:
+                yield {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _told(trajectory: Trajectory) -> tuple[list[Row], list[Row]]:
+    """The messages before the agent's first own answer, and the others."""
+    found = messages(trajectory)
+    own = (i for i, message in enumerate(found) if message.trainable)
+    first = next(own, next((i for i, message in enumerate(found) if message.role == "assistant"), len(found)))
+    return _plain(found[:first]), _plain(found[first:])
 
 
 JSON_LINES: dict[str, Callable[[Iterable[Trajectory]], Iterator[Row]]] = {

@@ -45,6 +45,26 @@ def test_conversation_of_an_episode_without_one(played: list[Trajectory]) -> Non
     assert convert.messages(msgspec.structs.replace(played[0], messages=own)) == own
 
 
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "words"),
+    [
+        ("prosegym/Household-v1", {}, "move OBJECT to"),
+        ("prosegym/Household-v1", {"dialect": "put"}, "put OBJECT in/on"),
+        ("prosegym/MiniWiki-v1", {}, " search["),
+        ("prosegym/MiniWiki-v1", {"variant": "retroact"}, " Search["),
+    ],
+)
+def test_the_first_message_tells_what_that_environment_told(
+    env_id: str, kwargs: dict[str, str], words: str
+) -> None:
+    env = make_env(env_id, **kwargs)
+    job = Job(env.unwrapped.tasks("valid")[0].id)  # type: ignore[attr-defined]
+    (episode,) = rollout(lambda: make_env(env_id, **kwargs), agents.ExpertAgent(), [job], env_kwargs=kwargs)
+    first = convert.messages(episode)[0].content
+    assert first == f"{env.unwrapped.instruction}\n\n{episode.steps[0].observation}"  # type: ignore[attr-defined]
+    assert words in first
+
+
 def test_sharegpt_round_trip_keeps_roles_texts_and_loss(played: list[Trajectory]) -> None:
     mixed = [
         Message("system", "s"),
@@ -143,6 +163,19 @@ def test_preferences_pair_the_best_with_the_worse(played: list[Trajectory]) -> N
     for pair, loser in zip(pairs, worse, strict=True):
         assert [m["content"] for m in pair["chosen"] if m["role"] == "assistant"][-1] == "open box"
         assert [m["content"] for m in pair["rejected"] if m["role"] == "assistant"] == loser.actions
+
+
+def test_a_preference_begins_after_the_examples(played: list[Trajectory]) -> None:
+    told = [Message("user", "shown"), Message("assistant", "an example's"), Message("user", "task")]
+    won, lost = (
+        msgspec.structs.replace(t, messages=[*told, Message("assistant", said, True)], score=score)
+        for t, said, score in ((played[0], "right", 1.0), (played[0], "wrong", 0.0))
+    )
+    (pair,) = convert.preferences([won, lost])
+    assert [m["content"] for m in pair["prompt"]] == ["shown", "an example's", "task"]
+    assert [m["content"] for m in pair["chosen"] + pair["rejected"]] == ["right", "wrong"]
+    other = msgspec.structs.replace(lost, messages=[Message("user", "another example"), *lost.messages[1:]])
+    assert list(convert.preferences([won, other])) == []
 
 
 def test_minari_round_trip(
