@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -150,15 +151,43 @@ def test_the_check_s_steps(checkout: Path, tmp_path: Path, honest: bool) -> None
     assert found[-1]["with"]["path"] == "review" and found[-1]["if"] == "always()"
 
 
-@pytest.mark.parametrize(("number", "head", "posted"), [("7\n", "abc", True), ("8; id\n", "other", False)])
-def test_the_comment_s_steps(tmp_path: Path, number: str, head: str, posted: bool) -> None:
+INSIDE = {"filename": "submissions/a/submission.json"}
+FILES = '.[] | [.filename, .previous_filename // empty] | all(startswith("submissions/"))'
+VIEW = '"\\(.headRefOid) \\(.changedFiles)"'
+
+
+@pytest.mark.parametrize(
+    ("number", "head", "files", "posted"),
+    [
+        ("7\n", "abc", [INSIDE, {"filename": "submissions/b\n", "previous_filename": "submissions/b"}], True),
+        ("8; id\n", "other", [INSIDE], False),
+        # A pull request runs the check as it has it: one that changes the check could have written any table.
+        ("7\n", "abc", [INSIDE, {"filename": ".github/workflows/submission.yml"}], False),
+        ("7\n", "abc", [INSIDE, {"filename": "submissionss/x\ntrue\n"}], False),
+        ("7\n", "abc", [{"filename": "submissions/x.yml", "previous_filename": ".github/x.yml"}], False),
+        # GitHub lists 3,000 files at most.
+        ("7\n", "abc", [INSIDE, None], False),
+    ],
+)
+def test_the_comment_s_steps(tmp_path: Path, number: str, head: str, files: list[Any], posted: bool) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("gh's --jq is tried with jq")
     workflow, (download, comment) = steps("submission-comment.yml")
     assert workflow["permissions"] == {"actions": "read", "pull-requests": "write"}
     assert workflow[True]["workflow_run"]["workflows"] == [steps("submission.yml")[0]["name"]]
     assert download["with"]["name"] == steps("submission.yml")[1][-1]["with"]["name"]
     (tmp_path / "number").write_text(number)
     (tmp_path / "table.md").write_text("x" * 70_000)
-    (tmp_path / "gh").write_text(f'#!/bin/sh\necho "$@" >> log\n[ "$2" = comment ] || echo {head}\n')
+    (tmp_path / "files").write_text(json.dumps([file for file in files if file]))
+    (tmp_path / "view").write_text(json.dumps({"headRefOid": head, "changedFiles": len(files)}))
+    (tmp_path / "gh").write_text(
+        """#!/bin/sh
+echo "$@" >> log
+case "$1 $2" in "pr comment") exit ;; "pr view") file=view ;; *) file=files ;; esac
+while [ "$1" != --jq ]; do shift; done
+exec jq -r "$2" $file
+"""
+    )
     (tmp_path / "gh").chmod(0o755)
     values = {"github.token": "t", "github.repository": "a/b", "github.event.workflow_run.head_sha": "abc"}
     environment = {
@@ -167,6 +196,9 @@ def test_the_comment_s_steps(tmp_path: Path, number: str, head: str, posted: boo
     done = run(comment, tmp_path, values, **environment, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert (done.returncode == 0) == posted
     log = (tmp_path / "log").read_text().splitlines()
-    assert log[0].startswith(f"pr view {number[0]} --repo a/b")
-    assert log[1:] == ["pr comment 7 --repo a/b --body-file comment.md"] * posted
+    assert log[:2] == [
+        f"api --paginate repos/a/b/pulls/{number[0]}/files?per_page=100 --jq {FILES}",
+        f"pr view {number[0]} --repo a/b --json headRefOid,changedFiles --jq {VIEW}",
+    ]
+    assert log[2:] == ["pr comment 7 --repo a/b --body-file comment.md"] * posted
     assert (tmp_path / "comment.md").stat().st_size == 60_000
