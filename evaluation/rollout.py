@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 import gymnasium
+import msgspec
 
 from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import EngineError, ProsegymError, at_least
-from prosegym.envs.trajectory import Trajectory, Turn, Usage, observation_digest
+from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
 
 MakeEnv = Callable[[], gymnasium.Env[str, str]]
@@ -269,8 +270,20 @@ class _Place:
         return None
 
     def finish(self, agent: Agent, ended: Any, error: str | None) -> Trajectory:
-        """The record of the episode."""
+        """The record of the episode.
+
+        Raises:
+            ProsegymError: the agent left messages in it that no record can hold.
+        """
         episode, failed = self.episode, ended == "error"
+        if episode.messages:  # what is written must be read again
+            try:
+                msgspec.json.decode(msgspec.json.encode(episode.messages), type=list[Message])
+            except (TypeError, ValueError, msgspec.MsgspecError) as fault:
+                raise ProsegymError(
+                    f"agent {agent.name} left messages in {episode.task.id} that no record can hold "
+                    f"({' '.join(str(fault).split())}); mend the agent and run the same command again"
+                ) from fault
         return Trajectory(
             env_id=episode.task.env_id,
             task_id=episode.task.id,

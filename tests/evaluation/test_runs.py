@@ -23,7 +23,7 @@ from prosegym.envs import panels
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import BadOption, CorruptData, EngineError, ProsegymError, UnknownName
 from prosegym.envs.panels import Panel
-from prosegym.envs.trajectory import Trajectory, Usage
+from prosegym.envs.trajectory import Message, Trajectory, Usage
 from prosegym.evaluation import agents
 from prosegym.evaluation.collect import collect
 from prosegym.evaluation.compare import compare, normalised_score, paired
@@ -658,6 +658,39 @@ def test_an_agent_that_raises_or_answers_no_text_stops_the_run_in_one_line(
 ) -> None:
     with pytest.raises(ProsegymError, match=said) as raised:
         evaluate(agent, panel, tmp_path / "r", workers=workers, progress=False)
+    assert "\n" not in str(raised.value)
+    assert Run.read(tmp_path / "r").finished == []
+
+
+class Talker(agents.Null):
+    """Keeps a conversation that holds what it is told to."""
+
+    name = "talker"
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        episode.messages += [Message("user", "x"), self.message]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (Message("tool", "x"), "Invalid enum value 'tool'"),  # type: ignore[arg-type]
+        (Message("user", None), "Expected `str`, got `null`"),  # type: ignore[arg-type]
+        (Message("user", "\ud800"), "surrogates not allowed"),
+        (Message("assistant", "x", True, [np.int64(3)]), "int64"),  # type: ignore[list-item]
+        ("x", "Expected `object`, got `str`"),
+    ],
+)
+def test_messages_that_no_record_can_hold_stop_the_run_in_one_line(
+    panel: Panel, tmp_path: Path, message: Any, said: str, workers: int
+) -> None:
+    """They were written, and the run could not be read again."""
+    with pytest.raises(ProsegymError, match=f"agent talker left messages in train/.*{said}") as raised:
+        evaluate(Talker(message), panel, tmp_path / "r", workers=workers, progress=False)
     assert "\n" not in str(raised.value)
     assert Run.read(tmp_path / "r").finished == []
 
