@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timezone
@@ -25,6 +26,7 @@ from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.rollout import Job, episode_seed, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
+from prosegym.evaluation.texts import unfit_agent
 from prosegym.evaluation.workers import LIMITS, Limits, Processes
 
 
@@ -166,6 +168,8 @@ def evaluate(
         else:
             panels.tasks_of(panel, probe)
         run = stack.enter_context(Run.open(out, conditions))
+        if fault := unfit_agent(agent.name, conditions.agent_conditions):
+            warnings.warn(f"this run cannot be submitted: {fault}", stacklevel=2)
         _own(run, panel)
         done = {t.key for t in run.finished}
         todo = [t for t in panel.task_ids if any((t, a, 0) not in done for a in range(attempts))]

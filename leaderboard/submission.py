@@ -15,7 +15,6 @@ import lzma
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -31,6 +30,7 @@ from prosegym.envs.panels import Panel
 from prosegym.envs.rewards import REWARDS
 from prosegym.envs.scienceworld.env import SIMPLIFICATIONS
 from prosegym.evaluation.statistics import Estimate
+from prosegym.evaluation.texts import unfit, unplain
 
 SCHEMA = 1
 """Version of the form; any new field raises it, for a submission is read in its one form only. One that is
@@ -45,8 +45,6 @@ all of them lies in memory at once."""
 MAX_LINE = 1 << 23
 """Longest episode, in bytes."""
 MAX_RUNS = 64
-MAX_DEPTH = 8
-"""Deepest nesting of the conditions."""
 LZMA_MEMORY = 1 << 27
 """Most memory a decompressor may ask for: xz -9 needs half of it."""
 
@@ -263,8 +261,9 @@ def check_result(result: Result, where: str) -> None:
     for name, version in result.versions.items():
         plain(name, f"{where}.versions")
         plain(version, f"{where}.versions")
-    _bounded(result.conditions, f"{where}.conditions", MAX_DEPTH)
-    _bounded(result.env_conditions, f"{where}.env_conditions", MAX_DEPTH)
+    for name in ("conditions", "env_conditions"):
+        for fault in unfit(getattr(result, name), f"{where}.{name}"):
+            raise Refused(fault)
     check_env(result.env_id, result.env_kwargs, where)
     panel = panel_of(result.panel, where)
     if panel.env_id != result.env_id:
@@ -379,66 +378,14 @@ def _admits(setting: object, value: Scalar) -> bool:
     return bool((setting if isinstance(setting, re.Pattern) else _WORD).fullmatch(value))
 
 
-_FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Controls, invisible and direction-changing characters, surrogates, private use, odd line ends."""
-_UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
-"""Letters and marks that show nothing, either (Default_Ignorable_Code_Point), and the blank of Braille."""
-
-
-_ALIKE = {"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GEORGIAN", "GREEK", "LISU"}
-"""Scripts with letters that look like Latin ones."""
-_SYMBOLS = "βδζθλμξπσφψω"
-"""Greek letters that look like none, and may stand before a Latin word, as in μTransfer."""
-
-
 def plain(text: str, where: str, *, lines: bool = False) -> None:
-    """Refuse a text that a page could not show as it is: controls, invisible or reordering characters,
-    letters of look-alike scripts mixed in one word, towers of accents, or another than the composed form.
-
-    Markup is plain text here: the page escapes it.
+    """Refuse a text that a page could not show as it is (`texts.unplain`).
 
     Raises:
         Refused: where, and which character.
     """
-    if text.isascii() and text.isprintable():
-        return
-    if unicodedata.normalize("NFC", text) != text:
-        raise Refused(f"{where} is not in Unicode's composed form (NFC)")
-    marks = 0
-    for character in text:
-        category = unicodedata.category(character)
-        if _UNSEEN.match(character) or (category in _FORBIDDEN and not (lines and character == "\n")):
-            raise Refused(f"{where} holds the character U+{ord(character):04X}, which cannot be seen")
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        if marks > 2:
-            raise Refused(f"{where} heaps accents on one letter")
-    for word in re.findall(r"\w+", text):
-        letters = word[1:] if word[0] in _SYMBOLS else word
-        scripts = {unicodedata.name(c, "?").split()[0] for c in letters if c.isalpha()}
-        if "LATIN" in scripts and scripts & _ALIKE or len(scripts & _ALIKE) > 1:
-            raise Refused(f"{where}: the word {word[:80]!r} mixes letters of scripts that look alike")
-
-
-def _bounded(value: Any, where: str, depth: int) -> None:
-    if depth == 0:
-        raise Refused(f"{where} nests deeper than {MAX_DEPTH}")
-    if isinstance(value, str):
-        if len(value) > 4000:
-            raise Refused(f"{where} holds a text of {len(value)} characters; 4000 are allowed")
-        plain(value, where, lines=True)
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            if len(name) > 300:
-                raise Refused(f"{where} holds a name of {len(name)} characters; 300 are allowed")
-            plain(name, where)
-            _bounded(inner, where, depth - 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _bounded(inner, where, depth - 1)
-    elif isinstance(value, (int, float)) and not -(2**63) <= value <= 2**64:
-        raise Refused(f"{where} holds a number out of range")
+    if fault := unplain(text, lines=lines):
+        raise Refused(f"{where} {fault}")
 
 
 def _listing(folder: Path, expected: dict[str, bool]) -> None:

@@ -14,6 +14,7 @@ from prosegym.envs.errors import ProsegymError
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import summarise
 from prosegym.evaluation.runs import Run
+from prosegym.evaluation.texts import unfit_agent
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.folder import whole, writable
 from prosegym.leaderboard.replayer import actions_digest
@@ -126,6 +127,8 @@ def _result(run: Run, folder: Path, number: int, compress: bool) -> Result:
             f"{run.folder} is unfinished ({summary.played} of {summary.planned} episodes); "
             "run the same `prosegym evaluate` again"
         )
+    if fault := unfit_agent(c.agent, c.agent_conditions, "agent_conditions"):
+        raise Refused(f"{run.folder}/run.json: {fault}")
     panel = reader.panel_of(c.panel.name, str(run.folder))
     place = {task_id: i for i, task_id in enumerate(panel.task_ids)}
 

@@ -695,6 +695,37 @@ def test_messages_that_no_record_can_hold_stop_the_run_in_one_line(
     assert Run.read(tmp_path / "r").finished == []
 
 
+class Stating(agents.Null):
+    """Says of itself what it is told to."""
+
+    def __init__(self, name: str, said: Any) -> None:
+        self.name, self.said = name, said
+
+    def conditions(self) -> Any:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (
+            Stating("a", {"prompt": {"system": "word " * 900}}),
+            "conditions.prompt.system holds a text of 4500 characters, and 4000 are allowed; give its digest",
+        ),
+        (Stating("a", {"prompt": ["Think.\tAct."]}), "conditions.prompt holds the character U\\+0009"),
+        (Stating("a", {"a": [[[[[[[[1]]]]]]]]}), "conditions.a nests deeper than 8; give it as one text"),
+        (Stating("Re\tAct", {}), "the agent's name holds the character U\\+0009"),
+        (Stating("a" * 301, {}), "the agent's name has 301 characters, and 300 are allowed"),
+    ],
+)
+def test_a_run_that_could_not_be_submitted_says_so_as_it_begins(
+    panel: Panel, tmp_path: Path, agent: Stating, said: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"^this run cannot be submitted: {said}"):
+        run = evaluate(agent, panel.head(1), tmp_path / "r", progress=False)
+    assert run.complete
+
+
 def test_unknown_agent() -> None:
     with pytest.raises(UnknownName, match="nearest: null"):
         agents.built_in("nul1")

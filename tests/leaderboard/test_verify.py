@@ -988,6 +988,20 @@ def test_submit_refuses_what_would_not_be_read(
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_submit_says_which_condition_and_its_mend(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="cannot be submitted"):
+        play(Writer(prompt="word " * 900), tmp_path / "run")
+    said = (
+        "run.json: agent_conditions.prompt holds a text of 4500 characters, and 4000 are allowed; "
+        "give its digest"
+    )
+    with pytest.raises(Refused, match=f"^{tmp_path}/run/{said}$"):
+        submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="few-shot"))
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace("word " * 900, "sha256 " + "0" * 64))
+    assert check(submit([tmp_path / "run"], tmp_path / "s", Card(agent="A", track="few-shot"))).ok
+
+
 def test_files_and_addresses_are_no_settings_of_a_submission() -> None:
     for corpus in ("live", "live:http://127.0.0.1/api.php", "paragraphs.jsonl", "/etc/passwd"):
         with pytest.raises(Refused, match="corpus may not be"):
