@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,8 @@ ATTEMPTS = 4
 """Attempts at each task that a sampled agent needs to be ranked."""
 TRAINING_SEEDS = 3
 """Runs on a panel, each of another training, that a trained agent needs to be ranked."""
+RULE = "scribe"
+"""What conditions call the reflector that writes notes by rule (`prosegym.baselines.notes`)."""
 
 
 def contradictions(card: Card, results: Sequence[Result]) -> Iterator[str]:
@@ -70,6 +73,7 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
                 f"{more} of its {len(runs)} runs on {runs[0].panel}, which should each be of another "
                 "training, state the model of another run"
             )
+    yield from dict.fromkeys(flag for result in results for flag in _examples(card, result))
     if card.track != "reference":
         for name in sorted({r.agent for r in results if is_reference(r.agent)}):
             yield f"its episodes are of agent {name!r}, which needs no model, under the label {card.track}"
@@ -80,6 +84,27 @@ def oddities(card: Card, results: Sequence[Result]) -> Iterator[str]:
                 yield f"trained or tuned on {panel}, by its card, under the label {card.track}"
         if card.curve:
             yield f"its card has a learning curve, under the label {card.track}"
+
+
+def _examples(card: Card, result: Result) -> Iterator[str]:
+    """What is odd about the examples that a run's conditions state, by task type as `ReAct` does or not."""
+    shown = set(_leaves(result.conditions.get("examples")))
+    if shown and card.track == "zero-shot":
+        yield f"its conditions state {len(shown)} examples, under the label zero-shot"
+    if own := shown & set(reader.panel_of(result.panel).task_ids):
+        yield (
+            f"{len(own)} of the examples that its conditions state are tasks of {result.panel}, "
+            f"as {min(map(str, own))}"
+        )
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """What lists and mappings hold, and theirs; nothing of what is empty."""
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    elif value:
+        yield value
 
 
 def _weights(result: Result) -> object:
@@ -198,7 +223,18 @@ def _different(runs: Sequence[Acts]) -> int:
 def sampled(result: Result) -> bool:
     """Whether a run's agent is a sampled one: its conditions do not state that it is deterministic."""
     said = result.conditions
-    return said.get("deterministic") is not True and said.get("temperature") != 0
+    return said.get("deterministic") is not True and (said.get("temperature") != 0 or _sampled_notes(said))
+
+
+def _sampled_notes(said: dict[str, Any]) -> bool:
+    """Whether a retry agent's notes are sampled: it has some, no rule writes them, at no temperature of 0."""
+    notes = said.get("reflexion")
+    return (
+        isinstance(notes, dict)
+        and notes.get("strategy") in ("reflection", "both")
+        and notes.get("temperature") != 0
+        and said.get("reflector") != RULE
+    )
 
 
 def _place(result: Result) -> bytes:
@@ -217,6 +253,8 @@ def settings(result: Result) -> dict[str, Scalar]:
     usual = arguments(lookup.env_class(result.env_id))
     settled = {k: v for k, v in result.env_conditions.items() if k in usual}  # what tagger="auto" was
     told = result.env_kwargs | settled
+    if words := told.get("simplifications"):  # in whatever order they stand, and however often
+        told["simplifications"] = ",".join(sorted(set(str(words).split(","))))
     said = {k: v for k, v in told.items() if k not in usual or usual[k].default != v}
     limit = said.get("max_steps")
     if limit is not None and said.keys() - settled.keys() <= {"max_steps", *SAME_BOARD}:

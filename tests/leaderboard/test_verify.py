@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from prosegym.evaluation.runs import Run
 from prosegym.leaderboard import rules
 from prosegym.leaderboard import verify as verifier
 from prosegym.leaderboard.board import build
-from prosegym.leaderboard.rules import Acts, minimum
+from prosegym.leaderboard.rules import Acts, minimum, sampled, settings
 from prosegym.leaderboard.submission import MAX_EPISODES, SETTINGS, Card, Refused, check_env, encode, read
 from prosegym.leaderboard.submit import below_minimum, submit
 from prosegym.leaderboard.verify import Report, verify
@@ -716,6 +717,35 @@ def test_attempts_that_differ_are_said_of_a_deterministic_agent(tmp_path: Path) 
     assert not any("ways" in flag for flag in flags)
 
 
+@pytest.mark.parametrize(
+    ("reflexion", "reflector", "so"),
+    [
+        ({"strategy": "reflection", "temperature": 0.0}, {"model": "m"}, False),
+        ({"strategy": "reflection", "temperature": 0.7}, {"model": "m"}, True),
+        ({"strategy": "both", "temperature": 0.7}, "mine", True),
+        # Notes by rule are drawn from nothing, and these strategies have none.
+        ({"strategy": "reflection", "temperature": 0.7}, "scribe", False),
+        ({"strategy": "last_trial", "temperature": 0.7}, {"model": "m"}, False),
+        ("yes", None, False),
+    ],
+)
+def test_sampled_notes_make_a_sampled_agent(
+    honest: Path, reflexion: object, reflector: object, so: bool
+) -> None:
+    said = {"temperature": 0, "reflexion": reflexion, "reflector": reflector}
+    found = read(honest)[0].results[0]
+    assert sampled(msgspec.structs.replace(found, conditions=said)) == so
+    assert not sampled(msgspec.structs.replace(found, conditions=said | {"deterministic": True}))
+
+
+def test_simplifications_in_another_order_are_one_board(honest: Path) -> None:
+    found = read(honest)[0].results[0]
+    for said in ("teleportAction,openDoors", "openDoors,teleportAction,openDoors"):
+        kwargs = {"simplifications": said}
+        told = msgspec.structs.replace(found, env_id="prosegym/ScienceWorld-v1", env_kwargs=kwargs)
+        assert settings(told) == {"simplifications": "openDoors,teleportAction"}
+
+
 def test_runs_that_differ_in_the_reward_are_one_row(tmp_path: Path) -> None:
     """An agent sees no reward: asking for another one gives its best seed no place of its own."""
     for seed, reward in enumerate(("sparse", "progress", "potential")):
@@ -852,6 +882,25 @@ def test_a_label_against_the_submission_s_own_words_is_flagged(tamper: Tamper) -
         "trained or tuned on Lockbox-v1/train, by its card, under the label zero-shot",
         "its card has a learning curve, under the label zero-shot",
     ]
+
+
+def test_stated_examples_are_held_against_label_and_panel(tamper: Tamper) -> None:
+    shown = {"put": ["train/red", "train/blue"], "*": ["test/gold"]}
+    told = "1 of the examples that its conditions state are tasks of Lockbox-v1/test, as test/gold"
+    for track, flags in (
+        ("zero-shot", ["its conditions state 3 examples, under the label zero-shot", told]),
+        ("few-shot", [told]),
+    ):
+        folder = tamper(
+            manifest=lambda m, track=track: card(track=track)(result(conditions={"examples": shown})(m) or m)
+        )
+        found = check(folder).flags
+        assert [flag for flag in found if "example" in flag] == flags
+        shutil.rmtree(folder)
+    for none in ({}, {"put": []}, None):
+        folder = tamper(manifest=result(conditions={"examples": none}))
+        assert not any("example" in flag for flag in check(folder).flags)
+        shutil.rmtree(folder)
 
 
 # What the expert would have done.
