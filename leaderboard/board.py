@@ -131,7 +131,10 @@ def _entries(
 def _without_copies(
     entries: Sequence[Entry], history: Sequence[ledger.Entry]
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """Rows that are no copies of what was added before them, and not removed; and who lacks one so."""
+    """Rows that are no copies of what was added before them, and not removed; and who lacks one so.
+
+    A folder that is another byte for byte is left out whole: both would have one page.
+    """
     removed = {e.submission for e in history} - ledger.standing(history)
     order = {e.submission: e.number for e in history}
     # Where the right actions are the only ones, whoever is right acts as the expert does.
@@ -143,10 +146,14 @@ def _without_copies(
     standing: list[Entry] = []
     refused: list[tuple[str, str]] = []
     earlier: list[tuple[Entry, dict[tuple[str, int, bool], set[str]]]] = []
+    seen: dict[str, str] = {}
     for entry in sorted(
         entries,
         key=lambda e: (e.card.track != "reference", order.get(e.report.digest, math.inf), e.folder.name),
     ):
+        if (first_folder := seen.setdefault(entry.id, entry.folder.name)) != entry.folder.name:
+            refused.append((entry.folder.name, f"the very same submission as {first_folder}"))
+            continue
         report, reference = entry.report, entry.card.track == "reference"
         # References are run again: one that acts alike on another board is no copy.
         keys = [(title_of(row) if reference else row.panel, row.trials, reference) for row in report.rows]

@@ -108,6 +108,7 @@ class Report(msgspec.Struct, frozen=True):
     """What verification found."""
 
     folder: str
+    """As a terminal can show it."""
     digest: str
     """Of submission.json, and through it of every episodes file; "" where it could not be read."""
     card: Card | None
@@ -165,13 +166,13 @@ def verify(
 
 
 def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
-    start = time.perf_counter()
+    start, where = time.perf_counter(), reader.printable(str(folder))
     try:
         submission, digest = reader.read(folder)
         problems = [*contradictions(submission.card, submission.results)]
         flags = [*oddities(submission.card, submission.results)]
     except Refused as error:
-        return Report(str(folder), "", None, False, [str(error)], [], [], [], [], False, 0, 0.0)
+        return Report(where, "", None, False, [str(error)], [], [], [], [], False, 0, 0.0)
     except ProsegymError as error:  # an environment's own settings are asked of it: its extra may be missing
         raise NotHere(str(error)) from error
     runs, episodes, reference = [], 0, submission.card.track == "reference"
@@ -191,7 +192,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
         lacking = minimum(submission.card, submission.results, [run.acts for run in runs])
         rows = [msgspec.structs.replace(row, below=found) for row, found in zip(rows, lacking, strict=True)]
     report = Report(
-        str(folder), digest, submission.card, ok, problems, flags, rows, [run.acts for run in runs],
+        where, digest, submission.card, ok, problems, flags, rows, [run.acts for run in runs],
         _places(runs, rows) if ok else [], reference and ok, episodes, time.perf_counter() - start,
     )  # fmt: skip
     if ok:
@@ -208,7 +209,7 @@ def verified(
         with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
             receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
             if receipt.digest == digest:
-                return msgspec.structs.replace(receipt, folder=str(folder))
+                return msgspec.structs.replace(receipt, folder=reader.printable(str(folder)))
     return verify(folder, workers=workers, progress=progress, pool=pool)
 
 

@@ -274,6 +274,18 @@ def test_who_plays_as_the_expert_does_stands_beside_it(submissions: Path, tmp_pa
     assert ranks.items() >= {"expert": None, "One": 1, "Other": 1}.items()
 
 
+def test_a_folder_sent_in_twice_stands_once(submissions: Path, tmp_path: Path) -> None:
+    """Who acts as a reference does is nobody's copy, but both folders would have one page."""
+    play(Perfect(), tmp_path / "run", attempts=4)
+    submit([tmp_path / "run"], submissions / "same", Card(agent="Same", track="few-shot"))
+    for name, copy in (("expert", "expert2"), ("same", "same2")):
+        shutil.copytree(submissions / name, submissions / copy)
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    refused = {r["folder"]: r["reason"] for r in latest(site)["refused"]}
+    for name, copy in (("expert", "expert2"), ("same", "same2")):
+        assert name not in refused and refused[copy] == f"the very same submission as {name}"
+
+
 def test_a_copied_row_is_left_out_alone(tmp_path: Path) -> None:
     play(agents.RandomAdmissible(), tmp_path / "r", seed=5)
     play(agents.RandomAdmissible(), tmp_path / "own", split="train")
@@ -406,6 +418,18 @@ def test_a_folder_s_name_cannot_act_on_a_terminal(submissions: Path, tmp_path: P
     assert verify(submissions / "x\x1b[2Jy", workers=0, progress=False).problems == [
         "x?[2Jy/ holds 'more', which submission.json does not name"
     ]
+
+
+def test_a_folder_s_name_may_be_no_utf_8(submissions: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(submissions / "x") + b"\xff"))
+    try:
+        (submissions / "null").rename(folder)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    report = verify(folder, workers=0, progress=False)
+    assert report.ok and report.folder.endswith("x?")
+    site = board.build(submissions, tmp_path / "site", workers=0, progress=False).parent
+    assert "null" in {r["agent"] for r in latest(site)["panels"][0]["rows"]}
 
 
 def test_a_removed_row_is_gone_and_the_ledger_says_why(submissions: Path, tmp_path: Path) -> None:
