@@ -320,8 +320,8 @@ def fit(
         raise
     finally:
         bar.close()
-    save(steps)
     if done < steps:
+        save(steps)
         validate(steps)
     # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)

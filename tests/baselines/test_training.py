@@ -144,9 +144,11 @@ def test_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path: Path) ->
 def test_a_finished_phase_is_only_loaded(tmp_path: Path) -> None:
     model = net()
     fit(model, Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path))
+    os.utime(tmp_path / "checkpoint.pt", ns=(1, 1))
     objective = Fixed()
     fit(again := net(), objective, ITEMS, CONFIG, tmp_path, Log(tmp_path))
     assert objective.calls == 0 and torch.equal(weights(model), weights(again))
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == 1
 
 
 @pytest.mark.parametrize("at", [8, 18])
