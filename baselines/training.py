@@ -85,6 +85,8 @@ def pass_tokens(tokens: int | None, device: torch.device) -> int:
 
 Metrics = Mapping[str, float | Tensor]
 """Numbers; those on a GPU stay there until a step is done: to look at one is to wait for it."""
+COUNTED = ("pairs",)
+"""Metrics that are summed over a batch's passes; all others are averaged."""
 
 
 class Objective(Protocol[Item]):
@@ -106,7 +108,7 @@ class Objective(Protocol[Item]):
         ...
 
     def loss(self, model: nn.Module, items: Sequence[Item]) -> tuple[Tensor, Metrics]:
-        """The weighted mean over these items, and what else is worth a curve (averaged likewise)."""
+        """The weighted mean over these items, and what else is worth a curve (averaged, or COUNTED)."""
         ...
 
 
@@ -354,7 +356,8 @@ def _accumulate(
     sums: dict[str, float] = {}
     for share, found in each:
         for key, number in found.items():
-            sums[key] = sums.get(key, 0.0) + float(number) * share
+            part_of = float(not idle) if key in COUNTED else share
+            sums[key] = sums.get(key, 0.0) + float(number) * part_of
     if accelerator.num_processes > 1:
         keys = sorted(sums)
         here_sums = torch.tensor([sums[k] for k in keys], device=accelerator.device)
