@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from datetime import timedelta
@@ -275,10 +275,19 @@ def leave_alone(folder: Path) -> None:
         )
 
 
+_COLLECTED = ("env", "env_kwargs", "expert", "episodes", "seed")
+MADE_WITH = {
+    "expert.jsonl": _COLLECTED,
+    "scratch": (*_COLLECTED, "data", "data_sha256", "model", "vocabulary", "context", "agent.instruction"),
+}
+"""What is made before anything is trained, as an audit does, and the settings that it depends on."""
+
+
 def settle(method: str, options: Options, config: Any) -> None:
     """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference.
 
-    Settings that nothing was made with bind nobody: those of an audit, or with a model that was not found.
+    Settings that nothing was made with bind nobody: those with a model that was not found, or of an audit,
+    but for those that the data were collected with.
     """
     path = options.out / "training.json"
     free = ("audit", "evaluate", "evaluate_split", "report", "device", "batch_size")
@@ -288,25 +297,43 @@ def settle(method: str, options: Options, config: Any) -> None:
     )
     if options.data is not None and (data := file_of(options.data)).is_file():
         now["data_sha256"] = file_digest(data)
-    if path.exists() and {other.name for other in options.out.iterdir()} - {path.name, LOCK}:
+    others = {other.name for other in options.out.iterdir()} - {path.name, LOCK}
+    if path.exists() and others:
         try:
             was = json.loads(path.read_text())
         except ValueError as error:
             raise ProsegymError(f"{path}: {error}; put back what it held, or use another --out") from error
-        changed = [
-            f"{k}: {was.get(k)} then, {v} now"
-            for k, v in now.items()
-            if was.get(k) != v and k != "preset"  # only says where some of `config` is from
-        ]
-        if changed:
+        then = flat(was)
+        changed = {
+            k: f"{k}: {then.get(k)} then, {v} now"
+            for k, v in flat(now).items()
+            if then.get(k) != v and k != "preset"  # only says where some of `config` is from
+        }
+        if any(binds(name, changed) for name in others):
             raise ProsegymError(
-                f"{options.out} holds another training ({'; '.join(changed)}); use another --out"
+                f"{options.out} holds another training ({'; '.join(changed.values())}); use another --out"
             )
         if was == now:
             return
     part = path.with_suffix(".part")
     part.write_text(json.dumps(now, indent=1) + "\n")
     part.replace(path)
+
+
+def binds(name: str, changed: Collection[str]) -> bool:
+    """Whether that file or folder in OUT was made with other settings, where these have changed."""
+    for made, settings in MADE_WITH.items():
+        if name == made or name.startswith(f"{made}."):  # what lies beside it, too
+            return not set(changed).isdisjoint(settings)
+    return bool(changed)
+
+
+def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Settings by name, those of groups with dots: `config.optim.learning_rate`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+    return found
 
 
 def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory]:

@@ -307,8 +307,26 @@ def test_settings_that_nothing_was_made_with_do_not_bind(tmp_path: Path) -> None
         train.main("sft", [*command[:-1], str(tmp_path / "bsae")])
     train.main("sft", [*command, "--audit"])
     train.main("sft", [*command, "--lora.rank", "2", "--max-steps", "1"])
-    with pytest.raises(ProsegymError, match="another training .lora: "):
+    with pytest.raises(ProsegymError, match="another training .lora.rank: 2 then, 3 now.; use"):
         train.main("sft", [*command, "--lora.rank", "3", "--max-steps", "1"])
+
+
+def test_an_audit_binds_what_the_data_were_collected_with_alone(tmp_path: Path) -> None:
+    """The tokenizer of a model from scratch is made of the data, too."""
+    command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
+    train.main("sft", [*command, "--audit"])
+    for other, said in [
+        (["--seed", "1"], "seed: 0 then, 1 now.; use"),
+        (["--context", "1024"], "context: 4096 then, 1024 now.; use"),
+        (["--agent.instruction", "Open it!"], "agent.instruction: None then, Open it! now.; use"),
+    ]:
+        with pytest.raises(ProsegymError, match=f"another training .{said}"):
+            train.main("sft", [*command, *other])
+    rate = ["--optim.learning-rate", "1e-3", "--agent.temperature", "0.5"]
+    train.main("sft", [*command, *rate])
+    assert json.loads((tmp_path / "training.json").read_text())["config"]["optim"]["learning_rate"] == 1e-3
+    with pytest.raises(ProsegymError, match="learning_rate: 0.001 then, 2e-05 now.; use"):
+        train.main("sft", [*command, *rate[2:]])
 
 
 def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
@@ -510,7 +528,7 @@ def test_a_resume_with_other_settings_of_the_method_is_refused_with_the_differen
     command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
     train.main("sft", command)
     with pytest.raises(
-        ProsegymError, match="another training .config: .*'epochs': 3.*'epochs': 4.*use another --out"
+        ProsegymError, match=r"another training .config\.optim\.epochs: 3 then, 4 now.; use another --out"
     ):
         train.main("sft", [*command, "--optim.epochs", "4"])
 
