@@ -210,6 +210,16 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
         )
 
 
+def test_an_adapter_on_a_model_of_the_package_names_it_wherever_the_package_lies(tmp_path: Path) -> None:
+    command = ["--env", "prosegym/Household-v1", "--model", "novice", "--episodes", "2", "--device", "cpu"]
+    command += ["--no-evaluate", "--max-steps", "1", "--lora.rank", "2", "--out", str(tmp_path)]
+    train.main("sft", command)
+    assert agents.read(tmp_path).base == "novice"
+    of_peft = json.loads((tmp_path / "adapter_config.json").read_text())  # it knows no such name
+    assert of_peft["base_model_name_or_path"] == agents.shipped("novice")
+    assert agents.load_model(str(tmp_path)).name == f"novice+{tmp_path}"
+
+
 def test_an_adapter_begins_as_the_seed_says_whatever_was_drawn_before(tmp_path: Path) -> None:
     train.main(
         "sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "base"), "--max-steps", "1"]
