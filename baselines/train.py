@@ -72,6 +72,10 @@ def usual_report() -> tuple[Tracker, ...]:
     return ("tensorboard",) if find_spec("tensorboard") else ()
 
 
+ITS_OWN = react.Config()
+"""Stands for a form that nobody gave; one that is equal to it can have been asked for."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What every method takes."""
@@ -121,9 +125,9 @@ class Options:
     evaluate_split: str = ""
     """Split of that panel; by default the first one whose name begins with valid or dev."""
     lora: Lora = Lora()
-    agent: react.Config = react.Config()
-    """Form of the answers, decoding and history; recorded in agent.json. Where none of it is given, a trained
-    agent keeps its own."""
+    agent: react.Config = ITS_OWN
+    """Form of the answers, decoding and history; recorded in agent.json. What is not given is the trained
+    agent's own, where one is trained on, else the default."""
 
     def __post_init__(self) -> None:
         at_least(1, max_steps=1 if self.max_steps is None else self.max_steps, batch_size=self.batch_size)
@@ -137,12 +141,15 @@ def main(method: str, argv: Sequence[str]) -> int:
     module = import_module(f"prosegym.baselines.{method}")
 
     flat = tyro.conf.arg(name="")
-    chosen, published = preset(module, argv)
+    asked = peek(argv)
+    chosen, published = preset(module, asked)
     config = replace(module.Config(), **published)
+    options = Options(asked.env, asked.model, Path())
+    options = replace(options, agent=form(options), **dict.fromkeys(("env", "model", "out"), tyro.MISSING))
     command_type = make_dataclass(
         "Command",
         [
-            ("options", Annotated[Options, flat]),
+            ("options", Annotated[Options, flat], field(default=options)),
             ("config", Annotated[module.Config, flat], field(default=config)),
         ],
     )
@@ -156,16 +163,20 @@ def main(method: str, argv: Sequence[str]) -> int:
     return 0
 
 
-def preset(method: Any, argv: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+def peek(argv: Sequence[str]) -> argparse.Namespace:
+    """What of a command line other settings have their defaults from."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in (("--env", ""), ("--preset", "auto"), ("--model", "")):
+        parser.add_argument(name, default=default)
+    return parser.parse_known_args(argv)[0]
+
+
+def preset(method: Any, asked: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
     """The name of the preset that a command line asks for, and its settings.
 
     Raises:
         UnknownName: the method has none of that name.
     """
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--env", default="")
-    peek.add_argument("--preset", default="auto")
-    asked, _ = peek.parse_known_args(argv)
     known: Mapping[str, Mapping[str, Any]] = {"none": {}, **getattr(method, "PRESETS", {})}
     if asked.preset != "auto":
         if asked.preset not in known:
@@ -250,7 +261,7 @@ def learn(
 def form(options: Options) -> react.Config:
     """How the agent answers: as asked or, where nothing was, as the agent whose training goes on."""
     folder = Path(agents.shipped(options.model))
-    if options.agent == react.Config() and (folder / agents.FILE).is_file():
+    if options.agent is ITS_OWN and (folder / agents.FILE).is_file():
         return agents.read(folder).config
     return options.agent
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from prosegym.baselines import METHODS, agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
+from prosegym.baselines.react import Config  # noqa: E402
 from prosegym.envs import panels  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.download import file_digest  # noqa: E402
@@ -456,6 +457,36 @@ def test_presets_are_chosen_by_environment_and_give_way_to_the_command_line(
         train.main("eto", ["--preset", "alfword", "--env", "x", "--model", "m", "--out", str(tmp_path)])
     with pytest.raises(UnknownName, match="preset 'webshop'"):
         train.main("sft", ["--preset", "webshop", "--env", "x", "--model", "m", "--out", str(tmp_path)])
+
+
+def test_a_trained_agents_form_is_kept_but_for_what_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The novice's is bare, scored, brief, with the task repeated and answers of 24 tokens at most."""
+    found = []
+    monkeypatch.setattr(train, "run", lambda *a: found.append(train.form(a[2])))
+    plain = ["--agent.format", "react", "--agent.decoding", "free", "--agent.no-brief", "--agent.no-remind"]
+    for model, given in [
+        ("novice", []),
+        ("novice", ["--agent.max-tokens", "40"]),
+        ("novice", plain),
+        ("novice", [*plain, "--agent.max-tokens", "256"]),  # every default, asked for
+        ("m", ["--agent.format", "bare"]),
+    ]:
+        command = ["--env", "prosegym/Household-v1", "--out", str(tmp_path), *given]
+        train.main("eto", [*command, f"--model={model}"])
+    own = agents.read(agents.shipped("novice")).config
+    assert own == Config("bare", "score", brief=True, remind=True, max_tokens=24)
+    assert found == [
+        own,
+        dataclasses.replace(own, max_tokens=40),
+        Config(max_tokens=24),
+        Config(),
+        Config("bare"),
+    ]
+    options = train.Options("prosegym/Household-v1", "novice", tmp_path)  # as from Python
+    assert train.form(options) == own
+    assert train.form(dataclasses.replace(options, agent=Config())) == Config()
 
 
 @pytest.mark.parametrize("method", METHODS)
