@@ -99,7 +99,8 @@ def save(
 ) -> None:
     """Write a trained agent, as `load` reads it: weights (or adapter), tokenizer, `agent.json`.
 
-    `base` is the model that an adapter is for; by default the one that the adapter itself names.
+    `base` is the model that an adapter is for; by default the one that the adapter itself names. One that
+    comes with the package is called by its name, wherever the package lies.
     """
     folder = Path(folder)
     if base is None and (adapters := getattr(model, "peft_config", None)):
@@ -107,7 +108,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    about = AgentFile(method, config, base, list(env_ids))
+    about = AgentFile(method, config, base and _LABELS.get(base, base), list(env_ids))
     (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(about), indent=1) + b"\n")
 
 
@@ -152,7 +153,7 @@ def load_model(
         raise ModelError(f'{error.name} is not installed; run `pip install "prosegym[train]"`') from error
     model = shipped(model)
     if (Path(model) / FILE).is_file() and (base := read(model).base) is not None:
-        options, model = replace(options, adapter=model), base
+        options, model = replace(options, adapter=model), shipped(base)
     loaded = LocalModel.load(model, **asdict(options))
     base, plus, adapter = loaded.name.partition("+")
     loaded.name = _LABELS.get(base, base) + plus + adapter

@@ -93,6 +93,28 @@ class Practice:
             ProsegymError: some have other messages than one of the user's and one of the assistant's for each
                 step, or the agent would have been told something else.
         """
+        if others := self._others(experts):
+            raise ProsegymError(
+                f"{len(others)} of {len(experts)} expert episodes (the first: {others[0]}) cannot be set "
+                "beside the agent's turn by turn: they were played with examples, notes or a prompt that it "
+                "does not have; collect them without, give it theirs (--agent.instruction, .format, .brief, "
+                ".hints, .remind), or train sft or rft, which take them"
+            )
+
+    def told_apart(self, experts: Sequence[Trajectory]) -> None:
+        """Warn where experts' episodes would teach the agent answers to other prompts than it plays with."""
+        others = self._others(experts)
+        if others and self.accelerator.is_main_process:
+            warnings.warn(
+                f"{len(others)} of {len(experts)} episodes (the first: {others[0]}) were played with "
+                "examples, notes or a prompt that this agent does not have; it learns from them and will be "
+                "evaluated with its own: give it theirs (--agent.instruction, .format, .brief, .hints, "
+                ".remind)",
+                stacklevel=3,
+            )
+
+    def _others(self, experts: Sequence[Trajectory]) -> list[str]:
+        """The tasks of those that were not played turn by turn with what the agent would have been told."""
         others = []
         for e in experts:
             talk = self.conversation(e)
@@ -105,13 +127,7 @@ class Practice:
                 others.append(e.task_id)
             elif not self._told([m.content for m in turns[::2]], [m.content for m in plain[::2]]):
                 others.append(e.task_id)
-        if others:
-            raise ProsegymError(
-                f"{len(others)} of {len(experts)} expert episodes (the first: {others[0]}) cannot be set "
-                "beside the agent's turn by turn: they were played with examples, notes or a prompt that it "
-                "does not have; collect them without, give it theirs (--agent.instruction, .format, .brief, "
-                ".hints, .remind), or train sft or rft, which take them"
-            )
+        return others
 
     def _told(self, said: list[str], plain: list[str]) -> bool:
         """Whether the agent would have been told what was said: what is plain, and what its hints list."""

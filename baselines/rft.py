@@ -42,7 +42,9 @@ class Config:
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """The three steps; the policy changes in place."""
     base = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
-    if not config.cloned:
+    if config.cloned:
+        practice.told_apart(experts)
+    else:
         sft.train(policy, experts, practice, config.cloning)
     kept = accepted(experts, sample(policy, experts, practice, config))
     with torch.no_grad():

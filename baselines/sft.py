@@ -37,6 +37,7 @@ class Config:
 
 def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice, config: Config) -> None:
     """Minimise L_SFT over the experts' episodes; the policy changes in place."""
+    practice.told_apart(experts)
     clone(policy, [practice.conversation(e) for e in experts], practice, config, "sft")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from datetime import timedelta
@@ -72,6 +72,10 @@ def usual_report() -> tuple[Tracker, ...]:
     return ("tensorboard",) if find_spec("tensorboard") else ()
 
 
+ITS_OWN = react.Config()
+"""Stands for a form that nobody gave; one that is equal to it can have been asked for."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What every method takes."""
@@ -121,9 +125,9 @@ class Options:
     evaluate_split: str = ""
     """Split of that panel; by default the first one whose name begins with valid or dev."""
     lora: Lora = Lora()
-    agent: react.Config = react.Config()
-    """Form of the answers, decoding and history; recorded in agent.json. Where none of it is given, a trained
-    agent keeps its own."""
+    agent: react.Config = ITS_OWN
+    """Form of the answers, decoding and history; recorded in agent.json. What is not given is the trained
+    agent's own, where one is trained on, else the default."""
 
     def __post_init__(self) -> None:
         at_least(1, max_steps=1 if self.max_steps is None else self.max_steps, batch_size=self.batch_size)
@@ -137,12 +141,15 @@ def main(method: str, argv: Sequence[str]) -> int:
     module = import_module(f"prosegym.baselines.{method}")
 
     flat = tyro.conf.arg(name="")
-    chosen, published = preset(module, argv)
+    asked = peek(argv)
+    chosen, published = preset(module, asked)
     config = replace(module.Config(), **published)
+    options = Options(asked.env, asked.model, Path())
+    options = replace(options, agent=form(options), **dict.fromkeys(("env", "model", "out"), tyro.MISSING))
     command_type = make_dataclass(
         "Command",
         [
-            ("options", Annotated[Options, flat]),
+            ("options", Annotated[Options, flat], field(default=options)),
             ("config", Annotated[module.Config, flat], field(default=config)),
         ],
     )
@@ -156,16 +163,20 @@ def main(method: str, argv: Sequence[str]) -> int:
     return 0
 
 
-def preset(method: Any, argv: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+def peek(argv: Sequence[str]) -> argparse.Namespace:
+    """What of a command line other settings have their defaults from."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in (("--env", ""), ("--preset", "auto"), ("--model", "")):
+        parser.add_argument(name, default=default)
+    return parser.parse_known_args(argv)[0]
+
+
+def preset(method: Any, asked: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
     """The name of the preset that a command line asks for, and its settings.
 
     Raises:
         UnknownName: the method has none of that name.
     """
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--env", default="")
-    peek.add_argument("--preset", default="auto")
-    asked, _ = peek.parse_known_args(argv)
     known: Mapping[str, Mapping[str, Any]] = {"none": {}, **getattr(method, "PRESETS", {})}
     if asked.preset != "auto":
         if asked.preset not in known:
@@ -250,7 +261,7 @@ def learn(
 def form(options: Options) -> react.Config:
     """How the agent answers: as asked or, where nothing was, as the agent whose training goes on."""
     folder = Path(agents.shipped(options.model))
-    if options.agent == react.Config() and (folder / agents.FILE).is_file():
+    if options.agent is ITS_OWN and (folder / agents.FILE).is_file():
         return agents.read(folder).config
     return options.agent
 
@@ -275,10 +286,19 @@ def leave_alone(folder: Path) -> None:
         )
 
 
+_COLLECTED = ("env", "env_kwargs", "expert", "episodes", "seed")
+MADE_WITH = {
+    "expert.jsonl": _COLLECTED,
+    "scratch": (*_COLLECTED, "data", "data_sha256", "model", "vocabulary", "context", "agent.instruction"),
+}
+"""What is made before anything is trained, as an audit does, and the settings that it depends on."""
+
+
 def settle(method: str, options: Options, config: Any) -> None:
     """Keep the settings in OUT/training.json; a folder that has others is refused, with the difference.
 
-    Settings that nothing was made with bind nobody: those of an audit, or with a model that was not found.
+    Settings that nothing was made with bind nobody: those with a model that was not found, or of an audit,
+    but for those that the data were collected with.
     """
     path = options.out / "training.json"
     free = ("audit", "evaluate", "evaluate_split", "report", "device", "batch_size")
@@ -288,25 +308,43 @@ def settle(method: str, options: Options, config: Any) -> None:
     )
     if options.data is not None and (data := file_of(options.data)).is_file():
         now["data_sha256"] = file_digest(data)
-    if path.exists() and {other.name for other in options.out.iterdir()} - {path.name, LOCK}:
+    others = {other.name for other in options.out.iterdir()} - {path.name, LOCK}
+    if path.exists() and others:
         try:
             was = json.loads(path.read_text())
         except ValueError as error:
             raise ProsegymError(f"{path}: {error}; put back what it held, or use another --out") from error
-        changed = [
-            f"{k}: {was.get(k)} then, {v} now"
-            for k, v in now.items()
-            if was.get(k) != v and k != "preset"  # only says where some of `config` is from
-        ]
-        if changed:
+        then = flat(was)
+        changed = {
+            k: f"{k}: {then.get(k)} then, {v} now"
+            for k, v in flat(now).items()
+            if then.get(k) != v and k != "preset"  # only says where some of `config` is from
+        }
+        if any(binds(name, changed) for name in others):
             raise ProsegymError(
-                f"{options.out} holds another training ({'; '.join(changed)}); use another --out"
+                f"{options.out} holds another training ({'; '.join(changed.values())}); use another --out"
             )
         if was == now:
             return
     part = path.with_suffix(".part")
     part.write_text(json.dumps(now, indent=1) + "\n")
     part.replace(path)
+
+
+def binds(name: str, changed: Collection[str]) -> bool:
+    """Whether that file or folder in OUT was made with other settings, where these have changed."""
+    for made, settings in MADE_WITH.items():
+        if name == made or name.startswith(f"{made}."):  # what lies beside it, too
+            return not set(changed).isdisjoint(settings)
+    return bool(changed)
+
+
+def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Settings by name, those of groups with dots: `config.optim.learning_rate`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+    return found
 
 
 def expert_episodes(options: Options, processes: Accelerator) -> list[Trajectory]:

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from prosegym.baselines.diagnosis import Watch
 from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.evaluation.runs import files_of
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -85,6 +86,8 @@ def pass_tokens(tokens: int | None, device: torch.device) -> int:
 
 Metrics = Mapping[str, float | Tensor]
 """Numbers; those on a GPU stay there until a step is done: to look at one is to wait for it."""
+COUNTED = ("pairs",)
+"""Metrics that are summed over a batch's passes; all others are averaged."""
 
 
 class Objective(Protocol[Item]):
@@ -106,8 +109,12 @@ class Objective(Protocol[Item]):
         ...
 
     def loss(self, model: nn.Module, items: Sequence[Item]) -> tuple[Tensor, Metrics]:
-        """The weighted mean over these items, and what else is worth a curve (averaged likewise)."""
+        """The weighted mean over these items, and what else is worth a curve (averaged, or COUNTED)."""
         ...
+
+
+MEND = "see to its rights and its disk; then the same command goes on"
+"""Where a file cannot be written while a model is trained."""
 
 
 class Diverged(ProsegymError):
@@ -136,14 +143,19 @@ class Log:
         self._count = self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
     def forget_after(self, phase: str, step: int) -> None:
-        """Drop a phase's lines beyond that step: they will be written again."""
+        """Drop a phase's lines beyond that step: they will be written again.
+
+        Raises:
+            ProsegymError: they cannot be written, as on a full disk.
+        """
         if self.path.exists():
             text = self.path.read_text()
             lines = text[: text.rfind("\n") + 1].splitlines()  # a last line cut by a kill is taken off
             kept = [x for x in lines if (m := json.loads(x))["phase"] != phase or m["step"] <= step]
             part = self.path.with_suffix(".part")
-            part.write_text("".join(x + "\n" for x in kept))
-            part.replace(self.path)
+            with files_of(self.path.parent, MEND):
+                part.write_text("".join(x + "\n" for x in kept))
+                part.replace(self.path)
             self._count = len(kept)
 
     def holds(self, phase: str, step: int, metrics: Mapping[str, float]) -> bool:
@@ -152,8 +164,12 @@ class Log:
         return self.path.exists() and line in self.path.read_text().splitlines()
 
     def write(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
-        """One line."""
-        with open(self.path, "a") as file:
+        """One line.
+
+        Raises:
+            ProsegymError: it cannot be written, as on a full disk.
+        """
+        with files_of(self.path.parent, MEND), open(self.path, "a") as file:
             file.write(json.dumps({"phase": phase, "step": step, **metrics}) + "\n")
         self._count += 1
         if self._trackers is not None:
@@ -219,7 +235,8 @@ def fit(
         The last step's metrics, and `steps`.
 
     Raises:
-        ProsegymError: there is nothing to train on, or the folder's checkpoint was made with other settings.
+        ProsegymError: there is nothing to train on, the folder's checkpoint was made with other settings, or
+            none can be written, as on a full disk.
         Diverged: a loss or gradient that is not finite.
     """
     if not items:
@@ -320,8 +337,8 @@ def fit(
         raise
     finally:
         bar.close()
-    save(steps)
     if done < steps:
+        save(steps)
         validate(steps)
     # Mixed precision puts a wrapper around `forward`, under which the rollout engine cannot keep its cache.
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
@@ -354,7 +371,8 @@ def _accumulate(
     sums: dict[str, float] = {}
     for share, found in each:
         for key, number in found.items():
-            sums[key] = sums.get(key, 0.0) + float(number) * share
+            part_of = float(not idle) if key in COUNTED else share
+            sums[key] = sums.get(key, 0.0) + float(number) * part_of
     if accelerator.num_processes > 1:
         keys = sorted(sums)
         here_sums = torch.tensor([sums[k] for k in keys], device=accelerator.device)
@@ -412,7 +430,6 @@ def _save(
     drawn: Mapping[str, Any] | None = None,
 ) -> None:
     if accelerator.is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "step": step,
             "settings": dict(settings),
@@ -420,8 +437,16 @@ def _save(
             "optimizer": optimizer.state_dict(),
             **(drawn or _generators()),
         }
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        part = path.with_suffix(".part")
+        with files_of(path.parent, MEND):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(part, "wb") as file:  # given a path, torch does not say what the disk said
+                    torch.save(state, file)
+                part.replace(path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
     accelerator.wait_for_everyone()
 
 

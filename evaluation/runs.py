@@ -117,7 +117,7 @@ class Run:
         folder = Path(folder)
         lock = _lock(folder)
         try:
-            with _files_of(folder):
+            with files_of(folder):
                 conditions = _settle(folder, conditions)
                 finished, whole = _episodes(folder)
                 path = folder / "episodes.jsonl"
@@ -141,7 +141,7 @@ class Run:
             raise ProsegymError(
                 f"{folder} is not a run folder (no run.json); make one with `prosegym evaluate`"
             )
-        with _files_of(Path(folder)):
+        with files_of(Path(folder)):
             return _conditions(path)
 
     @classmethod
@@ -152,7 +152,7 @@ class Run:
             ProsegymError: there is no run.
         """
         folder = Path(folder)
-        with _files_of(folder):
+        with files_of(folder):
             return cls(folder, cls.conditions_of(folder), _episodes(folder)[0], None)
 
     def append(self, trajectory: Trajectory) -> None:
@@ -162,7 +162,7 @@ class Run:
             ProsegymError: it cannot be written; what was kept before stays whole.
         """
         kept = f"{len(self.finished)} episodes are kept, make room and run the same command again"
-        with _files_of(self.folder, kept):
+        with files_of(self.folder, kept):
             if self._file is None:
                 path = self.folder / "episodes.jsonl"
                 self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -178,7 +178,7 @@ class Run:
             "what": incident.what, "retried": incident.retried,
         }  # fmt: skip
         path = self.folder / "incidents.jsonl"
-        with _files_of(self.folder), open(path, "ab", buffering=0) as file:
+        with files_of(self.folder), open(path, "ab", buffering=0) as file:
             file.write(msgspec.json.encode(line) + b"\n")
 
     @property
@@ -200,7 +200,7 @@ class Run:
     def save_summary(self) -> Summary:
         """Write `summary.json`; returns what it holds."""
         summary = self.summary()
-        with _files_of(self.folder):
+        with files_of(self.folder):
             write(self.folder / "summary.json", summary)
         return summary
 
@@ -221,7 +221,7 @@ class Run:
 
 
 @contextmanager
-def _files_of(
+def files_of(
     folder: Path, mend: str = "see to its rights and its disk, or choose another --out"
 ) -> Iterator[None]:
     """Says in one line what an operating system would not do with a run's files."""
@@ -279,7 +279,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int:
-    with _files_of(folder):
+    with files_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:

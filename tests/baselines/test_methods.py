@@ -220,6 +220,26 @@ def test_methods_of_turns_refuse_experts_with_other_conversations(
     assert not place.folder.exists() or not list(place.folder.iterdir())
 
 
+@pytest.mark.parametrize(("method", "cloned"), [(sft, False), (rft, False), (rft, True)])
+def test_cloning_warns_once_of_episodes_with_another_prompt(
+    method: Any, cloned: bool, experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+) -> None:
+    """The data is a model's own, with the history cut, whose messages are whole; the other form is brief."""
+    own = replace(practice(tmp_path / "own").agent, history="last:1")
+    played = replace(practice(tmp_path / "own"), agent=own).play(load(scratch), [Job(TASKS[0])], "played")
+    optim = Optim(1e-3, max_steps=1)
+    config = sft.Config(optim) if method is sft else rft.Config(sft.Config(optim), cloned=cloned, samples=1)
+    for folder, data, brief in [("a", [*experts, *played], False), ("b", [*experts, *played], True)]:
+        place = practice(tmp_path / folder)
+        place = replace(place, agent=replace(place.agent, brief=brief))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            method.train(load(scratch), data, place, config)
+        found = [str(w.message) for w in said if "will be evaluated with its own" in str(w.message)]
+        assert len(found) == brief
+        assert all(f"1 of 9 episodes (the first: {TASKS[0]})" in text for text in found)
+
+
 def test_hints_are_refused_where_the_data_has_none(
     experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,16 @@ def test_log_probabilities_do_not_depend_on_padding() -> None:
         assert weights[row].tolist()[:n] == list(s.weights) and not weights[row, n:].any()
 
 
+def test_the_pairs_of_a_step_are_those_of_its_batch_whatever_its_passes(tmp_path: Path) -> None:
+    """Six pairs of up to 12 tokens a text: passes of 24 tokens hold one pair each."""
+    found = []
+    for tokens in (24, 4096):
+        optim = Optim(1e-3, batch_size=6, tokens=tokens)
+        log = Log(tmp_path / str(tokens))
+        found.append(fit(model(), Preference(0.1), pairs(6), optim, log.path.parent, log))
+    assert [metrics["pairs"] for metrics in found] == [6, 6]
+
+
 def test_scores_are_sums_over_trained_tokens_in_order() -> None:
     m, rng = model(), random.Random(2)
     samples = [sample(rng, n=n) for n in (3, 8, 1, 5)]

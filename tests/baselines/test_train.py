@@ -20,6 +20,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from prosegym.baselines import METHODS, agents, train  # noqa: E402
 from prosegym.baselines.lm import ModelError  # noqa: E402
+from prosegym.baselines.react import Config  # noqa: E402
 from prosegym.envs import panels  # noqa: E402
 from prosegym.envs import trajectory as records  # noqa: E402
 from prosegym.envs.download import file_digest  # noqa: E402
@@ -210,6 +211,16 @@ def test_an_adapter_is_trained_saved_and_loaded_on_its_base(tmp_path: Path) -> N
         )
 
 
+def test_an_adapter_on_a_model_of_the_package_names_it_wherever_the_package_lies(tmp_path: Path) -> None:
+    command = ["--env", "prosegym/Household-v1", "--model", "novice", "--episodes", "2", "--device", "cpu"]
+    command += ["--no-evaluate", "--max-steps", "1", "--lora.rank", "2", "--out", str(tmp_path)]
+    train.main("sft", command)
+    assert agents.read(tmp_path).base == "novice"
+    of_peft = json.loads((tmp_path / "adapter_config.json").read_text())  # it knows no such name
+    assert of_peft["base_model_name_or_path"] == agents.shipped("novice")
+    assert agents.load_model(str(tmp_path)).name == f"novice+{tmp_path}"
+
+
 def test_an_adapter_begins_as_the_seed_says_whatever_was_drawn_before(tmp_path: Path) -> None:
     train.main(
         "sft", [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path / "base"), "--max-steps", "1"]
@@ -307,8 +318,26 @@ def test_settings_that_nothing_was_made_with_do_not_bind(tmp_path: Path) -> None
         train.main("sft", [*command[:-1], str(tmp_path / "bsae")])
     train.main("sft", [*command, "--audit"])
     train.main("sft", [*command, "--lora.rank", "2", "--max-steps", "1"])
-    with pytest.raises(ProsegymError, match="another training .lora: "):
+    with pytest.raises(ProsegymError, match="another training .lora.rank: 2 then, 3 now.; use"):
         train.main("sft", [*command, "--lora.rank", "3", "--max-steps", "1"])
+
+
+def test_an_audit_binds_what_the_data_were_collected_with_alone(tmp_path: Path) -> None:
+    """The tokenizer of a model from scratch is made of the data, too."""
+    command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
+    train.main("sft", [*command, "--audit"])
+    for other, said in [
+        (["--seed", "1"], "seed: 0 then, 1 now.; use"),
+        (["--context", "1024"], "context: 4096 then, 1024 now.; use"),
+        (["--agent.instruction", "Open it!"], "agent.instruction: None then, Open it! now.; use"),
+    ]:
+        with pytest.raises(ProsegymError, match=f"another training .{said}"):
+            train.main("sft", [*command, *other])
+    rate = ["--optim.learning-rate", "1e-3", "--agent.temperature", "0.5"]
+    train.main("sft", [*command, *rate])
+    assert json.loads((tmp_path / "training.json").read_text())["config"]["optim"]["learning_rate"] == 1e-3
+    with pytest.raises(ProsegymError, match="learning_rate: 0.001 then, 2e-05 now.; use"):
+        train.main("sft", [*command, *rate[2:]])
 
 
 def test_bad_requests_are_one_clear_line(tmp_path: Path) -> None:
@@ -430,6 +459,36 @@ def test_presets_are_chosen_by_environment_and_give_way_to_the_command_line(
         train.main("sft", ["--preset", "webshop", "--env", "x", "--model", "m", "--out", str(tmp_path)])
 
 
+def test_a_trained_agents_form_is_kept_but_for_what_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The novice's is bare, scored, brief, with the task repeated and answers of 24 tokens at most."""
+    found = []
+    monkeypatch.setattr(train, "run", lambda *a: found.append(train.form(a[2])))
+    plain = ["--agent.format", "react", "--agent.decoding", "free", "--agent.no-brief", "--agent.no-remind"]
+    for model, given in [
+        ("novice", []),
+        ("novice", ["--agent.max-tokens", "40"]),
+        ("novice", plain),
+        ("novice", [*plain, "--agent.max-tokens", "256"]),  # every default, asked for
+        ("m", ["--agent.format", "bare"]),
+    ]:
+        command = ["--env", "prosegym/Household-v1", "--out", str(tmp_path), *given]
+        train.main("eto", [*command, f"--model={model}"])
+    own = agents.read(agents.shipped("novice")).config
+    assert own == Config("bare", "score", brief=True, remind=True, max_tokens=24)
+    assert found == [
+        own,
+        dataclasses.replace(own, max_tokens=40),
+        Config(max_tokens=24),
+        Config(),
+        Config("bare"),
+    ]
+    options = train.Options("prosegym/Household-v1", "novice", tmp_path)  # as from Python
+    assert train.form(options) == own
+    assert train.form(dataclasses.replace(options, agent=Config())) == Config()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_presets_name_settings_that_exist(method: str) -> None:
     module = importlib.import_module(f"prosegym.baselines.{method}")
@@ -510,7 +569,7 @@ def test_a_resume_with_other_settings_of_the_method_is_refused_with_the_differen
     command = [*QUICK, "--model", "scratch:tiny", "--out", str(tmp_path), "--max-steps", "1"]
     train.main("sft", command)
     with pytest.raises(
-        ProsegymError, match="another training .config: .*'epochs': 3.*'epochs': 4.*use another --out"
+        ProsegymError, match=r"another training .config\.optim\.epochs: 3 then, 4 now.; use another --out"
     ):
         train.main("sft", [*command, "--optim.epochs", "4"])
 

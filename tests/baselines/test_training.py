@@ -144,9 +144,11 @@ def test_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path: Path) ->
 def test_a_finished_phase_is_only_loaded(tmp_path: Path) -> None:
     model = net()
     fit(model, Fixed(), ITEMS, CONFIG, tmp_path, Log(tmp_path))
+    os.utime(tmp_path / "checkpoint.pt", ns=(1, 1))
     objective = Fixed()
     fit(again := net(), objective, ITEMS, CONFIG, tmp_path, Log(tmp_path))
     assert objective.calls == 0 and torch.equal(weights(model), weights(again))
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == 1
 
 
 @pytest.mark.parametrize("at", [8, 18])
@@ -242,6 +244,28 @@ def test_a_line_of_the_log_that_was_cut_is_written_again(tmp_path: Path) -> None
     log.forget_after("train", 1)
     log.write("train", 2, {"loss": 0.5})
     assert log.path.read_bytes() == whole
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file here stands for a full disk")
+@pytest.mark.parametrize("name", ["checkpoint.part", "metrics.jsonl", "metrics.part"])
+def test_a_full_disk_is_one_line_and_what_was_trained_is_kept(name: str, tmp_path: Path) -> None:
+    """The kernel's file to which nothing can be written, where one of the training's would be."""
+    whole = net(0.2)
+    fit(whole, Fixed(), ITEMS, CONFIG, tmp_path / "a", Log(tmp_path / "a"))
+    folder, log = tmp_path / "b", Log(tmp_path / "b")
+
+    def fill(step: int) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("/dev/full")
+
+    with pytest.raises(ProsegymError, match="cannot use folder .*b: No space left on device; see to its"):
+        fit(net(0.2), Fixed(), ITEMS, CONFIG, folder, log, each=fill)
+        log.forget_after("train", 1)
+    assert (folder / "checkpoint.pt").exists() and not (folder / "checkpoint.part").exists()
+    for path in folder.glob("metrics.*"):
+        path.unlink()
+    fit(resumed := net(0.2), Fixed(), ITEMS, CONFIG, folder, Log(folder))
+    assert torch.equal(weights(whole), weights(resumed))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
