@@ -208,6 +208,9 @@ def tokens(text: str) -> list[Token]:
             if "\\" in body:
                 body = _ESCAPE.sub(lambda m: _ESCAPES.get(m[1], m[1]), body)
             out.append(Token("string", body, at, match.end()))
+        elif text.startswith("/*", at):  # a comment that does not end
+            out.append(Token("bad", "/*", at, end))
+            break
         elif char == "`":
             close = text.find("`", at + 1)
             if close < 0:
@@ -508,9 +511,10 @@ class _Parser:
     """Reads one statement; raises at the first token that cannot go on."""
 
     def __init__(self, text: str, lenient: bool) -> None:
-        self.text = text
+        # The server cuts blanks before a statement, and blanks and `;` after it (alloc_query in sql/sql_parse.cc).
+        self.text = text.lstrip(_BLANKS).rstrip(_BLANKS + ";")
         self.lenient = lenient
-        self.tokens = tokens(text)
+        self.tokens = tokens(self.text)
         self.at = 0
         self.depth = 0
 
@@ -578,14 +582,14 @@ class _Parser:
     # Statements.
 
     def statement(self) -> Any:
-        if self.token.kind == "end" or (self.is_op(";") and len(self.tokens) == 2):
+        if not self.text:
             raise Fault("Query was empty")
+        if self.token.kind == "end":  # a comment alone
+            return Other("", "")
         tree = self.one()
-        if self.op(";"):
-            # A comment is text, too: the server cuts blanks and `;` from the end alone (alloc_query).
-            if self.text[self.tokens[self.at - 1].stop :].strip(_BLANKS + ";"):
-                return Several(tree)
-        elif self.token.kind != "end":
+        if self.is_op(";"):  # something follows, be it a comment
+            return Several(tree)
+        if self.token.kind != "end":
             self.fail()
         return tree
 

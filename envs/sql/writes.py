@@ -44,7 +44,6 @@ def parse_change(text: str) -> Change | None:
     change = parser.change()
     if change is None:
         return None
-    parser.op(";")
     if parser.token.kind != "end":
         parser.fail()
     return change

@@ -104,6 +104,7 @@ def error(server: Server, statement: str) -> str:
         ("SELECT 1 /* no */ + /*! 1 */ 1", "syntax"),
         ("SELECT 1 && 0 || 1", [(1,)]),
         ("SELECT 1 -- note; and more\n; ;\t\n;", [(1,)]),
+        ("-- note;", None),  # a comment alone is a statement
         ("SELECT 1<=>NULL, 1<>2, 1!=-1, 2>=-2, 1<=2, 1<<2, 8>>1, 1=-1, 1<-1", [(0, 1, 1, 1, 1, 4, 4, 0, 0)]),
         # Collation, padding, conversion.
         ("SELECT code FROM items WHERE Name = 'axe'", [("A1",), ("D1",)]),
@@ -416,6 +417,16 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT 1;; SELECT 2", "Use multi=True when executing multiple statements"),
         ("SELECT x FROM items; -- note", "Unknown column 'x' in 'field list'"),
         ("  ; ", "Query was empty"),
+        (" ;; ;\n", "Query was empty"),
+        # Blanks before a statement, and blanks and `;` after it, are cut before it is read.
+        ("SELECT code FROM items WHERE;", "near '' at line 1"),
+        ("SELECT COUNT(* FROM items ; ;;\n", "near 'FROM items' at line 1"),
+        ("\n\n SELECT code\n FRM items;", "near 'items' at line 2"),
+        ("SELECT code FROM items WHERE; SELECT 1;", "near '; SELECT 1' at line 1"),
+        (";; SELECT 1", "near ';; SELECT 1' at line 1"),
+        ("SELECT 'open ;", "near ''open' at line 1"),
+        ("SELECT 1 /* open;", "near '/* open' at line 1"),
+        ("SELECT COUNT(* FROM items -- ;", "near 'FROM items --' at line 1"),
         ("SELECT * FORM items", "near 'FORM items' at line 1"),
         ("SELECT *\nFROM items WHERE", "near '' at line 2"),
         ("SELECT AVG(rank) FROM items", "near ') FROM items' at line 1"),
