@@ -17,7 +17,9 @@ from prosegym.envs.sql import planner
 from prosegym.envs.sql.parser import AGGREGATES as NAMES
 from prosegym.envs.sql.parser import (
     COMPOSITE,
+    KEYWORDS,
     MOST_TABLES,
+    STORED,
     Case,
     Cast,
     Col,
@@ -1064,6 +1066,8 @@ class _Compiler:
                 if isinstance(node, In):
                     return In(swap(node.value, inside), node.items, node.negated)
                 return node
+            if isinstance(node, Func) and node.name == STORED:  # there is none, whatever its arguments are
+                return node
             if isinstance(node, tuple):
                 return tuple(swap(child, inside) for child in node)
             if is_dataclass(node) and not isinstance(node, type):
@@ -1960,7 +1964,11 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X(f"my_date_add({x.sql}, {amount.sql}, {quote(unit)}, {sign})", kind)
     known = FUNCTIONS.get(e.name)
     if known is None:
-        raise Fault(f"FUNCTION {self.db}.{e.written or e.name} does not exist")
+        name = e.written or e.name
+        missing = f"FUNCTION {e.db or self.db}.{name} does not exist"
+        if name.lower() in KEYWORDS:
+            missing += ". Check the 'Function Name Parsing and Resolution' section in the Reference Manual"
+        raise Fault(missing)
     found: X = known[2](self, [self.scalar(a, scope) for a in e.args])
     return found
 
@@ -1969,6 +1977,8 @@ def _check_count(e: Func) -> None:
     """Whether a function has as many arguments as MySQL wants of it, which its parser says before it opens tables."""
     from prosegym.envs.sql.functions import FUNCTIONS
 
+    if e.name == STORED and any(a.alias for a in e.args):
+        raise Fault(f"Incorrect parameters in the call to stored function `{e.written}`")
     low, high = (
         FUNCTIONS[e.name][:2] if e.name in FUNCTIONS else (1, 1) if e.name == "any_value" else (0, 1 << 16)
     )

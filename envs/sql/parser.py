@@ -49,7 +49,7 @@ WINDOW_ONLY = frozenset(
 )
 # Names that are a function only where "(" follows at once (MySQL 8.0 manual, 11.2.5).
 _TIGHT = frozenset(
-    """bit_and bit_or bit_xor cast count curdate curtime date_add date_sub extract group_concat max mid min now
+    """adddate bit_and bit_or bit_xor cast count curdate curtime date_add date_sub extract group_concat max mid min now
     position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
     variance var_pop var_samp""".split()
 )
@@ -133,6 +133,9 @@ _UNCALLED = frozenset(
     warnings without work wrapper xml zone""".split()
 )
 """Keywords that may be names and are no functions: none can be called, not even a stored one (MySQL 8.0 manual, 11.2.5 and 11.3)."""
+KEYWORDS = RESERVED | AGGREGATES | _TIGHT | _UNCALLED | _ARITIES.keys()
+STORED = "stored function"
+"""The `name` of a call that can only be that of a stored function; its arguments are `Item`s."""
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
 COMPOSITE = {
@@ -308,6 +311,8 @@ class Func:
     over: Window | None = None
     written: str = field(default="", compare=False)
     """The name as written."""
+    db: str | None = None
+    """Of a stored function: the database before its name."""
 
 
 @dataclass(frozen=True)
@@ -893,14 +898,14 @@ class _Parser:
         self.at = here
         expr = self.expr()
         text = self.text[start : self.tokens[self.at - 1].stop]
-        alias = None
+        return Item(expr, self.alias(), text)
+
+    def alias(self) -> str | None:
         if self.word("as"):
-            alias = self.string() if self.token.kind == "string" else self.name()
-        elif self.token.kind == "string":
-            alias = self.string()
-        elif self.is_name():
-            alias = self.name()
-        return Item(expr, alias, text)
+            return self.string() if self.token.kind == "string" else self.name()
+        if self.token.kind == "string":
+            return self.string()
+        return self.name() if self.is_name() else None
 
     def ordered(self) -> tuple[Any, bool]:
         expr = self.expr()
@@ -1236,6 +1241,7 @@ class _Parser:
             low = token.text.lower()
             after = self.tokens[self.at + 1]
             call = after.kind == "op" and after.text == "("
+            tight = call and after.start == token.stop
             if low == "null":
                 self.at += 1
                 return Lit(None, "null")
@@ -1253,7 +1259,7 @@ class _Parser:
             if low in ("date", "time", "timestamp") and after.kind == "string":
                 self.at += 2
                 return Lit(after.text, "datetime" if low == "timestamp" else low)
-            if low in ("cast", "convert") and call:
+            if low == "convert" and call or low == "cast" and (tight or (call and self.lenient)):
                 return self.cast(low)
             if low == "row" and call:
                 self.at += 2
@@ -1297,19 +1303,34 @@ class _Parser:
                 call
                 and low not in RESERVED
                 and low not in _UNCALLED
-                and (low not in _TIGHT or after.start == token.stop or self.lenient)
+                and (low not in _TIGHT or tight or self.lenient)
             ):
                 self.at += 1
                 return self.call(low)
         if self.is_name():
             first = self.name()
+            if self.is_op("(") and first.lower() in _TIGHT:
+                return self.stored(first)
             if not self.op("."):
                 return Col(first)
             second = self.name(True)
+            if self.is_op("("):
+                return self.stored(second, first)
             if not self.op("."):
                 return Col(second, first)
             return Col(self.name(True), second, first)
         self.fail()
+
+    def stored(self, name: str, db: str | None = None) -> Func:
+        """A call of what can only be a stored function."""
+        self.need_op("(")
+        args: list[Item] = []
+        while args or not self.is_op(")"):
+            args.append(Item(self.expr(), self.alias(), ""))
+            if not self.op(","):
+                break
+        self.need_op(")")
+        return Func(STORED, tuple(args), written=name, db=db)
 
     def case(self) -> Case:
         self.need("case")

@@ -354,6 +354,18 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT COUNT(code, Name) FROM items", "near ', Name) FROM items' at line 1"),
         ("SELECT MAX(code, Name) FROM items", "near ', Name) FROM items' at line 1"),
         ("SELECT NVL(code, 1) FROM items", "FUNCTION shop.NVL does not exist"),
+        # A space before the parenthesis, or a database before the name, makes a stored function's call of it.
+        ("SELECT COUNT (*) FROM items", "near '*) FROM items' at line 1"),
+        ("SELECT COUNT (DISTINCT code) FROM items", "near 'DISTINCT code) FROM items' at line 1"),
+        ("SELECT SUM (price) OVER () FROM items", "near 'OVER () FROM items' at line 1"),
+        ("SELECT Max (x) FROM items", "FUNCTION shop.Max does not exist. Check the 'Function Name Parsing and Resolution' section in the Reference Manual"),
+        ("SELECT x, MAX (price) FROM items", "Unknown column 'x' in 'field list'"),
+        ("SELECT MAX (price) FROM nothing", "Table 'shop.nothing' doesn't exist"),
+        ("SELECT kind_id FROM items GROUP BY kind_id HAVING SUM (price) > 1", "FUNCTION shop.SUM does not exist. Check"),
+        ("SELECT SUBSTRING (Name, 1, 2) FROM items", "FUNCTION shop.SUBSTRING does not exist. Check"),
+        ("SELECT CAST (price AS SIGNED) FROM nothing", "Incorrect parameters in the call to stored function `CAST`"),
+        ("SELECT CAST (price AS CHAR) FROM items", "near 'CHAR) FROM items' at line 1"),
+        ("SELECT other.most(code) FROM items", "FUNCTION other.most does not exist"),
         # Keywords that are no functions cannot be called (11.2.5, 11.3).
         ("SELECT FIRST(code) FROM items", "near '(code) FROM items' at line 1"),
         ("SELECT DATETIME('now')", "near '('now')' at line 1"),
