@@ -917,7 +917,7 @@ class _Compiler:
         return Source(alias, self.fresh("d"), known, derived=compiled)
 
     def stars(self, star: Star, scope: Scope) -> list[Item]:
-        if not scope.sources:
+        if not scope.sources and star.table is None:
             raise Fault("No tables used")
         chosen = scope.sources
         if star.table is not None:
@@ -986,6 +986,8 @@ class _Compiler:
         found = self.find(col, scope)
         if found is not None:
             return found
+        if col.table is not None and not scope.sources and scope.parent is None:
+            raise Fault(f"Unknown table '{col.written.rpartition('.')[0]}' in {scope.where}")
         # An enclosing query's select aliases can be seen from the HAVING of a subquery only; not from here.
         raise Fault(f"Unknown column '{col.written}' in '{scope.where}'")
 

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from prosegym.envs.sql.compiler import Catalog, column_types, compile_query, compile_rows
+from prosegym.envs.sql.compiler import Catalog, column_types, compile_query, compile_rows, walk
 from prosegym.envs.sql.functions import to_text
-from prosegym.envs.sql.parser import Fault, Item, Lit, Select, _Parser
+from prosegym.envs.sql.parser import Col, Fault, Item, Lit, Select, Sub, _Parser
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.schema import Column, Key, Table, cluster, single, stored
 
@@ -288,6 +288,9 @@ def _inserted(
     else:
         given = []
         for values in change.rows:
+            for node in walk(values, lambda n: isinstance(n, Sub)):
+                if isinstance(node, Col) and node.table is not None:
+                    raise Fault(f"Unknown column '{node.written}' in 'field list'")
             items = tuple(Item(v, None, "") for v in values)
             given.append(list(connection.execute(compile_query(Select(items), catalog, db).sql).fetchone()))
         widths = {len(r) for r in given}

@@ -337,6 +337,12 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT code FROM items a JOIN items b ON a.code = b.code", "Column 'code' in field list is ambiguous"),
         ("SELECT 1 FROM items JOIN items ON 1", "Not unique table/alias: 'items'"),
         ("SELECT z.* FROM items", "Unknown table 'z'"),
+        # Where there is no table at all, it is the table that is not known.
+        ("SELECT items.code", "Unknown table 'items' in field list"),
+        ("SELECT 1 WHERE shop.items.code IN (SELECT code FROM items)", "Unknown table 'shop.items' in IN/ALL/ANY subquery"),
+        ("SELECT (SELECT items.code)", "Unknown column 'items.code' in 'field list'"),
+        ("SELECT items.*", "Unknown table 'items'"),
+        ("SELECT *", "No tables used"),
         ("SELECT 1 FROM items WHERE COUNT(*) > 1", "Invalid use of group function"),
         ("SELECT code FROM items WHERE price = (SELECT price FROM items)", "Subquery returns more than 1 row"),
         ("SELECT 1 WHERE 1 IN (SELECT id, Title FROM kinds)", "Operand should contain 1 column(s)"),

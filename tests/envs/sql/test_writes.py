@@ -59,6 +59,7 @@ def test_what_is_written_can_be_read(env: Any) -> None:
         ("INSERT INTO notes (id, body) VALUES (1e30, 'x')", "Out of range value for column 'id' at row 1"),
         ("INSERT INTO notes VALUES (1)", "Column count doesn't match value count at row 1"),
         ("INSERT INTO none VALUES (1)", "Table 'mini.none' doesn't exist"),
+        ("INSERT INTO notes VALUES (1, z.body)", "Unknown column 'z.body' in 'field list'"),
         ("UPDATE notes SET z = 1", "Unknown column 'z' in 'field list'"),
         ("DELETE FROM notes WHERE z = 1", "Unknown column 'z' in 'where clause'"),
         ("DROP TABLE none", "Unknown table 'mini.none'"),
