@@ -838,6 +838,9 @@ class _Compiler:
         table = self.catalog.dbs[db][name]
         sql = self.fresh("t")
         alias = node.alias or node.name
+        for key in reversed(node.hints):
+            if not any(k.name.lower().startswith(key.lower()) for k in table.keys):
+                raise Fault(f"Key '{key}' doesn't exist in table '{alias}'")
         self.add(scope, Source(alias, sql, self.catalog.types[db, name], table, db))
         return f'"{db}.{name}" AS {sql}'
 

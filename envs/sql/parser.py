@@ -383,6 +383,8 @@ class Table:
     name: str
     alias: str | None
     db: str | None = None
+    hints: tuple[str, ...] = ()
+    """The indexes that USE, FORCE and IGNORE INDEX name."""
 
 
 @dataclass(frozen=True)
@@ -1009,7 +1011,7 @@ class _Parser:
 
     def factor(self) -> Any:
         if self.op("("):
-            if self.is_word("select", "with") or (
+            if self.is_word("select", "with", "values", "table") or (
                 self.is_op("(") and self.tokens[self.at + 1].text.lower() == "select"
             ):
                 query = self.query()
@@ -1038,16 +1040,17 @@ class _Parser:
             other = self.string() if self.token.kind == "string" else self.name()
         elif self.is_name():
             other = self.name()
-        while self.word("use", "force", "ignore"):
+        hints: list[str] = []
+        while verb := self.word("use", "force", "ignore"):
             self.need("index", "key")
             self.need_op("(")
-            while not self.is_op(")"):
-                if not self.word("primary"):
-                    self.name()
+            while verb != "use" or hints or not self.is_op(")"):
+                hints.append(self.name(self.is_word("primary")))
                 if not self.op(","):
                     break
             self.need_op(")")
-        return Table(second, other, first) if second else Table(first, other)
+        table, db = (second, first) if second else (first, None)
+        return Table(table, other, db, tuple(hints))
 
     # Expressions, loosest first.
 

@@ -104,6 +104,10 @@ def error(server: Server, statement: str) -> str:
         ("SELECT 1 /* no */ + /*! 1 */ 1", "syntax"),
         ("SELECT 1 && 0 || 1", [(1,)]),
         ("SELECT 1 -- note; and more\n; ;\t\n;", [(1,)]),
+        # VALUES and TABLE as derived tables; index hints, by name or its beginning.
+        ("SELECT b, t.a + 1 FROM (VALUES ROW(1,'x'), ROW(2,'y')) AS t(a, b) WHERE a > 1", [("y", 3)]),
+        ("SELECT COUNT(*) FROM (TABLE items LIMIT 3) t WHERE code < 'C'", [(2,)]),
+        ("SELECT COUNT(*) FROM items i USE INDEX () IGNORE KEY (`PRIMARY`, Kind_key, kind)", [(4,)]),
         ("-- note;", None),  # a comment alone is a statement
         ("SELECT 1<=>NULL, 1<>2, 1!=-1, 2>=-2, 1<=2, 1<<2, 8>>1, 1=-1, 1<-1", [(0, 1, 1, 1, 1, 4, 4, 0, 0)]),
         # Collation, padding, conversion.
@@ -337,6 +341,11 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT code FROM items a JOIN items b ON a.code = b.code", "Column 'code' in field list is ambiguous"),
         ("SELECT 1 FROM items JOIN items ON 1", "Not unique table/alias: 'items'"),
         ("SELECT z.* FROM items", "Unknown table 'z'"),
+        ("SELECT x FROM items FORCE INDEX (foo)", "Key 'foo' doesn't exist in table 'items'"),
+        ("SELECT 1 FROM items a USE INDEX (b), nothing", "Table 'shop.nothing' doesn't exist"),
+        ("SELECT 1 FROM items a IGNORE INDEX (foo, PRIMARY, bar)", "Key 'bar' doesn't exist in table 'a'"),
+        ("SELECT 1 FROM items FORCE INDEX ()", "near ')' at line 1"),
+        ("SELECT 1 FROM (TABLE items)", "Every derived table must have its own alias"),
         # Where there is no table at all, it is the table that is not known.
         ("SELECT items.code", "Unknown table 'items' in field list"),
         ("SELECT 1 WHERE shop.items.code IN (SELECT code FROM items)", "Unknown table 'shop.items' in IN/ALL/ANY subquery"),
