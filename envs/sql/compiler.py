@@ -244,36 +244,59 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def compile_query(tree: Any, catalog: Catalog, db: str, full_group_by: bool = True) -> Compiled:
-    """The SQLite statement for a query.
+def compile_query(
+    tree: Any, catalog: Catalog, db: str, full_group_by: bool = True, writes: bool = False
+) -> Compiled:
+    """The SQLite statement for a query, or for what a statement that `writes` asks for.
 
     Raises:
         Fault: MySQL refuses it; the message is MySQL's.
     """
-    return _Compiler(catalog, db, full_group_by).top(tree)
+    return _Compiler(catalog, db, full_group_by, writes).top(tree)
 
 
-def compile_rows(catalog: Catalog, db: str, table: TableRef, exprs: tuple[Any, ...]) -> str:
-    """SQL that gives, for every row of a table, its number in clustered order and these expressions' values.
+def compile_rows(
+    catalog: Catalog,
+    db: str,
+    table: TableRef,
+    values: tuple[Any, ...],
+    where: Any = None,
+    order: tuple[tuple[Any, bool], ...] = (),
+    limit: int | None = None,
+) -> str:
+    """SQL that gives, for the rows that UPDATE or DELETE is to change, their numbers in clustered order and these values.
 
     Raises:
         Fault: MySQL refuses it.
     """
-    compiler = _Compiler(catalog, db, True)
-    compiler.check_forms(exprs)
-    compiler.check_tables((table, *exprs), {})
+    compiler = _Compiler(catalog, db, True, True)
+    compiler.check_forms((values, where, order))
+    compiler.check_tables((table, values, where, order), {})
     scope = Scope(None)
     source = compiler.source(table, scope)()
     scope.where = "where clause"
-    values = "".join(f", {compiler.expr(e, scope).sql}" for e in exprs)
-    return f"SELECT {scope.sources[0].sql}._p{values} FROM {source}"
+    test = "1" if where is None else compiler.truth(where, scope)
+    scope.where = "order clause"
+    for key, _ in order:
+        if has_aggregate(key):
+            raise Fault("Invalid use of group function")
+        if isinstance(key, Lit) and key.kind == "int":
+            raise Fault(f"Unknown column '{key.value}' in 'order clause'")
+    keys = [_sorted(compiler.expr(key, scope)) + (" DESC" if down else "") for key, down in order]
+    scope.where = "field list"
+    number = f"{scope.sources[0].sql}._p"
+    shown = ", ".join([number, *(compiler.expr(v, scope).sql for v in values)])
+    most = -1 if limit is None else limit
+    return f"SELECT {shown} FROM {source} WHERE {test} ORDER BY {', '.join([*keys, number])} LIMIT {most}"
 
 
 class _Compiler:
-    def __init__(self, catalog: Catalog, db: str, full_group_by: bool) -> None:
+    def __init__(self, catalog: Catalog, db: str, full_group_by: bool, writes: bool = False) -> None:
         self.catalog = catalog
         self.db = db
         self.full_group_by = full_group_by
+        self.writes = writes
+        """Whether it is part of a statement that writes, which a division by 0 stops (ERROR_FOR_DIVISION_BY_ZERO)."""
         self.count = 0
         self.room = WRITTEN
         self.outward = 0
@@ -1485,6 +1508,9 @@ class _Compiler:
         if name == "BITNOT":
             return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
         b = self.number(xs[1])
+        if self.writes and name in ("/", "%", "DIV"):
+            self.write(a.sql)
+            b = b._replace(sql=f"my_divisor({a.sql}, {b.sql})")
         if name in ("|", "&", "<<", ">>"):
             return X(f"(CAST({a.sql} AS INTEGER) {name} CAST({b.sql} AS INTEGER))", INT)
         if name == "^":
