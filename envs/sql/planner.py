@@ -232,7 +232,8 @@ def _place(compiler: _Compiler, expr: Any, scope: Scope) -> Place | None:
 
 def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[str]]:
     """The columns of each source that the statement reads, subqueries included."""
-    found: dict[int, set[str]] = {n: set() for n in range(len(scope.sources))}
+    joined = {column for source in scope.sources for column in source.hidden}  # by NATURAL and USING
+    found = {n: joined & source.columns.keys() for n, source in enumerate(scope.sources)}
     for item in tree.items:
         if isinstance(item.expr, Star):
             for n, source in enumerate(scope.sources):
@@ -243,9 +244,6 @@ def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[st
             place = _place(compiler, node, scope)
             if place:
                 found[place[0]].add(place[1])
-        elif isinstance(node, Join) and (node.natural or node.using):
-            for n, source in enumerate(scope.sources):
-                found[n].update(source.columns if node.natural else [c.lower() for c in node.using or ()])
     return found
 
 

@@ -106,6 +106,8 @@ def error(server: Server, statement: str) -> str:
         ("SELECT 1 -- note; and more\n; ;\t\n;", [(1,)]),
         # The star of COUNT(*) reads no column: `items` is read by its index on `kind_id`, which gives the groups their order.
         ("SELECT kinds.*, COUNT(*) FROM kinds JOIN items ON kinds.id = items.kind_id GROUP BY kinds.id", [(1, "Toy", 2), (3, "Tool", 2)]),
+        # So it is where NATURAL finds no column that both have.
+        ("SELECT kind_id FROM items NATURAL JOIN kinds", [(1,)] * 6 + [(3,)] * 6),
         # VALUES and TABLE as derived tables; index hints, by name or its beginning.
         ("SELECT b, t.a + 1 FROM (VALUES ROW(1,'x'), ROW(2,'y')) AS t(a, b) WHERE a > 1", [("y", 3)]),
         ("SELECT COUNT(*) FROM (TABLE items LIMIT 3) t WHERE code < 'C'", [(2,)]),
