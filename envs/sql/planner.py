@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from prosegym.envs.sql.parser import Col, Func, In, Join, Lit, Op
+from prosegym.envs.sql.parser import Col, Func, In, Join, Lit, Op, Star
 
 if TYPE_CHECKING:
     from prosegym.envs.sql.compiler import Scope, Source, _Compiler
@@ -232,39 +232,19 @@ def _place(compiler: _Compiler, expr: Any, scope: Scope) -> Place | None:
 
 def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[str]]:
     """The columns of each source that the statement reads, subqueries included."""
-    found: dict[int, set[str]] = {}
+    joined = {column for source in scope.sources for column in source.hidden}  # by NATURAL and USING
+    found = {n: joined & source.columns.keys() for n, source in enumerate(scope.sources)}
+    for item in tree.items:
+        if isinstance(item.expr, Star):
+            for n, source in enumerate(scope.sources):
+                if item.expr.table is None or item.expr.table.lower() == source.alias.lower():
+                    found[n].update(source.columns)
     for node in compiler.walk(tree):
         if isinstance(node, Col):
             place = _place(compiler, node, scope)
             if place:
-                found.setdefault(place[0], set()).add(place[1])
-        elif type(node).__name__ == "Star":
-            for n, source in enumerate(scope.sources):
-                if node.table is None or node.table.lower() == source.alias.lower():
-                    found.setdefault(n, set()).update(source.columns)
-        elif isinstance(node, Join) and (node.natural or node.using):
-            for n, source in enumerate(scope.sources):
-                found.setdefault(n, set()).update(
-                    source.columns if node.natural else [c.lower() for c in node.using or ()]
-                )
-    if any(type(i.expr).__name__ == "Star" for i in tree.items):
-        return found
-    # COUNT(*) holds a Star that reads nothing.
-    counted: dict[int, set[str]] = {n: set() for n in range(len(scope.sources))}
-    for node in compiler.walk(
-        tree,
-        lambda x: (
-            isinstance(x, Func) and x.name == "count" and bool(x.args) and type(x.args[0]).__name__ == "Star"
-        ),
-    ):
-        if isinstance(node, Col):
-            place = _place(compiler, node, scope)
-            if place:
-                counted[place[0]].add(place[1])
-        elif isinstance(node, Join) and (node.natural or node.using):
-            for n, source in enumerate(scope.sources):
-                counted[n].update(source.columns if node.natural else [c.lower() for c in node.using or ()])
-    return counted
+                found[place[0]].add(place[1])
+    return found
 
 
 def _facts(compiler: _Compiler, tree: Select, scope: Scope) -> _Facts:
