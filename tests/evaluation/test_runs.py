@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -280,7 +280,10 @@ def test_conditions_that_cannot_be_recorded_are_one_line(
         (lambda failures: [agents.Memory()] * (len(failures) - 1), "of 8 failed attempts; it owes a list"),
         (lambda failures: ["a note"] * len(failures), "agent learner remembered .*one Memory for each"),
         (lambda failures: None, "agent learner remembered None of 8"),
-        (lambda failures: [agents.Memory("a note")], r"not the text 'a note': Memory\(\(note,\)\)"),
+        (
+            lambda failures: [agents.Memory(cast(Any, "a note"))],
+            r"not the text 'a note': Memory\(\(note,\)\)",
+        ),
     ],
 )
 def test_memories_that_are_none_are_one_line(panel: Panel, tmp_path: Path, made: Any, told: str) -> None:
