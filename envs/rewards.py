@@ -168,7 +168,8 @@ def check_arguments(env_class: type[TextEnv], kwargs: Mapping[str, Any]) -> None
     for name, value in kwargs.items():
         if name not in known:
             raise UnknownName(f"argument of {env_class.env_id}", name, ["reward", *known])
-        kinds = str(known[name].annotation).split(" | ")
+        kind = known[name].annotation  # a text, or a type where its module does not postpone annotations
+        kinds = (kind.__name__ if isinstance(kind, type) else str(kind)).split(" | ")
         if not _KINDS.keys() >= set(kinds):
             continue
         taken = kinds if not isinstance(value, bool) else {"bool"}.intersection(kinds)  # True is an int

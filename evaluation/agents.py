@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prosegym.envs.core import Expert, Task, TextEnv
-from prosegym.envs.errors import UnknownName
+from prosegym.envs.errors import BadOption, UnknownName
 from prosegym.envs.trajectory import Message, Turn, Usage
 
 
@@ -66,6 +66,11 @@ class Memory:
     seconds: float = 0.0
     error: str | None = None
     """Why there is none where there should be: the trial is an error, and is not played without it."""
+
+    def __post_init__(self) -> None:
+        """Raises BadOption for a text in place of notes: each of its letters would be one."""
+        if isinstance(self.notes, str):
+            raise BadOption(f"notes are a tuple of texts, not the text {self.notes[:40]!r}: Memory((note,))")
 
 
 class Agent(Protocol):

@@ -14,7 +14,7 @@ from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
-from prosegym.evaluation.evaluate import make_env
+from prosegym.evaluation.evaluate import make_env, said_by
 from prosegym.evaluation.rollout import Job, episode_seed, rollout
 from prosegym.evaluation.runs import differing, hold, write
 
@@ -62,6 +62,7 @@ def collect(
     at_least(1, episodes=episodes, batch_size=batch_size)
     out = Path(out)
     kwargs = dict(env_kwargs or {})
+    conditions = said_by(agent)
     probe = make_env(env_id, **kwargs)
     text_env = probe.unwrapped
     assert isinstance(text_env, TextEnv)
@@ -82,7 +83,7 @@ def collect(
                 out, agent, env_id, split=split, seed=seed, env_kwargs=kwargs, successes=successes
             )
             done = {t.key for t in there}
-            _same_agent(out, agent, begun=bool(done))
+            _same_agent(out, agent, conditions, begun=bool(done))
         except OSError as error:
             raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
         # Episodes that were played but not kept are played again: they cost time, never correctness.
@@ -111,11 +112,10 @@ def collect(
     return kept
 
 
-def _same_agent(out: Path, agent: Agent, *, begun: bool) -> None:
+def _same_agent(out: Path, agent: Agent, conditions: dict[str, Any], *, begun: bool) -> None:
     """Keep what the agent says of itself beside a new file; refuse to go on with one of another agent's."""
     path = out.with_name(f"{out.name}.agent.json")
-    now = msgspec.json.encode({"agent": agent.name, "agent_conditions": dict(agent.conditions())})
-    here = msgspec.json.decode(now, type=dict[str, Any])
+    here = {"agent": agent.name, "agent_conditions": conditions}
     if not begun:
         write(path, here)
     elif path.exists():  # files of before this was kept have none

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timezone
 from functools import partial
@@ -23,7 +23,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
-from prosegym.evaluation.rollout import Job, episode_seed, rollout
+from prosegym.evaluation.rollout import Job, episode_seed, fault, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.texts import unfit_agent
@@ -82,6 +82,21 @@ def make_env(env_id: str, /, **kwargs: Any) -> gymnasium.Env[str, str]:
     return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
 
 
+def said_by(agent: Agent) -> dict[str, Any]:
+    """What an agent says of itself, as a record keeps it.
+
+    Raises:
+        BadOption: it is no mapping, or no JSON.
+    """
+    said = agent.conditions()
+    if not isinstance(said, Mapping):
+        raise BadOption(f"conditions() of agent {agent.name} owes a dict, not {said!r:.80}")
+    try:
+        return msgspec.json.decode(msgspec.json.encode(dict(said)), type=dict[str, Any])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadOption(f"conditions() of agent {agent.name} are recorded as JSON: {error}") from error
+
+
 def evaluate(
     agent: Agent,
     panel: Panel,
@@ -138,7 +153,7 @@ def evaluate(
         kwargs,
         PanelRef(panel.name, panel.env_id, panel.split, panel.sha256, len(panel.tasks)),
         agent.name,
-        dict(agent.conditions()),
+        said_by(agent),
         attempts,
         trials,
         seed,
@@ -300,6 +315,27 @@ def _jobs(run: Run, agent: Agent, panel: Panel, attempts: int, trial: int) -> It
     failed = [key for key in keys if before[key] and not before[key][-1].success]
     due = [key for key in failed if (*key, trial) not in done]
     asked = failed if due and getattr(agent, "together", False) else due
-    memories = dict(zip(asked, agent.remember([before[key] for key in asked]), strict=True))
+    memories = dict(zip(asked, _memories(agent, [before[key] for key in asked]), strict=True))
     for key in due:
         yield Job.after(memories[key], *key, trial)
+
+
+def _memories(agent: Agent, failures: Sequence[Sequence[Trajectory]]) -> Sequence[Memory]:
+    """What an agent that retries carries over, one for each failure.
+
+    Raises:
+        ProsegymError: it raised something, or answered something else.
+    """
+    assert isinstance(agent, Retrying)
+    try:
+        made = agent.remember(failures)
+    except ProsegymError:
+        raise
+    except Exception as error:
+        raise fault(agent, error) from error
+    if not isinstance(made, Sequence) or [type(m) for m in made] != [Memory] * len(failures):
+        raise ProsegymError(
+            f"agent {agent.name} remembered {made!r:.80} of {len(failures)} failed attempts; it owes a list "
+            "with one Memory for each"
+        )
+    return made

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -91,7 +94,8 @@ def rollout(
         batch_size: number of places.
         seed: the run's seed; see `episode_seed`.
         env_kwargs: recorded in each trajectory.
-        retries: how often an episode whose engine failed is played again; then it is an error row.
+        retries: how often an episode whose engine failed is played again; then it is an error row. Whatever
+            an environment raises is such a failure, but for what the user can put right (`ProsegymError`).
         report: told of every such failure.
 
     Raises:
@@ -155,7 +159,7 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
     except ProsegymError:
         raise
     except Exception as error:
-        raise _fault(agent, error) from error
+        raise fault(agent, error) from error
     if not isinstance(replies, Sequence) or len(replies) != len(episodes):
         given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
         raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
@@ -186,12 +190,21 @@ def _is_text(value: object) -> bool:
         return False
 
 
-def _fault(agent: Agent, error: Exception) -> ProsegymError:
+def fault(agent: Agent, error: Exception) -> ProsegymError:
+    """What stops a run whose agent raised something."""
     said = " ".join(str(error).split())
     return ProsegymError(
         f"agent {agent.name} raised {type(error).__name__}: {said}; what was finished is kept: "
         "mend the agent and run the same command again"
     )
+
+
+def _place_and_text(error: Exception, env: TextEnv) -> str:
+    """A fault with the place in the environment's own code, if it was there: an author has no traceback."""
+    own = {getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in type(env).__mro__}
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if frame.filename in own), frames[-1])
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: {error}"
 
 
 class _Place:
@@ -222,9 +235,8 @@ class _Place:
             self.episode.observation, self.episode.info = self.env.reset(
                 seed=seed % 2**31, options={"task_id": job.task_id}
             )
-        except EngineError as error:
-            self.engine_failed = True
-            return self.finish(agent, "error", str(error))
+        except Exception as error:
+            return self.engine_failure(agent, error)
         if job.error is not None:
             return self.finish(agent, "error", job.error)
         try:
@@ -232,7 +244,7 @@ class _Place:
         except ProsegymError:
             raise
         except Exception as error:
-            raise _fault(agent, error) from error
+            raise fault(agent, error) from error
         return None
 
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:
@@ -246,9 +258,8 @@ class _Place:
         seen = episode.observation
         try:
             observation, reward, terminated, truncated, info = self.env.step(reply.action)
-        except EngineError as error:
-            self.engine_failed = True
-            return self.finish(agent, "error", str(error))
+        except Exception as error:
+            return self.engine_failure(agent, error)
         episode.observation, episode.info = observation, info
         episode.steps.append(
             Turn(
@@ -268,6 +279,14 @@ class _Place:
         if terminated or truncated:
             return self.finish(agent, "terminated" if terminated else "truncated", None)
         return None
+
+    def engine_failure(self, agent: Agent, error: Exception) -> Trajectory:
+        """The record of an episode whose environment raised this; what is no failure of it goes on."""
+        if isinstance(error, ProsegymError) and not isinstance(error, EngineError):
+            raise error
+        self.engine_failed = True
+        known = isinstance(error, EngineError)
+        return self.finish(agent, "error", str(error) if known else _place_and_text(error, self.text_env))
 
     def finish(self, agent: Agent, ended: Any, error: str | None) -> Trajectory:
         """The record of the episode.

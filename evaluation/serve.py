@@ -1,7 +1,8 @@
-"""Environments over HTTP and WebSocket in OpenEnv's protocol (`pip install "prosegym[serve]"`).
+"""Environments over WebSocket in OpenEnv's protocol (`pip install "prosegym[serve]"`).
 
 The server is OpenEnv's own; what is here is the environment it serves. One WebSocket session is one
-environment, so any number of clients play side by side.
+environment, so many clients play side by side. OpenEnv's plain HTTP (`POST /reset`, `POST /step`) makes a new
+environment for every request, so that no episode can be played over it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
 
+from prosegym.envs.core import TextEnv
 from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.evaluate import make_env
 
@@ -32,7 +34,9 @@ class TextObservation(Observation):  # type: ignore[misc]
     text: str = Field(default="", description="The observation.")
     terminated: bool = Field(default=False)
     truncated: bool = Field(default=False)
-    info: dict[str, Any] = Field(default_factory=dict, description="The environment's info.")
+    info: dict[str, Any] = Field(
+        default_factory=dict, description="Its info; at the reset also its instruction."
+    )
 
 
 class Served(Environment[TextAction, TextObservation, State]):  # type: ignore[misc]
@@ -48,9 +52,15 @@ class Served(Environment[TextAction, TextObservation, State]):  # type: ignore[m
     def reset(
         self, seed: int | None = None, episode_id: str | None = None, **options: Any
     ) -> TextObservation:
-        """Begin an episode; `task_id` and `prefix` are passed on to the environment's reset options."""
+        """Begin an episode; `task_id` and `prefix` are passed on to the environment's reset options.
+
+        Its `info` also has `instruction`: what the environment is and which actions it takes.
+        """
         text, info = self._env.reset(seed=seed, options=options or None)
         self._state = State(episode_id=episode_id, step_count=0)
+        text_env = self._env.unwrapped
+        assert isinstance(text_env, TextEnv)
+        info = {**info, "instruction": text_env.instruction}
         return TextObservation(text=text, info=info, done=False, reward=0.0)
 
     def step(self, action: TextAction, timeout_s: float | None = None, **_: Any) -> TextObservation:

@@ -1,7 +1,7 @@
 """Environments for TRL's `environment_factory`: a class whose methods a model calls as tools.
 
     GRPOTrainer(..., environment_factory=tool_environment("prosegym/Household-v1"),
-                train_dataset=...)   # each row may name its task in a column `task_id`
+                train_dataset=...)   # each row names its task in a column `task_id`, or has a `seed`
 
 TRL makes an instance per rollout, calls `reset` with the row, offers every public method as a tool, and
 asks `get_reward` once at the end (https://huggingface.co/docs/trl, GRPO, "environment_factory").
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from prosegym.envs.core import TextEnv
+from prosegym.envs.errors import BadOption
 from prosegym.evaluation.evaluate import make_env
 
 
@@ -24,11 +26,22 @@ class TextTools:
         self._done = True
 
     def reset(self, **row: Any) -> str:
-        """Begin the row's `task_id`, or a task drawn with its `seed`; returns what is seen first."""
-        options = {"task_id": row["task_id"]} if row.get("task_id") else None
-        observation, _ = self._env.reset(seed=row.get("seed"), options=options)
+        """Begin the row's `task_id`, or a task drawn with its `seed`.
+
+        Returns what the environment is and which actions it takes, and what is seen first; it begins with an
+        empty line, because TRL puts it right behind the prompt.
+
+        Raises:
+            BadOption: the row has neither; each of its rollouts would play another task.
+        """
+        task_id, seed = row.get("task_id"), row.get("seed")
+        if task_id is None and seed is None:
+            raise BadOption(f"each row needs a column `task_id` or `seed`; this one has {sorted(row)}")
+        observation, _ = self._env.reset(seed=seed, options=task_id and {"task_id": task_id})
+        text_env = self._env.unwrapped
+        assert isinstance(text_env, TextEnv)
         self._return, self._done = 0.0, False
-        return observation
+        return f"\n\n{text_env.instruction}\n\n{observation}"
 
     def act(self, action: str) -> str:
         """

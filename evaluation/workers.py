@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import pickle
 import queue
 import selectors
 import signal
@@ -281,13 +282,21 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
         self.pipe, theirs = context.Pipe()
         self.beat: Any = context.Value("d", 0.0, lock=False)
-        self.begun: Any = context.Value("q", 0, lock=False)
+        self.begun: Any = context.Value("q", -1, lock=False)  # 0 once it has what was sent to it
         self.finished: Any = context.Value("q", 0, lock=False)
         told = (theirs, self.beat, self.begun, self.finished, dict(ENVS), self.made)
         self.process = context.Process(target=_work, args=told, daemon=True)
-        with _interrupts_kept():
-            self.process.start()
-        theirs.close()
+        try:
+            with _interrupts_kept():
+                self.process.start()
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            self.pipe.close()
+            raise ProsegymError(
+                f"the agent cannot be sent to a worker: {error}; define it in a module, keep locks, open "
+                "files and lambdas out of it, or give make_agent, which makes it there"
+            ) from error
+        finally:
+            theirs.close()
         self.outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=_post, args=(self.pipe, self.outbox), daemon=True).start()
 
@@ -305,6 +314,12 @@ class _Worker:
             answer = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join(5)
+            if self.begun.value < 0 and self.process.exitcode == 1:
+                raise ProsegymError(
+                    "a worker process could not begin (why is on standard error); an agent (or make_agent) "
+                    "must be importable: define it in a module, not in a notebook, and let a script play "
+                    'below `if __name__ == "__main__":`'
+                ) from None
             return f"the worker process died (exit code {self.process.exitcode})"
         if isinstance(answer, ProsegymError):
             raise answer
@@ -400,6 +415,7 @@ class _Beating(gymnasium.Wrapper[str, str, str, str]):
 
 def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str, str], made: _Made) -> None:
     threading.Thread(target=_follow, daemon=True).start()
+    begun.value = 0
     ENVS.update(envs)
     register_envs()
     alone = made.places == 1

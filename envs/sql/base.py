@@ -163,11 +163,12 @@ class SQLEnv(TextEnv):
     def _save(self) -> Any:
         if self.writes:
             raise Unsupported(f"{self.env_id} with writes=True cannot snapshot; start from a prefix instead")
-        return self._server, self._judge, self._home, self._gold, self._db, self._best, self.upstream_reward
+        fixed = self._server, self._judge, self._home, self._gold, self._golds
+        return fixed, self._db, self._best, self.upstream_reward
 
     def _load(self, state: Any) -> None:
-        self._server, self._judge, self._home, self._gold, self._db, self._best, self.upstream_reward = state
-        self._golds = {}
+        fixed, self._db, self._best, self.upstream_reward = state
+        self._server, self._judge, self._home, self._gold, self._golds = fixed
 
 
 class _Gold:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prosegym.envs.core import Task, Tasks, digest
+from prosegym.envs.core import Outcome, Task, Tasks, digest
 from prosegym.envs.errors import UnknownName
 from prosegym.envs.rewards import Maker
 from prosegym.envs.sql import data
@@ -61,7 +61,7 @@ class InterCodeSQL(SQLEnv):
         if server is not None:
             address(server)
         self._url = server
-        self._remote: Database | None = None
+        self._remote: MySQL | None = None
 
     def tasks(self, split: str) -> Sequence[Task]:
         """All tasks, in the file's order, made when asked for; ids are `dev/<index>`."""
@@ -80,12 +80,25 @@ class InterCodeSQL(SQLEnv):
     def _open(self, task: Task) -> tuple[Database, str, str, str]:
         records, server = data.official()
         record = records[int(task.id.partition("/")[2])]
-        chosen: Database = server
-        if self._url is not None:
-            if self._remote is None:
-                self._remote = MySQL(self._url)
-            chosen = self._remote
-        return chosen, record.db.lower(), record.query, record.gold
+        if self._url is None:
+            return server, record.db.lower(), record.query, record.gold
+        if self._remote is None:
+            self._remote = MySQL(self._url)
+        else:  # what an episode did to its session ends with it, and so does one that was lost
+            self._remote.renew()
+        return self._remote, record.db.lower(), record.query, record.gold
+
+    def _begin(self, task: Task) -> Outcome:
+        first = super()._begin(task)
+        if self._remote is not None:
+            self._gold_rows()  # asked before the agent can do anything to the session
+        return first
+
+    def close(self) -> None:
+        """Let go of the engine, and of the session on a server."""
+        super().close()
+        if self._remote is not None:
+            self._remote.close()
 
 
 make = Maker(InterCodeSQL)

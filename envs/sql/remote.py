@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from prosegym.envs.errors import BadOption, EngineError, ProsegymError
@@ -30,7 +32,7 @@ def address(url: str) -> SplitResult:
 
 
 class MySQL:
-    """A connection to a server that holds InterCode's databases; what a statement writes is undone."""
+    """A session on a server that holds InterCode's databases; the rows that a statement writes are undone."""
 
     def __init__(self, url: str) -> None:
         """Connect.
@@ -43,14 +45,27 @@ class MySQL:
             BadOption: that is no such URL, or it has a password.
             ProsegymError: PyMySQL is not installed, or the server does not answer.
         """
-        parts = address(url)
+        self._parts = address(url)
         try:
             import pymysql
         except ImportError as error:
             raise ProsegymError('a real server needs PyMySQL; run `pip install "prosegym[mysql]"`') from error
+        self._errors = pymysql.err
+        self._connect: Callable[..., Any] = pymysql.connect
+        self._connection: Any = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin a new session: variables, temporary tables and locks of the one before end with it.
+
+        Raises:
+            ProsegymError: the server does not answer.
+        """
+        self.close()
+        parts = self._parts
         socket = parts.query.removeprefix("unix_socket=") or None
         try:
-            self._connection = pymysql.connect(
+            self._connection = self._connect(
                 host=parts.hostname or "localhost",
                 port=parts.port or 3306,
                 user=unquote(parts.username or ""),
@@ -59,13 +74,17 @@ class MySQL:
                 charset="utf8mb4",
                 autocommit=False,
             )
-        except (pymysql.err.MySQLError, ValueError) as error:
+        except (self._errors.MySQLError, ValueError) as error:
             raise ProsegymError(f"cannot connect to {parts.hostname or socket}: {error}") from error
-        self._errors = pymysql.err
         self._db = ""
 
+    def close(self) -> None:
+        """End the session."""
+        if self._connection is not None and self._connection.open:
+            self._connection.close()
+
     def run(self, statement: str, db: str, *, strict: bool = True) -> Answer:
-        """The server's answer to one statement in the database `db`; what it wrote is undone.
+        """The server's answer to one statement in the database `db`; the rows that it wrote are undone.
 
         Raises:
             EngineError: the connection was lost.
@@ -76,11 +95,12 @@ class MySQL:
             if db != self._db:
                 self._connection.select_db(db)
                 self._db = db
+            self._connection.begin()  # also undoes what is written under SET autocommit=1
             cursor.execute(statement)
             if cursor.description is not None:
                 return Answer([tuple(row) for row in cursor.fetchall()])
             # USE is written in many ways (USE`x`, /* */ USE x): the server knows where the session is.
-            cursor.execute("SELECT DATABASE()")
+            cursor.execute("SELECT DATABASE() LIMIT 1")  # a limit that the session has set does not hold then
             self._db = (cursor.fetchone()[0] or "").lower()
             return Answer(db=self._db)
         except (self._errors.OperationalError, self._errors.InterfaceError) as error:

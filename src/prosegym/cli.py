@@ -229,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--env", required=True, metavar="ID")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
-    serve.add_argument("--sessions", type=int, default=64, help="most clients at once")
+    serve.add_argument("--sessions", type=int, default=64, help="most clients at once (default: 64)")
     _env_arguments(serve)
 
     verb("doctor", _doctor, "say what works on this machine and how to mend what does not")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import lockbox
 import numpy as np
 import pytest
 
 from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.rewards import check_arguments
 
 
 def rewards(mode: str, actions: list[str], **kwargs: Any) -> list[float]:
@@ -84,6 +86,16 @@ def test_unknown_mode_names_the_known() -> None:
 def test_an_argument_of_another_type_is_one_line(env_id: str, name: str, value: Any, said: str) -> None:
     with pytest.raises(BadOption, match=f"^{name} must be {said}"):
         gymnasium.make(f"prosegym/{env_id}-v1", **{name: value})
+
+
+def test_arguments_are_checked_where_annotations_are_not_postponed() -> None:
+    class Offset(lockbox.Lockbox):
+        def __init__(self, offset: Any = 1, words: Any = (), **base: Any) -> None: ...
+
+    Offset.__init__.__annotations__.update(offset=int, words=list[str])
+    check_arguments(Offset, {"offset": 2, "words": 3})
+    with pytest.raises(BadOption, match="^offset must be a whole number, not '2'"):
+        check_arguments(Offset, {"offset": "2"})
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

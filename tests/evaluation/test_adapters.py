@@ -79,7 +79,11 @@ def test_trl_takes_the_tools() -> None:
     tools = tool_environment(ENV)()
     schema = utils.get_json_schema(tools.act)
     assert schema["function"]["parameters"]["required"] == ["action"]
-    assert tools.reset(task_id="train/red", prompt="ignored") == "The box is red."
+    told = "\n\nA box has a colour. Actions: take COLOUR key, open box.\n\nThe box is "
+    assert tools.reset(task_id=None, seed=0) == tools.reset(seed=0) and tools.reset(seed=0).startswith(told)
+    with pytest.raises(BadOption, match=r"column `task_id` or `seed`; this one has \['prompt', 'taskid'\]"):
+        tools.reset(taskid="train/red", prompt="ignored")
+    assert tools.reset(task_id="train/red", prompt="ignored") == f"{told}red."
     assert tools.act("take red key") == "You hold the red key." and tools.get_reward() == 0.0
     assert tools.act("open box") == "It opens." and tools.get_reward() == 1.0
     assert tools.act("open box") == "The episode is over." and tools.get_reward() == 1.0
@@ -120,7 +124,9 @@ def test_openenv_client_plays(tmp_path: Path) -> None:
             GenericEnvClient(base_url=f"http://127.0.0.1:{port}").sync() as one,
             GenericEnvClient(base_url=f"http://127.0.0.1:{port}").sync() as two,
         ):
-            assert one.reset(task_id="train/red").observation["text"] == "The box is red."
+            first = one.reset(task_id="train/red").observation
+            assert first["text"] == "The box is red."
+            assert first["info"]["instruction"] == "A box has a colour. Actions: take COLOUR key, open box."
             assert two.reset(task_id="test/gold").observation["text"] == "The box is gold."
             one.step({"text": "take red key"})
             two.step({"text": "sing"})

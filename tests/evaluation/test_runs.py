@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -251,6 +251,68 @@ def test_numbers_that_would_play_nothing_are_refused(
         panel.head(0)
     with pytest.raises(BadOption, match="batch_size must be at least 1, not 0"):
         list(rollout(lambda: make_env(ENV), agents.Null(), [Job(panel.task_ids[0])], batch_size=0))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (None, "of agent null owes a dict, not None"),
+        ({"where": Path("x")}, "of agent null are recorded as JSON: .*Path"),
+        ({"n": np.float32(0.5)}, "of agent null are recorded as JSON: .*numpy.float32"),
+    ],
+)
+def test_conditions_that_cannot_be_recorded_are_one_line(
+    panel: Panel, tmp_path: Path, said: Any, told: str
+) -> None:
+    agent = agents.Null()
+    agent.conditions = lambda: said  # type: ignore[method-assign]
+    with pytest.raises(BadOption, match=told):
+        evaluate(agent, panel, tmp_path / "r", progress=False)
+    with pytest.raises(BadOption, match=told):
+        collect(agent, ENV, "train", tmp_path / "t.jsonl", episodes=1, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda failures: 1 / 0, "agent learner raised ZeroDivisionError: .*mend the agent"),
+        (lambda failures: [agents.Memory()] * (len(failures) - 1), "of 8 failed attempts; it owes a list"),
+        (lambda failures: ["a note"] * len(failures), "agent learner remembered .*one Memory for each"),
+        (lambda failures: None, "agent learner remembered None of 8"),
+        (
+            lambda failures: [agents.Memory(cast(Any, "a note"))],
+            r"not the text 'a note': Memory\(\(note,\)\)",
+        ),
+    ],
+)
+def test_memories_that_are_none_are_one_line(panel: Panel, tmp_path: Path, made: Any, told: str) -> None:
+    agent = Learner()
+    agent.remember = made  # type: ignore[method-assign]
+    with pytest.raises(ProsegymError, match=told):
+        evaluate(agent, panel, tmp_path / "r", progress=False)
+    assert evaluate(Learner(), panel, tmp_path / "r", progress=False).summary().success.value == 1
+
+
+def test_whatever_an_environment_raises_is_an_engine_failure(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockbox
+
+    def breaks(self: Any, task: Any) -> Any:
+        return {}["lost key"] if task.id == "train/teal" else begin(self, task)
+
+    begin = lockbox.Lockbox._begin
+    monkeypatch.setattr(lockbox.Lockbox, "_begin", breaks)
+    monkeypatch.setattr(lockbox.Lockbox, "progress", property(lambda self: 1 // (self.colour != "blue")))
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", batch_size=2, progress=False)
+    errors = {t.task_id: t.error or "" for t in run.finished if t.ended == "error"}
+    assert run.complete and set(errors) == {"train/blue", "train/teal"} and run.summary().played == 8
+    line = lockbox.Lockbox._play.__code__.co_firstlineno + 3
+    assert errors["train/blue"].startswith(f"ZeroDivisionError at lockbox.py:{line}: ")
+    assert errors["train/teal"].startswith("KeyError at core.py:")
+    noted = sorted((task, retried) for task, _, retried in incidents(tmp_path / "r"))
+    assert noted == [(f"train/{c}", again) for c in ("blue", "teal") for again in (False, True)]
 
 
 def test_an_argument_that_cannot_be_recorded_is_refused_before_an_episode_is_played(tmp_path: Path) -> None:

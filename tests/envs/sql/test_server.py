@@ -14,7 +14,7 @@ import gymnasium
 import pytest
 
 import prosegym  # noqa: F401
-from prosegym.envs.errors import ProsegymError
+from prosegym.envs.errors import EngineError, ProsegymError
 from prosegym.envs.sql import data
 
 pytestmark = pytest.mark.slow
@@ -82,6 +82,39 @@ def test_what_is_written_is_undone_and_errors_are_shown(url: str) -> None:
     assert env.step("DELETE FROM poker_player")[0] == "None"
     assert env.step("SELECT COUNT(*) FROM poker_player")[0] == "[(5,)]"
     assert env.step("SELECT nothing")[0].startswith("Error executing query: Unknown column 'nothing'")
+
+
+def test_what_an_agent_does_to_its_session_ends_with_the_episode(url: str) -> None:
+    env: Any = gymnasium.make("prosegym/InterCodeSQL-v1", server=url, disable_env_checker=True).unwrapped
+    count = "SELECT COUNT(*) FROM poker_player"  # as the gold query of this task
+    env.reset(options={"task_id": "dev/157"})
+    assert env.step("SET autocommit = 1")[0] == "None"
+    assert env.step("DELETE FROM poker_player")[0] == "None"
+    assert env.step(count)[4]["score"] == 1.0
+    # The gold query was asked before: neither a table of that name nor a limit makes these right.
+    assert env.step("CREATE TEMPORARY TABLE poker_player AS SELECT 1 AS one")[0] == "None"
+    state = env.snapshot()
+    assert env.step(count)[4]["score"] == 0.0
+    env.restore(state)
+    assert env.step(count)[4]["score"] == 0.0
+    assert env.step("SET sql_select_limit = 0")[0] == "None"
+    assert env.step("SELECT 2 WHERE 0")[4]["score"] == 0.0
+    env.reset(options={"task_id": "dev/157"})
+    assert env.step(count)[4]["score"] == 1.0
+    env.reset(options={"task_id": "dev/0"})
+    env.restore(state)  # of an episode whose session is gone: the rows are those of the dump
+    assert env.step(count)[4]["score"] == 1.0
+    env.close()
+
+
+def test_a_lost_connection_costs_its_episode_only(url: str) -> None:
+    env: Any = gymnasium.make("prosegym/InterCodeSQL-v1", server=url, disable_env_checker=True).unwrapped
+    env.reset(options={"task_id": "dev/157"})
+    env.step("KILL CONNECTION_ID()")
+    with pytest.raises(EngineError, match="connection to the MySQL server was lost"):
+        env.step("SELECT 1")
+    env.reset(options={"task_id": "dev/157"})
+    assert env.step("SELECT COUNT(*) FROM poker_player")[4]["score"] == 1.0
 
 
 @pytest.mark.parametrize(
