@@ -183,8 +183,8 @@ def evaluate(
         else:
             panels.tasks_of(panel, probe)
         run = stack.enter_context(Run.open(out, conditions))
-        if fault := unfit_agent(agent.name, conditions.agent_conditions):
-            warnings.warn(f"this run cannot be submitted: {fault}", stacklevel=2)
+        if why := unfit_agent(agent.name, conditions.agent_conditions):
+            warnings.warn(f"this run cannot be submitted: {why}", stacklevel=2)
         _own(run, panel)
         done = {t.key for t in run.finished}
         todo = [t for t in panel.task_ids if any((t, a, 0) not in done for a in range(attempts))]
