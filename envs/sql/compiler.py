@@ -40,7 +40,7 @@ from prosegym.envs.sql.parser import (
 )
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.patience import TOO_LONG
-from prosegym.envs.sql.schema import Table, fold, is_plain
+from prosegym.envs.sql.schema import Table, fold, is_plain, single
 from prosegym.envs.sql.schema import stored as temporal
 
 AGGREGATES = NAMES | {"any_value"}
@@ -1333,10 +1333,17 @@ class _Compiler:
         loose = x.type.scale is None or (x.summed and kind == "double")
         return X(f"my_text({x.sql}, {quote(kind)}, {'NULL' if loose else x.type.scale})", T("str"))
 
-    def compare(self, op: str, a: X, b: X) -> str:
-        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
+    def compare(self, op: str, a: X, b: X, exact: bool = False) -> str:
+        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers.
+
+        `exact` is how CASE, BETWEEN and IN with several values compare real numbers.
+        """
         self.write(a.sql)  # CASE and IN compare it with each of theirs
         sql_op = "IS" if op == "<=>" else op
+        if not exact:
+            a, b = _as_column(a, b), _as_column(b, a)
+            if near := _near(op, a, b):
+                return near
         x, y = a.type.kind, b.type.kind
         if x == "null" or y == "null":
             return f"{a.sql} {sql_op} {b.sql}"
@@ -1443,7 +1450,10 @@ class _Compiler:
             )
         if name == "BETWEEN":
             x, low, high = (self.scalar(a, scope) for a in e.args)
-            return X(f"({self.compare('>=', x, low)} AND {self.compare('<=', x, high)})", INT)
+            if low.const is not None and e.args[1] == e.args[2]:  # MySQL makes it an equality
+                return X(f"({self.compare('=', x, low)})", INT)
+            tests = (self.compare(">=", x, low, exact=True), self.compare("<=", x, high, exact=True))
+            return X(f"({tests[0]} AND {tests[1]})", INT)
         if name == "LIKE":
             return self.like(e, scope)
         if name == "REGEXP":
@@ -1487,7 +1497,9 @@ class _Compiler:
         if name == "DIV":
             return X(f"my_div({a.sql}, {b.sql})", INT)
         if name == "%":
-            kind = DOUBLE if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
+            kind = (
+                _fixed(DOUBLE, a, b, 0) if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
+            )
             if kind is INT:
                 return X(f"({a.sql} % {b.sql})", INT)
             return X(f"my_mod({a.sql}, {b.sql})", kind)
@@ -1503,7 +1515,7 @@ class _Compiler:
             return X(f"({a.sql} {name} {b.sql})", T("dec", scale, rest=rest, wide=wide))
         return X(f"({a.sql} {name} {b.sql})", T("int", wide=wide))
 
-    def rows(self, name: str, left: Any, right: Any, scope: Scope) -> X:
+    def rows(self, name: str, left: Any, right: Any, scope: Scope, exact: bool = False) -> X:
         if not (isinstance(left, Row) and isinstance(right, Row)) or len(left.items) != len(right.items):
             if isinstance(left, Row) and isinstance(right, Sub):
                 test = self.in_query(left, right.query, scope)
@@ -1513,7 +1525,7 @@ class _Compiler:
             (self.scalar(a, scope), self.scalar(b, scope))
             for a, b in zip(left.items, right.items, strict=True)
         ]
-        tests = [self.compare("=", a, b) for a, b in pairs]
+        tests = [self.compare("=", a, b, exact) for a, b in pairs]
         joined = " AND ".join(tests)
         if name in ("=", "<=>"):
             return X(f"({joined})", INT)
@@ -1530,20 +1542,21 @@ class _Compiler:
         if not isinstance(e.items, tuple):
             test = self.in_query(e.value, e.items, scope)
             return X(f"(NOT {test})" if e.negated else f"({test})", INT)
+        several = len(e.items) > 1
         if isinstance(e.value, Row):
-            tests = [self.rows("=", e.value, item, scope).sql for item in e.items]
+            tests = [self.rows("=", e.value, item, scope, several).sql for item in e.items]
             joined = " OR ".join(tests)
             return X(f"(NOT ({joined}))" if e.negated else f"({joined})", INT)
         x = self.scalar(e.value, scope)
         items = [self.scalar(i, scope) for i in e.items]
         kinds = {i.type.kind for i in items} - {"null"}
-        if kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
+        if several and kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
             return X(f"({x.sql} {word} ({', '.join(i.sql for i in items)}))", INT)
         if kinds <= {"str"} and x.type.kind == "str":
             if x.type.plain and all(i.type.plain for i in items):
                 return X(f"({x.sql} COLLATE NOCASE {word} ({', '.join(i.sql for i in items)}))", INT)
             return X(f"({_key(x)} {word} ({', '.join(_key(i) for i in items)}))", INT)
-        either = " OR ".join(self.compare("=", x, i) for i in items)
+        either = " OR ".join(self.compare("=", x, i, exact=several) for i in items)
         return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
@@ -1554,6 +1567,15 @@ class _Compiler:
         compiled = self.query(query, scope, scope.ctes, "set")
         if len(compiled.types) != len(values):
             raise Fault(f"Operand should contain {len(values)} column(s)")
+        for i, (x, y) in enumerate(zip(xs, compiled.types, strict=True)):
+            # Real numbers are looked up with all their digits, but among decimals they are compared.
+            if y.kind == "dec" and _near("=", x, X("", y)):
+                digits = _shared(x.type, y)
+                xs[i] = X(f"round({x.sql}, {digits})", DOUBLE)
+                names = ", ".join(
+                    f"round(c{i}, {digits}) AS c{i}" if j == i else f"c{j}" for j in range(len(xs))
+                )
+                compiled = replace(compiled, sql=f"SELECT {names} FROM ({compiled.sql})")
         if len(xs) == 1:
             x, y = xs[0], compiled.types[0]
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
@@ -1645,7 +1667,7 @@ class _Compiler:
             if operand is None:
                 test = self.truth(condition, scope)
             else:
-                test = self.compare("=", operand, self.scalar(condition, scope))
+                test = self.compare("=", operand, self.scalar(condition, scope), exact=True)
             x = self.scalar(value, scope)
             values.append(x)
             parts.append((test, x))
@@ -1872,14 +1894,47 @@ def _key(x: X) -> str:
     return x.key or f"my_fold({x.sql})"
 
 
+def _shared(a: T, b: T) -> int | None:
+    """The digits after the point that both types fix (FLOAT(M,D) and exact numbers do); None where one does not."""
+    if any(t.kind in ("double", "float") and t.scale is None for t in (a, b)):
+        return None
+    return max(a.scale or 0, b.scale or 0)
+
+
 def _fixed(kind: T, a: X, b: X, more: int) -> T:
-    """Real arithmetic keeps fixed digits where both operands have them (FLOAT(M,D) and exact numbers)."""
-    scales = []
-    for x in (a, b):
-        if x.type.kind in ("double", "float") and x.type.scale is None:
-            return kind
-        scales.append(x.type.scale or 0)
-    return T("double", max(scales) + more)
+    """Real arithmetic keeps fixed digits where both operands have them."""
+    digits = _shared(a.type, b.type)
+    return kind if digits is None else T("double", digits + more)
+
+
+def _as_column(x: X, other: X) -> X:
+    """A constant that is compared with a FLOAT(M,D) column, as that holds it (analyze_real_field_constant)."""
+    if x.const is None or other.source is None or other.type.kind != "float" or other.type.scale is None:
+        return x
+    from prosegym.envs.sql.functions import _number
+
+    value = _number(x.const)
+    return X(repr(single(value)), DOUBLE) if abs(value) < 3e38 else x
+
+
+def _near(op: str, a: X, b: X) -> str | None:
+    """Real numbers of fixed digits are equal within half of the last one (Arg_comparator::compare_real_fixed)."""
+    kinds = [a.type.kind, b.type.kind]
+    if not {*kinds} & {"double", "float"} or kinds == ["float", "float"]:
+        return None
+    digits = _shared(a.type, b.type)
+    if digits is None or not {*kinds} <= _NUMBERS - {"null"}:
+        return None
+    above, below, step = f"({a.sql}) - ({b.sql})", f"({b.sql}) - ({a.sql})", f"5e-{digits + 1}"
+    return {
+        "=": f"abs({above}) < {step}",
+        "<=>": f"coalesce(abs({above}) < {step}, ({a.sql}) IS ({b.sql}))",
+        "<>": f"abs({above}) >= {step}",
+        "<": f"{below} >= {step}",
+        "<=": f"{above} < {step}",
+        ">": f"{above} >= {step}",
+        ">=": f"{below} < {step}",
+    }[op]
 
 
 def _aggregate_type(name: str, kind: T) -> T:
@@ -1908,7 +1963,7 @@ def _merge(a: T, b: T) -> T:
         rest, wide = a.rest or b.rest, a.wide or b.wide
         return T("dec", max(a.scale or 0, b.scale or 0), rest=rest, wide=wide)
     if kinds <= {"int", "dec", "double", "float"}:
-        return DOUBLE
+        return T("double", _shared(a, b))
     if kinds <= {"date", "datetime"}:
         return T("datetime")
     return T("str", None, a.plain and b.plain)

@@ -304,6 +304,13 @@ def error(server: Server, statement: str) -> str:
         ("SHOW TRIGGERS FROM shop", []),
         ("SHOW EVENTS LIKE 'x'", []),
         ("SHOW TABLE STATUS WHERE Name LIKE 'k%' AND `Rows` < 3", []),
+        # FLOAT(M,D): numbers of fixed digits are equal within half of the last one. 2.5 and 1 are real numbers as they are, 7.1 is not.
+        ("SELECT code FROM items WHERE rate = 7.1 AND rate IN (7.1) AND rate = '7.1' AND rate = 71e-1 AND 7.1 <=> rate AND NOT rate <> 7.1", [("A1",)]),
+        ("SELECT rate > 7.1, rate >= 7.1, rate < 7.1, rate <= 7.1, rate + 0.05 > 7.1, rate = 7.12 FROM items WHERE code = 'A1'", [(0, 1, 0, 1, 1, 0)]),
+        ("SELECT COUNT(*) FROM items HAVING AVG(rate) = 3.53333", [(4,)]),
+        ("SELECT code FROM items WHERE rate IN (SELECT 7.1) AND (rate, code) = (7.1, 'A1') AND rate % 4 = 3.1 AND rate BETWEEN 7.1 AND 7.1", [("A1",)]),
+        ("SELECT rate IN (7.1, 5), rate BETWEEN 7.0 AND 7.1, CASE rate WHEN 7.1 THEN 1 ELSE 0 END FROM items WHERE code = 'A1'", [(0, 1, 0)]),
+        ("SELECT IFNULL(rate, 0), GREATEST(rate, 0.25), IF(1, rate, kind_id) FROM items WHERE code = 'A1'", [(7.1, 7.1, 7.1)]),
         ("DESCRIBE TABLE kinds", [(1, "SIMPLE", "kinds", None, "ALL", None, None, None, None, 3, 100.0, None)]),
         ("EXPLAIN SELECT 1", [(1, "SIMPLE", *[None] * 9, "No tables used")]),
     ],
