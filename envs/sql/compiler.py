@@ -14,8 +14,8 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
-from prosegym.envs.sql.parser import AGGREGATES as NAMES
 from prosegym.envs.sql.parser import (
+    AGGREGATES,
     COMPOSITE,
     MOST_TABLES,
     Case,
@@ -43,7 +43,6 @@ from prosegym.envs.sql.patience import TOO_LONG
 from prosegym.envs.sql.schema import Table, fold, is_plain, single
 from prosegym.envs.sql.schema import stored as temporal
 
-AGGREGATES = NAMES | {"any_value"}
 WRITTEN = 1 << 23
 """Characters of SQL that a statement's parts may be written in, all together; about a second."""
 
@@ -144,6 +143,8 @@ class Scope:
     """Whether aggregates are allowed here."""
     inside: bool = False
     """Whether an aggregate's argument is being read."""
+    aggregated: bool = False
+    """Whether its rows are groups of those in FROM."""
     ctes: dict[str, Cte] = field(default_factory=dict)
     group: tuple[Any, ...] = ()
     visible: int | None = None
@@ -504,6 +505,7 @@ class _Compiler:
             or has_aggregate(tree.having or ())
             or (any(has_aggregate(e) for e, _ in tree.order))
         )
+        scope.aggregated = aggregated
         scope.aggregating = True
         outputs = [self.expr(item.expr, scope) for item in items]
         names = tuple(
@@ -1086,7 +1088,7 @@ class _Compiler:
 
         def stop(node: Any) -> bool:
             return _is_query(node) or (
-                isinstance(node, Func) and node.name in AGGREGATES and node.over is None
+                isinstance(node, Func) and node.name in AGGREGATES | {"any_value"} and node.over is None
             )
 
         found = []
@@ -1132,7 +1134,7 @@ class _Compiler:
             if expr in group or isinstance(expr, Window):
                 return None
             if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
-                if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
+                if isinstance(expr, Func) and expr.name in AGGREGATES | {"any_value"} and expr.over is None:
                     return None
                 if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Sub)):
                     try:
@@ -1715,6 +1717,12 @@ class _Compiler:
             return self.aggregate(e, scope)
         if e.over is not None:
             return self.window(e, scope)
+        if e.name == "any_value":
+            x = self.scalar(e.args[0], scope)
+            grouped = scope.aggregated and scope.aggregating and not scope.inside
+            if not grouped or has_aggregate(e.args) or not self.columns_of(e.args, scope):
+                return x
+            return X(f"my_first({x.sql})", x.type)
         if e.name == "grouping":
             gone, self.gone = self.gone, frozenset()
             bits = "".join(str(int(self.scalar(a, scope).sql in gone)) for a in e.args)
@@ -1796,8 +1804,6 @@ class _Compiler:
             own = self.reference(first, next(iter(first.columns))).sql
             x = x._replace(sql=f"CASE WHEN {own} IS NULL THEN {x.sql} ELSE {x.sql} END")
         word = "DISTINCT " if e.distinct else ""
-        if name == "any_value":
-            return X(f"max({x.sql})", x.type)
         if name == "count":
             if len(args) > 1:
                 keys = " || char(31) || ".join(
@@ -1814,11 +1820,12 @@ class _Compiler:
             )
             body = self.text(body)
             if e.order or e.distinct:
-                order = "".join(
-                    f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
-                )
+                by = [(x, False) for x in args]  # DISTINCT comes as its tree has the values
+                if e.order:
+                    by = [(self.concat_key(o, args, scope), d) for o, d in e.order]
+                order = "".join(f", {x.sql}, {int(d)}" for x, d in by)
                 return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
-            return X(f"substr(group_concat({body.sql}, {quote(e.separator)}), 1, 1024)", STR)
+            return X(f"my_cut(group_concat({body.sql}, {quote(e.separator)}))", STR)
         n = self.number(x)
         kind = _aggregate_type(name, n.type)
         if name.startswith(("std", "var")):
@@ -1834,6 +1841,14 @@ class _Compiler:
             if name == "avg":
                 sql = f"my_quotient({sql}, count({word}{n.sql}))"
         return X(sql, kind, summed=name == "sum")
+
+    def concat_key(self, e: Any, args: list[X], scope: Scope) -> X:
+        """What GROUP_CONCAT sorts by; a number is the place of one of its arguments."""
+        if not isinstance(e, Lit) or e.kind != "int":
+            return self.scalar(e, scope)
+        if not 0 < int(e.value) <= len(args):
+            raise Fault(f"Unknown column '{e.value}' in 'order clause'")
+        return args[int(e.value) - 1]
 
 
 class _RecursiveSource:

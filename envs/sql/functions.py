@@ -927,12 +927,34 @@ class _GroupConcat:
 
         if not self.rows:
             return None
-        rows = self.rows
+        rows = self.rows[
+            ::-1
+        ]  # of rows that sort alike the later comes first (group_concat_key_cmp_with_order)
+        if self.distinct:
+            first = {fold(r[0]): i for i, r in enumerate(rows)}
+            rows = [rows[i] for i in sorted(first.values())]
         for i in range(len(rows[0][1]) // 2 - 1, -1, -1):
             rows.sort(key=lambda r: order_key(r[1][2 * i]), reverse=bool(rows[0][1][2 * i + 1]))  # noqa: B023
-        if self.distinct:
-            rows = list({fold(r[0]): r for r in reversed(rows)}.values())[::-1]
-        return self.mark.join(r[0] for r in rows)[:1024]
+        return _cut(self.mark.join(r[0] for r in rows))
+
+
+def _cut(text: str) -> str:
+    """GROUP_CONCAT's text within group_concat_max_len, whole characters of it."""
+    return text.encode()[:1024].decode(errors="ignore")
+
+
+class _First:
+    """The first row's value."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def step(self, value: Any) -> None:
+        if not self.values:
+            self.values.append(value)
+
+    def finalize(self) -> Any:
+        return self.values[0] if self.values else None
 
 
 class _Top:
@@ -1109,6 +1131,7 @@ def install(
 
 
 _AGGREGATES: dict[str, Any] = {
+    "my_first": _First,
     "my_sum": _Sum,
     "my_avg": _Average,
     "my_variance": _Variance,
@@ -1193,6 +1216,7 @@ _PYTHON: dict[str, Callable[..., Any]] = {
         else 0
     ),
     "my_elt": lambda n, *t: t[int(n) - 1] if 0 < n <= len(t) else None,
+    "my_cut": _cut,
     "my_format": _format,
     "my_hex": lambda v: f"{v:X}" if isinstance(v, int) else str(v).encode().hex().upper(),
     "my_md5": _md5,

@@ -311,6 +311,18 @@ def error(server: Server, statement: str) -> str:
         ("SELECT code FROM items WHERE rate IN (SELECT 7.1) AND (rate, code) = (7.1, 'A1') AND rate % 4 = 3.1 AND rate BETWEEN 7.1 AND 7.1", [("A1",)]),
         ("SELECT rate IN (7.1, 5), rate BETWEEN 7.0 AND 7.1, CASE rate WHEN 7.1 THEN 1 ELSE 0 END FROM items WHERE code = 'A1'", [(0, 1, 0)]),
         ("SELECT IFNULL(rate, 0), GREATEST(rate, 0.25), IF(1, rate, kind_id) FROM items WHERE code = 'A1'", [(7.1, 7.1, 7.1)]),
+        # GROUP_CONCAT(DISTINCT x) comes sorted by x; of rows that ORDER BY finds alike the later comes first.
+        ("SELECT GROUP_CONCAT(DISTINCT sold), GROUP_CONCAT(DISTINCT kind_id + 9 SEPARATOR ' '), GROUP_CONCAT(DISTINCT 10 - size, code) FROM items WHERE size",
+         [("2020-05-06,2021-12-31", "10 12", "8D1,8.5A1,9.5B1")]),
+        ("SELECT GROUP_CONCAT(code ORDER BY kind_id), GROUP_CONCAT(code, kind_id ORDER BY 2 DESC), GROUP_CONCAT(code ORDER BY NULL), SUM(size) FROM items",
+         [("C1,B1,D1,A1", "D13,A13,C11,B11", "D1,C1,B1,A1", 4.0)]),
+        ("SELECT GROUP_CONCAT(DISTINCT kind_id ORDER BY code DESC), GROUP_CONCAT(DISTINCT kind_id ORDER BY 1 = 1), SUM(size) FROM items", [("1,3", "1,3", 4.0)]),
+        # Its length is counted in bytes, and a character is whole or left out.
+        ("SELECT LENGTH(GROUP_CONCAT(REPEAT('é', 300))), LENGTH(GROUP_CONCAT(DISTINCT REPEAT('€', 400))) FROM items", [(1023, 1023)]),
+        # ANY_VALUE is no aggregate: that of a group is its first row's.
+        ("SELECT kind_id, ANY_VALUE(code), COUNT(*) FROM items GROUP BY kind_id ORDER BY ANY_VALUE(code)", [(3, "A1", 2), (1, "B1", 2)]),
+        ("SELECT ANY_VALUE(price), ANY_VALUE(MAX(size)), COUNT(*) FROM items", [(D("20.25"), 2.0, 4)]),
+        ("SELECT ANY_VALUE(code), kind_id FROM items WHERE ANY_VALUE(kind_id) = 1", [("B1", 1), ("C1", 1)]),
         ("DESCRIBE TABLE kinds", [(1, "SIMPLE", "kinds", None, "ALL", None, None, None, None, 3, 100.0, None)]),
         ("EXPLAIN SELECT 1", [(1, "SIMPLE", *[None] * 9, "No tables used")]),
     ],
@@ -351,6 +363,8 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT 1 FROM (SELECT 1)", "Every derived table must have its own alias"),
         ("SELECT Nothing(1)", "FUNCTION shop.Nothing does not exist"),
         ("EXECUTE[SELECT 1", "near '[SELECT 1' at line 1"),
+        ("SELECT GROUP_CONCAT(code ORDER BY 2) FROM items", "Unknown column '2' in 'order clause'"),
+        ("SELECT kind_id FROM items GROUP BY kind_id HAVING ANY_VALUE(size) > 1", "Unknown column 'size' in 'having clause'"),
         ("SELECT ANY_VALUE() FROM items", "Incorrect parameter count in the call to native function 'ANY_VALUE'"),
         # The grammar knows some functions with their arguments (sql/sql_yacc.yy); others are counted, before tables are opened,
         # and named as they were written.
