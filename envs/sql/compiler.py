@@ -1428,6 +1428,8 @@ class _Compiler:
 
     def op(self, e: Op, scope: Scope) -> X:
         name = e.name
+        if name in _COMPARED and any(map(_collated, e.args)):
+            e = replace(e, args=tuple(Func("binary", (a,)) for a in e.args[:2]) + e.args[2:])
         if name in ("AND", "OR"):
             return X(_balanced([self.truth(a, scope) for a in e.args], name), INT)
         if name == "XOR":
@@ -1459,8 +1461,7 @@ class _Compiler:
         if name == "LIKE":
             return self.like(e, scope)
         if name == "REGEXP":
-            x, pattern = (self.text(self.scalar(a, scope)) for a in e.args)
-            return X(f"my_regexp({x.sql}, {pattern.sql})", INT)
+            return _call(self, Func("regexp_like", e.args), scope)
         return self.arithmetic(e, scope)
 
     def scalar(self, e: Any, scope: Scope) -> X:
@@ -1471,7 +1472,9 @@ class _Compiler:
     def like(self, e: Op, scope: Scope) -> X:
         x, pattern = (self.text(self.scalar(a, scope)) for a in e.args[:2])
         escape = e.args[2].value if len(e.args) > 2 and isinstance(e.args[2], Lit) else "\\"
-        if pattern.const is not None and escape == "\\":
+        if "bytes" in (x.type.kind, pattern.type.kind):
+            x, pattern = (X(f"CAST({a.sql} AS BLOB)", a.type) for a in (x, pattern))
+        elif pattern.const is not None and escape == "\\":
             body = pattern.const
             if x.type.plain and "\\" not in body and body.isascii():
                 return X(f"({x.sql} LIKE {pattern.sql})", INT)
@@ -1549,6 +1552,10 @@ class _Compiler:
             tests = [self.rows("=", e.value, item, scope, several).sql for item in e.items]
             joined = " OR ".join(tests)
             return X(f"(NOT ({joined}))" if e.negated else f"({joined})", INT)
+        if any(map(_collated, (e.value, *e.items))):
+            e = replace(
+                e, value=Func("binary", (e.value,)), items=tuple(Func("binary", (i,)) for i in e.items)
+            )
         x = self.scalar(e.value, scope)
         items = [self.scalar(i, scope) for i in e.items]
         kinds = {i.type.kind for i in items} - {"null"}
@@ -1859,6 +1866,14 @@ class _RecursiveSource:
 
 _TAKES_NULL = frozenset(("<=>", "IS NULL", "coalesce", "ifnull", "if", "isnull", "concat_ws"))
 """Operators and functions that give a value where an operand is NULL."""
+
+
+_COMPARED = frozenset(("=", "<=>", "<>", "<", ">", "<=", ">=", "LIKE", "REGEXP"))
+
+
+def _collated(expr: Any) -> bool:
+    """Whether it has a collation that tells capitals from small letters."""
+    return isinstance(expr, Func) and expr.name == "collate"
 
 
 def _random(expr: Any) -> bool:

@@ -10,7 +10,6 @@ import sqlite3
 import zlib
 from collections.abc import Callable
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs.sql.parser import COMPOSITE
@@ -120,6 +119,22 @@ def _truncate(compiler: _Compiler, args: list[X]) -> X:
     if kind.kind == "dec":
         kind = T("dec", max(0, min(digits, kind.scale or 0)), wide=kind.wide)
     return X(f"my_truncate({x.sql}, {digits})", kind)
+
+
+def _regexp_like(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import INT, STR, X
+    from prosegym.envs.sql.parser import Fault
+
+    x, pattern, *mode = (compiler.text(a) for a in args)
+    binary = [a.type.kind == "bytes" for a in (x, pattern)]
+    if binary == [False, True] and x.source is not None:
+        raise Fault(
+            "Character set 'utf8mb4_general_ci' cannot be used in conjunction with 'binary' in call to regexp_like."
+        )
+    if any(binary):
+        x, pattern = (X(f"CAST({a.sql} AS TEXT)", STR) for a in (x, pattern))
+        mode = mode or [X("'c'", STR)]
+    return X(f"my_regexp({', '.join(a.sql for a in (x, pattern, *mode))})", INT)
 
 
 def _whole(name: str) -> Builder:
@@ -270,12 +285,13 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "charset": (1, 1, _made("'utf8mb4'", "str")),
     "collation": (1, 1, _made("'utf8mb4_general_ci'", "str")),
     "load_file": (1, 1, _made("NULL", "str")),
-    "regexp_instr": (2, 2, _made("my_regexp_instr({all})", "int", texts=True)),
+    "regexp_instr": (2, 6, _made("my_regexp_instr({all})", "int", texts=True, but=(2, 3, 4))),
     "soundex": (1, 1, _made("my_soundex({0})", "str", texts=True)),
     "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
-    "regexp_like": (2, 3, _made("my_regexp({0}, {1})", "int", texts=True)),
-    "regexp_replace": (3, 3, _made("my_regexp_replace({all})", "str", plain=False, texts=True)),
-    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),
+    "collate": (1, 1, lambda c, a: a[0]._replace(const=None)),
+    "regexp_like": (2, 3, _regexp_like),
+    "regexp_replace": (3, 6, _made("my_regexp_replace({all})", "str", plain=False, texts=True, but=(3, 4))),
+    "regexp_substr": (2, 5, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),
     "round": (1, 2, _round),
     "truncate": (2, 2, _truncate),
     "floor": (1, 1, _whole("floor")),
@@ -439,24 +455,25 @@ def to_text(value: Any, kind: str, scale: int | None) -> str:
     return repr(float(value))
 
 
-def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
-    """LIKE's pattern as a regular expression over folded text.
+def like_pattern(pattern: str, escape: str, binary: bool = False) -> re.Pattern[str]:
+    """LIKE's pattern as a regular expression over folded text, or over text as it is.
 
     What stands between two `%` is sought where it first occurs, and never elsewhere again (a group in a
     look-ahead is not gone back into), so that a match takes at most text times pattern steps.
     """
+    read: Callable[[str], str] = (lambda c: c) if binary else (lambda c: fold(c) or c)
     parts, at = [""], 0
     while at < len(pattern):
         char = pattern[at]
         if char == escape and at + 1 < len(pattern):
             at += 1
-            parts[-1] += re.escape(fold(pattern[at]) or pattern[at])
+            parts[-1] += re.escape(read(pattern[at]))
         elif char == "%":
             parts.append("")
         elif char == "_":
             parts[-1] += "."
         else:
-            parts[-1] += re.escape(fold(char) or char)
+            parts[-1] += re.escape(read(char))
         at += 1
     begin, *within, end = parts if len(parts) > 1 else ("", "".join(parts))
     # Groups by name: `\100` would be a character.
@@ -474,22 +491,70 @@ def _try(spend: Spend, pattern: str, length: int) -> None:
     spend(effort(pattern, length), TOO_SLOW)
 
 
-def _regexp(spend: Spend, text: Any, pattern: Any) -> int:
-    for posix, python in (("[[:alpha:]]", "[A-Za-z]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", "[A-Za-z0-9]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z")):  # fmt: skip
+_POSIX = (("[[:alpha:]]", r"[^\W\d_]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", r"[^\W_]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z"), ("[:punct:]", r"!-/:-@\[-`{-~"))  # fmt: skip
+
+
+def _pattern(spend: Spend, text: str, pattern: str, mode: str = "") -> re.Pattern[str]:
+    """A pattern as its match type reads it, to be sought in that text."""
+    if not pattern:
+        raise re.error("empty")
+    for posix, python in _POSIX:
         pattern = pattern.replace(posix, python)
-    _try(spend, pattern, len(str(text)))
-    return int(re.search(pattern, str(text), re.I) is not None)
-
-
-def _regexp_instr(spend: Spend, text: Any, pattern: Any) -> int:
     _try(spend, pattern, len(text))
-    return found.start() + 1 if (found := re.search(pattern, text, re.I)) else 0
+    flags = re.I
+    for letter in mode:
+        if letter not in "cimnu":
+            raise re.error("match type")
+        flags = flags & ~re.I if letter == "c" else flags | {"i": re.I, "m": re.M, "n": re.S}.get(letter, 0)
+    return re.compile(pattern, flags)
 
 
-def _regexp_replace(spend: Spend, text: Any, pattern: Any, by: Any) -> str:
-    _try(spend, pattern, len(text))
+def _pattern_fault(error: re.error) -> str | None:
+    """What MySQL says of a pattern that is none; None where it might have one there."""
+    found, pattern, at = error.msg, str(error.pattern or ""), error.pos or 0
+    if found.startswith("bad character range") and "\\" not in found and not found.endswith("--"):
+        return "The regular expression contains an [x-y] character range where x comes after y."
+    # One with nothing before it; after ^ and $ the server takes it.
+    if (found == "nothing to repeat" and pattern[at - 1 : at] in ("", "(", "|", "\n")) or (
+        found == "multiple repeat" and pattern[at] != "+"
+    ):
+        line, start = pattern.count("\n", 0, at) + 1, pattern.rfind("\n", 0, at)
+        return f"Syntax error in regular expression on line {line}, character {at - start}."
+    return {
+        "empty": "Illegal argument to a regular expression.",
+        "match type": "Incorrect arguments to regexp_like",
+        "unterminated character set": "The regular expression contains an unclosed bracket expression.",
+        "missing ), unterminated subpattern": "Mismatched parenthesis in regular expression.",
+        "unbalanced parenthesis": "Mismatched parenthesis in regular expression.",
+        "min repeat greater than max repeat": "The maximum is less than the minumum in a {min,max} interval.",
+        "bad escape (end of pattern)": "Unrecognized escape sequence in regular expression.",
+    }.get(found)
+
+
+def _regexp(spend: Spend, text: Any, pattern: Any, mode: Any = "") -> int:
+    return int(_pattern(spend, str(text), str(pattern), mode).search(str(text)) is not None)
+
+
+def _regexp_instr(
+    spend: Spend, text: str, pattern: str, start: int = 1, nth: int = 1, after: int = 0, mode: str = ""
+) -> int:
+    found = list(_pattern(spend, text, pattern, mode).finditer(text[start - 1 :]))
+    return start + found[nth - 1].span()[after] if len(found) >= nth else 0
+
+
+def _regexp_replace(
+    spend: Spend, text: str, pattern: str, by: str, start: int = 1, nth: int = 0, mode: str = ""
+) -> str:
+    compiled = _pattern(spend, text, pattern, mode)
     spend((len(text) + 1) * len(by), TOO_SLOW)
-    return re.sub(pattern, re.sub(r"\$(\d)", r"\\\1", by), text, flags=re.I)
+    by, number = re.sub(r"\$(\d)", r"\\\1", by), 0
+
+    def put(found: re.Match[str]) -> str:
+        nonlocal number
+        number += 1
+        return found.expand(by) if nth in (0, number) else found[0]
+
+    return text[: start - 1] + compiled.sub(put, text[start - 1 :])
 
 
 def _substring_at(text: Any, start: int, length: int | None = None) -> str:
@@ -744,9 +809,11 @@ def _sha(text: Any, size: Any) -> str | None:
     return hashlib.new(name, str(text).encode(), usedforsecurity=False).hexdigest() if name else None
 
 
-def _regexp_substr(spend: Spend, text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1) -> str | None:
-    _try(spend, str(pattern), len(str(text)))
-    found = [m[0] for m in re.finditer(str(pattern), str(text)[int(start) - 1 :], re.I)]
+def _regexp_substr(
+    spend: Spend, text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1, mode: str = ""
+) -> str | None:
+    compiled = _pattern(spend, str(text), str(pattern), mode)
+    found = [m[0] for m in compiled.finditer(str(text)[int(start) - 1 :])]
     return found[int(occurrence) - 1] if len(found) >= int(occurrence) else None
 
 
@@ -1085,24 +1152,39 @@ def install(
         x, y = key(a), key(b)
         return (x > y) - (x < y)
 
-    patterns: dict[tuple[str, str], re.Pattern[str]] = {}
+    patterns: dict[tuple[str, str, bool], re.Pattern[str]] = {}
 
     def like(text: Any, pattern: Any, escape: Any) -> int | None:
         if text is None or pattern is None:
             return None
+        binary = isinstance(pattern, bytes)
+        if binary:
+            text, pattern = text.decode(errors="replace"), pattern.decode(errors="replace")
         spend(0, TOO_LONG, str(pattern))
-        found = patterns.get((pattern, escape))
+        found = patterns.get((pattern, escape, binary))
         if found is None:
             if len(patterns) > 1000:
                 patterns.clear()
-            found = patterns[pattern, escape] = like_pattern(str(pattern), str(escape))
+            found = patterns[pattern, escape, binary] = like_pattern(str(pattern), str(escape), binary)
         if (work := len(str(text)) * len(str(pattern))) > _LARGE:
             spend(work, TOO_LONG)
-        return int(found.match(_fold_keep(str(text))) is not None)
+        return int(found.match(text if binary else _fold_keep(str(text))) is not None)
 
     def raise_fault(message: str) -> None:
         fault(message)
         raise ValueError(message)
+
+    def reading(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return function(spend, *args)
+            except re.error as error:
+                if message := _pattern_fault(error):
+                    fault(message)
+                    raise TimeoutError from error  # which ends the statement
+                raise
+
+        return call
 
     connection.create_collation("mysql", collate)
     connection.create_function("my_like", 3, like, deterministic=True)
@@ -1127,7 +1209,7 @@ def install(
     for name, function in _PYTHON.items():
         connection.create_function(name, -1, _safe(function, spend), deterministic=True)
     for name, function in _PATTERNS.items():
-        connection.create_function(name, -1, _safe(partial(function, spend), spend), deterministic=True)
+        connection.create_function(name, -1, _safe(reading(function), spend), deterministic=True)
 
 
 _AGGREGATES: dict[str, Any] = {
