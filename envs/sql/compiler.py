@@ -1487,7 +1487,8 @@ class _Compiler:
         """An arithmetic operator over compiled operands."""
         a = self.number(xs[0])
         if name == "NEG":
-            return X(f"(- {a.sql})", a.type)
+            # SQLite's minus makes no -0.0.
+            return X(f"({a.sql} * -1.0)" if a.type.kind in ("double", "float") else f"(- {a.sql})", a.type)
         if name == "BITNOT":
             return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
         b = self.number(xs[1])
@@ -1706,9 +1707,9 @@ class _Compiler:
         if e.to == "date":
             return X(f"my_date({x.sql})", T("date"))
         if e.to == "datetime":
-            return X(f"my_datetime({x.sql})", T("datetime"))
+            return X(f"my_cast_datetime({x.sql})", T("datetime"))
         if e.to == "time":
-            return X(f"my_time({x.sql})", T("time"))
+            return X(f"my_cast_time({x.sql})", T("time"))
         x = self.text(x)
         sql = f"substr({x.sql}, 1, {e.scale})" if e.scale else x.sql
         return X(sql, T("bytes" if e.to == "binary" else "str", None, x.type.plain))
@@ -2028,6 +2029,11 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X("NULL", NULL)
     if e.name in ("database", "schema"):
         return X(quote(self.db), T("str"), self.db)
+    if e.name == "rand" and e.args:
+        # Of a constant it is one row of numbers for each place where it stands; else every value is a first one.
+        seed = self.number(self.scalar(e.args[0], scope)).sql
+        varies = any(isinstance(n, (Col, Sub)) for n in walk(e.args))
+        return X(f"my_rand({seed}{'' if varies else ', ' + quote(self.fresh('r'))})", DOUBLE)
     if e.name in ("date_add", "date_sub"):
         x = self.scalar(e.args[0], scope)
         amount = self.scalar(e.args[1].value, scope)

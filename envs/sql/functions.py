@@ -227,6 +227,8 @@ def _shifted(template: str) -> Builder:
     return build
 
 
+_FORMAT = ("my_format({all})", "my_format({0}, {1}, ifnull({2}, ''))")
+
 FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "concat": (1, 99, _concat),
     "concat_ws": (2, 99, _made("my_concat_ws({all})", "str", plain=False, texts=True)),
@@ -268,7 +270,7 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "field": (2, 99, _made("my_field({all})", "int")),
     "find_in_set": (2, 2, _made("my_find_in_set({all})", "int", texts=True)),
     "elt": (2, 99, _made("my_elt({all})", "str", plain=False, texts=True, but=(0,))),
-    "format": (2, 3, _made("my_format({all})", "str", plain=False)),
+    "format": (2, 3, lambda c, a: _made(_FORMAT[len(a) > 2], "str", plain=False)(c, a)),
     "hex": (1, 1, _made("my_hex({0})", "str")),
     "md5": (1, 1, _made("my_md5({0})", "str", texts=True)),
     "sha": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
@@ -442,10 +444,16 @@ def rounded(value: float, digits: int) -> float:
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, WIDE))
 
 
+def decimal(value: float, step: Decimal) -> Decimal:
+    """A decimal of as many digits as the step; its zero has no sign."""
+    found = Decimal(repr(value)).quantize(step, ROUND_HALF_UP, WIDE)
+    return found or abs(found)
+
+
 def to_text(value: Any, kind: str, scale: int | None) -> str:
     """A number as MySQL writes it."""
     if kind == "dec":
-        return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-(scale or 0)), ROUND_HALF_UP, WIDE))
+        return str(decimal(value, Decimal(1).scaleb(-(scale or 0))))
     if scale is not None:
         return f"{value:.{scale}f}"
     if kind == "float":
@@ -659,10 +667,24 @@ _READ = {"Y": "%Y", "y": "%y", "m": "%m", "c": "%m", "d": "%d", "e": "%d", "H": 
 
 
 def _str_to_date_value(text: Any, pattern: Any, kind: str) -> str | None:
-    form = re.sub(r"%(.)", lambda m: _READ.get(m[1], m[1]), str(pattern))
-    when = dt.datetime.strptime(str(text).strip(), form)
+    whole = form = re.sub(r"%(.)", lambda m: _READ.get(m[1], m[1]), str(pattern))
+    left = str(text).strip()
+    when: dt.datetime | None = None
+    while when is None:
+        try:
+            when = dt.datetime.strptime(left, form)
+        except ValueError as error:
+            more = str(error).partition("unconverted data remains: ")[2]
+            if more and form == whole:
+                left = left[: -len(more)]
+            elif more or "%" not in form[1:]:
+                return None
+            else:  # the text may end before the pattern does
+                form = form[: form.rindex("%")].rstrip(" :/,.-")
     if kind == "time":
         return f"{when:%H:%M:%S}"
+    if not re.search("%[Yy]", form) or not ("%j" in form or re.search("%[mbB]", form) and "%d" in form):
+        return None  # no date has a year, month or day 0 (NO_ZERO_IN_DATE)
     date = f"{when.year:04d}-{when.month:02d}-{when.day:02d}"
     return date if kind == "date" else f"{date} {when:%H:%M:%S}"
 
@@ -897,6 +919,22 @@ def _as_time(value: Any) -> str | None:
     return f"{int(match[1]):02d}:{int(match[2]):02d}:{int(match[3] or 0):02d}" if match else None
 
 
+def _rounds_up(value: Any) -> bool:
+    """Whether the fraction of a second is half of one or more."""
+    fraction = re.search(r":\d\d(\.\d+)\s*$", str(value))
+    return fraction is not None and float(fraction[1]) >= 0.5
+
+
+def _cast_datetime(value: Any) -> str | None:
+    found = _as_datetime(value)
+    return _date_add(found, 1, "second", 1) if found and _rounds_up(value) else found
+
+
+def _cast_time(value: Any) -> str | None:
+    found = _as_time(value)
+    return _add_time(found, "00:00:01", 1) if found and _rounds_up(value) else found
+
+
 def _digits(value: Any) -> int | float:
     text = re.sub(r"\D", "", str(value).split(".")[0])
     return int(text) if text else 0
@@ -931,8 +969,36 @@ def _soundex(text: str) -> str:
     return "".join(out).ljust(4, "0")
 
 
-def _format(value: Any, digits: Any) -> str:
-    return f"{rounded(float(_number(value)), max(0, int(_number(digits)))):,.{max(0, int(_number(digits)))}f}"
+# The point, what parts the thousands, and, where not all are of three digits, how many the later groups have.
+_LOCALES: dict[str, tuple[str, str, int]] = {
+    name: form
+    for form, names in {
+        (
+            ",",
+            ".",
+            3,
+        ): "be_by da_dk de_be de_de de_lu es_ar es_bo es_cl es_co es_ec es_es es_py es_uy es_ve fo_fo hu_hu id_id is_is lt_lt mn_mn nb_no no_no ro_ro ru_ua sq_al tr_tr uk_ua vi_vn",
+        (
+            ",",
+            "",
+            3,
+        ): "ca_es de_at el_gr eu_es fr_be fr_ca fr_ch fr_fr fr_lu gl_es hr_hr it_it nl_be nl_nl pl_pl pt_br pt_pt sl_si",
+        (",", " ", 3): "cs_cz es_cr et_ee fi_fi lv_lv mk_mk ru_ru sk_sk sv_fi sv_se",
+        (".", "", 3): "ar_sa sr_rs",
+        (".", "'", 3): "de_ch",
+        (",", "'", 3): "it_ch rm_ch",
+        (".", ",", 2): "en_in ta_in te_in",
+    }.items()
+    for name in names.split()
+}
+
+
+def _format(value: Any, digits: Any, locale: str = "en_US") -> str:
+    point, mark, size = _LOCALES.get(locale.lower(), (".", ",", 3))
+    places = max(0, int(_number(digits)))
+    whole, dot, rest = f"{rounded(float(_number(value)), places):.{places}f}".partition(".")
+    later = rf"(?<=\d)(?=(\d{{{size}}})*\d{{3}}$)"
+    return re.sub(later, mark, whole) + (point if dot else "") + rest
 
 
 def _md5(text: Any) -> str:
@@ -968,7 +1034,8 @@ def _round_real(value: float, digits: int) -> float:
     scale = 10.0 ** abs(digits)
     if not math.isfinite(value * scale):
         return value
-    return round(value * scale) / scale if digits >= 0 else round(value / scale) * scale
+    found = round(value * scale) / scale if digits >= 0 else round(value / scale) * scale
+    return math.copysign(found, value)
 
 
 def _truncated(value: float, digits: int) -> float:
@@ -1130,10 +1197,10 @@ def install(
     connection: sqlite3.Connection,
     fault: Callable[[str], None],
     variable: Callable[[str], Any],
-    rand: Callable[[], float],
+    rand: Callable[..., float],
     spend: Spend,
 ) -> None:
-    """Give a connection the collation and every `my_` function; `rand` is RAND(), `spend` counts work."""
+    """Give a connection the collation and every `my_` function; `rand` is RAND(n), `spend` counts work."""
     cache: dict[str, str] = {}
     held = 0
 
@@ -1196,7 +1263,7 @@ def install(
     connection.create_function("my_concat_ws", -1, _concat_ws, deterministic=True)
     connection.create_function("my_field", -1, _field, deterministic=True)
     connection.create_function("my_now", 0, lambda: f"{NOW:%Y-%m-%d %H:%M:%S}")
-    connection.create_function("my_rand", 0, rand)
+    connection.create_function("my_rand", -1, rand)
     connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
     connection.create_aggregate("my_top", 5, _Top)  # type: ignore[arg-type]
     connection.create_function(
@@ -1326,6 +1393,8 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_date": _as_date,
     "my_datetime": _as_datetime,
     "my_time": _as_time,
+    "my_cast_datetime": _cast_datetime,
+    "my_cast_time": _cast_time,
     "my_part": _part,
     "my_week": _week,
     "my_date_format": lambda v, p: date_format(v, str(p)),

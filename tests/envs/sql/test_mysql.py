@@ -331,6 +331,17 @@ def error(server: Server, statement: str) -> str:
         ("SELECT Name FROM items WHERE BINARY Name REGEXP 'A' AND Name REGEXP 'xe' COLLATE utf8mb4_bin", [("Axe",)]),
         ("SELECT Name FROM items WHERE Name LIKE 'ax%' COLLATE utf8mb4_bin OR Name LIKE BINARY '%X__' OR CAST(Name AS BINARY) LIKE 'b%'", [("ball",), ("AXE ",)]),
         ("SELECT Name FROM items WHERE Name COLLATE utf8mb4_bin IN ('axe', 'ball') OR Name > 'b' COLLATE utf8mb4_bin AND Name = 'BALL'", [("ball",)]),
+        ("SELECT FORMAT(1234567.891, 2, 'de_DE'), FORMAT(-1234567.891, 2, 'fr_FR'), FORMAT(1234567.891, 0, 'en_IN'), FORMAT(1234.5, 1, 'de_CH'), FORMAT(1234.5, 1, 'ru_RU'), FORMAT(1234.5, 1, NULL)",
+         [("1.234.567,89", "-1234567,89", "12,34,568", "1'234.5", "1 234,5", "1,234.5")]),
+        # RAND(n): of a constant one row of numbers for each place, of a column each row's first number.
+        ("SELECT RAND(3), RAND(2 + 1), RAND(NULL), RAND(-1), RAND(1.6) FROM kinds WHERE Title LIKE 'To%' ORDER BY id",
+         [(0.9057697559760601, 0.9057697559760601, 0.15522042769493574, 0.9050373219931845, 0.6555866465490187),
+          (0.37307905813034536, 0.37307905813034536, 0.620881741513388, 0.37014932126752037, 0.12234661925802624)]),
+        ("SELECT RAND(kind_id) FROM items WHERE size", [(0.9057697559760601,), (0.40540353712197724,), (0.9057697559760601,)]),
+        ("SELECT STR_TO_DATE('Jan 5', '%b %e'), STR_TO_DATE('2018', '%Y'), STR_TO_DATE('2018-05 10', '%Y-%m %H'), STR_TO_DATE('2018-05-03x', '%Y-%m-%d'), STR_TO_DATE('2018-05-03', '%Y-%m-%d %H:%i')",
+         [(None, None, None, dt.date(2018, 5, 3), dt.datetime(2018, 5, 3))]),
+        ("SELECT CAST('2020-12-31 23:59:59.5' AS DATETIME), CAST('2020-01-02 03:04:05.4' AS DATETIME), CAST('03:04:05.678' AS TIME)",
+         [(dt.datetime(2021, 1, 1), dt.datetime(2020, 1, 2, 3, 4, 5), dt.timedelta(hours=3, minutes=4, seconds=6))]),
         ("DESCRIBE TABLE kinds", [(1, "SIMPLE", "kinds", None, "ALL", None, None, None, None, 3, 100.0, None)]),
         ("EXPLAIN SELECT 1", [(1, "SIMPLE", *[None] * 9, "No tables used")]),
     ],
@@ -341,6 +352,13 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         return
     found = rows(server, statement)
     assert repr(found) == repr(expected)
+
+
+def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
+    statement = "SELECT -size * 0, -(size - size), ROUND(-0.4e0), ROUND(-0.4), -0.00, 0 * -1.5, CONCAT(-0.0) FROM items WHERE code = 'B1'"
+    assert str(rows(server, statement)) == (
+        "[(-0.0, -0.0, -0.0, Decimal('0'), Decimal('0.00'), Decimal('0.0'), '0.0')]"
+    )
 
 
 @pytest.mark.parametrize(
