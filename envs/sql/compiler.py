@@ -14,8 +14,8 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
-from prosegym.envs.sql.parser import AGGREGATES as NAMES
 from prosegym.envs.sql.parser import (
+    AGGREGATES,
     COMPOSITE,
     MOST_TABLES,
     Case,
@@ -40,10 +40,9 @@ from prosegym.envs.sql.parser import (
 )
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.patience import TOO_LONG
-from prosegym.envs.sql.schema import Table, fold, is_plain
+from prosegym.envs.sql.schema import Table, fold, is_plain, single
 from prosegym.envs.sql.schema import stored as temporal
 
-AGGREGATES = NAMES | {"any_value"}
 WRITTEN = 1 << 23
 """Characters of SQL that a statement's parts may be written in, all together; about a second."""
 
@@ -144,6 +143,8 @@ class Scope:
     """Whether aggregates are allowed here."""
     inside: bool = False
     """Whether an aggregate's argument is being read."""
+    aggregated: bool = False
+    """Whether its rows are groups of those in FROM."""
     ctes: dict[str, Cte] = field(default_factory=dict)
     group: tuple[Any, ...] = ()
     visible: int | None = None
@@ -504,6 +505,7 @@ class _Compiler:
             or has_aggregate(tree.having or ())
             or (any(has_aggregate(e) for e, _ in tree.order))
         )
+        scope.aggregated = aggregated
         scope.aggregating = True
         outputs = [self.expr(item.expr, scope) for item in items]
         names = tuple(
@@ -1086,7 +1088,7 @@ class _Compiler:
 
         def stop(node: Any) -> bool:
             return _is_query(node) or (
-                isinstance(node, Func) and node.name in AGGREGATES and node.over is None
+                isinstance(node, Func) and node.name in AGGREGATES | {"any_value"} and node.over is None
             )
 
         found = []
@@ -1132,7 +1134,7 @@ class _Compiler:
             if expr in group or isinstance(expr, Window):
                 return None
             if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
-                if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
+                if isinstance(expr, Func) and expr.name in AGGREGATES | {"any_value"} and expr.over is None:
                     return None
                 if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Sub)):
                     try:
@@ -1333,10 +1335,17 @@ class _Compiler:
         loose = x.type.scale is None or (x.summed and kind == "double")
         return X(f"my_text({x.sql}, {quote(kind)}, {'NULL' if loose else x.type.scale})", T("str"))
 
-    def compare(self, op: str, a: X, b: X) -> str:
-        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
+    def compare(self, op: str, a: X, b: X, exact: bool = False) -> str:
+        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers.
+
+        `exact` is how CASE, BETWEEN and IN with several values compare real numbers.
+        """
         self.write(a.sql)  # CASE and IN compare it with each of theirs
         sql_op = "IS" if op == "<=>" else op
+        if not exact:
+            a, b = _as_column(a, b), _as_column(b, a)
+            if near := _near(op, a, b):
+                return near
         x, y = a.type.kind, b.type.kind
         if x == "null" or y == "null":
             return f"{a.sql} {sql_op} {b.sql}"
@@ -1419,6 +1428,8 @@ class _Compiler:
 
     def op(self, e: Op, scope: Scope) -> X:
         name = e.name
+        if name in _COMPARED and any(map(_collated, e.args)):
+            e = replace(e, args=tuple(Func("binary", (a,)) for a in e.args[:2]) + e.args[2:])
         if name in ("AND", "OR"):
             return X(_balanced([self.truth(a, scope) for a in e.args], name), INT)
         if name == "XOR":
@@ -1443,12 +1454,14 @@ class _Compiler:
             )
         if name == "BETWEEN":
             x, low, high = (self.scalar(a, scope) for a in e.args)
-            return X(f"({self.compare('>=', x, low)} AND {self.compare('<=', x, high)})", INT)
+            if low.const is not None and e.args[1] == e.args[2]:  # MySQL makes it an equality
+                return X(f"({self.compare('=', x, low)})", INT)
+            tests = (self.compare(">=", x, low, exact=True), self.compare("<=", x, high, exact=True))
+            return X(f"({tests[0]} AND {tests[1]})", INT)
         if name == "LIKE":
             return self.like(e, scope)
         if name == "REGEXP":
-            x, pattern = (self.text(self.scalar(a, scope)) for a in e.args)
-            return X(f"my_regexp({x.sql}, {pattern.sql})", INT)
+            return _call(self, Func("regexp_like", e.args), scope)
         return self.arithmetic(e, scope)
 
     def scalar(self, e: Any, scope: Scope) -> X:
@@ -1459,7 +1472,9 @@ class _Compiler:
     def like(self, e: Op, scope: Scope) -> X:
         x, pattern = (self.text(self.scalar(a, scope)) for a in e.args[:2])
         escape = e.args[2].value if len(e.args) > 2 and isinstance(e.args[2], Lit) else "\\"
-        if pattern.const is not None and escape == "\\":
+        if "bytes" in (x.type.kind, pattern.type.kind):
+            x, pattern = (X(f"CAST({a.sql} AS BLOB)", a.type) for a in (x, pattern))
+        elif pattern.const is not None and escape == "\\":
             body = pattern.const
             if x.type.plain and "\\" not in body and body.isascii():
                 return X(f"({x.sql} LIKE {pattern.sql})", INT)
@@ -1472,7 +1487,8 @@ class _Compiler:
         """An arithmetic operator over compiled operands."""
         a = self.number(xs[0])
         if name == "NEG":
-            return X(f"(- {a.sql})", a.type)
+            # SQLite's minus makes no -0.0.
+            return X(f"({a.sql} * -1.0)" if a.type.kind in ("double", "float") else f"(- {a.sql})", a.type)
         if name == "BITNOT":
             return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
         b = self.number(xs[1])
@@ -1487,7 +1503,9 @@ class _Compiler:
         if name == "DIV":
             return X(f"my_div({a.sql}, {b.sql})", INT)
         if name == "%":
-            kind = DOUBLE if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
+            kind = (
+                _fixed(DOUBLE, a, b, 0) if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
+            )
             if kind is INT:
                 return X(f"({a.sql} % {b.sql})", INT)
             return X(f"my_mod({a.sql}, {b.sql})", kind)
@@ -1503,7 +1521,7 @@ class _Compiler:
             return X(f"({a.sql} {name} {b.sql})", T("dec", scale, rest=rest, wide=wide))
         return X(f"({a.sql} {name} {b.sql})", T("int", wide=wide))
 
-    def rows(self, name: str, left: Any, right: Any, scope: Scope) -> X:
+    def rows(self, name: str, left: Any, right: Any, scope: Scope, exact: bool = False) -> X:
         if not (isinstance(left, Row) and isinstance(right, Row)) or len(left.items) != len(right.items):
             if isinstance(left, Row) and isinstance(right, Sub):
                 test = self.in_query(left, right.query, scope)
@@ -1513,7 +1531,7 @@ class _Compiler:
             (self.scalar(a, scope), self.scalar(b, scope))
             for a, b in zip(left.items, right.items, strict=True)
         ]
-        tests = [self.compare("=", a, b) for a, b in pairs]
+        tests = [self.compare("=", a, b, exact) for a, b in pairs]
         joined = " AND ".join(tests)
         if name in ("=", "<=>"):
             return X(f"({joined})", INT)
@@ -1530,20 +1548,25 @@ class _Compiler:
         if not isinstance(e.items, tuple):
             test = self.in_query(e.value, e.items, scope)
             return X(f"(NOT {test})" if e.negated else f"({test})", INT)
+        several = len(e.items) > 1
         if isinstance(e.value, Row):
-            tests = [self.rows("=", e.value, item, scope).sql for item in e.items]
+            tests = [self.rows("=", e.value, item, scope, several).sql for item in e.items]
             joined = " OR ".join(tests)
             return X(f"(NOT ({joined}))" if e.negated else f"({joined})", INT)
+        if any(map(_collated, (e.value, *e.items))):
+            e = replace(
+                e, value=Func("binary", (e.value,)), items=tuple(Func("binary", (i,)) for i in e.items)
+            )
         x = self.scalar(e.value, scope)
         items = [self.scalar(i, scope) for i in e.items]
         kinds = {i.type.kind for i in items} - {"null"}
-        if kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
+        if several and kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
             return X(f"({x.sql} {word} ({', '.join(i.sql for i in items)}))", INT)
         if kinds <= {"str"} and x.type.kind == "str":
             if x.type.plain and all(i.type.plain for i in items):
                 return X(f"({x.sql} COLLATE NOCASE {word} ({', '.join(i.sql for i in items)}))", INT)
             return X(f"({_key(x)} {word} ({', '.join(_key(i) for i in items)}))", INT)
-        either = " OR ".join(self.compare("=", x, i) for i in items)
+        either = " OR ".join(self.compare("=", x, i, exact=several) for i in items)
         return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
@@ -1554,6 +1577,15 @@ class _Compiler:
         compiled = self.query(query, scope, scope.ctes, "set")
         if len(compiled.types) != len(values):
             raise Fault(f"Operand should contain {len(values)} column(s)")
+        for i, (x, y) in enumerate(zip(xs, compiled.types, strict=True)):
+            # Real numbers are looked up with all their digits, but among decimals they are compared.
+            if y.kind == "dec" and _near("=", x, X("", y)):
+                digits = _shared(x.type, y)
+                xs[i] = X(f"round({x.sql}, {digits})", DOUBLE)
+                names = ", ".join(
+                    f"round(c{i}, {digits}) AS c{i}" if j == i else f"c{j}" for j in range(len(xs))
+                )
+                compiled = replace(compiled, sql=f"SELECT {names} FROM ({compiled.sql})")
         if len(xs) == 1:
             x, y = xs[0], compiled.types[0]
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
@@ -1645,7 +1677,7 @@ class _Compiler:
             if operand is None:
                 test = self.truth(condition, scope)
             else:
-                test = self.compare("=", operand, self.scalar(condition, scope))
+                test = self.compare("=", operand, self.scalar(condition, scope), exact=True)
             x = self.scalar(value, scope)
             values.append(x)
             parts.append((test, x))
@@ -1675,9 +1707,9 @@ class _Compiler:
         if e.to == "date":
             return X(f"my_date({x.sql})", T("date"))
         if e.to == "datetime":
-            return X(f"my_datetime({x.sql})", T("datetime"))
+            return X(f"my_cast_datetime({x.sql})", T("datetime"))
         if e.to == "time":
-            return X(f"my_time({x.sql})", T("time"))
+            return X(f"my_cast_time({x.sql})", T("time"))
         x = self.text(x)
         sql = f"substr({x.sql}, 1, {e.scale})" if e.scale else x.sql
         return X(sql, T("bytes" if e.to == "binary" else "str", None, x.type.plain))
@@ -1693,6 +1725,12 @@ class _Compiler:
             return self.aggregate(e, scope)
         if e.over is not None:
             return self.window(e, scope)
+        if e.name == "any_value":
+            x = self.scalar(e.args[0], scope)
+            grouped = scope.aggregated and scope.aggregating and not scope.inside
+            if not grouped or has_aggregate(e.args) or not self.columns_of(e.args, scope):
+                return x
+            return X(f"my_first({x.sql})", x.type)
         if e.name == "grouping":
             gone, self.gone = self.gone, frozenset()
             bits = "".join(str(int(self.scalar(a, scope).sql in gone)) for a in e.args)
@@ -1774,8 +1812,6 @@ class _Compiler:
             own = self.reference(first, next(iter(first.columns))).sql
             x = x._replace(sql=f"CASE WHEN {own} IS NULL THEN {x.sql} ELSE {x.sql} END")
         word = "DISTINCT " if e.distinct else ""
-        if name == "any_value":
-            return X(f"max({x.sql})", x.type)
         if name == "count":
             if len(args) > 1:
                 keys = " || char(31) || ".join(
@@ -1792,11 +1828,12 @@ class _Compiler:
             )
             body = self.text(body)
             if e.order or e.distinct:
-                order = "".join(
-                    f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
-                )
+                by = [(x, False) for x in args]  # DISTINCT comes as its tree has the values
+                if e.order:
+                    by = [(self.concat_key(o, args, scope), d) for o, d in e.order]
+                order = "".join(f", {x.sql}, {int(d)}" for x, d in by)
                 return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
-            return X(f"substr(group_concat({body.sql}, {quote(e.separator)}), 1, 1024)", STR)
+            return X(f"my_cut(group_concat({body.sql}, {quote(e.separator)}))", STR)
         n = self.number(x)
         kind = _aggregate_type(name, n.type)
         if name.startswith(("std", "var")):
@@ -1813,6 +1850,14 @@ class _Compiler:
                 sql = f"my_quotient({sql}, count({word}{n.sql}))"
         return X(sql, kind, summed=name == "sum")
 
+    def concat_key(self, e: Any, args: list[X], scope: Scope) -> X:
+        """What GROUP_CONCAT sorts by; a number is the place of one of its arguments."""
+        if not isinstance(e, Lit) or e.kind != "int":
+            return self.scalar(e, scope)
+        if not 0 < int(e.value) <= len(args):
+            raise Fault(f"Unknown column '{e.value}' in 'order clause'")
+        return args[int(e.value) - 1]
+
 
 class _RecursiveSource:
     def __init__(self, name: str, source: Source) -> None:
@@ -1822,6 +1867,14 @@ class _RecursiveSource:
 
 _TAKES_NULL = frozenset(("<=>", "IS NULL", "coalesce", "ifnull", "if", "isnull", "concat_ws"))
 """Operators and functions that give a value where an operand is NULL."""
+
+
+_COMPARED = frozenset(("=", "<=>", "<>", "<", ">", "<=", ">=", "LIKE", "REGEXP"))
+
+
+def _collated(expr: Any) -> bool:
+    """Whether it has a collation that tells capitals from small letters."""
+    return isinstance(expr, Func) and expr.name == "collate"
 
 
 def _random(expr: Any) -> bool:
@@ -1872,14 +1925,47 @@ def _key(x: X) -> str:
     return x.key or f"my_fold({x.sql})"
 
 
+def _shared(a: T, b: T) -> int | None:
+    """The digits after the point that both types fix (FLOAT(M,D) and exact numbers do); None where one does not."""
+    if any(t.kind in ("double", "float") and t.scale is None for t in (a, b)):
+        return None
+    return max(a.scale or 0, b.scale or 0)
+
+
 def _fixed(kind: T, a: X, b: X, more: int) -> T:
-    """Real arithmetic keeps fixed digits where both operands have them (FLOAT(M,D) and exact numbers)."""
-    scales = []
-    for x in (a, b):
-        if x.type.kind in ("double", "float") and x.type.scale is None:
-            return kind
-        scales.append(x.type.scale or 0)
-    return T("double", max(scales) + more)
+    """Real arithmetic keeps fixed digits where both operands have them."""
+    digits = _shared(a.type, b.type)
+    return kind if digits is None else T("double", digits + more)
+
+
+def _as_column(x: X, other: X) -> X:
+    """A constant that is compared with a FLOAT(M,D) column, as that holds it (analyze_real_field_constant)."""
+    if x.const is None or other.source is None or other.type.kind != "float" or other.type.scale is None:
+        return x
+    from prosegym.envs.sql.functions import _number
+
+    value = _number(x.const)
+    return X(repr(single(value)), DOUBLE) if abs(value) < 3e38 else x
+
+
+def _near(op: str, a: X, b: X) -> str | None:
+    """Real numbers of fixed digits are equal within half of the last one (Arg_comparator::compare_real_fixed)."""
+    kinds = [a.type.kind, b.type.kind]
+    if not {*kinds} & {"double", "float"} or kinds == ["float", "float"]:
+        return None
+    digits = _shared(a.type, b.type)
+    if digits is None or not {*kinds} <= _NUMBERS - {"null"}:
+        return None
+    above, below, step = f"({a.sql}) - ({b.sql})", f"({b.sql}) - ({a.sql})", f"5e-{digits + 1}"
+    return {
+        "=": f"abs({above}) < {step}",
+        "<=>": f"coalesce(abs({above}) < {step}, ({a.sql}) IS ({b.sql}))",
+        "<>": f"abs({above}) >= {step}",
+        "<": f"{below} >= {step}",
+        "<=": f"{above} < {step}",
+        ">": f"{above} >= {step}",
+        ">=": f"{below} < {step}",
+    }[op]
 
 
 def _aggregate_type(name: str, kind: T) -> T:
@@ -1908,7 +1994,7 @@ def _merge(a: T, b: T) -> T:
         rest, wide = a.rest or b.rest, a.wide or b.wide
         return T("dec", max(a.scale or 0, b.scale or 0), rest=rest, wide=wide)
     if kinds <= {"int", "dec", "double", "float"}:
-        return DOUBLE
+        return T("double", _shared(a, b))
     if kinds <= {"date", "datetime"}:
         return T("datetime")
     return T("str", None, a.plain and b.plain)
@@ -1943,6 +2029,11 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X("NULL", NULL)
     if e.name in ("database", "schema"):
         return X(quote(self.db), T("str"), self.db)
+    if e.name == "rand" and e.args:
+        # Of a constant it is one row of numbers for each place where it stands; else every value is a first one.
+        seed = self.number(self.scalar(e.args[0], scope)).sql
+        varies = any(isinstance(n, (Col, Sub)) for n in walk(e.args))
+        return X(f"my_rand({seed}{'' if varies else ', ' + quote(self.fresh('r'))})", DOUBLE)
     if e.name in ("date_add", "date_sub"):
         x = self.scalar(e.args[0], scope)
         amount = self.scalar(e.args[1].value, scope)

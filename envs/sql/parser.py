@@ -1186,7 +1186,8 @@ class _Parser:
             return Func("binary", (self.unary(),))
         expr = self.primary()
         while self.word("collate"):
-            self.name()
+            if self.name().lower().endswith(("_bin", "_cs")):
+                expr = Func("collate", (expr,))
         return expr
 
     def interval(self) -> Interval:

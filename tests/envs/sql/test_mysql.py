@@ -304,6 +304,44 @@ def error(server: Server, statement: str) -> str:
         ("SHOW TRIGGERS FROM shop", []),
         ("SHOW EVENTS LIKE 'x'", []),
         ("SHOW TABLE STATUS WHERE Name LIKE 'k%' AND `Rows` < 3", []),
+        # FLOAT(M,D): numbers of fixed digits are equal within half of the last one. 2.5 and 1 are real numbers as they are, 7.1 is not.
+        ("SELECT code FROM items WHERE rate = 7.1 AND rate IN (7.1) AND rate = '7.1' AND rate = 71e-1 AND 7.1 <=> rate AND NOT rate <> 7.1", [("A1",)]),
+        ("SELECT rate > 7.1, rate >= 7.1, rate < 7.1, rate <= 7.1, rate + 0.05 > 7.1, rate = 7.12 FROM items WHERE code = 'A1'", [(0, 1, 0, 1, 1, 0)]),
+        ("SELECT COUNT(*) FROM items HAVING AVG(rate) = 3.53333", [(4,)]),
+        ("SELECT code FROM items WHERE rate IN (SELECT 7.1) AND (rate, code) = (7.1, 'A1') AND rate % 4 = 3.1 AND rate BETWEEN 7.1 AND 7.1", [("A1",)]),
+        ("SELECT rate IN (7.1, 5), rate BETWEEN 7.0 AND 7.1, CASE rate WHEN 7.1 THEN 1 ELSE 0 END FROM items WHERE code = 'A1'", [(0, 1, 0)]),
+        ("SELECT IFNULL(rate, 0), GREATEST(rate, 0.25), IF(1, rate, kind_id) FROM items WHERE code = 'A1'", [(7.1, 7.1, 7.1)]),
+        # GROUP_CONCAT(DISTINCT x) comes sorted by x; of rows that ORDER BY finds alike the later comes first.
+        ("SELECT GROUP_CONCAT(DISTINCT sold), GROUP_CONCAT(DISTINCT kind_id + 9 SEPARATOR ' '), GROUP_CONCAT(DISTINCT 10 - size, code) FROM items WHERE size",
+         [("2020-05-06,2021-12-31", "10 12", "8D1,8.5A1,9.5B1")]),
+        ("SELECT GROUP_CONCAT(code ORDER BY kind_id), GROUP_CONCAT(code, kind_id ORDER BY 2 DESC), GROUP_CONCAT(code ORDER BY NULL), SUM(size) FROM items",
+         [("C1,B1,D1,A1", "D13,A13,C11,B11", "D1,C1,B1,A1", 4.0)]),
+        ("SELECT GROUP_CONCAT(DISTINCT kind_id ORDER BY code DESC), GROUP_CONCAT(DISTINCT kind_id ORDER BY 1 = 1), SUM(size) FROM items", [("1,3", "1,3", 4.0)]),
+        # Its length is counted in bytes, and a character is whole or left out.
+        ("SELECT LENGTH(GROUP_CONCAT(REPEAT('é', 300))), LENGTH(GROUP_CONCAT(DISTINCT REPEAT('€', 400))) FROM items", [(1023, 1023)]),
+        # ANY_VALUE is no aggregate: that of a group is its first row's.
+        ("SELECT kind_id, ANY_VALUE(code), COUNT(*) FROM items GROUP BY kind_id ORDER BY ANY_VALUE(code)", [(3, "A1", 2), (1, "B1", 2)]),
+        ("SELECT ANY_VALUE(price), ANY_VALUE(MAX(size)), COUNT(*) FROM items", [(D("20.25"), 2.0, 4)]),
+        ("SELECT ANY_VALUE(code), kind_id FROM items WHERE ANY_VALUE(kind_id) = 1", [("B1", 1), ("C1", 1)]),
+        # Regular expressions: match types, what binary texts and collations change.
+        ("SELECT REGEXP_LIKE('abc', 'ABC', 'c'), REGEXP_LIKE('abc', 'ABC', 'ci'), REGEXP_LIKE('a\nb', 'a.b', 'n'), REGEXP_LIKE('a\nb', '^b', 'm'), REGEXP_LIKE('a', 'a', NULL)", [(0, 1, 1, 1, None)]),
+        ("SELECT REGEXP_REPLACE('abcABC', 'b', 'x', 1, 0, 'c'), REGEXP_REPLACE('abcabc', 'b', 'x', 3), REGEXP_REPLACE('abcabc', '(b)', '[$1]', 1, 2)", [("axcABC", "abcaxc", "abca[b]c")]),
+        ("SELECT REGEXP_SUBSTR('abcABC', 'B', 1, 1, 'c'), REGEXP_INSTR('abcabc', 'b', 3), REGEXP_INSTR('abcabc', 'b', 1, 2), REGEXP_INSTR('abcabc', 'b', 1, 1, 1)", [("B", 5, 5, 3)]),
+        ("SELECT 'é' REGEXP '[[:alpha:]]', '!' REGEXP '[[:punct:]]', 'a1' REGEXP '^[[:alnum:]]+$'", [(1, 1, 1)]),
+        ("SELECT Name FROM items WHERE BINARY Name REGEXP 'A' AND Name REGEXP 'xe' COLLATE utf8mb4_bin", [("Axe",)]),
+        ("SELECT Name FROM items WHERE Name LIKE 'ax%' COLLATE utf8mb4_bin OR Name LIKE BINARY '%X__' OR CAST(Name AS BINARY) LIKE 'b%'", [("ball",), ("AXE ",)]),
+        ("SELECT Name FROM items WHERE Name COLLATE utf8mb4_bin IN ('axe', 'ball') OR Name > 'b' COLLATE utf8mb4_bin AND Name = 'BALL'", [("ball",)]),
+        ("SELECT FORMAT(1234567.891, 2, 'de_DE'), FORMAT(-1234567.891, 2, 'fr_FR'), FORMAT(1234567.891, 0, 'en_IN'), FORMAT(1234.5, 1, 'de_CH'), FORMAT(1234.5, 1, 'ru_RU'), FORMAT(1234.5, 1, NULL)",
+         [("1.234.567,89", "-1234567,89", "12,34,568", "1'234.5", "1 234,5", "1,234.5")]),
+        # RAND(n): of a constant one row of numbers for each place, of a column each row's first number.
+        ("SELECT RAND(3), RAND(2 + 1), RAND(NULL), RAND(-1), RAND(1.6) FROM kinds WHERE Title LIKE 'To%' ORDER BY id",
+         [(0.9057697559760601, 0.9057697559760601, 0.15522042769493574, 0.9050373219931845, 0.6555866465490187),
+          (0.37307905813034536, 0.37307905813034536, 0.620881741513388, 0.37014932126752037, 0.12234661925802624)]),
+        ("SELECT RAND(kind_id) FROM items WHERE size", [(0.9057697559760601,), (0.40540353712197724,), (0.9057697559760601,)]),
+        ("SELECT STR_TO_DATE('Jan 5', '%b %e'), STR_TO_DATE('2018', '%Y'), STR_TO_DATE('2018-05 10', '%Y-%m %H'), STR_TO_DATE('2018-05-03x', '%Y-%m-%d'), STR_TO_DATE('2018-05-03', '%Y-%m-%d %H:%i')",
+         [(None, None, None, dt.date(2018, 5, 3), dt.datetime(2018, 5, 3))]),
+        ("SELECT CAST('2020-12-31 23:59:59.5' AS DATETIME), CAST('2020-01-02 03:04:05.4' AS DATETIME), CAST('03:04:05.678' AS TIME)",
+         [(dt.datetime(2021, 1, 1), dt.datetime(2020, 1, 2, 3, 4, 5), dt.timedelta(hours=3, minutes=4, seconds=6))]),
         ("DESCRIBE TABLE kinds", [(1, "SIMPLE", "kinds", None, "ALL", None, None, None, None, 3, 100.0, None)]),
         ("EXPLAIN SELECT 1", [(1, "SIMPLE", *[None] * 9, "No tables used")]),
     ],
@@ -314,6 +352,13 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         return
     found = rows(server, statement)
     assert repr(found) == repr(expected)
+
+
+def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
+    statement = "SELECT -size * 0, -(size - size), ROUND(-0.4e0), ROUND(-0.4), -0.00, 0 * -1.5, CONCAT(-0.0) FROM items WHERE code = 'B1'"
+    assert str(rows(server, statement)) == (
+        "[(-0.0, -0.0, -0.0, Decimal('0'), Decimal('0.00'), Decimal('0.0'), '0.0')]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,6 +389,19 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
         ("SELECT 1 FROM (SELECT 1)", "Every derived table must have its own alias"),
         ("SELECT Nothing(1)", "FUNCTION shop.Nothing does not exist"),
         ("EXECUTE[SELECT 1", "near '[SELECT 1' at line 1"),
+        ("SELECT GROUP_CONCAT(code ORDER BY 2) FROM items", "Unknown column '2' in 'order clause'"),
+        ("SELECT kind_id FROM items GROUP BY kind_id HAVING ANY_VALUE(size) > 1", "Unknown column 'size' in 'having clause'"),
+        ("SELECT code FROM items WHERE Name REGEXP '['", "The regular expression contains an unclosed bracket expression."),
+        ("SELECT 'a' REGEXP 'b)'", "Mismatched parenthesis in regular expression."),
+        ("SELECT REGEXP_SUBSTR('a', '(')", "Mismatched parenthesis in regular expression."),
+        ("SELECT REGEXP_INSTR('a', '*a')", "Syntax error in regular expression on line 1, character 1."),
+        ("SELECT 'a' REGEXP 'ab\n(+a)'", "Syntax error in regular expression on line 2, character 2."),
+        ("SELECT 'a' REGEXP 'a**'", "Syntax error in regular expression on line 1, character 3."),
+        ("SELECT 'a' REGEXP ''", "Illegal argument to a regular expression."),
+        ("SELECT 'a' REGEXP '^[T-J]'", "The regular expression contains an [x-y] character range where x comes after y."),
+        ("SELECT 'a' REGEXP 'a{2,1}'", "The maximum is less than the minumum in a {min,max} interval."),
+        ("SELECT REGEXP_LIKE('a', 'a', 'x')", "Incorrect arguments to regexp_like"),
+        ("SELECT code FROM items WHERE Name REGEXP BINARY 'A'", "Character set 'utf8mb4_general_ci' cannot be used in conjunction with 'binary' in call to regexp_like."),
         ("SELECT ANY_VALUE() FROM items", "Incorrect parameter count in the call to native function 'ANY_VALUE'"),
         # The grammar knows some functions with their arguments (sql/sql_yacc.yy); others are counted, before tables are opened,
         # and named as they were written.
