@@ -17,7 +17,9 @@ from prosegym.envs.sql import planner
 from prosegym.envs.sql.parser import (
     AGGREGATES,
     COMPOSITE,
+    KEYWORDS,
     MOST_TABLES,
+    STORED,
     Case,
     Cast,
     Col,
@@ -243,36 +245,59 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def compile_query(tree: Any, catalog: Catalog, db: str, full_group_by: bool = True) -> Compiled:
-    """The SQLite statement for a query.
+def compile_query(
+    tree: Any, catalog: Catalog, db: str, full_group_by: bool = True, writes: bool = False
+) -> Compiled:
+    """The SQLite statement for a query, or for what a statement that `writes` asks for.
 
     Raises:
         Fault: MySQL refuses it; the message is MySQL's.
     """
-    return _Compiler(catalog, db, full_group_by).top(tree)
+    return _Compiler(catalog, db, full_group_by, writes).top(tree)
 
 
-def compile_rows(catalog: Catalog, db: str, table: TableRef, exprs: tuple[Any, ...]) -> str:
-    """SQL that gives, for every row of a table, its number in clustered order and these expressions' values.
+def compile_rows(
+    catalog: Catalog,
+    db: str,
+    table: TableRef,
+    values: tuple[Any, ...],
+    where: Any = None,
+    order: tuple[tuple[Any, bool], ...] = (),
+    limit: int | None = None,
+) -> str:
+    """SQL that gives, for the rows that UPDATE or DELETE is to change, their numbers in clustered order and these values.
 
     Raises:
         Fault: MySQL refuses it.
     """
-    compiler = _Compiler(catalog, db, True)
-    compiler.check_forms(exprs)
-    compiler.check_tables((table, *exprs), {})
+    compiler = _Compiler(catalog, db, True, True)
+    compiler.check_forms((values, where, order))
+    compiler.check_tables((table, values, where, order), {})
     scope = Scope(None)
     source = compiler.source(table, scope)()
     scope.where = "where clause"
-    values = "".join(f", {compiler.expr(e, scope).sql}" for e in exprs)
-    return f"SELECT {scope.sources[0].sql}._p{values} FROM {source}"
+    test = "1" if where is None else compiler.truth(where, scope)
+    scope.where = "order clause"
+    for key, _ in order:
+        if has_aggregate(key):
+            raise Fault("Invalid use of group function")
+        if isinstance(key, Lit) and key.kind == "int":
+            raise Fault(f"Unknown column '{key.value}' in 'order clause'")
+    keys = [_sorted(compiler.expr(key, scope)) + (" DESC" if down else "") for key, down in order]
+    scope.where = "field list"
+    number = f"{scope.sources[0].sql}._p"
+    shown = ", ".join([number, *(compiler.expr(v, scope).sql for v in values)])
+    most = -1 if limit is None else limit
+    return f"SELECT {shown} FROM {source} WHERE {test} ORDER BY {', '.join([*keys, number])} LIMIT {most}"
 
 
 class _Compiler:
-    def __init__(self, catalog: Catalog, db: str, full_group_by: bool) -> None:
+    def __init__(self, catalog: Catalog, db: str, full_group_by: bool, writes: bool = False) -> None:
         self.catalog = catalog
         self.db = db
         self.full_group_by = full_group_by
+        self.writes = writes
+        """Whether it is part of a statement that writes, which a division by 0 stops (ERROR_FOR_DIVISION_BY_ZERO)."""
         self.count = 0
         self.room = WRITTEN
         self.outward = 0
@@ -838,6 +863,9 @@ class _Compiler:
         table = self.catalog.dbs[db][name]
         sql = self.fresh("t")
         alias = node.alias or node.name
+        for key in reversed(node.hints):
+            if not any(k.name.lower().startswith(key.lower()) for k in table.keys):
+                raise Fault(f"Key '{key}' doesn't exist in table '{alias}'")
         self.add(scope, Source(alias, sql, self.catalog.types[db, name], table, db))
         return f'"{db}.{name}" AS {sql}'
 
@@ -917,7 +945,7 @@ class _Compiler:
         return Source(alias, self.fresh("d"), known, derived=compiled)
 
     def stars(self, star: Star, scope: Scope) -> list[Item]:
-        if not scope.sources:
+        if not scope.sources and star.table is None:
             raise Fault("No tables used")
         chosen = scope.sources
         if star.table is not None:
@@ -986,6 +1014,8 @@ class _Compiler:
         found = self.find(col, scope)
         if found is not None:
             return found
+        if col.table is not None and not scope.sources and scope.parent is None:
+            raise Fault(f"Unknown table '{col.written.rpartition('.')[0]}' in {scope.where}")
         # An enclosing query's select aliases can be seen from the HAVING of a subquery only; not from here.
         raise Fault(f"Unknown column '{col.written}' in '{scope.where}'")
 
@@ -1065,6 +1095,8 @@ class _Compiler:
             if _is_query(node) or isinstance(node, (Lit, Star)):
                 if isinstance(node, In):
                     return In(swap(node.value, inside), node.items, node.negated)
+                return node
+            if isinstance(node, Func) and node.name == STORED:  # there is none, whatever its arguments are
                 return node
             if isinstance(node, tuple):
                 return tuple(swap(child, inside) for child in node)
@@ -1492,6 +1524,9 @@ class _Compiler:
         if name == "BITNOT":
             return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
         b = self.number(xs[1])
+        if self.writes and name in ("/", "%", "DIV"):
+            self.write(a.sql)
+            b = b._replace(sql=f"my_divisor({a.sql}, {b.sql})")
         if name in ("|", "&", "<<", ">>"):
             return X(f"(CAST({a.sql} AS INTEGER) {name} CAST({b.sql} AS INTEGER))", INT)
         if name == "^":
@@ -2051,7 +2086,11 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X(f"my_date_add({x.sql}, {amount.sql}, {quote(unit)}, {sign})", kind)
     known = FUNCTIONS.get(e.name)
     if known is None:
-        raise Fault(f"FUNCTION {self.db}.{e.written or e.name} does not exist")
+        name = e.written or e.name
+        missing = f"FUNCTION {e.db or self.db}.{name} does not exist"
+        if name.lower() in KEYWORDS:
+            missing += ". Check the 'Function Name Parsing and Resolution' section in the Reference Manual"
+        raise Fault(missing)
     found: X = known[2](self, [self.scalar(a, scope) for a in e.args])
     return found
 
@@ -2060,6 +2099,8 @@ def _check_count(e: Func) -> None:
     """Whether a function has as many arguments as MySQL wants of it, which its parser says before it opens tables."""
     from prosegym.envs.sql.functions import FUNCTIONS
 
+    if e.name == STORED and any(a.alias for a in e.args):
+        raise Fault(f"Incorrect parameters in the call to stored function `{e.written}`")
     low, high = (
         FUNCTIONS[e.name][:2] if e.name in FUNCTIONS else (1, 1) if e.name == "any_value" else (0, 1 << 16)
     )

@@ -400,7 +400,7 @@ class Server:
     def _other(self, tree: Other, db: str) -> Answer:
         if self._writes and (done := self._change(tree.text, db)) is not None:
             return done
-        if tree.verb in ("set", "begin", "commit", "rollback", "start", "savepoint", "do", "unlock"):
+        if tree.verb in ("", "set", "begin", "commit", "rollback", "start", "savepoint", "do", "unlock"):
             return Answer()
         return Answer(
             error="The MySQL server is running with the --read-only option so it cannot execute this statement"

@@ -1253,9 +1253,15 @@ def install(
 
         return call
 
+    def divisor(dividend: Any, by: Any) -> Any:
+        if by == 0 and dividend is not None:
+            raise_fault("Division by 0")
+        return by
+
     connection.create_collation("mysql", collate)
     connection.create_function("my_like", 3, like, deterministic=True)
     connection.create_function("my_fault", 1, raise_fault)
+    connection.create_function("my_divisor", 2, divisor)
     connection.create_function("my_variable", 1, variable)
     connection.create_function(
         "my_text", 3, lambda v, k, s: None if v is None else to_text(v, k, s), deterministic=True

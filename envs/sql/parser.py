@@ -49,7 +49,7 @@ WINDOW_ONLY = frozenset(
 )
 # Names that are a function only where "(" follows at once (MySQL 8.0 manual, 11.2.5).
 _TIGHT = frozenset(
-    """bit_and bit_or bit_xor cast count curdate curtime date_add date_sub extract group_concat max mid min now
+    """adddate bit_and bit_or bit_xor cast count curdate curtime date_add date_sub extract group_concat max mid min now
     position session_user std stddev stddev_pop stddev_samp subdate substr substring sum sysdate system_user trim
     variance var_pop var_samp""".split()
 )
@@ -133,6 +133,9 @@ _UNCALLED = frozenset(
     warnings without work wrapper xml zone""".split()
 )
 """Keywords that may be names and are no functions: none can be called, not even a stored one (MySQL 8.0 manual, 11.2.5 and 11.3)."""
+KEYWORDS = RESERVED | AGGREGATES | _TIGHT | _UNCALLED | _ARITIES.keys()
+STORED = "stored function"
+"""The `name` of a call that can only be that of a stored function; its arguments are `Item`s."""
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
 COMPOSITE = {
@@ -208,6 +211,9 @@ def tokens(text: str) -> list[Token]:
             if "\\" in body:
                 body = _ESCAPE.sub(lambda m: _ESCAPES.get(m[1], m[1]), body)
             out.append(Token("string", body, at, match.end()))
+        elif text.startswith("/*", at):  # a comment that does not end
+            out.append(Token("bad", "/*", at, end))
+            break
         elif char == "`":
             close = text.find("`", at + 1)
             if close < 0:
@@ -305,6 +311,8 @@ class Func:
     over: Window | None = None
     written: str = field(default="", compare=False)
     """The name as written."""
+    db: str | None = None
+    """Of a stored function: the database before its name."""
 
 
 @dataclass(frozen=True)
@@ -375,6 +383,8 @@ class Table:
     name: str
     alias: str | None
     db: str | None = None
+    hints: tuple[str, ...] = ()
+    """The indexes that USE, FORCE and IGNORE INDEX name."""
 
 
 @dataclass(frozen=True)
@@ -508,9 +518,10 @@ class _Parser:
     """Reads one statement; raises at the first token that cannot go on."""
 
     def __init__(self, text: str, lenient: bool) -> None:
-        self.text = text
+        # The server cuts blanks before a statement, and blanks and `;` after it (alloc_query in sql/sql_parse.cc).
+        self.text = text.lstrip(_BLANKS).rstrip(_BLANKS + ";")
         self.lenient = lenient
-        self.tokens = tokens(text)
+        self.tokens = tokens(self.text)
         self.at = 0
         self.depth = 0
 
@@ -578,14 +589,14 @@ class _Parser:
     # Statements.
 
     def statement(self) -> Any:
-        if self.token.kind == "end" or (self.is_op(";") and len(self.tokens) == 2):
+        if not self.text:
             raise Fault("Query was empty")
+        if self.token.kind == "end":  # a comment alone
+            return Other("", "")
         tree = self.one()
-        if self.op(";"):
-            # A comment is text, too: the server cuts blanks and `;` from the end alone (alloc_query).
-            if self.text[self.tokens[self.at - 1].stop :].strip(_BLANKS + ";"):
-                return Several(tree)
-        elif self.token.kind != "end":
+        if self.is_op(";"):  # something follows, be it a comment
+            return Several(tree)
+        if self.token.kind != "end":
             self.fail()
         return tree
 
@@ -889,14 +900,14 @@ class _Parser:
         self.at = here
         expr = self.expr()
         text = self.text[start : self.tokens[self.at - 1].stop]
-        alias = None
+        return Item(expr, self.alias(), text)
+
+    def alias(self) -> str | None:
         if self.word("as"):
-            alias = self.string() if self.token.kind == "string" else self.name()
-        elif self.token.kind == "string":
-            alias = self.string()
-        elif self.is_name():
-            alias = self.name()
-        return Item(expr, alias, text)
+            return self.string() if self.token.kind == "string" else self.name()
+        if self.token.kind == "string":
+            return self.string()
+        return self.name() if self.is_name() else None
 
     def ordered(self) -> tuple[Any, bool]:
         expr = self.expr()
@@ -1000,7 +1011,7 @@ class _Parser:
 
     def factor(self) -> Any:
         if self.op("("):
-            if self.is_word("select", "with") or (
+            if self.is_word("select", "with", "values", "table") or (
                 self.is_op("(") and self.tokens[self.at + 1].text.lower() == "select"
             ):
                 query = self.query()
@@ -1029,16 +1040,17 @@ class _Parser:
             other = self.string() if self.token.kind == "string" else self.name()
         elif self.is_name():
             other = self.name()
-        while self.word("use", "force", "ignore"):
+        hints: list[str] = []
+        while verb := self.word("use", "force", "ignore"):
             self.need("index", "key")
             self.need_op("(")
-            while not self.is_op(")"):
-                if not self.word("primary"):
-                    self.name()
+            while verb != "use" or hints or not self.is_op(")"):
+                hints.append(self.name(self.is_word("primary")))
                 if not self.op(","):
                     break
             self.need_op(")")
-        return Table(second, other, first) if second else Table(first, other)
+        table, db = (second, first) if second else (first, None)
+        return Table(table, other, db, tuple(hints))
 
     # Expressions, loosest first.
 
@@ -1233,6 +1245,7 @@ class _Parser:
             low = token.text.lower()
             after = self.tokens[self.at + 1]
             call = after.kind == "op" and after.text == "("
+            tight = call and after.start == token.stop
             if low == "null":
                 self.at += 1
                 return Lit(None, "null")
@@ -1250,7 +1263,7 @@ class _Parser:
             if low in ("date", "time", "timestamp") and after.kind == "string":
                 self.at += 2
                 return Lit(after.text, "datetime" if low == "timestamp" else low)
-            if low in ("cast", "convert") and call:
+            if low == "convert" and call or low == "cast" and (tight or (call and self.lenient)):
                 return self.cast(low)
             if low == "row" and call:
                 self.at += 2
@@ -1294,19 +1307,34 @@ class _Parser:
                 call
                 and low not in RESERVED
                 and low not in _UNCALLED
-                and (low not in _TIGHT or after.start == token.stop or self.lenient)
+                and (low not in _TIGHT or tight or self.lenient)
             ):
                 self.at += 1
                 return self.call(low)
         if self.is_name():
             first = self.name()
+            if self.is_op("(") and first.lower() in _TIGHT:
+                return self.stored(first)
             if not self.op("."):
                 return Col(first)
             second = self.name(True)
+            if self.is_op("("):
+                return self.stored(second, first)
             if not self.op("."):
                 return Col(second, first)
             return Col(self.name(True), second, first)
         self.fail()
+
+    def stored(self, name: str, db: str | None = None) -> Func:
+        """A call of what can only be a stored function."""
+        self.need_op("(")
+        args: list[Item] = []
+        while args or not self.is_op(")"):
+            args.append(Item(self.expr(), self.alias(), ""))
+            if not self.op(","):
+                break
+        self.need_op(")")
+        return Func(STORED, tuple(args), written=name, db=db)
 
     def case(self) -> Case:
         self.need("case")

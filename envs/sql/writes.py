@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from prosegym.envs.sql.compiler import Catalog, column_types, compile_query, compile_rows
+from prosegym.envs.sql.compiler import Catalog, column_types, compile_query, compile_rows, walk
 from prosegym.envs.sql.functions import to_text
-from prosegym.envs.sql.parser import Fault, Item, Lit, Select, _Parser
+from prosegym.envs.sql.parser import Col, Derived, Fault, Item, Lit, Select, Sub, _Parser
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.schema import Column, Key, Table, cluster, single, stored
 
@@ -17,9 +17,16 @@ MOST_ROWS = 100_000
 """Rows that one statement may insert."""
 
 
+DEFAULT = Lit(None, "null")
+"""The word DEFAULT where a value may stand: this very object."""
+
+
 @dataclass(frozen=True)
 class Change:
-    """A parsed statement; `verb` is insert, update, delete, create, drop, alter add, alter drop, truncate."""
+    """A parsed statement.
+
+    `verb` is insert, replace, update, delete, create, drop, alter add, alter drop or truncate.
+    """
 
     verb: str
     table: str
@@ -32,6 +39,9 @@ class Change:
     keys: tuple[Key, ...] = ()
     quiet: bool = False
     """IF EXISTS, IF NOT EXISTS, IGNORE."""
+    alias: str | None = None
+    order: tuple[tuple[Any, bool], ...] = ()
+    limit: int | None = None
 
 
 def parse_change(text: str) -> Change | None:
@@ -44,48 +54,68 @@ def parse_change(text: str) -> Change | None:
     change = parser.change()
     if change is None:
         return None
-    parser.op(";")
     if parser.token.kind != "end":
         parser.fail()
     return change
 
 
+_JOINS = ("join", "inner", "cross", "left", "right", "natural", "straight_join")
+
+
 class _Changes(_Parser):
     def change(self) -> Change | None:
         verb = self.word("insert", "replace", "update", "delete", "create", "drop", "alter", "truncate")
-        if verb == "insert":
-            quiet = bool(self.word("ignore"))
+        if verb in ("insert", "replace"):
+            self.word("low_priority", "delayed", "high_priority")
+            quiet = verb == "insert" and bool(self.word("ignore"))
             self.word("into")
             table, db = self.target()
-            columns = (
-                self.names()
-                if self.is_op("(") and not self.tokens[self.at + 1].text.lower() == "select"
-                else ()
-            )
-            if self.word("values", "value"):
-                rows = [self.row_values()]
-                while self.op(","):
-                    rows.append(self.row_values())
-                return Change("insert", table, db, columns, tuple(rows), quiet=quiet)
-            return Change("insert", table, db, columns, query=self.query(), quiet=quiet)
+            if self.word("set"):
+                columns, values = self.assignments()
+                change = Change(verb, table, db, columns, (values,), quiet=quiet)
+            else:
+                columns = (
+                    self.names()
+                    if self.is_op("(") and not self.tokens[self.at + 1].text.lower() == "select"
+                    else ()
+                )
+                if self.word("values", "value"):
+                    rows = [self.row_values()]
+                    while self.op(","):
+                        rows.append(self.row_values())
+                    change = Change(verb, table, db, columns, tuple(rows), quiet=quiet)
+                else:
+                    change = Change(verb, table, db, columns, query=self.query(), quiet=quiet)
+            if verb == "insert" and self.word("on"):
+                self.unsupported("ON DUPLICATE KEY UPDATE")
+            return change
         if verb == "update":
+            self.word("low_priority")
+            if self.word("ignore"):
+                self.unsupported("UPDATE IGNORE")
             table, db = self.target()
+            alias = self.table_alias()
+            if self.is_op(",") or self.is_word(*_JOINS):
+                self.unsupported("UPDATE of several tables")
             self.need("set")
-            names, values = [], []
-            while True:
-                names.append(self.name())
-                if self.op("."):
-                    names[-1] = self.name(True)
-                self.need_op("=")
-                values.append(self.expr())
-                if not self.op(","):
-                    break
-            where = self.expr() if self.word("where") else None
-            return Change("update", table, db, tuple(names), (tuple(values),), where=where)
+            columns, values = self.assignments()
+            where, order, limit = self.chosen()
+            return Change(
+                verb, table, db, columns, (values,), None, where, alias=alias, order=order, limit=limit
+            )
         if verb == "delete":
+            self.word("low_priority")
+            self.word("quick")
+            self.word("ignore")  # for foreign keys, which are not enforced
+            if self.is_name():
+                self.unsupported("DELETE of several tables")
             self.need("from")
             table, db = self.target()
-            return Change("delete", table, db, where=self.expr() if self.word("where") else None)
+            alias = self.table_alias()
+            if self.is_op(",") or self.is_word("using"):
+                self.unsupported("DELETE of several tables")
+            where, order, limit = self.chosen()
+            return Change(verb, table, db, where=where, alias=alias, order=order, limit=limit)
         if verb == "truncate":
             self.word("table")
             return Change("truncate", *self.target())
@@ -120,11 +150,42 @@ class _Changes(_Parser):
         second = self.name(True) if self.op(".") else None
         return (second, first) if second else (first, None)
 
+    def unsupported(self, what: str) -> NoReturn:
+        raise Fault(f"This version of MySQL doesn't yet support '{what}'")
+
+    def table_alias(self) -> str | None:
+        return self.name() if self.word("as") or self.is_name() else None
+
+    def assignments(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        """`column = value, ...`"""
+        names: list[str] = []
+        values: list[Any] = []
+        while not names or self.op(","):
+            names.append(self.name())
+            if self.op("."):
+                names[-1] = self.name(True)
+            self.need_op("=")
+            values.append(self.value())
+        return tuple(names), tuple(values)
+
+    def chosen(self) -> tuple[Any, tuple[tuple[Any, bool], ...], int | None]:
+        """[WHERE ...] [ORDER BY ...] [LIMIT n]"""
+        where = self.expr() if self.word("where") else None
+        return where, self.order(), self.integer() if self.word("limit") else None
+
+    def value(self) -> Any:
+        if self.is_word("default") and self.tokens[self.at + 1].text != "(":
+            self.at += 1
+            return DEFAULT
+        return self.expr()
+
     def row_values(self) -> tuple[Any, ...]:
         self.need_op("(")
-        values = self.list()
+        values = [self.value()]
+        while self.op(","):
+            values.append(self.value())
         self.need_op(")")
-        return values
+        return tuple(values)
 
     def definitions(self) -> tuple[list[Column], list[Key]]:
         self.need_op("(")
@@ -244,27 +305,32 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
         del table.columns[at]
         table.keys = [k for k in table.keys if gone not in (c.lower() for c in k.columns)]
         rows = [row[:at] + row[at + 1 :] for row in rows]
-    elif change.verb == "insert":
-        rows += _inserted(change, table, catalog, connection, db)
+    elif change.verb in ("insert", "replace"):
+        fresh = _inserted(change, table, catalog, connection, db)
+        rows = (
+            _settled(table, rows, fresh, change) if change.verb == "replace" or change.quiet else rows + fresh
+        )
     else:
         named = [c.lower() for c in change.columns]
         for column_name in named:
             if column_name not in columns:
                 raise Fault(f"Unknown column '{column_name}' in 'field list'")
-        test = Lit("1", "int") if change.where is None else change.where
         values = change.rows[0] if change.rows else ()
-        sql = compile_rows(catalog, db, TableRef(change.table, None, change.db), (*values, test))
-        found = connection.execute(sql).fetchall()
+        target = TableRef(change.table, change.alias, change.db)
+        sql = compile_rows(catalog, db, target, values, change.where, change.order, change.limit)
+        _check_target(change, where, db, (values, change.where, change.order))
+        found = {number: new for number, *new in connection.execute(sql)}
         kept = []
-        for row, (_, *new, hit) in zip(rows, sorted(found), strict=True):
-            if not hit:
+        for number, row in enumerate(rows, start=1):
+            if number not in found:
                 kept.append(row)
             elif change.verb == "update":
-                fresh = list(row)
-                for column_name, value in zip(named, new, strict=True):
+                line = list(row)
+                for column_name, said, value in zip(named, values, found[number], strict=True):
                     at = columns.index(column_name)
-                    fresh[at] = _checked(value, table.columns[at])
-                kept.append(tuple(fresh))
+                    column = table.columns[at]
+                    line[at] = _checked(_default(column) if said is DEFAULT else value, column)
+                kept.append(tuple(line))
         rows = kept
     _unique(table, rows)
     table.rows = rows
@@ -280,8 +346,11 @@ def _inserted(
     for name in named:
         if name not in columns:
             raise Fault(f"Unknown column '{name}' in 'field list'")
+    for at, name in enumerate(named):
+        if name in named[:at]:
+            raise Fault(f"Column '{table.columns[columns.index(name)].name}' specified twice")
     if change.query is not None:
-        cursor = connection.execute(compile_query(change.query, catalog, db).sql)
+        cursor = connection.execute(compile_query(change.query, catalog, db, writes=True).sql)
         given = [list(r) for r in cursor.fetchmany(MOST_ROWS + 1)]
         if len(given) > MOST_ROWS:
             raise Fault("Query execution was interrupted, maximum result size exceeded")
@@ -289,16 +358,24 @@ def _inserted(
     else:
         given = []
         for values in change.rows:
+            for node in walk(values, lambda n: isinstance(n, Sub)):
+                if isinstance(node, Col) and node.table is not None:
+                    raise Fault(f"Unknown column '{node.written}' in 'field list'")
             items = tuple(Item(v, None, "") for v in values)
-            given.append(list(connection.execute(compile_query(Select(items), catalog, db).sql).fetchone()))
+            sql = compile_query(Select(items), catalog, db, writes=True).sql
+            _check_target(change, table.db, db, values)
+            given.append(list(connection.execute(sql).fetchone()))
         widths = {len(r) for r in given}
     if widths - {len(named)}:
         raise Fault("Column count doesn't match value count at row 1")
     counter = [i for i, c in enumerate(table.columns) if c.extra == "auto_increment"]
     highest = max((row[counter[0]] or 0 for row in table.rows), default=0) if counter else 0
     out = []
-    for line in given:
+    for number, line in enumerate(given):
         said = dict(zip(named, line, strict=True))
+        for name, written in zip(named, change.rows[number] if change.rows else (), strict=False):
+            if written is DEFAULT:
+                del said[name]
         row = []
         for i, column in enumerate(table.columns):
             value = said.get(column.name.lower())
@@ -306,12 +383,55 @@ def _inserted(
                 highest += 1
                 value = highest
             elif column.name.lower() not in said:
-                if column.default is None and not column.nullable:
-                    raise Fault(f"Field '{column.name}' doesn't have a default value")
-                value = column.default
+                value = _default(column)
             row.append(_checked(value, column))
+            if i in counter:
+                highest = max(highest, row[i])
         out.append(tuple(row))
     return out
+
+
+def _default(column: Column) -> Any:
+    if column.default is None and not column.nullable:
+        raise Fault(f"Field '{column.name}' doesn't have a default value")
+    return column.default
+
+
+def _check_target(change: Change, where: str, db: str, exprs: Any) -> None:
+    """Whether a subquery reads the table that is written, other than through a derived table or CTE."""
+    for node in walk(exprs, lambda n: isinstance(n, Derived) or bool(getattr(n, "ctes", ()))):
+        if not isinstance(node, TableRef) or (node.db or db).lower() != where:
+            continue
+        if node.name.lower() == change.table.lower():
+            name = change.alias or change.table
+            raise Fault(f"You can't specify target table '{name}' for update in FROM clause")
+
+
+def _settled(
+    table: Table, rows: list[tuple[Any, ...]], fresh: list[tuple[Any, ...]], change: Change
+) -> list[tuple[Any, ...]]:
+    """The rows with the fresh ones.
+
+    Of two that are equal in a unique key REPLACE keeps the newer one, INSERT IGNORE the older.
+    """
+    names = [c.name.lower() for c in table.columns]
+    keys = [[names.index(c.lower()) for c in key.columns] for key in table.keys if key.unique]
+
+    def marks(row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        return [(i, *value) for i, at in enumerate(keys) if None not in (value := [row[j] for j in at])]
+
+    kept = dict(enumerate(rows))
+    holders = {mark: number for number, row in kept.items() for mark in marks(row)}
+    for number, row in enumerate(fresh, start=len(rows)):
+        clashes = {holders[mark] for mark in marks(row) if mark in holders}
+        if clashes and change.verb == "insert":
+            continue
+        for clash in clashes:
+            for mark in marks(kept.pop(clash)):
+                del holders[mark]
+        kept[number] = row
+        holders.update(dict.fromkeys(marks(row), number))
+    return list(kept.values())
 
 
 def _checked(value: Any, column: Column) -> Any:
