@@ -1789,13 +1789,17 @@ class _Compiler:
         if over.frame:
             parts.append(over.frame)
         name = e.name
+        common: T | None = None
+        if name in ("lag", "lead") and len(args) == 3:
+            (common,) = _stored([_merge(args[0].type, args[2].type)])
+            args = [self.as_kind(args[0], common), args[1], self.as_kind(args[2], common)]
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
         kind = COUNT
         if (
             name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value")
             and args
         ):
-            kind = _aggregate_type(name, args[0].type)
+            kind = common or _aggregate_type(name, args[0].type)
         elif name in ("percent_rank", "cume_dist"):
             kind = DOUBLE
         return X(f"{name}({inner}) OVER ({' '.join(parts)})", kind)

@@ -265,7 +265,7 @@ class Server:
         try:
             compiled = self._prepare(statement, db, strict)
             return compiled if isinstance(compiled, Answer) else self._execute(compiled)
-        except (ArithmeticError, ValueError, re.error):  # a net below the refusals
+        except (ArithmeticError, TypeError, ValueError, re.error):  # a net below the refusals
             return Answer(error="Unknown error")
 
     def _describe(self) -> None:

@@ -168,6 +168,11 @@ def error(server: Server, statement: str) -> str:
         # Windows: named ones, and rows that come as the last window sorted them.
         ("SELECT code, ROW_NUMBER() OVER w, LAG(code) OVER w FROM items WINDOW w AS (ORDER BY size DESC, code)",
          [("D1", 1, None), ("A1", 2, "D1"), ("B1", 3, "A1"), ("C1", 4, "B1")]),
+        ("SELECT LAG(sold, 1, 0) OVER (ORDER BY code) FROM items", [("0",), ("2021-12-31",), ("2020-05-06",), (None,)]),
+        ("SELECT LEAD(kind_id, 1, 'x') OVER (ORDER BY code) FROM items", [("1",), ("1",), ("3",), ("x",)]),
+        ("SELECT LAG(kind_id, 1, 0.5) OVER (ORDER BY code) FROM items", [(D("0.5"),), (D("3.0"),), (D("1.0"),), (D("1.0"),)]),
+        ("SELECT LAG(kind_id, 1, size) OVER (ORDER BY code) FROM items", [(1.5,), (3.0,), (1.0,), (1.0,)]),
+        ("SELECT LAG(Name, 1, 7) OVER (ORDER BY code) FROM items WHERE kind_id = 3", [("7",), ("Axe",)]),
         ("SELECT code, SUM(size) OVER (w ORDER BY code) FROM items WINDOW w AS (PARTITION BY kind_id)",
          [("B1", 0.5), ("C1", 0.5), ("A1", 1.5), ("D1", 3.5)]),
         ("SELECT kind_id, RANK() OVER (ORDER BY COUNT(*), MAX(price) DESC) AS r FROM items GROUP BY kind_id ORDER BY r", [(3, 1), (1, 2)]),
@@ -855,7 +860,7 @@ def test_like_with_any_number_of_pieces(server: Server, pieces: int) -> None:
 def test_what_a_statement_says_never_raises(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A net below the refusals that statements have of their own."""
     assert error(server, "SELECT '\ud800'") == "Unknown error"
-    for fault in (ZeroDivisionError(), OverflowError("x"), ValueError("x"), re.error("x")):
+    for fault in (ZeroDivisionError(), OverflowError("x"), ValueError("x"), TypeError("x"), re.error("x")):
         monkeypatch.setattr(engine, "compile_query", Mock(side_effect=fault))
         server._answers.clear()
         assert error(server, "SELECT 1") == "Unknown error"
