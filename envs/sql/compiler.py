@@ -374,7 +374,7 @@ class _Compiler:
                     self.check_tables(cte.query, around)
                 return
             if db not in self.catalog.dbs:
-                raise Fault(f"Unknown database '{node.db}'")
+                raise Fault(f"Unknown database '{db}'")
             if name not in self.catalog.dbs[db]:
                 if db == "information_schema":
                     raise Fault(f"Unknown table '{node.name.upper()}' in information_schema")
@@ -465,6 +465,11 @@ class _Compiler:
                 current = named(f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM {both}")
                 continue
             keys = ", ".join(_folded(f"c{i}", t) for i, t in enumerate(types))
+            if op in ("INTERSECT ALL", "EXCEPT ALL"):  # the n-th of equal rows is a row of its own
+                both = named(
+                    f"SELECT *, row_number() OVER (PARTITION BY {keys}, _k ORDER BY _p) AS _n FROM {both}"
+                )
+                keys += ", _n"
             having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(
                 op.split()[0], ""
             )
@@ -484,6 +489,8 @@ class _Compiler:
                     f"Expression #{number} of ORDER BY contains aggregate function and applies to a UNION, EXCEPT or INTERSECT"
                 )
             if isinstance(expr, Lit) and expr.kind == "int":
+                if not _is_place(expr):
+                    continue
                 at = int(expr.value) - 1
                 if not 0 <= at < len(lower):
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
@@ -583,10 +590,12 @@ class _Compiler:
         scope.where = "order clause"
         scope.aggregating = True
         order: list[tuple[Any, X, bool]] = []
+        keyed: list[Any] = []  # as they are written
         for expr, descending in tree.order:
+            if isinstance(expr, Lit) and not _is_place(expr):
+                continue
+            keyed.append(expr)
             if isinstance(expr, Lit):
-                if expr.kind != "int":
-                    continue
                 at = int(expr.value) - 1
                 if not 0 <= at < len(items):
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
@@ -602,11 +611,21 @@ class _Compiler:
                     "non-aggregated query"
                 )
             self.check_group(tree, items, names, group, grouped, order, scope)
-        if tree.distinct and self.full_group_by:
+        sqls = {x.sql for x in outputs}
+        # DISTINCT is no more where each row is a group of its own (Query_block::prepare in sql/sql_resolver.cc).
+        apart = aggregated and not tree.rollup and all(x.sql in sqls for x in grouped)
+        if tree.distinct and self.full_group_by and not apart:
             chosen = {(x.source, x.column) for x in outputs if x.source}
-            sqls = {x.sql for x in outputs}
             for n, (expr, x, _) in enumerate(order, 1):
-                if x.sql in sqls or has_aggregate(expr):
+                if x.sql in sqls:
+                    continue
+                over = any(isinstance(node, Window) for node in walk(expr, _is_query))
+                if has_aggregate(keyed[n - 1]) and not over:
+                    raise Fault(
+                        f"Expression #{n} of ORDER BY clause is not in SELECT list, contains aggregate function; this is "
+                        "incompatible with DISTINCT"
+                    )
+                if has_aggregate(expr):
                     continue
                 for ref in self.columns_of(expr, scope):
                     if (ref.source, ref.column) not in chosen and ref.source is not None:
@@ -2044,6 +2063,11 @@ def _merged(xs: list[X]) -> T:
     for x in xs[1:]:
         kind = _merge(kind, x.type)
     return kind
+
+
+def _is_place(expr: Any) -> bool:
+    """Whether ORDER BY takes an expression for a place in the select list; a negative number is a constant."""
+    return isinstance(expr, Lit) and expr.kind == "int" and not expr.value.startswith("-")
 
 
 def _stored(types: Iterable[T]) -> tuple[T, ...]:

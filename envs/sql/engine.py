@@ -293,7 +293,7 @@ class Server:
                 return compile_query(tree, self.catalog, db, strict)
             if isinstance(tree, Use):
                 if tree.db.lower() not in self.dbs:
-                    return Answer(error=f"Unknown database '{tree.db}'")
+                    return Answer(error=f"Unknown database '{tree.db.lower()}'")
                 return Answer(db=tree.db.lower())
             if isinstance(tree, Show):
                 rows = self._show(tree, db)
@@ -319,7 +319,7 @@ class Server:
         if isinstance(first, (Select, Union)):
             answer = self._execute(compile_query(first, self.catalog, db, strict))
         elif isinstance(first, Use) and first.db.lower() not in self.dbs:
-            answer = Answer(error=f"Unknown database '{first.db}'")
+            answer = Answer(error=f"Unknown database '{first.db.lower()}'")
         elif isinstance(first, Show):
             self._show(first, db)
         return answer if answer.error else Answer(error="Use multi=True when executing multiple statements")
@@ -453,7 +453,7 @@ class Server:
     def _table(self, name: str, db: str | None, current: str) -> Table:
         where = (db or current).lower()
         if where not in self.dbs:
-            raise Fault(f"Unknown database '{db}'")
+            raise Fault(f"Unknown database '{where}'")
         if name.lower() not in self.dbs[where]:
             raise Fault(f"Table '{where}.{name.lower()}' doesn't exist")
         return self.dbs[where][name.lower()]
@@ -486,7 +486,7 @@ class Server:
         if what == "tables":
             where = (tree.db or db).lower()
             if where not in self.dbs and where not in SYSTEM:
-                raise Fault(f"Unknown database '{tree.db}'")
+                raise Fault(f"Unknown database '{where}'")
             names = sorted(SYSTEM.get(where) or self.dbs[where], key=str.lower)
             kind = {"information_schema": "SYSTEM VIEW", "sys": "VIEW"}.get(where, "BASE TABLE")
             return [(n, kind) if tree.full else (n,) for n in names if kept(n)]
@@ -517,7 +517,7 @@ class Server:
         if what == "table status":
             where = (tree.db or db).lower()
             if where not in self.dbs:
-                raise Fault(f"Unknown database '{tree.db}'")
+                raise Fault(f"Unknown database '{where}'")
             return [table_status(where, n, self.dbs[where][n]) for n in sorted(self.dbs[where]) if kept(n)]
         if what == "grants":
             return [("GRANT ALL PRIVILEGES ON *.* TO `admin`@`%`",)]
