@@ -307,6 +307,8 @@ class _Compiler:
         """In a sum of WITH ROLLUP: the SQL of what is grouped by no more."""
         self.read: set[int] = set()
         """The CTEs, by `id`, whose tables were looked up."""
+        self.unordered: set[int] = set()
+        """The parts of set operations, by `id`, whose ORDER BY says nothing, as they have no LIMIT."""
 
     walk = staticmethod(walk)
 
@@ -430,6 +432,8 @@ class _Compiler:
     def union(self, tree: Union, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
         parts: list[Compiled] = []
         for part in tree.parts:
+            if len(tree.parts) > 1 and isinstance(part, Select) and part.order and part.limit is None:
+                self.unordered.add(id(part))
             parts.append(self.query(part, parent, ctes, "rows" if want != "set" else "set"))
             if len(parts[-1].names) != len(parts[0].names):
                 raise Fault("The used SELECT statements have a different number of columns")
@@ -568,12 +572,12 @@ class _Compiler:
                 if not 0 <= at < len(items):
                     raise Fault(f"Unknown column '{expr.value}' in 'group statement'")
                 expr = items[at].expr
-                if has_aggregate(expr):
+                if has_aggregate(expr) or _has_window(expr):
                     raise Fault(f"Can't group on '{names[at]}'")
             elif isinstance(expr, Col) and expr.table is None:
                 alias = self.selected(expr, scope, items)
                 if alias is not None and self.find(expr, scope, local=True, quiet=True) is None:
-                    if has_aggregate(alias.expr):
+                    if has_aggregate(alias.expr) or _has_window(alias.expr):
                         raise Fault(f"Can't group on '{expr.name}'")
                     expr = alias.expr
             elif not isinstance(expr, Col):
@@ -611,6 +615,8 @@ class _Compiler:
                     "non-aggregated query"
                 )
             self.check_group(tree, items, names, group, grouped, order, scope)
+        if id(tree) in self.unordered:
+            order = []
         sqls = {x.sql for x in outputs}
         # DISTINCT is no more where each row is a group of its own (Query_block::prepare in sql/sql_resolver.cc).
         apart = aggregated and not tree.rollup and all(x.sql in sqls for x in grouped)
@@ -619,8 +625,7 @@ class _Compiler:
             for n, (expr, x, _) in enumerate(order, 1):
                 if x.sql in sqls:
                     continue
-                over = any(isinstance(node, Window) for node in walk(expr, _is_query))
-                if has_aggregate(keyed[n - 1]) and not over:
+                if has_aggregate(keyed[n - 1]) and not _has_window(expr):
                     raise Fault(
                         f"Expression #{n} of ORDER BY clause is not in SELECT list, contains aggregate function; this is "
                         "incompatible with DISTINCT"
@@ -784,7 +789,9 @@ class _Compiler:
                 f", {_sorted(self.expr(expr, scope))} AS k{i}" for i, (expr, _, _) in enumerate(order)
             )
             by = " GROUP BY " + ", ".join(_sorted(x) for x in grouped[:depth]) if depth else ""
-            test = f" HAVING {self.truth(having, scope)}" if having is not None else ""
+            tests = [self.truth(having, scope)] if having is not None else []
+            tests += [] if depth else ["count(*) > 0"]  # no rows, no sum of them all
+            test = f" HAVING {' AND '.join(f'({t})' for t in tests)}" if tests else ""
             parts.append(f"SELECT {cols}{marks}{keys}{from_sql}{where_sql}{by}{test}")
         self.gone = frozenset()
         wanted = [_folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
@@ -1044,7 +1051,8 @@ class _Compiler:
         found: Item | None = None
         for item in items:
             if not isinstance(item.expr, Col):
-                if (item.alias or item.text).lower() == name:
+                text = isinstance(item.expr, Lit) and item.expr.kind == "str"
+                if (item.alias or (item.expr.value if text else item.text)).lower() == name:
                     return item
             elif (item.alias or item.expr.name).lower() == name:
                 if found is None:
@@ -1060,7 +1068,7 @@ class _Compiler:
             return expr if item is None else item.expr
 
         def aliased(item: Item, node: Col) -> Any:
-            if having and any(isinstance(n, Window) for n in walk(item.expr, _is_query)):
+            if having and _has_window(item.expr):
                 raise Fault(
                     f"You cannot use the alias '{node.name}' of an expression containing a window function in this context.'"
                 )
@@ -1174,7 +1182,7 @@ class _Compiler:
         sqls = {x.sql for x in grouped}
 
         def unknown(x: X) -> bool:
-            return (x.source, x.column) not in determined and x.sql not in sqls
+            return (x.source, x.column) not in determined
 
         def reached(query: Any) -> X | None:
             start = len(scope.reached)
@@ -2063,6 +2071,10 @@ def _merged(xs: list[X]) -> T:
     for x in xs[1:]:
         kind = _merge(kind, x.type)
     return kind
+
+
+def _has_window(expr: Any) -> bool:
+    return any(isinstance(node, Window) for node in walk(expr, _is_query))
 
 
 def _is_place(expr: Any) -> bool:

@@ -84,6 +84,15 @@ def _nullif(compiler: _Compiler, args: list[X]) -> X:
     return X(f"(CASE WHEN {compiler.compare('=', a, b)} THEN NULL ELSE {a.sql} END)", a.type)
 
 
+def _collate(compiler: _Compiler, args: list[X]) -> X:
+    """With one argument, a text that tells capitals apart; with two, under a collation that texts do not take."""
+    from prosegym.envs.sql.parser import Fault
+
+    if len(args) == 2 and args[0].type.kind == "str":
+        raise Fault(f"COLLATION '{args[1].const}' is not valid for CHARACTER SET 'utf8mb4'")
+    return args[0]._replace(const=None)
+
+
 def _round(compiler: _Compiler, args: list[X]) -> X:
     from prosegym.envs.sql.compiler import T, X
 
@@ -290,7 +299,7 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "regexp_instr": (2, 6, _made("my_regexp_instr({all})", "int", texts=True, but=(2, 3, 4))),
     "soundex": (1, 1, _made("my_soundex({0})", "str", texts=True)),
     "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
-    "collate": (1, 1, lambda c, a: a[0]._replace(const=None)),
+    "collate": (1, 2, _collate),
     "regexp_like": (2, 3, _regexp_like),
     "regexp_replace": (3, 6, _made("my_regexp_replace({all})", "str", plain=False, texts=True, but=(3, 4))),
     "regexp_substr": (2, 5, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),

@@ -515,6 +515,9 @@ def parse(text: str, lenient: bool = False) -> Any:
     return _Parser(text, lenient).statement()
 
 
+_COLLATION = re.compile(
+    r"(utf8|utf8mb[34]|utf16|utf32|ucs2|ascii|latin[1257]|cp\d+|gb\w+|big5|sjis)_\w+", re.I
+)
 _AFTER_TABLE = frozenset(
     """cross except for group having inner intersect join left limit lock natural on order right straight_join union
     using where window""".split()
@@ -1222,9 +1225,15 @@ class _Parser:
             return inner if op == "+" else Op({"-": "NEG", "~": "BITNOT", "!": "NOT"}[op], (inner,))
         if self.word("binary"):
             return Func("binary", (self.unary(),))
+        converted = self.is_word("convert")  # perhaps USING another character set
         expr = self.primary()
         while self.word("collate"):
-            if self.name().lower().endswith(("_bin", "_cs")):
+            name = self.string() if self.token.kind == "string" else self.name()
+            if not _COLLATION.fullmatch(name):
+                raise Fault(f"Unknown collation: '{name}'")
+            if not name.lower().startswith("utf8mb4_") and not converted:
+                expr = Func("collate", (expr, Lit(name, "str")))
+            elif name.lower().endswith(("_bin", "_cs")):
                 expr = Func("collate", (expr,))
         return expr
 

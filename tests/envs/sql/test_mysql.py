@@ -175,6 +175,14 @@ def error(server: Server, statement: str) -> str:
         ("SELECT LAG(Name, 1, 7) OVER (ORDER BY code) FROM items WHERE kind_id = 3", [("7",), ("Axe",)]),
         ("SELECT {d '2020-01-01'}, {ts '2020-01-01 10:00:00'}, {fn LOWER('A')} FROM {oj kinds k} WHERE k.id = 1", [(dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 10), "a")]),
         ("SELECT price max FROM items WHERE code = 'A1'", [(D("20.25"),)]),
+        ("SELECT kind_id, COUNT(*) FROM items WHERE code = 'Q' GROUP BY kind_id WITH ROLLUP", []),
+        ("SELECT kind_id, COUNT(*) FROM items WHERE code = 'Q' GROUP BY kind_id WITH ROLLUP HAVING COUNT(*) = 0", []),
+        # ORDER BY without LIMIT says nothing in a part of a set operation.
+        ("(SELECT Title FROM kinds ORDER BY Title) UNION ALL (SELECT code FROM items ORDER BY price)", [("Toy",), ("Caf\u00e9",), ("Tool",), ("A1",), ("B1",), ("C1",), ("D1",)]),
+        ("(SELECT Title FROM kinds ORDER BY Title) UNION ALL (SELECT code FROM items ORDER BY price DESC LIMIT 2)", [("Toy",), ("Caf\u00e9",), ("Tool",), ("A1",), ("B1",)]),
+        ("(SELECT DISTINCT Title FROM kinds ORDER BY id) UNION SELECT 'x'", [("Toy",), ("Caf\u00e9",), ("Tool",), ("x",)]),
+        # A constant text's name is the text.
+        ("SELECT 'Title', id FROM kinds ORDER BY Title", [("Title", 1), ("Title", 2), ("Title", 3)]),
         # A negative number under ORDER BY is a constant, no place in the select list.
         ("SELECT id FROM kinds WHERE id > 1 ORDER BY -1 DESC", [(2,), (3,)]),
         ("SELECT id FROM kinds UNION SELECT 7 ORDER BY -1", [(1,), (2,), (3,), (7,)]),
@@ -398,6 +406,13 @@ def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
         ("SELECT 1 FROM items WHERE x IN (SELECT id FROM kinds)", "Unknown column 'x' in 'IN/ALL/ANY subquery'"),
         ("SELECT 1 FROM Nothing", "Table 'shop.nothing' doesn't exist"),
         ("SELECT 1 FROM None.t", "Unknown database 'none'"),
+        ("(SELECT Title FROM kinds ORDER BY nope) UNION SELECT 'x'", "Unknown column 'nope' in 'order clause'"),
+        ("SELECT code FROM items GROUP BY CAST(code AS CHAR)", "Expression #1 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.code'"),
+        ("SELECT price, RANK() OVER (ORDER BY price) r FROM items GROUP BY r", "Can't group on 'r'"),
+        ("SELECT COUNT(*), RANK() OVER (ORDER BY price) r FROM items GROUP BY 2", "Can't group on 'r'"),
+        ("SELECT code FROM nothing WHERE Name = 'axe' COLLATE NOCASE", "Unknown collation: 'NOCASE'"),
+        ("SELECT code FROM items ORDER BY Name COLLATE utf8_general_ci", "COLLATION 'utf8_general_ci' is not valid for CHARACTER SET 'utf8mb4'"),
+        ("SELECT code FROM nothing ORDER BY Name COLLATE latin1_swedish_ci", "Table 'shop.nothing' doesn't exist"),
         # Where a syntax error begins.
         ("SELECT code FROM items ORDER BY code UNION DISTINCT SELECT 'a'", "near 'UNION DISTINCT SELECT 'a'' at line 1"),
         ("SELECT 1 FROM (SELECT 1) NATURAL JOIN items", "Every derived table must have its own alias"),
