@@ -239,8 +239,8 @@ def has_aggregate(node: Any) -> bool:
 
 
 def quote(text: str) -> str:
-    """An SQLite string literal."""
-    if "\0" in text:
+    """An SQLite string literal, in which no comment can seem to stand (`_TIES`)."""
+    if "\0" in text or "/*" in text:
         return "CAST(x'" + text.encode().hex() + "' AS TEXT)"
     return "'" + text.replace("'", "''") + "'"
 
@@ -654,9 +654,7 @@ class _Compiler:
         local = [x for x in grouped if x.source is None or x.source in scope.sources]
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
         by_group = ", ".join(_sorted(x) for x in local) or "NULL"
-        windowed = any(
-            isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
-        )
+        windowed = _has_window((*(i.expr for i in items), *(e for e, _, _ in order)))
         n = len(outputs)
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
@@ -736,6 +734,17 @@ class _Compiler:
             ]
             covered = {(x.source, x.column) for x in outputs} >= refs
             group_names = frozenset(grouped_names) if covered else None
+        if windowed:
+            # Rows that a window does not tell apart come as they are read; of one table, as ORDER BY has sorted them.
+            ties = "" if tree.distinct and not aggregated else position
+            sooner = len(scope.sources) == 1 and not (
+                aggregated or tree.distinct or _has_window(tuple(e for e, _, _ in order))
+            )
+            first = ", ".join([*(keys if sooner else []), *([ties] if ties else [])])
+            sql = sql.replace(_TIES, f", {ties}" if ties else "").replace(
+                _UNSORTED, f"ORDER BY {ties}" if ties else ""
+            )
+            sql = sql.replace(_ALL, f"ORDER BY {first}" if first else "")
         types = tuple(x.type for x in outputs)
         result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
         if want != "table":
@@ -788,10 +797,8 @@ class _Compiler:
             keys = "".join(
                 f", {_sorted(self.expr(expr, scope))} AS k{i}" for i, (expr, _, _) in enumerate(order)
             )
-            by = " GROUP BY " + ", ".join(_sorted(x) for x in grouped[:depth]) if depth else ""
-            tests = [self.truth(having, scope)] if having is not None else []
-            tests += [] if depth else ["count(*) > 0"]  # no rows, no sum of them all
-            test = f" HAVING {' AND '.join(f'({t})' for t in tests)}" if tests else ""
+            by = " GROUP BY " + (", ".join(_sorted(x) for x in grouped[:depth]) or "NULL")
+            test = f" HAVING {self.truth(having, scope)}" if having is not None else ""
             parts.append(f"SELECT {cols}{marks}{keys}{from_sql}{where_sql}{by}{test}")
         self.gone = frozenset()
         wanted = [_folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
@@ -1813,9 +1820,17 @@ class _Compiler:
         partition, order = self.window_keys(over, scope)
         parts = ["PARTITION BY " + ", ".join(partition)] if partition else []
         parts += ["ORDER BY " + ", ".join(order)] if order else []
+        name = e.name
+        frame = over.frame.lower()
+        if (
+            name in _BY_ROW
+            and not frame.startswith("range")
+            or frame.startswith("rows")
+            and name not in _BY_PEERS
+        ):
+            parts.append(_TIES if order else _UNSORTED if partition else _ALL)
         if over.frame:
             parts.append(over.frame)
-        name = e.name
         common: T | None = None
         if name in ("lag", "lead") and len(args) == 3:
             (common,) = _stored([_merge(args[0].type, args[2].type)])
@@ -1930,6 +1945,13 @@ class _RecursiveSource:
         self.name = name
         self.source = source
 
+
+_BY_ROW = frozenset(("row_number", "ntile", "lag", "lead"))
+"""Window functions that tell rows with equal keys apart, as all do within ROWS but these:"""
+_BY_PEERS = frozenset(("rank", "dense_rank", "percent_rank", "cume_dist"))
+
+_TIES, _UNSORTED, _ALL = "/*ties*/", "/*unsorted*/", "/*all*/"
+"""What stands for the order of such rows, until known: after a window's ORDER BY, its PARTITION BY, or nothing."""
 
 _TAKES_NULL = frozenset(("<=>", "IS NULL", "coalesce", "ifnull", "if", "isnull", "concat_ws"))
 """Operators and functions that give a value where an operand is NULL."""

@@ -177,12 +177,23 @@ def error(server: Server, statement: str) -> str:
         ("SELECT price max FROM items WHERE code = 'A1'", [(D("20.25"),)]),
         ("SELECT kind_id, COUNT(*) FROM items WHERE code = 'Q' GROUP BY kind_id WITH ROLLUP", []),
         ("SELECT kind_id, COUNT(*) FROM items WHERE code = 'Q' GROUP BY kind_id WITH ROLLUP HAVING COUNT(*) = 0", []),
+        ("SELECT kind_id FROM items GROUP BY kind_id WITH ROLLUP", [(1,), (3,), (None,)]),
         # ORDER BY without LIMIT says nothing in a part of a set operation.
         ("(SELECT Title FROM kinds ORDER BY Title) UNION ALL (SELECT code FROM items ORDER BY price)", [("Toy",), ("Caf\u00e9",), ("Tool",), ("A1",), ("B1",), ("C1",), ("D1",)]),
         ("(SELECT Title FROM kinds ORDER BY Title) UNION ALL (SELECT code FROM items ORDER BY price DESC LIMIT 2)", [("Toy",), ("Caf\u00e9",), ("Tool",), ("A1",), ("B1",)]),
         ("(SELECT DISTINCT Title FROM kinds ORDER BY id) UNION SELECT 'x'", [("Toy",), ("Caf\u00e9",), ("Tool",), ("x",)]),
         # A constant text's name is the text.
         ("SELECT 'Title', id FROM kinds ORDER BY Title", [("Title", 1), ("Title", 2), ("Title", 3)]),
+        # Rows that a window does not tell apart are numbered as they come, or, of one table, as ORDER BY has sorted them.
+        ("SELECT code, ROW_NUMBER() OVER (ORDER BY kind_id DESC) FROM items", [("A1", 1), ("D1", 2), ("B1", 3), ("C1", 4)]),
+        ("SELECT code, ROW_NUMBER() OVER (PARTITION BY kind_id) FROM items", [("B1", 1), ("C1", 2), ("A1", 1), ("D1", 2)]),
+        ("SELECT Name, ROW_NUMBER() OVER (ORDER BY COUNT(*) DESC) FROM items WHERE kind_id = 3 OR code = 'B1' GROUP BY Name", [("Axe", 1), ("ball", 2)]),
+        ("SELECT code, ROW_NUMBER() OVER () FROM items ORDER BY price DESC LIMIT 3", [("A1", 1), ("B1", 2), ("D1", 3)]),
+        ("SELECT kind_id, ROW_NUMBER() OVER () FROM items GROUP BY kind_id ORDER BY kind_id DESC", [(3, 2), (1, 1)]),
+        ("SELECT code, SUM(price) OVER (ORDER BY kind_id ROWS UNBOUNDED PRECEDING) FROM items WHERE price > 1", [("B1", D("9.50")), ("A1", D("29.75"))]),
+        ("SELECT code, SUM(price) OVER (ROWS UNBOUNDED PRECEDING) FROM items ORDER BY code DESC LIMIT 3", [("D1", D("1.00")), ("C1", D("1.00")), ("B1", D("10.50"))]),
+        ("SELECT code FROM items ORDER BY ROW_NUMBER() OVER (ORDER BY kind_id DESC)", [("A1",), ("D1",), ("B1",), ("C1",)]),
+        ("SELECT '/*ties*/', ROW_NUMBER() OVER () FROM kinds WHERE id < 2", [("/*ties*/", 1)]),
         # A negative number under ORDER BY is a constant, no place in the select list.
         ("SELECT id FROM kinds WHERE id > 1 ORDER BY -1 DESC", [(2,), (3,)]),
         ("SELECT id FROM kinds UNION SELECT 7 ORDER BY -1", [(1,), (2,), (3,), (7,)]),
