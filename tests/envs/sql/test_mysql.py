@@ -951,6 +951,10 @@ def test_filesort_is_stable_where_mysql_is() -> None:
     keys = [2, 1, 2, 1, 1, 2, 2, 1]
     assert filesort(keys, None) == [1, 3, 4, 7, 0, 2, 5, 6]
     assert filesort(keys, 3, counted=False) == [1, 3, 4]
+    # What MySQL 8.0 gives of a table: a queue below a third of its rows, else std::nth_element.
+    assert filesort(keys, 2) == [7, 1] and filesort(keys, 3) == [4, 7, 3]
+    assert filesort([i % 3 for i in range(24)], 7) == [0, 12, 3, 18, 9, 6, 15]
+    assert filesort([i % 3 for i in range(24)], 8) == [6, 12, 15, 9, 18, 3, 0, 21]
     big = [i % 7 for i in range(300)]
     assert filesort(big, None) == sorted(range(300), key=big.__getitem__)
     # Between 17 and 100 rows quicksort is at work: sorted, each row once, ties as they fall.
