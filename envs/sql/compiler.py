@@ -1921,7 +1921,8 @@ class _Compiler:
             same = {"std": "stddev", "stddev_pop": "stddev", "var_pop": "variance"}
             return X(f"my_{same.get(name, name)}({n.sql})", DOUBLE)
         if name.startswith("bit_"):
-            return X(f"my_{name}({n.sql})", INT)
+            made = f"my_{name}({n.sql})"
+            return X(made if name == "bit_and" else f"coalesce({made}, 0)", INT)
         # Of real numbers the server adds one after another; SQLite compensates for rounding since 3.43.
         made = f"my_{name}" if n.type.kind in ("double", "float") and name in ("sum", "avg") else name
         sql = f"{made}({word}{n.sql})"

@@ -194,6 +194,7 @@ def error(server: Server, statement: str) -> str:
         ("SELECT code, SUM(price) OVER (ROWS UNBOUNDED PRECEDING) FROM items ORDER BY code DESC LIMIT 3", [("D1", D("1.00")), ("C1", D("1.00")), ("B1", D("10.50"))]),
         ("SELECT code FROM items ORDER BY ROW_NUMBER() OVER (ORDER BY kind_id DESC)", [("A1",), ("D1",), ("B1",), ("C1",)]),
         ("SELECT '/*ties*/', ROW_NUMBER() OVER () FROM kinds WHERE id < 2", [("/*ties*/", 1)]),
+        ("SELECT BIT_OR(kind_id), BIT_XOR(kind_id) FROM items WHERE code = 'Q'", [(0, 0)]),
         # A negative number under ORDER BY is a constant, no place in the select list.
         ("SELECT id FROM kinds WHERE id > 1 ORDER BY -1 DESC", [(2,), (3,)]),
         ("SELECT id FROM kinds UNION SELECT 7 ORDER BY -1", [(1,), (2,), (3,), (7,)]),
