@@ -14,8 +14,8 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from prosegym.envs.sql import planner
-from prosegym.envs.sql.parser import AGGREGATES as NAMES
 from prosegym.envs.sql.parser import (
+    AGGREGATES,
     COMPOSITE,
     KEYWORDS,
     MOST_TABLES,
@@ -42,10 +42,9 @@ from prosegym.envs.sql.parser import (
 )
 from prosegym.envs.sql.parser import Table as TableRef
 from prosegym.envs.sql.patience import TOO_LONG
-from prosegym.envs.sql.schema import Table, fold, is_plain
+from prosegym.envs.sql.schema import Table, fold, is_plain, single
 from prosegym.envs.sql.schema import stored as temporal
 
-AGGREGATES = NAMES | {"any_value"}
 WRITTEN = 1 << 23
 """Characters of SQL that a statement's parts may be written in, all together; about a second."""
 
@@ -146,6 +145,8 @@ class Scope:
     """Whether aggregates are allowed here."""
     inside: bool = False
     """Whether an aggregate's argument is being read."""
+    aggregated: bool = False
+    """Whether its rows are groups of those in FROM."""
     ctes: dict[str, Cte] = field(default_factory=dict)
     group: tuple[Any, ...] = ()
     visible: int | None = None
@@ -238,8 +239,8 @@ def has_aggregate(node: Any) -> bool:
 
 
 def quote(text: str) -> str:
-    """An SQLite string literal."""
-    if "\0" in text:
+    """An SQLite string literal, in which no comment can seem to stand (`_TIES`)."""
+    if "\0" in text or "/*" in text:
         return "CAST(x'" + text.encode().hex() + "' AS TEXT)"
     return "'" + text.replace("'", "''") + "'"
 
@@ -306,6 +307,8 @@ class _Compiler:
         """In a sum of WITH ROLLUP: the SQL of what is grouped by no more."""
         self.read: set[int] = set()
         """The CTEs, by `id`, whose tables were looked up."""
+        self.unordered: set[int] = set()
+        """The parts of set operations, by `id`, whose ORDER BY says nothing, as they have no LIMIT."""
 
     walk = staticmethod(walk)
 
@@ -373,7 +376,7 @@ class _Compiler:
                     self.check_tables(cte.query, around)
                 return
             if db not in self.catalog.dbs:
-                raise Fault(f"Unknown database '{node.db}'")
+                raise Fault(f"Unknown database '{db}'")
             if name not in self.catalog.dbs[db]:
                 if db == "information_schema":
                     raise Fault(f"Unknown table '{node.name.upper()}' in information_schema")
@@ -429,6 +432,8 @@ class _Compiler:
     def union(self, tree: Union, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
         parts: list[Compiled] = []
         for part in tree.parts:
+            if len(tree.parts) > 1 and isinstance(part, Select) and part.order and part.limit is None:
+                self.unordered.add(id(part))
             parts.append(self.query(part, parent, ctes, "rows" if want != "set" else "set"))
             if len(parts[-1].names) != len(parts[0].names):
                 raise Fault("The used SELECT statements have a different number of columns")
@@ -464,6 +469,11 @@ class _Compiler:
                 current = named(f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM {both}")
                 continue
             keys = ", ".join(_folded(f"c{i}", t) for i, t in enumerate(types))
+            if op in ("INTERSECT ALL", "EXCEPT ALL"):  # the n-th of equal rows is a row of its own
+                both = named(
+                    f"SELECT *, row_number() OVER (PARTITION BY {keys}, _k ORDER BY _p) AS _n FROM {both}"
+                )
+                keys += ", _n"
             having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(
                 op.split()[0], ""
             )
@@ -483,6 +493,8 @@ class _Compiler:
                     f"Expression #{number} of ORDER BY contains aggregate function and applies to a UNION, EXCEPT or INTERSECT"
                 )
             if isinstance(expr, Lit) and expr.kind == "int":
+                if not _is_place(expr):
+                    continue
                 at = int(expr.value) - 1
                 if not 0 <= at < len(lower):
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
@@ -529,6 +541,7 @@ class _Compiler:
             or has_aggregate(tree.having or ())
             or (any(has_aggregate(e) for e, _ in tree.order))
         )
+        scope.aggregated = aggregated
         scope.aggregating = True
         outputs = [self.expr(item.expr, scope) for item in items]
         names = tuple(
@@ -559,12 +572,12 @@ class _Compiler:
                 if not 0 <= at < len(items):
                     raise Fault(f"Unknown column '{expr.value}' in 'group statement'")
                 expr = items[at].expr
-                if has_aggregate(expr):
+                if has_aggregate(expr) or _has_window(expr):
                     raise Fault(f"Can't group on '{names[at]}'")
             elif isinstance(expr, Col) and expr.table is None:
                 alias = self.selected(expr, scope, items)
                 if alias is not None and self.find(expr, scope, local=True, quiet=True) is None:
-                    if has_aggregate(alias.expr):
+                    if has_aggregate(alias.expr) or _has_window(alias.expr):
                         raise Fault(f"Can't group on '{expr.name}'")
                     expr = alias.expr
             elif not isinstance(expr, Col):
@@ -581,10 +594,12 @@ class _Compiler:
         scope.where = "order clause"
         scope.aggregating = True
         order: list[tuple[Any, X, bool]] = []
+        keyed: list[Any] = []  # as they are written
         for expr, descending in tree.order:
+            if isinstance(expr, Lit) and not _is_place(expr):
+                continue
+            keyed.append(expr)
             if isinstance(expr, Lit):
-                if expr.kind != "int":
-                    continue
                 at = int(expr.value) - 1
                 if not 0 <= at < len(items):
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
@@ -600,11 +615,22 @@ class _Compiler:
                     "non-aggregated query"
                 )
             self.check_group(tree, items, names, group, grouped, order, scope)
-        if tree.distinct and self.full_group_by:
+        if id(tree) in self.unordered:
+            order = []
+        sqls = {x.sql for x in outputs}
+        # DISTINCT is no more where each row is a group of its own (Query_block::prepare in sql/sql_resolver.cc).
+        apart = aggregated and not tree.rollup and all(x.sql in sqls for x in grouped)
+        if tree.distinct and self.full_group_by and not apart:
             chosen = {(x.source, x.column) for x in outputs if x.source}
-            sqls = {x.sql for x in outputs}
             for n, (expr, x, _) in enumerate(order, 1):
-                if x.sql in sqls or has_aggregate(expr):
+                if x.sql in sqls:
+                    continue
+                if has_aggregate(keyed[n - 1]) and not _has_window(expr):
+                    raise Fault(
+                        f"Expression #{n} of ORDER BY clause is not in SELECT list, contains aggregate function; this is "
+                        "incompatible with DISTINCT"
+                    )
+                if has_aggregate(expr):
                     continue
                 for ref in self.columns_of(expr, scope):
                     if (ref.source, ref.column) not in chosen and ref.source is not None:
@@ -628,9 +654,7 @@ class _Compiler:
         local = [x for x in grouped if x.source is None or x.source in scope.sources]
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
         by_group = ", ".join(_sorted(x) for x in local) or "NULL"
-        windowed = any(
-            isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
-        )
+        windowed = _has_window((*(i.expr for i in items), *(e for e, _, _ in order)))
         n = len(outputs)
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
@@ -710,6 +734,17 @@ class _Compiler:
             ]
             covered = {(x.source, x.column) for x in outputs} >= refs
             group_names = frozenset(grouped_names) if covered else None
+        if windowed:
+            # Rows that a window does not tell apart come as they are read; of one table, as ORDER BY has sorted them.
+            ties = "" if tree.distinct and not aggregated else position
+            sooner = len(scope.sources) == 1 and not (
+                aggregated or tree.distinct or _has_window(tuple(e for e, _, _ in order))
+            )
+            first = ", ".join([*(keys if sooner else []), *([ties] if ties else [])])
+            sql = sql.replace(_TIES, f", {ties}" if ties else "").replace(
+                _UNSORTED, f"ORDER BY {ties}" if ties else ""
+            )
+            sql = sql.replace(_ALL, f"ORDER BY {first}" if first else "")
         types = tuple(x.type for x in outputs)
         result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
         if want != "table":
@@ -762,7 +797,7 @@ class _Compiler:
             keys = "".join(
                 f", {_sorted(self.expr(expr, scope))} AS k{i}" for i, (expr, _, _) in enumerate(order)
             )
-            by = " GROUP BY " + ", ".join(_sorted(x) for x in grouped[:depth]) if depth else ""
+            by = " GROUP BY " + (", ".join(_sorted(x) for x in grouped[:depth]) or "NULL")
             test = f" HAVING {self.truth(having, scope)}" if having is not None else ""
             parts.append(f"SELECT {cols}{marks}{keys}{from_sql}{where_sql}{by}{test}")
         self.gone = frozenset()
@@ -1023,7 +1058,8 @@ class _Compiler:
         found: Item | None = None
         for item in items:
             if not isinstance(item.expr, Col):
-                if (item.alias or item.text).lower() == name:
+                text = isinstance(item.expr, Lit) and item.expr.kind == "str"
+                if (item.alias or (item.expr.value if text else item.text)).lower() == name:
                     return item
             elif (item.alias or item.expr.name).lower() == name:
                 if found is None:
@@ -1039,7 +1075,7 @@ class _Compiler:
             return expr if item is None else item.expr
 
         def aliased(item: Item, node: Col) -> Any:
-            if having and any(isinstance(n, Window) for n in walk(item.expr, _is_query)):
+            if having and _has_window(item.expr):
                 raise Fault(
                     f"You cannot use the alias '{node.name}' of an expression containing a window function in this context.'"
                 )
@@ -1118,7 +1154,7 @@ class _Compiler:
 
         def stop(node: Any) -> bool:
             return _is_query(node) or (
-                isinstance(node, Func) and node.name in AGGREGATES and node.over is None
+                isinstance(node, Func) and node.name in AGGREGATES | {"any_value"} and node.over is None
             )
 
         found = []
@@ -1153,7 +1189,7 @@ class _Compiler:
         sqls = {x.sql for x in grouped}
 
         def unknown(x: X) -> bool:
-            return (x.source, x.column) not in determined and x.sql not in sqls
+            return (x.source, x.column) not in determined
 
         def reached(query: Any) -> X | None:
             start = len(scope.reached)
@@ -1164,7 +1200,7 @@ class _Compiler:
             if expr in group or isinstance(expr, Window):
                 return None
             if not isinstance(expr, tuple) and (is_dataclass(expr)) and not isinstance(expr, (Col, Lit)):
-                if isinstance(expr, Func) and expr.name in AGGREGATES and expr.over is None:
+                if isinstance(expr, Func) and expr.name in AGGREGATES | {"any_value"} and expr.over is None:
                     return None
                 if group and not has_aggregate(expr) and not isinstance(expr, (Star, Interval, Row, Sub)):
                     try:
@@ -1365,10 +1401,17 @@ class _Compiler:
         loose = x.type.scale is None or (x.summed and kind == "double")
         return X(f"my_text({x.sql}, {quote(kind)}, {'NULL' if loose else x.type.scale})", T("str"))
 
-    def compare(self, op: str, a: X, b: X) -> str:
-        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers."""
+    def compare(self, op: str, a: X, b: X, exact: bool = False) -> str:
+        """A comparison by MySQL's rules: texts by collation, dates as dates, anything else as numbers.
+
+        `exact` is how CASE, BETWEEN and IN with several values compare real numbers.
+        """
         self.write(a.sql)  # CASE and IN compare it with each of theirs
         sql_op = "IS" if op == "<=>" else op
+        if not exact:
+            a, b = _as_column(a, b), _as_column(b, a)
+            if near := _near(op, a, b):
+                return near
         x, y = a.type.kind, b.type.kind
         if x == "null" or y == "null":
             return f"{a.sql} {sql_op} {b.sql}"
@@ -1451,6 +1494,8 @@ class _Compiler:
 
     def op(self, e: Op, scope: Scope) -> X:
         name = e.name
+        if name in _COMPARED and any(map(_collated, e.args)):
+            e = replace(e, args=tuple(Func("binary", (a,)) for a in e.args[:2]) + e.args[2:])
         if name in ("AND", "OR"):
             return X(_balanced([self.truth(a, scope) for a in e.args], name), INT)
         if name == "XOR":
@@ -1475,12 +1520,14 @@ class _Compiler:
             )
         if name == "BETWEEN":
             x, low, high = (self.scalar(a, scope) for a in e.args)
-            return X(f"({self.compare('>=', x, low)} AND {self.compare('<=', x, high)})", INT)
+            if low.const is not None and e.args[1] == e.args[2]:  # MySQL makes it an equality
+                return X(f"({self.compare('=', x, low)})", INT)
+            tests = (self.compare(">=", x, low, exact=True), self.compare("<=", x, high, exact=True))
+            return X(f"({tests[0]} AND {tests[1]})", INT)
         if name == "LIKE":
             return self.like(e, scope)
         if name == "REGEXP":
-            x, pattern = (self.text(self.scalar(a, scope)) for a in e.args)
-            return X(f"my_regexp({x.sql}, {pattern.sql})", INT)
+            return _call(self, Func("regexp_like", e.args), scope)
         return self.arithmetic(e, scope)
 
     def scalar(self, e: Any, scope: Scope) -> X:
@@ -1491,7 +1538,9 @@ class _Compiler:
     def like(self, e: Op, scope: Scope) -> X:
         x, pattern = (self.text(self.scalar(a, scope)) for a in e.args[:2])
         escape = e.args[2].value if len(e.args) > 2 and isinstance(e.args[2], Lit) else "\\"
-        if pattern.const is not None and escape == "\\":
+        if "bytes" in (x.type.kind, pattern.type.kind):
+            x, pattern = (X(f"CAST({a.sql} AS BLOB)", a.type) for a in (x, pattern))
+        elif pattern.const is not None and escape == "\\":
             body = pattern.const
             if x.type.plain and "\\" not in body and body.isascii():
                 return X(f"({x.sql} LIKE {pattern.sql})", INT)
@@ -1504,7 +1553,8 @@ class _Compiler:
         """An arithmetic operator over compiled operands."""
         a = self.number(xs[0])
         if name == "NEG":
-            return X(f"(- {a.sql})", a.type)
+            # SQLite's minus makes no -0.0.
+            return X(f"({a.sql} * -1.0)" if a.type.kind in ("double", "float") else f"(- {a.sql})", a.type)
         if name == "BITNOT":
             return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
         b = self.number(xs[1])
@@ -1522,7 +1572,9 @@ class _Compiler:
         if name == "DIV":
             return X(f"my_div({a.sql}, {b.sql})", INT)
         if name == "%":
-            kind = DOUBLE if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
+            kind = (
+                _fixed(DOUBLE, a, b, 0) if real else T("dec", max(s, t), rest=rest) if "dec" in kinds else INT
+            )
             if kind is INT:
                 return X(f"({a.sql} % {b.sql})", INT)
             return X(f"my_mod({a.sql}, {b.sql})", kind)
@@ -1538,7 +1590,7 @@ class _Compiler:
             return X(f"({a.sql} {name} {b.sql})", T("dec", scale, rest=rest, wide=wide))
         return X(f"({a.sql} {name} {b.sql})", T("int", wide=wide))
 
-    def rows(self, name: str, left: Any, right: Any, scope: Scope) -> X:
+    def rows(self, name: str, left: Any, right: Any, scope: Scope, exact: bool = False) -> X:
         if not (isinstance(left, Row) and isinstance(right, Row)) or len(left.items) != len(right.items):
             if isinstance(left, Row) and isinstance(right, Sub):
                 test = self.in_query(left, right.query, scope)
@@ -1548,7 +1600,7 @@ class _Compiler:
             (self.scalar(a, scope), self.scalar(b, scope))
             for a, b in zip(left.items, right.items, strict=True)
         ]
-        tests = [self.compare("=", a, b) for a, b in pairs]
+        tests = [self.compare("=", a, b, exact) for a, b in pairs]
         joined = " AND ".join(tests)
         if name in ("=", "<=>"):
             return X(f"({joined})", INT)
@@ -1565,20 +1617,25 @@ class _Compiler:
         if not isinstance(e.items, tuple):
             test = self.in_query(e.value, e.items, scope)
             return X(f"(NOT {test})" if e.negated else f"({test})", INT)
+        several = len(e.items) > 1
         if isinstance(e.value, Row):
-            tests = [self.rows("=", e.value, item, scope).sql for item in e.items]
+            tests = [self.rows("=", e.value, item, scope, several).sql for item in e.items]
             joined = " OR ".join(tests)
             return X(f"(NOT ({joined}))" if e.negated else f"({joined})", INT)
+        if any(map(_collated, (e.value, *e.items))):
+            e = replace(
+                e, value=Func("binary", (e.value,)), items=tuple(Func("binary", (i,)) for i in e.items)
+            )
         x = self.scalar(e.value, scope)
         items = [self.scalar(i, scope) for i in e.items]
         kinds = {i.type.kind for i in items} - {"null"}
-        if kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
+        if several and kinds and kinds <= _NUMBERS and x.type.kind in ("int", "dec", "double", "float"):
             return X(f"({x.sql} {word} ({', '.join(i.sql for i in items)}))", INT)
         if kinds <= {"str"} and x.type.kind == "str":
             if x.type.plain and all(i.type.plain for i in items):
                 return X(f"({x.sql} COLLATE NOCASE {word} ({', '.join(i.sql for i in items)}))", INT)
             return X(f"({_key(x)} {word} ({', '.join(_key(i) for i in items)}))", INT)
-        either = " OR ".join(self.compare("=", x, i) for i in items)
+        either = " OR ".join(self.compare("=", x, i, exact=several) for i in items)
         return X(f"(NOT ({either}))" if e.negated else f"({either})", INT)
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
@@ -1589,6 +1646,15 @@ class _Compiler:
         compiled = self.query(query, scope, scope.ctes, "set")
         if len(compiled.types) != len(values):
             raise Fault(f"Operand should contain {len(values)} column(s)")
+        for i, (x, y) in enumerate(zip(xs, compiled.types, strict=True)):
+            # Real numbers are looked up with all their digits, but among decimals they are compared.
+            if y.kind == "dec" and _near("=", x, X("", y)):
+                digits = _shared(x.type, y)
+                xs[i] = X(f"round({x.sql}, {digits})", DOUBLE)
+                names = ", ".join(
+                    f"round(c{i}, {digits}) AS c{i}" if j == i else f"c{j}" for j in range(len(xs))
+                )
+                compiled = replace(compiled, sql=f"SELECT {names} FROM ({compiled.sql})")
         if len(xs) == 1:
             x, y = xs[0], compiled.types[0]
             if x.type.kind in _NUMBERS and y.kind in _NUMBERS or x.type.kind == y.kind and y.kind in _DATES:
@@ -1680,7 +1746,7 @@ class _Compiler:
             if operand is None:
                 test = self.truth(condition, scope)
             else:
-                test = self.compare("=", operand, self.scalar(condition, scope))
+                test = self.compare("=", operand, self.scalar(condition, scope), exact=True)
             x = self.scalar(value, scope)
             values.append(x)
             parts.append((test, x))
@@ -1710,9 +1776,9 @@ class _Compiler:
         if e.to == "date":
             return X(f"my_date({x.sql})", T("date"))
         if e.to == "datetime":
-            return X(f"my_datetime({x.sql})", T("datetime"))
+            return X(f"my_cast_datetime({x.sql})", T("datetime"))
         if e.to == "time":
-            return X(f"my_time({x.sql})", T("time"))
+            return X(f"my_cast_time({x.sql})", T("time"))
         x = self.text(x)
         sql = f"substr({x.sql}, 1, {e.scale})" if e.scale else x.sql
         return X(sql, T("bytes" if e.to == "binary" else "str", None, x.type.plain))
@@ -1728,6 +1794,12 @@ class _Compiler:
             return self.aggregate(e, scope)
         if e.over is not None:
             return self.window(e, scope)
+        if e.name == "any_value":
+            x = self.scalar(e.args[0], scope)
+            grouped = scope.aggregated and scope.aggregating and not scope.inside
+            if not grouped or has_aggregate(e.args) or not self.columns_of(e.args, scope):
+                return x
+            return X(f"my_first({x.sql})", x.type)
         if e.name == "grouping":
             gone, self.gone = self.gone, frozenset()
             bits = "".join(str(int(self.scalar(a, scope).sql in gone)) for a in e.args)
@@ -1748,16 +1820,28 @@ class _Compiler:
         partition, order = self.window_keys(over, scope)
         parts = ["PARTITION BY " + ", ".join(partition)] if partition else []
         parts += ["ORDER BY " + ", ".join(order)] if order else []
+        name = e.name
+        frame = over.frame.lower()
+        if (
+            name in _BY_ROW
+            and not frame.startswith("range")
+            or frame.startswith("rows")
+            and name not in _BY_PEERS
+        ):
+            parts.append(_TIES if order else _UNSORTED if partition else _ALL)
         if over.frame:
             parts.append(over.frame)
-        name = e.name
+        common: T | None = None
+        if name in ("lag", "lead") and len(args) == 3:
+            (common,) = _stored([_merge(args[0].type, args[2].type)])
+            args = [self.as_kind(args[0], common), args[1], self.as_kind(args[2], common)]
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
         kind = COUNT
         if (
             name in ("sum", "avg", "min", "max", "lag", "lead", "first_value", "last_value", "nth_value")
             and args
         ):
-            kind = _aggregate_type(name, args[0].type)
+            kind = common or _aggregate_type(name, args[0].type)
         elif name in ("percent_rank", "cume_dist"):
             kind = DOUBLE
         return X(f"{name}({inner}) OVER ({' '.join(parts)})", kind)
@@ -1809,8 +1893,6 @@ class _Compiler:
             own = self.reference(first, next(iter(first.columns))).sql
             x = x._replace(sql=f"CASE WHEN {own} IS NULL THEN {x.sql} ELSE {x.sql} END")
         word = "DISTINCT " if e.distinct else ""
-        if name == "any_value":
-            return X(f"max({x.sql})", x.type)
         if name == "count":
             if len(args) > 1:
                 keys = " || char(31) || ".join(
@@ -1827,18 +1909,20 @@ class _Compiler:
             )
             body = self.text(body)
             if e.order or e.distinct:
-                order = "".join(
-                    f", {x.sql}, {int(d)}" for x, d in ((self.scalar(o, scope), d) for o, d in e.order)
-                )
+                by = [(x, False) for x in args]  # DISTINCT comes as its tree has the values
+                if e.order:
+                    by = [(self.concat_key(o, args, scope), d) for o, d in e.order]
+                order = "".join(f", {x.sql}, {int(d)}" for x, d in by)
                 return X(f"my_group_concat({body.sql}, {quote(e.separator)}, {int(e.distinct)}{order})", STR)
-            return X(f"substr(group_concat({body.sql}, {quote(e.separator)}), 1, 1024)", STR)
+            return X(f"my_cut(group_concat({body.sql}, {quote(e.separator)}))", STR)
         n = self.number(x)
         kind = _aggregate_type(name, n.type)
         if name.startswith(("std", "var")):
             same = {"std": "stddev", "stddev_pop": "stddev", "var_pop": "variance"}
             return X(f"my_{same.get(name, name)}({n.sql})", DOUBLE)
         if name.startswith("bit_"):
-            return X(f"my_{name}({n.sql})", INT)
+            made = f"my_{name}({n.sql})"
+            return X(made if name == "bit_and" else f"coalesce({made}, 0)", INT)
         # Of real numbers the server adds one after another; SQLite compensates for rounding since 3.43.
         made = f"my_{name}" if n.type.kind in ("double", "float") and name in ("sum", "avg") else name
         sql = f"{made}({word}{n.sql})"
@@ -1848,6 +1932,14 @@ class _Compiler:
                 sql = f"my_quotient({sql}, count({word}{n.sql}))"
         return X(sql, kind, summed=name == "sum")
 
+    def concat_key(self, e: Any, args: list[X], scope: Scope) -> X:
+        """What GROUP_CONCAT sorts by; a number is the place of one of its arguments."""
+        if not isinstance(e, Lit) or e.kind != "int":
+            return self.scalar(e, scope)
+        if not 0 < int(e.value) <= len(args):
+            raise Fault(f"Unknown column '{e.value}' in 'order clause'")
+        return args[int(e.value) - 1]
+
 
 class _RecursiveSource:
     def __init__(self, name: str, source: Source) -> None:
@@ -1855,8 +1947,23 @@ class _RecursiveSource:
         self.source = source
 
 
+_BY_ROW = frozenset(("row_number", "ntile", "lag", "lead"))
+"""Window functions that tell rows with equal keys apart, as all do within ROWS but these:"""
+_BY_PEERS = frozenset(("rank", "dense_rank", "percent_rank", "cume_dist"))
+
+_TIES, _UNSORTED, _ALL = "/*ties*/", "/*unsorted*/", "/*all*/"
+"""What stands for the order of such rows, until known: after a window's ORDER BY, its PARTITION BY, or nothing."""
+
 _TAKES_NULL = frozenset(("<=>", "IS NULL", "coalesce", "ifnull", "if", "isnull", "concat_ws"))
 """Operators and functions that give a value where an operand is NULL."""
+
+
+_COMPARED = frozenset(("=", "<=>", "<>", "<", ">", "<=", ">=", "LIKE", "REGEXP"))
+
+
+def _collated(expr: Any) -> bool:
+    """Whether it has a collation that tells capitals from small letters."""
+    return isinstance(expr, Func) and expr.name == "collate"
 
 
 def _random(expr: Any) -> bool:
@@ -1907,14 +2014,47 @@ def _key(x: X) -> str:
     return x.key or f"my_fold({x.sql})"
 
 
+def _shared(a: T, b: T) -> int | None:
+    """The digits after the point that both types fix (FLOAT(M,D) and exact numbers do); None where one does not."""
+    if any(t.kind in ("double", "float") and t.scale is None for t in (a, b)):
+        return None
+    return max(a.scale or 0, b.scale or 0)
+
+
 def _fixed(kind: T, a: X, b: X, more: int) -> T:
-    """Real arithmetic keeps fixed digits where both operands have them (FLOAT(M,D) and exact numbers)."""
-    scales = []
-    for x in (a, b):
-        if x.type.kind in ("double", "float") and x.type.scale is None:
-            return kind
-        scales.append(x.type.scale or 0)
-    return T("double", max(scales) + more)
+    """Real arithmetic keeps fixed digits where both operands have them."""
+    digits = _shared(a.type, b.type)
+    return kind if digits is None else T("double", digits + more)
+
+
+def _as_column(x: X, other: X) -> X:
+    """A constant that is compared with a FLOAT(M,D) column, as that holds it (analyze_real_field_constant)."""
+    if x.const is None or other.source is None or other.type.kind != "float" or other.type.scale is None:
+        return x
+    from prosegym.envs.sql.functions import _number
+
+    value = _number(x.const)
+    return X(repr(single(value)), DOUBLE) if abs(value) < 3e38 else x
+
+
+def _near(op: str, a: X, b: X) -> str | None:
+    """Real numbers of fixed digits are equal within half of the last one (Arg_comparator::compare_real_fixed)."""
+    kinds = [a.type.kind, b.type.kind]
+    if not {*kinds} & {"double", "float"} or kinds == ["float", "float"]:
+        return None
+    digits = _shared(a.type, b.type)
+    if digits is None or not {*kinds} <= _NUMBERS - {"null"}:
+        return None
+    above, below, step = f"({a.sql}) - ({b.sql})", f"({b.sql}) - ({a.sql})", f"5e-{digits + 1}"
+    return {
+        "=": f"abs({above}) < {step}",
+        "<=>": f"coalesce(abs({above}) < {step}, ({a.sql}) IS ({b.sql}))",
+        "<>": f"abs({above}) >= {step}",
+        "<": f"{below} >= {step}",
+        "<=": f"{above} < {step}",
+        ">": f"{above} >= {step}",
+        ">=": f"{below} < {step}",
+    }[op]
 
 
 def _aggregate_type(name: str, kind: T) -> T:
@@ -1943,7 +2083,7 @@ def _merge(a: T, b: T) -> T:
         rest, wide = a.rest or b.rest, a.wide or b.wide
         return T("dec", max(a.scale or 0, b.scale or 0), rest=rest, wide=wide)
     if kinds <= {"int", "dec", "double", "float"}:
-        return DOUBLE
+        return T("double", _shared(a, b))
     if kinds <= {"date", "datetime"}:
         return T("datetime")
     return T("str", None, a.plain and b.plain)
@@ -1954,6 +2094,15 @@ def _merged(xs: list[X]) -> T:
     for x in xs[1:]:
         kind = _merge(kind, x.type)
     return kind
+
+
+def _has_window(expr: Any) -> bool:
+    return any(isinstance(node, Window) for node in walk(expr, _is_query))
+
+
+def _is_place(expr: Any) -> bool:
+    """Whether ORDER BY takes an expression for a place in the select list; a negative number is a constant."""
+    return isinstance(expr, Lit) and expr.kind == "int" and not expr.value.startswith("-")
 
 
 def _stored(types: Iterable[T]) -> tuple[T, ...]:
@@ -1978,6 +2127,11 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
         return X("NULL", NULL)
     if e.name in ("database", "schema"):
         return X(quote(self.db), T("str"), self.db)
+    if e.name == "rand" and e.args:
+        # Of a constant it is one row of numbers for each place where it stands; else every value is a first one.
+        seed = self.number(self.scalar(e.args[0], scope)).sql
+        varies = any(isinstance(n, (Col, Sub)) for n in walk(e.args))
+        return X(f"my_rand({seed}{'' if varies else ', ' + quote(self.fresh('r'))})", DOUBLE)
     if e.name in ("date_add", "date_sub"):
         x = self.scalar(e.args[0], scope)
         amount = self.scalar(e.args[1].value, scope)

@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -92,6 +92,8 @@ class _Statement:
         self.patterns = {""}
         """Those that its functions have read."""
         self.random = random.Random(0)
+        self.seeded: dict[str, list[int]] = {}
+        """The states of RAND(n), by where it stands."""
 
     def fail(self, message: str) -> None:
         self.fault = message
@@ -110,6 +112,19 @@ class _Statement:
         if self.work < 0:
             self.fault = refusal
             raise TimeoutError
+
+    def rand(self, seed: float | None = 0, place: str | None = None) -> float:
+        """RAND(n), by the server's generator (randominit and my_rnd)."""
+        state = self.seeded.get(place) if place is not None else None
+        if state is None:
+            n = int(functions.rounded(seed or 0.0, 0)) & 0xFFFFFFFF
+            state = [(n * 0x10001 + 55555555) & 0xFFFFFFFF, (n * 0x10000001) & 0xFFFFFFFF]
+            state = [part % 0x3FFFFFFF for part in state]
+            if place is not None:
+                self.seeded[place] = state
+        state[0] = (state[0] * 3 + state[1]) % 0x3FFFFFFF
+        state[1] = (state[0] + state[1] + 33) % 0x3FFFFFFF
+        return state[0] / 0x3FFFFFFF
 
     def tick(self) -> int:
         """Called after every `_TICK` instructions: whether the statement has to stop."""
@@ -164,9 +179,7 @@ class Server:
         self._lock = threading.RLock()
         self._statement = _Statement()
         statement = self._statement
-        functions.install(
-            self.connection, statement.fail, _variable, statement.random.random, statement.spend
-        )
+        functions.install(self.connection, statement.fail, _variable, statement.rand, statement.spend)
         self.connection.set_progress_handler(self._statement.tick, _TICK)
 
     def _build(self, db: str, name: str, table: Table) -> None:
@@ -252,7 +265,7 @@ class Server:
         try:
             compiled = self._prepare(statement, db, strict)
             return compiled if isinstance(compiled, Answer) else self._execute(compiled)
-        except (ArithmeticError, ValueError, re.error):  # a net below the refusals
+        except (ArithmeticError, TypeError, ValueError, re.error):  # a net below the refusals
             return Answer(error="Unknown error")
 
     def _describe(self) -> None:
@@ -280,7 +293,7 @@ class Server:
                 return compile_query(tree, self.catalog, db, strict)
             if isinstance(tree, Use):
                 if tree.db.lower() not in self.dbs:
-                    return Answer(error=f"Unknown database '{tree.db}'")
+                    return Answer(error=f"Unknown database '{tree.db.lower()}'")
                 return Answer(db=tree.db.lower())
             if isinstance(tree, Show):
                 rows = self._show(tree, db)
@@ -306,7 +319,7 @@ class Server:
         if isinstance(first, (Select, Union)):
             answer = self._execute(compile_query(first, self.catalog, db, strict))
         elif isinstance(first, Use) and first.db.lower() not in self.dbs:
-            answer = Answer(error=f"Unknown database '{first.db}'")
+            answer = Answer(error=f"Unknown database '{first.db.lower()}'")
         elif isinstance(first, Show):
             self._show(first, db)
         return answer if answer.error else Answer(error="Use multi=True when executing multiple statements")
@@ -400,6 +413,7 @@ class Server:
         try:
             if "my_rand" in compiled.sql:
                 self._statement.random.seed(0)
+                self._statement.seeded.clear()
             cursor = self.connection.execute(compiled.sql)
             raw: Rows = []
             room = BYTES
@@ -439,7 +453,7 @@ class Server:
     def _table(self, name: str, db: str | None, current: str) -> Table:
         where = (db or current).lower()
         if where not in self.dbs:
-            raise Fault(f"Unknown database '{db}'")
+            raise Fault(f"Unknown database '{where}'")
         if name.lower() not in self.dbs[where]:
             raise Fault(f"Table '{where}.{name.lower()}' doesn't exist")
         return self.dbs[where][name.lower()]
@@ -472,7 +486,7 @@ class Server:
         if what == "tables":
             where = (tree.db or db).lower()
             if where not in self.dbs and where not in SYSTEM:
-                raise Fault(f"Unknown database '{tree.db}'")
+                raise Fault(f"Unknown database '{where}'")
             names = sorted(SYSTEM.get(where) or self.dbs[where], key=str.lower)
             kind = {"information_schema": "SYSTEM VIEW", "sys": "VIEW"}.get(where, "BASE TABLE")
             return [(n, kind) if tree.full else (n,) for n in names if kept(n)]
@@ -503,7 +517,7 @@ class Server:
         if what == "table status":
             where = (tree.db or db).lower()
             if where not in self.dbs:
-                raise Fault(f"Unknown database '{tree.db}'")
+                raise Fault(f"Unknown database '{where}'")
             return [table_status(where, n, self.dbs[where][n]) for n in sorted(self.dbs[where]) if kept(n)]
         if what == "grants":
             return [("GRANT ALL PRIVILEGES ON *.* TO `admin`@`%`",)]
@@ -625,9 +639,7 @@ def _maker(kind: T) -> Callable[[Any], Any] | None:
         return _integer
     if name == "dec":
         step = Decimal(1).scaleb(-(scale or 0))
-        return lambda v: (
-            Decimal(repr(v)).quantize(step, ROUND_HALF_UP, functions.WIDE) if math.isfinite(v) else None
-        )
+        return lambda v: functions.decimal(v, step) if math.isfinite(v) else None
     if name == "double":
         return float if scale is None else lambda v: float(f"{v:.{scale}f}")
     if name == "float":

@@ -10,7 +10,6 @@ import sqlite3
 import zlib
 from collections.abc import Callable
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prosegym.envs.sql.parser import COMPOSITE
@@ -85,6 +84,15 @@ def _nullif(compiler: _Compiler, args: list[X]) -> X:
     return X(f"(CASE WHEN {compiler.compare('=', a, b)} THEN NULL ELSE {a.sql} END)", a.type)
 
 
+def _collate(compiler: _Compiler, args: list[X]) -> X:
+    """With one argument, a text that tells capitals apart; with two, under a collation that texts do not take."""
+    from prosegym.envs.sql.parser import Fault
+
+    if len(args) == 2 and args[0].type.kind == "str":
+        raise Fault(f"COLLATION '{args[1].const}' is not valid for CHARACTER SET 'utf8mb4'")
+    return args[0]._replace(const=None)
+
+
 def _round(compiler: _Compiler, args: list[X]) -> X:
     from prosegym.envs.sql.compiler import T, X
 
@@ -120,6 +128,22 @@ def _truncate(compiler: _Compiler, args: list[X]) -> X:
     if kind.kind == "dec":
         kind = T("dec", max(0, min(digits, kind.scale or 0)), wide=kind.wide)
     return X(f"my_truncate({x.sql}, {digits})", kind)
+
+
+def _regexp_like(compiler: _Compiler, args: list[X]) -> X:
+    from prosegym.envs.sql.compiler import INT, STR, X
+    from prosegym.envs.sql.parser import Fault
+
+    x, pattern, *mode = (compiler.text(a) for a in args)
+    binary = [a.type.kind == "bytes" for a in (x, pattern)]
+    if binary == [False, True] and x.source is not None:
+        raise Fault(
+            "Character set 'utf8mb4_general_ci' cannot be used in conjunction with 'binary' in call to regexp_like."
+        )
+    if any(binary):
+        x, pattern = (X(f"CAST({a.sql} AS TEXT)", STR) for a in (x, pattern))
+        mode = mode or [X("'c'", STR)]
+    return X(f"my_regexp({', '.join(a.sql for a in (x, pattern, *mode))})", INT)
 
 
 def _whole(name: str) -> Builder:
@@ -212,6 +236,8 @@ def _shifted(template: str) -> Builder:
     return build
 
 
+_FORMAT = ("my_format({all})", "my_format({0}, {1}, ifnull({2}, ''))")
+
 FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "concat": (1, 99, _concat),
     "concat_ws": (2, 99, _made("my_concat_ws({all})", "str", plain=False, texts=True)),
@@ -253,7 +279,7 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "field": (2, 99, _made("my_field({all})", "int")),
     "find_in_set": (2, 2, _made("my_find_in_set({all})", "int", texts=True)),
     "elt": (2, 99, _made("my_elt({all})", "str", plain=False, texts=True, but=(0,))),
-    "format": (2, 3, _made("my_format({all})", "str", plain=False)),
+    "format": (2, 3, lambda c, a: _made(_FORMAT[len(a) > 2], "str", plain=False)(c, a)),
     "hex": (1, 1, _made("my_hex({0})", "str")),
     "md5": (1, 1, _made("my_md5({0})", "str", texts=True)),
     "sha": (1, 1, _made("my_sha({0}, 1)", "str", texts=True)),
@@ -270,12 +296,13 @@ FUNCTIONS: dict[str, tuple[int, int, Builder]] = {
     "charset": (1, 1, _made("'utf8mb4'", "str")),
     "collation": (1, 1, _made("'utf8mb4_general_ci'", "str")),
     "load_file": (1, 1, _made("NULL", "str")),
-    "regexp_instr": (2, 2, _made("my_regexp_instr({all})", "int", texts=True)),
+    "regexp_instr": (2, 6, _made("my_regexp_instr({all})", "int", texts=True, but=(2, 3, 4))),
     "soundex": (1, 1, _made("my_soundex({0})", "str", texts=True)),
     "binary": (1, 1, _made("CAST({0} AS BLOB)", "bytes", texts=True)),
-    "regexp_like": (2, 3, _made("my_regexp({0}, {1})", "int", texts=True)),
-    "regexp_replace": (3, 3, _made("my_regexp_replace({all})", "str", plain=False, texts=True)),
-    "regexp_substr": (2, 4, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),
+    "collate": (1, 2, _collate),
+    "regexp_like": (2, 3, _regexp_like),
+    "regexp_replace": (3, 6, _made("my_regexp_replace({all})", "str", plain=False, texts=True, but=(3, 4))),
+    "regexp_substr": (2, 5, _made("my_regexp_substr({all})", "str", plain=False, texts=True, but=(2, 3))),
     "round": (1, 2, _round),
     "truncate": (2, 2, _truncate),
     "floor": (1, 1, _whole("floor")),
@@ -426,10 +453,16 @@ def rounded(value: float, digits: int) -> float:
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, WIDE))
 
 
+def decimal(value: float, step: Decimal) -> Decimal:
+    """A decimal of as many digits as the step; its zero has no sign."""
+    found = Decimal(repr(value)).quantize(step, ROUND_HALF_UP, WIDE)
+    return found or abs(found)
+
+
 def to_text(value: Any, kind: str, scale: int | None) -> str:
     """A number as MySQL writes it."""
     if kind == "dec":
-        return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-(scale or 0)), ROUND_HALF_UP, WIDE))
+        return str(decimal(value, Decimal(1).scaleb(-(scale or 0))))
     if scale is not None:
         return f"{value:.{scale}f}"
     if kind == "float":
@@ -439,24 +472,25 @@ def to_text(value: Any, kind: str, scale: int | None) -> str:
     return repr(float(value))
 
 
-def like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
-    """LIKE's pattern as a regular expression over folded text.
+def like_pattern(pattern: str, escape: str, binary: bool = False) -> re.Pattern[str]:
+    """LIKE's pattern as a regular expression over folded text, or over text as it is.
 
     What stands between two `%` is sought where it first occurs, and never elsewhere again (a group in a
     look-ahead is not gone back into), so that a match takes at most text times pattern steps.
     """
+    read: Callable[[str], str] = (lambda c: c) if binary else (lambda c: fold(c) or c)
     parts, at = [""], 0
     while at < len(pattern):
         char = pattern[at]
         if char == escape and at + 1 < len(pattern):
             at += 1
-            parts[-1] += re.escape(fold(pattern[at]) or pattern[at])
+            parts[-1] += re.escape(read(pattern[at]))
         elif char == "%":
             parts.append("")
         elif char == "_":
             parts[-1] += "."
         else:
-            parts[-1] += re.escape(fold(char) or char)
+            parts[-1] += re.escape(read(char))
         at += 1
     begin, *within, end = parts if len(parts) > 1 else ("", "".join(parts))
     # Groups by name: `\100` would be a character.
@@ -474,22 +508,70 @@ def _try(spend: Spend, pattern: str, length: int) -> None:
     spend(effort(pattern, length), TOO_SLOW)
 
 
-def _regexp(spend: Spend, text: Any, pattern: Any) -> int:
-    for posix, python in (("[[:alpha:]]", "[A-Za-z]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", "[A-Za-z0-9]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z")):  # fmt: skip
+_POSIX = (("[[:alpha:]]", r"[^\W\d_]"), ("[[:digit:]]", r"\d"), ("[[:space:]]", r"\s"), ("[[:alnum:]]", r"[^\W_]"), ("[[:<:]]", r"\b"), ("[[:>:]]", r"\b"), ("[:digit:]", r"\d"), ("[:alpha:]", "A-Za-z"), ("[:alnum:]", "A-Za-z0-9"), ("[:space:]", r"\s"), ("[:upper:]", "A-Z"), ("[:lower:]", "a-z"), ("[:punct:]", r"!-/:-@\[-`{-~"))  # fmt: skip
+
+
+def _pattern(spend: Spend, text: str, pattern: str, mode: str = "") -> re.Pattern[str]:
+    """A pattern as its match type reads it, to be sought in that text."""
+    if not pattern:
+        raise re.error("empty")
+    for posix, python in _POSIX:
         pattern = pattern.replace(posix, python)
-    _try(spend, pattern, len(str(text)))
-    return int(re.search(pattern, str(text), re.I) is not None)
-
-
-def _regexp_instr(spend: Spend, text: Any, pattern: Any) -> int:
     _try(spend, pattern, len(text))
-    return found.start() + 1 if (found := re.search(pattern, text, re.I)) else 0
+    flags = re.I
+    for letter in mode:
+        if letter not in "cimnu":
+            raise re.error("match type")
+        flags = flags & ~re.I if letter == "c" else flags | {"i": re.I, "m": re.M, "n": re.S}.get(letter, 0)
+    return re.compile(pattern, flags)
 
 
-def _regexp_replace(spend: Spend, text: Any, pattern: Any, by: Any) -> str:
-    _try(spend, pattern, len(text))
+def _pattern_fault(error: re.error) -> str | None:
+    """What MySQL says of a pattern that is none; None where it might have one there."""
+    found, pattern, at = error.msg, str(error.pattern or ""), error.pos or 0
+    if found.startswith("bad character range") and "\\" not in found and not found.endswith("--"):
+        return "The regular expression contains an [x-y] character range where x comes after y."
+    # One with nothing before it; after ^ and $ the server takes it.
+    if (found == "nothing to repeat" and pattern[at - 1 : at] in ("", "(", "|", "\n")) or (
+        found == "multiple repeat" and pattern[at] != "+"
+    ):
+        line, start = pattern.count("\n", 0, at) + 1, pattern.rfind("\n", 0, at)
+        return f"Syntax error in regular expression on line {line}, character {at - start}."
+    return {
+        "empty": "Illegal argument to a regular expression.",
+        "match type": "Incorrect arguments to regexp_like",
+        "unterminated character set": "The regular expression contains an unclosed bracket expression.",
+        "missing ), unterminated subpattern": "Mismatched parenthesis in regular expression.",
+        "unbalanced parenthesis": "Mismatched parenthesis in regular expression.",
+        "min repeat greater than max repeat": "The maximum is less than the minumum in a {min,max} interval.",
+        "bad escape (end of pattern)": "Unrecognized escape sequence in regular expression.",
+    }.get(found)
+
+
+def _regexp(spend: Spend, text: Any, pattern: Any, mode: Any = "") -> int:
+    return int(_pattern(spend, str(text), str(pattern), mode).search(str(text)) is not None)
+
+
+def _regexp_instr(
+    spend: Spend, text: str, pattern: str, start: int = 1, nth: int = 1, after: int = 0, mode: str = ""
+) -> int:
+    found = list(_pattern(spend, text, pattern, mode).finditer(text[start - 1 :]))
+    return start + found[nth - 1].span()[after] if len(found) >= nth else 0
+
+
+def _regexp_replace(
+    spend: Spend, text: str, pattern: str, by: str, start: int = 1, nth: int = 0, mode: str = ""
+) -> str:
+    compiled = _pattern(spend, text, pattern, mode)
     spend((len(text) + 1) * len(by), TOO_SLOW)
-    return re.sub(pattern, re.sub(r"\$(\d)", r"\\\1", by), text, flags=re.I)
+    by, number = re.sub(r"\$(\d)", r"\\\1", by), 0
+
+    def put(found: re.Match[str]) -> str:
+        nonlocal number
+        number += 1
+        return found.expand(by) if nth in (0, number) else found[0]
+
+    return text[: start - 1] + compiled.sub(put, text[start - 1 :])
 
 
 def _substring_at(text: Any, start: int, length: int | None = None) -> str:
@@ -594,10 +676,24 @@ _READ = {"Y": "%Y", "y": "%y", "m": "%m", "c": "%m", "d": "%d", "e": "%d", "H": 
 
 
 def _str_to_date_value(text: Any, pattern: Any, kind: str) -> str | None:
-    form = re.sub(r"%(.)", lambda m: _READ.get(m[1], m[1]), str(pattern))
-    when = dt.datetime.strptime(str(text).strip(), form)
+    whole = form = re.sub(r"%(.)", lambda m: _READ.get(m[1], m[1]), str(pattern))
+    left = str(text).strip()
+    when: dt.datetime | None = None
+    while when is None:
+        try:
+            when = dt.datetime.strptime(left, form)
+        except ValueError as error:
+            more = str(error).partition("unconverted data remains: ")[2]
+            if more and form == whole:
+                left = left[: -len(more)]
+            elif more or "%" not in form[1:]:
+                return None
+            else:  # the text may end before the pattern does
+                form = form[: form.rindex("%")].rstrip(" :/,.-")
     if kind == "time":
         return f"{when:%H:%M:%S}"
+    if not re.search("%[Yy]", form) or not ("%j" in form or re.search("%[mbB]", form) and "%d" in form):
+        return None  # no date has a year, month or day 0 (NO_ZERO_IN_DATE)
     date = f"{when.year:04d}-{when.month:02d}-{when.day:02d}"
     return date if kind == "date" else f"{date} {when:%H:%M:%S}"
 
@@ -744,9 +840,11 @@ def _sha(text: Any, size: Any) -> str | None:
     return hashlib.new(name, str(text).encode(), usedforsecurity=False).hexdigest() if name else None
 
 
-def _regexp_substr(spend: Spend, text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1) -> str | None:
-    _try(spend, str(pattern), len(str(text)))
-    found = [m[0] for m in re.finditer(str(pattern), str(text)[int(start) - 1 :], re.I)]
+def _regexp_substr(
+    spend: Spend, text: Any, pattern: Any, start: Any = 1, occurrence: Any = 1, mode: str = ""
+) -> str | None:
+    compiled = _pattern(spend, str(text), str(pattern), mode)
+    found = [m[0] for m in compiled.finditer(str(text)[int(start) - 1 :])]
     return found[int(occurrence) - 1] if len(found) >= int(occurrence) else None
 
 
@@ -830,6 +928,22 @@ def _as_time(value: Any) -> str | None:
     return f"{int(match[1]):02d}:{int(match[2]):02d}:{int(match[3] or 0):02d}" if match else None
 
 
+def _rounds_up(value: Any) -> bool:
+    """Whether the fraction of a second is half of one or more."""
+    fraction = re.search(r":\d\d(\.\d+)\s*$", str(value))
+    return fraction is not None and float(fraction[1]) >= 0.5
+
+
+def _cast_datetime(value: Any) -> str | None:
+    found = _as_datetime(value)
+    return _date_add(found, 1, "second", 1) if found and _rounds_up(value) else found
+
+
+def _cast_time(value: Any) -> str | None:
+    found = _as_time(value)
+    return _add_time(found, "00:00:01", 1) if found and _rounds_up(value) else found
+
+
 def _digits(value: Any) -> int | float:
     text = re.sub(r"\D", "", str(value).split(".")[0])
     return int(text) if text else 0
@@ -864,8 +978,36 @@ def _soundex(text: str) -> str:
     return "".join(out).ljust(4, "0")
 
 
-def _format(value: Any, digits: Any) -> str:
-    return f"{rounded(float(_number(value)), max(0, int(_number(digits)))):,.{max(0, int(_number(digits)))}f}"
+# The point, what parts the thousands, and, where not all are of three digits, how many the later groups have.
+_LOCALES: dict[str, tuple[str, str, int]] = {
+    name: form
+    for form, names in {
+        (
+            ",",
+            ".",
+            3,
+        ): "be_by da_dk de_be de_de de_lu es_ar es_bo es_cl es_co es_ec es_es es_py es_uy es_ve fo_fo hu_hu id_id is_is lt_lt mn_mn nb_no no_no ro_ro ru_ua sq_al tr_tr uk_ua vi_vn",
+        (
+            ",",
+            "",
+            3,
+        ): "ca_es de_at el_gr eu_es fr_be fr_ca fr_ch fr_fr fr_lu gl_es hr_hr it_it nl_be nl_nl pl_pl pt_br pt_pt sl_si",
+        (",", " ", 3): "cs_cz es_cr et_ee fi_fi lv_lv mk_mk ru_ru sk_sk sv_fi sv_se",
+        (".", "", 3): "ar_sa sr_rs",
+        (".", "'", 3): "de_ch",
+        (",", "'", 3): "it_ch rm_ch",
+        (".", ",", 2): "en_in ta_in te_in",
+    }.items()
+    for name in names.split()
+}
+
+
+def _format(value: Any, digits: Any, locale: str = "en_US") -> str:
+    point, mark, size = _LOCALES.get(locale.lower(), (".", ",", 3))
+    places = max(0, int(_number(digits)))
+    whole, dot, rest = f"{rounded(float(_number(value)), places):.{places}f}".partition(".")
+    later = rf"(?<=\d)(?=(\d{{{size}}})*\d{{3}}$)"
+    return re.sub(later, mark, whole) + (point if dot else "") + rest
 
 
 def _md5(text: Any) -> str:
@@ -901,7 +1043,8 @@ def _round_real(value: float, digits: int) -> float:
     scale = 10.0 ** abs(digits)
     if not math.isfinite(value * scale):
         return value
-    return round(value * scale) / scale if digits >= 0 else round(value / scale) * scale
+    found = round(value * scale) / scale if digits >= 0 else round(value / scale) * scale
+    return math.copysign(found, value)
 
 
 def _truncated(value: float, digits: int) -> float:
@@ -927,12 +1070,34 @@ class _GroupConcat:
 
         if not self.rows:
             return None
-        rows = self.rows
+        rows = self.rows[
+            ::-1
+        ]  # of rows that sort alike the later comes first (group_concat_key_cmp_with_order)
+        if self.distinct:
+            first = {fold(r[0]): i for i, r in enumerate(rows)}
+            rows = [rows[i] for i in sorted(first.values())]
         for i in range(len(rows[0][1]) // 2 - 1, -1, -1):
             rows.sort(key=lambda r: order_key(r[1][2 * i]), reverse=bool(rows[0][1][2 * i + 1]))  # noqa: B023
-        if self.distinct:
-            rows = list({fold(r[0]): r for r in reversed(rows)}.values())[::-1]
-        return self.mark.join(r[0] for r in rows)[:1024]
+        return _cut(self.mark.join(r[0] for r in rows))
+
+
+def _cut(text: str) -> str:
+    """GROUP_CONCAT's text within group_concat_max_len, whole characters of it."""
+    return text.encode()[:1024].decode(errors="ignore")
+
+
+class _First:
+    """The first row's value."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def step(self, value: Any) -> None:
+        if not self.values:
+            self.values.append(value)
+
+    def finalize(self) -> Any:
+        return self.values[0] if self.values else None
 
 
 class _Top:
@@ -1041,10 +1206,10 @@ def install(
     connection: sqlite3.Connection,
     fault: Callable[[str], None],
     variable: Callable[[str], Any],
-    rand: Callable[[], float],
+    rand: Callable[..., float],
     spend: Spend,
 ) -> None:
-    """Give a connection the collation and every `my_` function; `rand` is RAND(), `spend` counts work."""
+    """Give a connection the collation and every `my_` function; `rand` is RAND(n), `spend` counts work."""
     cache: dict[str, str] = {}
     held = 0
 
@@ -1063,24 +1228,39 @@ def install(
         x, y = key(a), key(b)
         return (x > y) - (x < y)
 
-    patterns: dict[tuple[str, str], re.Pattern[str]] = {}
+    patterns: dict[tuple[str, str, bool], re.Pattern[str]] = {}
 
     def like(text: Any, pattern: Any, escape: Any) -> int | None:
         if text is None or pattern is None:
             return None
+        binary = isinstance(pattern, bytes)
+        if binary:
+            text, pattern = text.decode(errors="replace"), pattern.decode(errors="replace")
         spend(0, TOO_LONG, str(pattern))
-        found = patterns.get((pattern, escape))
+        found = patterns.get((pattern, escape, binary))
         if found is None:
             if len(patterns) > 1000:
                 patterns.clear()
-            found = patterns[pattern, escape] = like_pattern(str(pattern), str(escape))
+            found = patterns[pattern, escape, binary] = like_pattern(str(pattern), str(escape), binary)
         if (work := len(str(text)) * len(str(pattern))) > _LARGE:
             spend(work, TOO_LONG)
-        return int(found.match(_fold_keep(str(text))) is not None)
+        return int(found.match(text if binary else _fold_keep(str(text))) is not None)
 
     def raise_fault(message: str) -> None:
         fault(message)
         raise ValueError(message)
+
+    def reading(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return function(spend, *args)
+            except re.error as error:
+                if message := _pattern_fault(error):
+                    fault(message)
+                    raise TimeoutError from error  # which ends the statement
+                raise
+
+        return call
 
     def divisor(dividend: Any, by: Any) -> Any:
         if by == 0 and dividend is not None:
@@ -1098,7 +1278,7 @@ def install(
     connection.create_function("my_concat_ws", -1, _concat_ws, deterministic=True)
     connection.create_function("my_field", -1, _field, deterministic=True)
     connection.create_function("my_now", 0, lambda: f"{NOW:%Y-%m-%d %H:%M:%S}")
-    connection.create_function("my_rand", 0, rand)
+    connection.create_function("my_rand", -1, rand)
     connection.create_aggregate("my_group_concat", -1, _GroupConcat)  # type: ignore[arg-type]
     connection.create_aggregate("my_top", 5, _Top)  # type: ignore[arg-type]
     connection.create_function(
@@ -1111,10 +1291,11 @@ def install(
     for name, function in _PYTHON.items():
         connection.create_function(name, -1, _safe(function, spend), deterministic=True)
     for name, function in _PATTERNS.items():
-        connection.create_function(name, -1, _safe(partial(function, spend), spend), deterministic=True)
+        connection.create_function(name, -1, _safe(reading(function), spend), deterministic=True)
 
 
 _AGGREGATES: dict[str, Any] = {
+    "my_first": _First,
     "my_sum": _Sum,
     "my_avg": _Average,
     "my_variance": _Variance,
@@ -1199,6 +1380,7 @@ _PYTHON: dict[str, Callable[..., Any]] = {
         else 0
     ),
     "my_elt": lambda n, *t: t[int(n) - 1] if 0 < n <= len(t) else None,
+    "my_cut": _cut,
     "my_format": _format,
     "my_hex": lambda v: f"{v:X}" if isinstance(v, int) else str(v).encode().hex().upper(),
     "my_md5": _md5,
@@ -1226,6 +1408,8 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_date": _as_date,
     "my_datetime": _as_datetime,
     "my_time": _as_time,
+    "my_cast_datetime": _cast_datetime,
+    "my_cast_time": _cast_time,
     "my_part": _part,
     "my_week": _week,
     "my_date_format": lambda v, p: date_format(v, str(p)),

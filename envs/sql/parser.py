@@ -182,6 +182,7 @@ _NUMBER = re.compile(
 _LARGEST = str((1 << 64) - 1)
 """A larger whole number is a decimal one (int_token in sql/sql_lex.cc)."""
 _WORD = re.compile(r"[\w$\u0080-\uffff]+")
+_QUOTED = re.compile(r"`((?:[^`]|``)*)`(?!`)")
 _NO_OPERATOR = re.compile(r"=[=<>!]|<=[=!]|<[<>][=>!]|<!|>[<!]")
 """Comparison signs that MySQL reads together, though they are none of its operators (MY_LEX_CMP_OP in sql/sql_lex.cc)."""
 _OPERATOR = re.compile(r"<=>|<<|>>|<=|>=|<>|!=|\|\||&&|:=|->>|->|[-+*/%=<>!~^&|(),.;@?:{}\[\]]")
@@ -215,14 +216,11 @@ def tokens(text: str) -> list[Token]:
             out.append(Token("bad", "/*", at, end))
             break
         elif char == "`":
-            close = text.find("`", at + 1)
-            if close < 0:
+            match = _QUOTED.match(text, at)
+            if match is None:
                 out.append(Token("bad", char, at, end))
                 break
-            match = None
-            out.append(Token("quoted", text[at + 1 : close], at, close + 1))
-            at = close + 1
-            continue
+            out.append(Token("quoted", match[1].replace("``", "`"), at, match.end()))
         elif (match := _NUMBER.match(text, at)) and not (
             char == "." and out and out[-1].stop == at and out[-1].kind in ("word", "quoted")
         ):
@@ -241,7 +239,10 @@ def tokens(text: str) -> list[Token]:
                 kind = "int" if (len(body), body) <= (len(_LARGEST), _LARGEST) else "dec"
             out.append(Token(kind, body, at, match.end()))
         elif match := _WORD.match(text, at):
-            out.append(Token("word", match[0], at, match.end()))
+            # Before a dot and a name a reserved word is a name, too (MY_LEX_IDENT_SEP in sql/sql_lex.cc).
+            dotted = text.startswith(".", match.end()) and _WORD.match(text, match.end() + 1)
+            kind = "quoted" if dotted and match[0].lower() in RESERVED else "word"
+            out.append(Token(kind, match[0], at, match.end()))
         elif text.startswith("@@", at) and (match := re.compile(r"@@[\w.]+").match(text, at)):
             out.append(Token("variable", match[0], at, match.end()))
         elif match := _NO_OPERATOR.match(text, at):
@@ -514,6 +515,16 @@ def parse(text: str, lenient: bool = False) -> Any:
     return _Parser(text, lenient).statement()
 
 
+_COLLATION = re.compile(
+    r"(utf8|utf8mb[34]|utf16|utf32|ucs2|ascii|latin[1257]|cp\d+|gb\w+|big5|sjis)_\w+", re.I
+)
+_AFTER_TABLE = frozenset(
+    """cross except for group having inner intersect join left limit lock natural on order right straight_join union
+    using where window""".split()
+)
+"""What may follow a table in FROM."""
+
+
 class _Parser:
     """Reads one statement; raises at the first token that cannot go on."""
 
@@ -565,7 +576,10 @@ class _Parser:
 
     def is_name(self) -> bool:
         token = self.tokens[self.at]
-        return token.kind == "quoted" or (token.kind == "word" and token.text.lower() not in RESERVED)
+        if token.kind != "word":
+            return token.kind == "quoted"
+        low = token.text.lower()
+        return low not in RESERVED and not (low in _TIGHT and self.text.startswith("(", token.stop))
 
     def name(self, after_dot: bool = False) -> str:
         token = self.tokens[self.at]
@@ -731,10 +745,11 @@ class _Parser:
                     break
         parts, ops = [self.term()], []
         while word := self.word("union", "intersect", "except"):
+            here = self.at - 1
             kind = "" if self.word("distinct") else self.word("all") or ""
             last = parts[-1]
             if not self.parenthesised and isinstance(last, Select) and (last.order or last.limit is not None):
-                self.at -= 1 + bool(kind)
+                self.at = here
                 self.fail()
             ops.append(f"{word} {kind}".strip().upper())
             parts.append(self.term())
@@ -834,6 +849,12 @@ class _Parser:
             where = self.expr()
             if self.word("having"):
                 having = self.expr()
+        elif (
+            self.is_word("group", "having", "window", "into")
+            and self.tokens[self.at + 1].text.lower() == "from"
+        ):
+            self.at += 1
+            self.fail()
         order = self.order()
         limit, offset = self.limit()
         if self.word("for"):
@@ -925,11 +946,18 @@ class _Parser:
     def limit(self) -> tuple[int | None, int]:
         if not self.word("limit"):
             return None, 0
-        most = (1 << 63) - 1  # SQLite's; MySQL counts to 2^64
-        first = min(self.integer(), most)
+        first = self.count()
         if self.op(","):
-            return min(self.integer(), most), first
-        return first, min(self.integer(), most) if self.word("offset") else 0
+            return self.count(), first
+        return first, self.count() if self.word("offset") else 0
+
+    def count(self) -> int:
+        """A number of LIMIT; a name is a stored program's variable."""
+        if self.is_name():
+            name = self.name()
+            if self.token.kind == "end" or self.is_op(",", ")", ";") or self.is_word("offset"):
+                raise Fault(f"Undeclared variable: {name}")
+        return min(self.integer(), (1 << 63) - 1)  # SQLite's largest; MySQL counts to 2^64
 
     def names(self) -> tuple[str, ...]:
         self.need_op("(")
@@ -1016,16 +1044,12 @@ class _Parser:
             ):
                 query = self.query()
                 self.need_op(")")
-                self.word("as")
+                named = self.word("as")
                 if self.lenient and not self.is_name():
                     return Derived(query, f"derived {self.at}")
-                if not self.is_name():
-                    if self.token.kind == "end" or self.is_op(")", ","):
-                        raise Fault("Every derived table must have its own alias")
-                    if self.is_word(
-                        "where", "group", "order", "limit", "join", "inner", "left", "on", "having", "union"
-                    ):
-                        raise Fault("Every derived table must have its own alias")
+                ended = self.token.kind == "end" or self.is_op(")", ",", ";") or self.is_word(*_AFTER_TABLE)
+                if ended and not named:
+                    raise Fault("Every derived table must have its own alias")
                 alias = self.name()
                 return Derived(query, alias, self.names() if self.is_op("(") else ())
             tree = self.tables()
@@ -1033,6 +1057,11 @@ class _Parser:
             return tree
         if self.word("lateral"):
             self.fail()
+        if self.op("{"):
+            self.need("oj")
+            tree = self.joined()
+            self.need_op("}")
+            return tree
         first = self.name(after_dot=self.lenient)
         second = self.name(True) if self.op(".") else None
         other: str | None = None
@@ -1196,9 +1225,16 @@ class _Parser:
             return inner if op == "+" else Op({"-": "NEG", "~": "BITNOT", "!": "NOT"}[op], (inner,))
         if self.word("binary"):
             return Func("binary", (self.unary(),))
+        converted = self.is_word("convert")  # perhaps USING another character set
         expr = self.primary()
         while self.word("collate"):
-            self.name()
+            name = self.string() if self.token.kind == "string" else self.name()
+            if not _COLLATION.fullmatch(name):
+                raise Fault(f"Unknown collation: '{name}'")
+            if not name.lower().startswith("utf8mb4_") and not converted:
+                expr = Func("collate", (expr, Lit(name, "str")))
+            elif name.lower().endswith(("_bin", "_cs")):
+                expr = Func("collate", (expr,))
         return expr
 
     def interval(self) -> Interval:
@@ -1234,6 +1270,11 @@ class _Parser:
             items = self.list()
             self.need_op(")")
             return items[0] if len(items) == 1 else Row(items)
+        if self.op("{"):  # ODBC's {d '2020-01-01'}, {fn NOW()}
+            escape, value = self.name().lower(), self.expr()
+            self.need_op("}")
+            to = {"d": "date", "t": "time", "ts": "datetime"}.get(escape)
+            return Lit(value.value, to) if to and isinstance(value, Lit) and value.kind == "str" else value
         if kind == "op" and token.text == "@":
             self.at += 1
             name = self.name(True)

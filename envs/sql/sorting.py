@@ -1,10 +1,10 @@
 """How MySQL's filesort leaves rows with equal keys.
 
-Up to 100 rows are sorted by C++'s std::sort, more by std::stable_sort; with a LIMIT far below the number
-of rows of a table (not of groups, whose number is not known beforehand) a bounded priority queue is kept
+Up to 100 rows are sorted by C++'s std::sort, more by std::stable_sort; with a LIMIT below a third of the
+rows of a table (not of groups, whose number is not known beforehand) a bounded priority queue is kept
 instead. The first and the last are not stable, but deterministic. Where no queue is kept, LIMIT 1 is the
-first of the least rows, and for a LIMIT below half of 17 to 100 rows std::nth_element takes the rows before
-they are sorted (up to 16 it does not, by the published episodes).
+first of the least rows, and for a LIMIT below half of up to 100 rows std::nth_element takes the rows before
+they are sorted (of up to 16 groups it does not, by the published episodes).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def filesort(keys: Sequence[int], limit: int | None, counted: bool = True) -> li
         counted: whether the rows are a table's, so that their number was known before.
     """
     n = len(keys)
-    if counted and limit is not None and limit + 1 < n // 3:
+    if counted and limit is not None and limit * 3 < n:
         return _bounded(keys, limit + 1)[:limit]
     if limit == 1 and n:
         return [min(range(n), key=keys.__getitem__)]
     order = list(range(n))
-    if n > 100 or n <= 16:
+    if n > 100:
         order.sort(key=keys.__getitem__)  # stable, as insertion sort is
     else:
-        if limit is not None and 1 < limit < n // 2:
+        if limit is not None and 1 < limit < n // 2 and (counted or n > 16):
             _select(order, keys, limit - 1)
             order = order[:limit]
         _introsort(order, keys)
@@ -50,7 +50,7 @@ def _bounded(keys: Sequence[int], size: int) -> list[int]:
     for slot in range(len(slots)):
         heap.append(slot)
         i = slot
-        while i and key(heap[(i - 1) // 2]) < key(heap[i]):
+        while i and key(heap[(i - 1) // 2]) <= key(heap[i]):
             parent = (i - 1) // 2
             heap[i], heap[parent] = heap[parent], heap[i]
             i = parent
@@ -67,7 +67,7 @@ def _bounded(keys: Sequence[int], size: int) -> list[int]:
             heap[i], heap[largest] = heap[largest], heap[i]
             i = largest
     order = list(range(len(slots)))
-    if len(order) > 100 or len(order) <= 16:
+    if len(order) > 100:
         order.sort(key=key)
     else:
         _introsort(order, [key(s) for s in range(len(slots))])

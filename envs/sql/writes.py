@@ -259,7 +259,7 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
     name = change.table.lower()
     tables = catalog.dbs.get(where)
     if tables is None:
-        raise Fault(f"Unknown database '{change.db}'")
+        raise Fault(f"Unknown database '{where}'")
     if where == "information_schema":
         raise Fault("Access denied for user 'admin'@'%' to database 'information_schema'")
     if change.verb == "create":
