@@ -51,7 +51,7 @@ class T(NamedTuple):
     """The type of an expression."""
 
     kind: str
-    """int, dec, double, float, str, date, datetime, time, bytes, null."""
+    """int, dec, double, float, str, date, datetime, time, bytes, null; shown, a decimal as the text that it is shown as."""
     scale: int | None = None
     """Digits after the point: always for dec; None for a real number without fixed digits."""
     plain: bool = True
@@ -602,12 +602,26 @@ class _Compiler:
                 position = ", ".join(_sorted(x) for x in grouped)
             else:
                 position = planner.position(self, tree, scope, items, group, order, aggregated)
-        local = [x for x in grouped if x.source is None or x.source in scope.sources]
-        # SQLite takes no outer column as a grouping key; to one group it is a constant.
-        by_group = ", ".join(_sorted(x) for x in local) or "NULL"
         windowed = any(
             isinstance(n, Func) and n.over is not None for i in items for n in walk(i.expr, _is_query)
         )
+        # What no temporary table holds is shown as it is computed; a join's rows may be held to be sorted.
+        if tree is self.outermost and not (
+            tree.distinct or tree.rollup or windowed or order and len(scope.sources) > 1
+        ):
+            for i, item in enumerate(items):
+                branches = (
+                    isinstance(item.expr, Case) or isinstance(item.expr, Func) and item.expr.name == "if"
+                )
+                if (
+                    branches
+                    and outputs[i].type.kind == "dec"
+                    and (not aggregated or has_aggregate(item.expr))
+                ):
+                    outputs[i] = self.expr(_by_branch(item.expr), scope)._replace(type=T("shown"))
+        local = [x for x in grouped if x.source is None or x.source in scope.sources]
+        # SQLite takes no outer column as a grouping key; to one group it is a constant.
+        by_group = ", ".join(_sorted(x) for x in local) or "NULL"
         n = len(outputs)
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
@@ -1895,6 +1909,16 @@ def _follows(x: X, y: X | None, conditions: Conditions, known: set[tuple[Source 
     if x.source not in inner or conditions.random or conditions.within and not conditions.refused - inner:
         return False
     return all(column in known for column in conditions.columns if column[0] not in inner)
+
+
+def _by_branch(expr: Any) -> Any:
+    """IF or CASE with each value as its text: decimals keep the digits of the branch that they come from."""
+    if isinstance(expr, Case):
+        whens = tuple((test, _by_branch(value)) for test, value in expr.whens)
+        return replace(expr, whens=whens, default=expr.default and _by_branch(expr.default))
+    if isinstance(expr, Func) and expr.name == "if":
+        return replace(expr, args=(expr.args[0], *map(_by_branch, expr.args[1:])))
+    return Cast(expr, "char")
 
 
 def _balanced(parts: list[str], name: str) -> str:
