@@ -1495,7 +1495,32 @@ class _Compiler:
         return X(f"my_like({x.sql}, {pattern.sql}, {quote(escape)})", INT)
 
     def arithmetic(self, e: Op, scope: Scope) -> X:
-        return self.arithmetic_of(e.name, [self.scalar(a, scope) for a in e.args])
+        x = self.arithmetic_of(e.name, [self.scalar(a, scope) for a in e.args])
+        # Products of two columns fit a BIGINT, so that most sums and products need no look.
+        large = any(
+            isinstance(a, Op)
+            and a.name == "*"
+            or isinstance(a, Lit)
+            and a.kind == "int"
+            and len(str(a.value)) > 9
+            for a in e.args
+        )
+        if large and x.type.kind == "int" and (text := self.printed(e, scope)):
+            message = f"BIGINT value is out of range in '{text}'"
+            return x._replace(sql=f"my_bigint({x.sql}, {quote(message)})")
+        return x
+
+    def printed(self, e: Any, scope: Scope) -> str:
+        """A sum, difference or product of columns and numbers as MySQL's messages write it; else nothing."""
+        if isinstance(e, Lit) and e.kind == "int" and not str(e.value).startswith("-"):
+            return str(e.value)
+        if isinstance(e, Col):
+            source = self.column(e, scope)
+            return "`" + self.full_name(source).replace(".", "`.`") + "`" if source.source else ""
+        if isinstance(e, Op) and e.name in ("+", "-", "*"):
+            left, right = (self.printed(a, scope) for a in e.args)
+            return f"({left} {e.name} {right})" if left and right else ""
+        return ""
 
     def arithmetic_of(self, name: str, xs: list[X]) -> X:
         """An arithmetic operator over compiled operands."""

@@ -419,6 +419,9 @@ def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
         ("SELECT 'a' REGEXP 'a{2,1}'", "The maximum is less than the minumum in a {min,max} interval."),
         ("SELECT REGEXP_LIKE('a', 'a', 'x')", "Incorrect arguments to regexp_like"),
         ("SELECT code FROM items WHERE Name REGEXP BINARY 'A'", "Character set 'utf8mb4_general_ci' cannot be used in conjunction with 'binary' in call to regexp_like."),
+        ("SELECT i.kind_id * 4000000000 * 4000000000 FROM items i WHERE size",
+         "BIGINT value is out of range in '((`shop`.`i`.`kind_id` * 4000000000) * 4000000000)'"),
+        ("SELECT code FROM items WHERE kind_id + 9223372036854775807 > 0", "BIGINT value is out of range in '(`shop`.`items`.`kind_id` + 9223372036854775807)'"),
         ("SELECT ANY_VALUE() FROM items", "Incorrect parameter count in the call to native function 'ANY_VALUE'"),
         # The grammar knows some functions with their arguments (sql/sql_yacc.yy); others are counted, before tables are opened,
         # and named as they were written.
