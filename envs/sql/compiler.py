@@ -53,7 +53,7 @@ class T(NamedTuple):
     """The type of an expression."""
 
     kind: str
-    """int, dec, double, float, str, date, datetime, time, bytes, null."""
+    """int, dec, double, float, str, date, datetime, time, bytes, null; shown, a decimal as the text that it is shown as."""
     scale: int | None = None
     """Digits after the point: always for dec; None for a real number without fixed digits."""
     plain: bool = True
@@ -655,6 +655,20 @@ class _Compiler:
         # SQLite takes no outer column as a grouping key; to one group it is a constant.
         by_group = ", ".join(_sorted(x) for x in local) or "NULL"
         windowed = _has_window((*(i.expr for i in items), *(e for e, _, _ in order)))
+        # What no temporary table holds is shown as it is computed; a join's rows may be held to be sorted.
+        if tree is self.outermost and not (
+            tree.distinct or tree.rollup or windowed or order and len(scope.sources) > 1
+        ):
+            for i, item in enumerate(items):
+                branches = (
+                    isinstance(item.expr, Case) or isinstance(item.expr, Func) and item.expr.name == "if"
+                )
+                if (
+                    branches
+                    and outputs[i].type.kind == "dec"
+                    and (not aggregated or has_aggregate(item.expr))
+                ):
+                    outputs[i] = self.expr(_by_branch(item.expr), scope)._replace(type=T("shown"))
         n = len(outputs)
         columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
         names_sql = ", ".join(f"c{i}" for i in range(n))
@@ -1547,7 +1561,32 @@ class _Compiler:
         return X(f"my_like({x.sql}, {pattern.sql}, {quote(escape)})", INT)
 
     def arithmetic(self, e: Op, scope: Scope) -> X:
-        return self.arithmetic_of(e.name, [self.scalar(a, scope) for a in e.args])
+        x = self.arithmetic_of(e.name, [self.scalar(a, scope) for a in e.args])
+        # Products of two columns fit a BIGINT, so that most sums and products need no look.
+        large = any(
+            isinstance(a, Op)
+            and a.name == "*"
+            or isinstance(a, Lit)
+            and a.kind == "int"
+            and len(str(a.value)) > 9
+            for a in e.args
+        )
+        if large and x.type.kind == "int" and (text := self.printed(e, scope)):
+            message = f"BIGINT value is out of range in '{text}'"
+            return x._replace(sql=f"my_bigint({x.sql}, {quote(message)})")
+        return x
+
+    def printed(self, e: Any, scope: Scope) -> str:
+        """A sum, difference or product of columns and numbers as MySQL's messages write it; else nothing."""
+        if isinstance(e, Lit) and e.kind == "int" and not str(e.value).startswith("-"):
+            return str(e.value)
+        if isinstance(e, Col):
+            source = self.column(e, scope)
+            return "`" + self.full_name(source).replace(".", "`.`") + "`" if source.source else ""
+        if isinstance(e, Op) and e.name in ("+", "-", "*"):
+            left, right = (self.printed(a, scope) for a in e.args)
+            return f"({left} {e.name} {right})" if left and right else ""
+        return ""
 
     def arithmetic_of(self, name: str, xs: list[X]) -> X:
         """An arithmetic operator over compiled operands."""
@@ -1984,6 +2023,16 @@ def _follows(x: X, y: X | None, conditions: Conditions, known: set[tuple[Source 
     if x.source not in inner or conditions.random or conditions.within and not conditions.refused - inner:
         return False
     return all(column in known for column in conditions.columns if column[0] not in inner)
+
+
+def _by_branch(expr: Any) -> Any:
+    """IF or CASE with each value as its text: decimals keep the digits of the branch that they come from."""
+    if isinstance(expr, Case):
+        whens = tuple((test, _by_branch(value)) for test, value in expr.whens)
+        return replace(expr, whens=whens, default=expr.default and _by_branch(expr.default))
+    if isinstance(expr, Func) and expr.name == "if":
+        return replace(expr, args=(expr.args[0], *map(_by_branch, expr.args[1:])))
+    return Cast(expr, "char")
 
 
 def _balanced(parts: list[str], name: str) -> str:

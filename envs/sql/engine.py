@@ -644,6 +644,8 @@ def _maker(kind: T) -> Callable[[Any], Any] | None:
         return float if scale is None else lambda v: float(f"{v:.{scale}f}")
     if name == "float":
         return (lambda v: float(f"{v:.6g}")) if scale is None else lambda v: float(f"{v:.{scale}f}")
+    if name == "shown":
+        return Decimal
     if name == "date":
         return _date
     if name == "datetime":

@@ -1267,11 +1267,17 @@ def install(
             raise_fault("Division by 0")
         return by
 
+    def bigint(value: Any, message: str) -> Any:
+        if isinstance(value, float):  # SQLite's, where a whole number has more than 63 bits
+            raise_fault(message)
+        return value
+
     connection.create_collation("mysql", collate)
     connection.create_function("my_like", 3, like, deterministic=True)
     connection.create_function("my_fault", 1, raise_fault)
     connection.create_function("my_divisor", 2, divisor)
     connection.create_function("my_variable", 1, variable)
+    connection.create_function("my_bigint", 2, bigint, deterministic=True)
     connection.create_function(
         "my_text", 3, lambda v, k, s: None if v is None else to_text(v, k, s), deterministic=True
     )

@@ -401,6 +401,23 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
     assert repr(found) == repr(expected)
 
 
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT IF(kind_id > 1, 1, 0.50), CASE kind_id WHEN 1 THEN 1 WHEN 3 THEN kind_id / 2 END FROM items WHERE size ORDER BY code", "1 1.5000 0.50 1 1 1.5000"),
+        ("SELECT IF(COUNT(*) > 1, IF(1, 1, 0.5), AVG(size > 1)) FROM items GROUP BY sold ORDER BY sold", "None 1 1.0000"),
+        # A temporary table's column has as many digits for all.
+        ("SELECT DISTINCT IF(kind_id > 1, 1, 0.50) FROM items ORDER BY 1", "0.50 1.00"),
+        ("SELECT IF(size > 1, 1, 0.50) FROM items WHERE size GROUP BY size ORDER BY size", "0.50 1.00 1.00"),
+        ("SELECT IF(kind_id > 1, 1, 0.50) + 0 FROM items WHERE code = 'A1' UNION SELECT IF(1, 2, 0.5)", "1.00 2.00"),
+    ],
+)  # fmt: skip
+def test_a_branch_keeps_its_digits_where_no_table_stores_it(
+    server: Server, statement: str, expected: str
+) -> None:
+    assert [str(value) for row in rows(server, statement) for value in row] == expected.split()
+
+
 def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
     statement = "SELECT -size * 0, -(size - size), ROUND(-0.4e0), ROUND(-0.4), -0.00, 0 * -1.5, CONCAT(-0.0) FROM items WHERE code = 'B1'"
     assert str(rows(server, statement)) == (
@@ -492,6 +509,9 @@ def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
         ("SELECT 'a' REGEXP 'a{2,1}'", "The maximum is less than the minumum in a {min,max} interval."),
         ("SELECT REGEXP_LIKE('a', 'a', 'x')", "Incorrect arguments to regexp_like"),
         ("SELECT code FROM items WHERE Name REGEXP BINARY 'A'", "Character set 'utf8mb4_general_ci' cannot be used in conjunction with 'binary' in call to regexp_like."),
+        ("SELECT i.kind_id * 4000000000 * 4000000000 FROM items i WHERE size",
+         "BIGINT value is out of range in '((`shop`.`i`.`kind_id` * 4000000000) * 4000000000)'"),
+        ("SELECT code FROM items WHERE kind_id + 9223372036854775807 > 0", "BIGINT value is out of range in '(`shop`.`items`.`kind_id` + 9223372036854775807)'"),
         ("SELECT ANY_VALUE() FROM items", "Incorrect parameter count in the call to native function 'ANY_VALUE'"),
         # The grammar knows some functions with their arguments (sql/sql_yacc.yy); others are counted, before tables are opened,
         # and named as they were written.
