@@ -40,7 +40,7 @@ class WebShop(Shop):
     Reward: at the purchase, the published reward in [0, 1]: kind of product, attributes, options, price.
         Success is a reward of 1.
     Progress: what buying the product looked at, with the options chosen, would earn.
-    Termination: click[buy now]; truncation after 15 steps, ReAct's limit (WebShop itself has none).
+    Termination: click[buy now]; truncation after 15 steps (WebShop itself has no limit).
     Splits: test (goals 0-499), dev (500-1499), train (the rest), in WebShop's order. Tasks are
         CATALOGUE/GOALS/NUMBER: `catalogue="small"` (1,000 products; 6,910 synthetic goals by default, or 13
         human ones) and `catalogue="full"` (1.18 million products, human goals) are different benchmarks.
