@@ -15,7 +15,14 @@ import msgspec
 from prosegym.envs import data, panels
 from prosegym.envs.core import Task, Tasks, digest
 from prosegym.envs.download import fetch
-from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
+from prosegym.envs.errors import (
+    BadOption,
+    CorruptData,
+    DataMissing,
+    ProsegymError,
+    UnknownName,
+    unknown_task,
+)
 from prosegym.envs.home import writable
 from prosegym.envs.rewards import Maker
 from prosegym.envs.webshop import catalogue as shelves
@@ -93,7 +100,8 @@ class WebShop(Shop):
             if place < len(self._open()[1]) and str(place) == number:
                 split = next(s for s, (a, b) in SPLITS.items() if a <= place and (b is None or place < b))
                 return self._task_of(split, place)
-        raise UnknownName("task id", task_id, [f"{self.catalogue}/{self.goals}/{i}" for i in (0, 500, 1500)])
+        first, last = (f"{self.catalogue}/{self.goals}/{i}" for i in (0, len(self._open()[1]) - 1))
+        raise unknown_task(task_id, [(first, last)])
 
     def _task_of(self, split: str, place: int) -> Task:
         shelf, goals = self._open()
