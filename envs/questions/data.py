@@ -174,10 +174,10 @@ class QuestionSet:
 
         A file is told by its content. Training questions are those of files named after it ("train");
         all others are `dev`; in a folder or archive, files named "test" are left out, since the official
-        ones have no answers, and so is MuSiQue-Full beside MuSiQue-Ans. Questions without an answer or
-        without their paragraphs are left out; a warning says so, `manifest.json` counts them. Where no
-        training file is given, about one in five dev questions (by a hash of the id, and none of Reflexion's
-        100) becomes `train`, and the manifest says so.
+        ones have no answers, and so are MuSiQue-Full beside MuSiQue-Ans and HotpotQA's fullwiki file beside
+        the distractor one. Questions without an answer or without their paragraphs are left out; a warning
+        says so, `manifest.json` counts them. Where no training file is given, about one in five dev questions
+        (by a hash of the id, and none of Reflexion's 100) becomes `train`, and the manifest says so.
 
         Raises:
             CorruptData: a malformed record, named by file, line and field.
@@ -267,8 +267,9 @@ class QuestionSet:
                 raise ProsegymError(
                     f"{path.name} {is_of}; --from takes a file, folder or archive of {self.name}"
                 )
-        if any("_ans_" in path.name for path in chosen):
-            chosen = [path for path in chosen if "_full_" not in path.name]
+        for kept, other in (("_ans_", "_full_"), ("_distractor_", "_fullwiki_")):  # the same questions
+            if any(kept in path.name for path in chosen):
+                chosen = [path for path in chosen if other not in path.name]
         if not chosen:
             mend = "give the official files, or JSON Lines"
             if unnamed:

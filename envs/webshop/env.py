@@ -15,7 +15,14 @@ import msgspec
 from prosegym.envs import data, panels
 from prosegym.envs.core import Task, Tasks, digest
 from prosegym.envs.download import fetch
-from prosegym.envs.errors import BadOption, CorruptData, DataMissing, ProsegymError, UnknownName
+from prosegym.envs.errors import (
+    BadOption,
+    CorruptData,
+    DataMissing,
+    ProsegymError,
+    UnknownName,
+    unknown_task,
+)
 from prosegym.envs.home import writable
 from prosegym.envs.rewards import Maker
 from prosegym.envs.webshop import catalogue as shelves
@@ -40,7 +47,7 @@ class WebShop(Shop):
     Reward: at the purchase, the published reward in [0, 1]: kind of product, attributes, options, price.
         Success is a reward of 1.
     Progress: what buying the product looked at, with the options chosen, would earn.
-    Termination: click[buy now]; truncation after 15 steps, ReAct's limit (WebShop itself has none).
+    Termination: click[buy now]; truncation after 15 steps (WebShop itself has no limit).
     Splits: test (goals 0-499), dev (500-1499), train (the rest), in WebShop's order. Tasks are
         CATALOGUE/GOALS/NUMBER: `catalogue="small"` (1,000 products; 6,910 synthetic goals by default, or 13
         human ones) and `catalogue="full"` (1.18 million products, human goals) are different benchmarks.
@@ -93,7 +100,8 @@ class WebShop(Shop):
             if place < len(self._open()[1]) and str(place) == number:
                 split = next(s for s, (a, b) in SPLITS.items() if a <= place and (b is None or place < b))
                 return self._task_of(split, place)
-        raise UnknownName("task id", task_id, [f"{self.catalogue}/{self.goals}/{i}" for i in (0, 500, 1500)])
+        first, last = (f"{self.catalogue}/{self.goals}/{i}" for i in (0, len(self._open()[1]) - 1))
+        raise unknown_task(task_id, [(first, last)])
 
     def _task_of(self, split: str, place: int) -> Task:
         shelf, goals = self._open()

@@ -713,7 +713,7 @@ def test_splits_and_ids(installed: Any) -> None:
     assert [len(env.tasks(split)) for split in ("test", "dev", "train")] == [500, 1000, 5410]
     assert env.tasks("dev")[0].id == "small/synthetic/500"
     for name in ("small/synthetic/6910", "small/human/0", "small/synthetic/007", "full/human/0", "x", "small/synthetic/-1"):  # fmt: skip
-        with pytest.raises(UnknownName):
+        with pytest.raises(UnknownName, match="there are small/synthetic/0 to small/synthetic/6909$"):
             env.task(name)
 
 

@@ -137,6 +137,19 @@ def test_musique_full_asks_no_question_in_both_splits(tmp_path: Path) -> None:
     assert train and dev and not train & dev
 
 
+def test_hotpotqa_fullwiki_gives_way_to_distractor(tmp_path: Path) -> None:
+    # What HotpotQA's download.sh puts into a folder; a retriever's paragraphs may include the right ones.
+    retrieved = [["A", ["One.", " Two."]], ["C", ["Four."]]]
+    write(tmp_path / "h" / "hotpot_dev_distractor_v1.json", [hotpot("d1"), hotpot("d2")])
+    write(tmp_path / "h" / "hotpot_dev_fullwiki_v1.json", [hotpot("d1", context=retrieved), hotpot("d2")])
+    write(tmp_path / "h" / "hotpot_train_v1.1.json", [hotpot("t1")])
+    data.dataset("hotpotqa").get(tmp_path / "h")
+    assert ids("hotpotqa", "train") == ["t1"] and ids("hotpotqa", "dev") == ["d1", "d2"]
+    assert [page.title for page in open_split("hotpotqa", "dev").question("d1").paragraphs] == ["A", "B"]
+    data.dataset("hotpotqa").get(tmp_path / "h" / "hotpot_dev_fullwiki_v1.json")
+    assert sorted(ids("hotpotqa", "train") + ids("hotpotqa", "dev")) == ["d1", "d2"]
+
+
 def test_musique_full_gives_way_to_ans(tmp_path: Path) -> None:
     write(tmp_path / "m" / "musique_ans_v1.0_dev.jsonl", [musique("2hop__1_2")], True)
     write(
