@@ -699,7 +699,7 @@ class _Step:
 
     def _record(self, graphs: Graphs, rows: int) -> None:
         cuda: Any = torch.cuda
-        graphs.stream.wait_stream(cuda.current_stream())
+        graphs.stream.wait_stream(cuda.current_stream(graphs.device))
         mode = cuda.get_sync_debug_mode()
         with warnings.catch_warnings():  # of torch's: not every wait is found
             warnings.filterwarnings("ignore", "Synchronization debug mode")
@@ -710,7 +710,7 @@ class _Step:
                 found = self._run()
         finally:
             cuda.set_sync_debug_mode(mode)
-            cuda.current_stream().wait_stream(graphs.stream)
+            cuda.current_stream(graphs.device).wait_stream(graphs.stream)
         if graphs.logits is None or len(graphs.logits) < rows:
             graphs.logits = torch.empty_like(found)
         self._logits = graphs.logits[:rows]

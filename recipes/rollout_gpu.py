@@ -13,6 +13,7 @@ The file is written after each part and after each turn of the other side, and t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import random
 import sys
@@ -43,6 +44,8 @@ TEMPLATE = (
 MARKS = ["<pad>", "<|user|>", "<|assistant|>", "<|end|>"]
 LENGTHS = (256, 1024)
 """Contexts, in tokens, at which a step of decoding is timed."""
+FLASH = ("flash_attn", "flash_attn_interface", "kernels")
+"""Packages by one of which the peer has flash attention; else it runs on sdpa, without CUDA graphs."""
 
 
 def games(count: int, turns: int) -> tuple[str, list[Trajectory]]:
@@ -187,7 +190,7 @@ def main() -> None:
         raise SystemExit(f"{args.out} holds other settings ({result['arguments']}); use another --out")
     if not ("ratio" in result or (args.no_peer and len(result.get("decoding", ())) == len(LENGTHS))):
         run(args, result)
-    shown = {k: v for k, v in result.items() if k not in ("arguments", "answers")}
+    shown = {k: v for k, v in result.items() if k not in ("arguments", "answers", "answers_sha256")}
     for side in ("ours", "generate_batch"):
         shown[side] = {k: v for k, v in shown.get(side, {}).items() if k != "per_turn"}
     print(json.dumps(shown, indent=1))
@@ -242,7 +245,7 @@ def run(args: Any, result: dict[str, Any]) -> None:
         mine = ours(lm, talks, told, args)
         said = [[m for m in talk if m.role == "assistant"] for talk in talks]
         result["engine"] = type(lm._engine).__name__
-        result["answers_sha256"] = digest(*(m.content for answers in said for m in answers))
+        result["answers_sha256"] = [digest(*(m.content for m in answers))[:8] for answers in said]
         result["ours"] = {"seconds": sum(mine), "tokens_per_second": written / sum(mine), "per_turn": mine}
         if not args.no_peer:
             result["answers"] = msgspec.to_builtins(said)  # its prompts have them; they go when it is done
@@ -262,6 +265,7 @@ def run(args: Any, result: dict[str, Any]) -> None:
     if not args.no_peer:
         peer = result.setdefault("generate_batch", {"per_turn": []})
         peer.pop("failed", None)
+        peer["flash"] = [name for name in FLASH if importlib.util.find_spec(name)]
         try:
             theirs(lm, talks, args, peer["per_turn"], keep)
         except RuntimeError as error:

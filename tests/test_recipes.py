@@ -401,6 +401,7 @@ def test_the_rollouts_of_a_gpu_go_on_and_a_peer_that_failed_has_no_ratio(
     out = tmp_path / "result.json"
     words = "--device cpu --hidden 16 --layers 1 --vocabulary 600 --episodes 2 --turns 2 --tokens 2".split()
     monkeypatch.setattr(rollout_gpu, "LENGTHS", (8,))
+    monkeypatch.setattr(rollout_gpu, "FLASH", ("no_such_package",))
     monkeypatch.setattr(sys, "argv", ["rollout_gpu.py", "--out", str(out), *words])
     with pytest.raises(KeyboardInterrupt):
         rollout_gpu.main()
@@ -421,6 +422,8 @@ def test_the_rollouts_of_a_gpu_go_on_and_a_peer_that_failed_has_no_ratio(
     assert calls[2:] == prompts[1:] and not third
     whole = json.loads(out.read_text())
     assert whole["ours"] == cut["ours"] and "answers" not in whole
+    assert len(whole["answers_sha256"]) == 2  # of each conversation
+    assert whole["generate_batch"]["flash"] == []  # it ran on sdpa
     assert whole["generate_batch"]["per_turn"][:1] == cut["generate_batch"]["per_turn"]
     assert whole["ratio"] == pytest.approx(whole["generate_batch"]["seconds"] / whole["ours"]["seconds"])
     calls.clear()

@@ -163,6 +163,16 @@ def test_a_model_that_cannot_be_recorded_is_tried_once(
     assert not card.underway and not card.generator.capturing
 
 
+def test_recordings_wait_for_the_models_own_card(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Where the process has several, its current one can be another."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: asked.append(device) or card.stream)
+    LocalModel(there(llama()), TOKENIZER).generate(
+        [Request([Message("user", "red key")])], Sampling(max_tokens=3)
+    )
+    assert asked and set(asked) == {torch.device("cuda:0")}
+
+
 def test_what_a_resting_model_held_is_there_for_training(card: Card) -> None:  # noqa: F811
     lm = LocalModel(there(llama()), TOKENIZER)
     lm.generate([Request([Message("user", "red key")])], Sampling(max_tokens=3))
