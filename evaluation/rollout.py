@@ -241,6 +241,8 @@ class _Place:
             return self.finish(agent, "error", job.error)
         try:
             agent.begin(self.episode, self.text_env)
+        except EngineError as error:  # of an expert whose plan is the engine's
+            return self.engine_failure(agent, error)
         except ProsegymError:
             raise
         except Exception as error:

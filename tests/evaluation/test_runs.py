@@ -539,6 +539,26 @@ def test_an_engine_error_costs_one_retry_then_is_a_row_and_scores_nothing(
     assert noted == [("train/blue", False), ("train/blue", True), ("train/teal", True)]
 
 
+def test_an_engine_that_fails_as_an_expert_is_asked_for_costs_its_episode_only(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockbox
+
+    expert, asked = lockbox.Lockbox._expert, []
+
+    def breaks(self: Any, name: str) -> Any:
+        asked.append(self.colour)
+        if self.colour == "blue" or (self.colour == "teal" and asked.count("teal") == 1):
+            raise EngineError("no gold path")
+        return expert(self, name)
+
+    monkeypatch.setattr(lockbox.Lockbox, "_expert", breaks)
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
+    errors = [(t.task_id, t.error, t.steps) for t in run.finished if t.ended == "error"]
+    assert run.complete and errors == [("train/blue", "no gold path", [])]
+    assert run.summary().success.value == 7 / 8 and asked.count("blue") == asked.count("teal") == 2
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_panel_of_other_content_is_refused_and_the_tasks_named(
     panel: Panel, tmp_path: Path, workers: int
