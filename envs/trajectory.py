@@ -130,7 +130,14 @@ class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
         return [step.action for step in self.steps]
 
 
-_encoder = msgspec.json.Encoder()
+def _plain(value: object) -> str:
+    """A text of another class as a text: `choice` of a NumPy generator gives such."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
 _decoder = msgspec.json.Decoder(Trajectory)
 
 

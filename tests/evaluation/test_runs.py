@@ -756,6 +756,19 @@ class Talker(agents.Null):
         episode.messages += [Message("user", "x"), self.message]
 
 
+class Drawing(agents.RandomAdmissible):
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        episode.state = np.random.default_rng(episode.seed)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_texts_of_numpy_are_texts(panel: Panel, tmp_path: Path, workers: int) -> None:
+    run = evaluate(Drawing(), panel, tmp_path / "r", workers=workers, progress=False)
+    first = np.random.default_rng(run.finished[0].seed).choice(make_env(ENV).unwrapped._admissible())
+    assert run.summary().errors == 0 and run.finished[0].actions[0] == first and type(first) is np.str_
+    assert strip(Run.read(tmp_path / "r").finished) == strip(run.finished)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     ("message", "said"),
