@@ -727,6 +727,8 @@ class Bad(agents.Null):
         (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
         (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
         (Bad(agents.Reply("", "\ud800")), "agent bad answered .*text that UTF-8 can hold"),
+        (Bad(agents.Reply("", "", stop=5)), "agent bad answered .*stop and error where they are set"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "", error=OSError())), "agent bad answered .*owes a Reply"),  # type: ignore[arg-type]
         # What no record could hold: a half token made a line that could not be read again.
         (Bad(agents.Reply("", "look", 1.5)), "agent bad counted 1.5 and 0 tokens"),  # type: ignore[arg-type]
         (Bad(agents.Reply("", "look", np.int64(3))), r"agent bad counted .*3.* tokens .* owes tokens as int"),  # type: ignore[arg-type]
@@ -760,12 +762,17 @@ class Drawing(agents.RandomAdmissible):
     def begin(self, episode: agents.Episode, env: Any) -> None:
         episode.state = np.random.default_rng(episode.seed)
 
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        numbers: Any = {"cost": np.float64(0.5), "parse_failed": np.bool_(True)}
+        return [replace(reply, **numbers) for reply in super().respond(episodes)]
+
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_texts_of_numpy_are_texts(panel: Panel, tmp_path: Path, workers: int) -> None:
+def test_texts_and_numbers_of_numpy_are_python_s(panel: Panel, tmp_path: Path, workers: int) -> None:
     run = evaluate(Drawing(), panel, tmp_path / "r", workers=workers, progress=False)
     first = np.random.default_rng(run.finished[0].seed).choice(make_env(ENV).unwrapped._admissible())
     assert run.summary().errors == 0 and run.finished[0].actions[0] == first and type(first) is np.str_
+    assert run.finished[0].usage.cost == 0.5 * len(run.finished[0].steps)
     assert strip(Run.read(tmp_path / "r").finished) == strip(run.finished)
 
 
