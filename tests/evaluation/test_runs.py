@@ -770,7 +770,8 @@ class Drawing(agents.RandomAdmissible):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_texts_and_numbers_of_numpy_are_python_s(panel: Panel, tmp_path: Path, workers: int) -> None:
     run = evaluate(Drawing(), panel, tmp_path / "r", workers=workers, progress=False)
-    first = np.random.default_rng(run.finished[0].seed).choice(make_env(ENV).unwrapped._admissible())
+    env: Any = make_env(ENV).unwrapped
+    first = np.random.default_rng(run.finished[0].seed).choice(env._admissible())
     assert run.summary().errors == 0 and run.finished[0].actions[0] == first and type(first) is np.str_
     assert run.finished[0].usage.cost == 0.5 * len(run.finished[0].steps)
     assert strip(Run.read(tmp_path / "r").finished) == strip(run.finished)
