@@ -130,7 +130,16 @@ class Trajectory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
         return [step.action for step in self.steps]
 
 
-_encoder = msgspec.json.Encoder()
+def _plain(value: object) -> str | float:
+    """A text or number of NumPy, whose classes are Python's with another name: `rng.choice` gives such."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
 _decoder = msgspec.json.Decoder(Trajectory)
 
 

@@ -92,7 +92,7 @@ class Agent(Protocol):
 
 
 class Null:
-    """Says nothing, always: the floor that must score 0."""
+    """Says nothing, always: the floor, which scores 0 but where episodes begin with points (ScienceWorld)."""
 
     name = "null"
 

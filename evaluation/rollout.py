@@ -164,10 +164,11 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
         given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
         raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
     for episode, reply in zip(episodes, replies, strict=True):
-        if not (isinstance(reply, Reply) and _is_text(reply.action) and _is_text(reply.response)):
+        if not (isinstance(reply, Reply) and all(map(_is_text, _said(reply)))):
             raise ProsegymError(
                 f"agent {agent.name} answered {repr(reply)[:80]} at step {len(episode.steps) + 1} of "
-                f"{episode.task.id}; it owes a Reply whose response and action are text that UTF-8 can hold"
+                f"{episode.task.id}; it owes a Reply whose response and action, and stop and error where "
+                "they are set, are text that UTF-8 can hold"
             )
         counts = reply.prompt_tokens, reply.completion_tokens
         if not (all(type(n) is int and n >= 0 for n in counts) and _is_cost(reply.cost)):
@@ -177,6 +178,10 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
                 "int and a cost as a finite float, or None where it is not known"
             )
     return replies
+
+
+def _said(reply: Reply) -> list[object]:
+    return [reply.response, reply.action, *(why for why in (reply.stop, reply.error) if why is not None)]
 
 
 def _is_cost(value: object) -> bool:
@@ -241,6 +246,8 @@ class _Place:
             return self.finish(agent, "error", job.error)
         try:
             agent.begin(self.episode, self.text_env)
+        except EngineError as error:  # of an expert whose plan is the engine's
+            return self.engine_failure(agent, error)
         except ProsegymError:
             raise
         except Exception as error:
@@ -273,7 +280,7 @@ class _Place:
                 observation_digest(seen),
                 reply.prompt_tokens,
                 reply.completion_tokens,
-                reply.parse_failed,
+                bool(reply.parse_failed),
             )
         )
         if terminated or truncated:

@@ -51,6 +51,14 @@ def test_the_official_splits() -> None:
         panels.tasks_of(panels.load(f"ScienceWorld-v1/{name}"), env)
 
 
+def test_some_episodes_begin_with_points() -> None:
+    """The scores that the package's own `reset` gave, over 100."""
+    env = make()
+    for task, score in (("boil/21", 0.0), ("test-conductivity/675", 0.05), ("grow-fruit/93", 0.11)):
+        assert env.reset(options={"task_id": f"test/{task}"})[1]["score"] == score
+        assert env.step("")[4]["score"] == score
+
+
 def test_the_table_is_the_engine_s() -> None:
     machine = ENGINE.acquire()
     simulation = Simulation(machine)

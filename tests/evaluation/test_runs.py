@@ -539,6 +539,26 @@ def test_an_engine_error_costs_one_retry_then_is_a_row_and_scores_nothing(
     assert noted == [("train/blue", False), ("train/blue", True), ("train/teal", True)]
 
 
+def test_an_engine_that_fails_as_an_expert_is_asked_for_costs_its_episode_only(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lockbox
+
+    expert, asked = lockbox.Lockbox._expert, []
+
+    def breaks(self: Any, name: str) -> Any:
+        asked.append(self.colour)
+        if self.colour == "blue" or (self.colour == "teal" and asked.count("teal") == 1):
+            raise EngineError("no gold path")
+        return expert(self, name)
+
+    monkeypatch.setattr(lockbox.Lockbox, "_expert", breaks)
+    run = evaluate(agents.ExpertAgent(), panel, tmp_path / "r", progress=False)
+    errors = [(t.task_id, t.error, t.steps) for t in run.finished if t.ended == "error"]
+    assert run.complete and errors == [("train/blue", "no gold path", [])]
+    assert run.summary().success.value == 7 / 8 and asked.count("blue") == asked.count("teal") == 2
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_panel_of_other_content_is_refused_and_the_tasks_named(
     panel: Panel, tmp_path: Path, workers: int
@@ -707,6 +727,8 @@ class Bad(agents.Null):
         (Bad("look"), "agent bad answered 'look' at step 2 of train/"),
         (Bad(agents.Reply("", None)), "agent bad answered Reply.response='', action=None.* owes a Reply"),  # type: ignore[arg-type]
         (Bad(agents.Reply("", "\ud800")), "agent bad answered .*text that UTF-8 can hold"),
+        (Bad(agents.Reply("", "", stop=5)), "agent bad answered .*stop and error where they are set"),  # type: ignore[arg-type]
+        (Bad(agents.Reply("", "", error=OSError())), "agent bad answered .*owes a Reply"),  # type: ignore[arg-type]
         # What no record could hold: a half token made a line that could not be read again.
         (Bad(agents.Reply("", "look", 1.5)), "agent bad counted 1.5 and 0 tokens"),  # type: ignore[arg-type]
         (Bad(agents.Reply("", "look", np.int64(3))), r"agent bad counted .*3.* tokens .* owes tokens as int"),  # type: ignore[arg-type]
@@ -734,6 +756,25 @@ class Talker(agents.Null):
 
     def begin(self, episode: agents.Episode, env: Any) -> None:
         episode.messages += [Message("user", "x"), self.message]
+
+
+class Drawing(agents.RandomAdmissible):
+    def begin(self, episode: agents.Episode, env: Any) -> None:
+        episode.state = np.random.default_rng(episode.seed)
+
+    def respond(self, episodes: Sequence[agents.Episode]) -> list[agents.Reply]:
+        numbers: Any = {"cost": np.float64(0.5), "parse_failed": np.bool_(True)}
+        return [replace(reply, **numbers) for reply in super().respond(episodes)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_texts_and_numbers_of_numpy_are_python_s(panel: Panel, tmp_path: Path, workers: int) -> None:
+    run = evaluate(Drawing(), panel, tmp_path / "r", workers=workers, progress=False)
+    env: Any = make_env(ENV).unwrapped
+    first = np.random.default_rng(run.finished[0].seed).choice(env._admissible())
+    assert run.summary().errors == 0 and run.finished[0].actions[0] == first and type(first) is np.str_
+    assert run.finished[0].usage.cost == 0.5 * len(run.finished[0].steps)
+    assert strip(Run.read(tmp_path / "r").finished) == strip(run.finished)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
