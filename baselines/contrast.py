@@ -23,18 +23,6 @@ Contrast = tuple[Sequence[Message], Sequence[Message]]
 """Two conversations that begin alike, the better one first."""
 
 
-def no_pairs(i: int, practice: Practice, why: str, mend: str) -> None:
-    """Say that iteration `i` has none, where earlier ones had: their policy is what was learnt.
-
-    Raises:
-        ProsegymError: it is the first.
-    """
-    if i == 1:
-        raise ProsegymError(f"iteration 1 has no pairs: {why}; {mend}")
-    if practice.accelerator.is_main_process:
-        print(f"iteration {i} has no pairs: {why}; the training ends here")
-
-
 def prefer(
     policy: LocalModel,
     reference: nn.Module,
@@ -43,8 +31,10 @@ def prefer(
     practice: Practice,
     optim: Optim,
     phase: str,
+    i: int,
+    none: tuple[str, str],
 ) -> bool:
-    """Minimise the preference loss over the pairs; False where there are none.
+    """Minimise the preference loss over the pairs; False where none can be trained on, which is said.
 
     Args:
         policy: changes in place.
@@ -54,12 +44,15 @@ def prefer(
         practice: the folder and the log.
         optim: a step takes so many whole tasks that they have about `batch_size` pairs; the pairs of a task
             that do not fit one pass (`tokens`) are as many items as the passes they take.
-        phase: its name.
+        phase: its name, to which the iteration is added.
+        i: the iteration; where earlier ones had pairs, their policy is what was learnt.
+        none: what it means that there is no pair at all, and what helps then.
 
     Raises:
-        ProsegymError: there are pairs, and none can be trained on.
+        ProsegymError: none can be trained on in the first iteration.
     """
     shared = batch.takes_trees(policy.model)
+    phase = f"{phase}-{i}"
     budget = pass_tokens(optim.tokens, policy.model.device)
     given = kept = cut = 0
     found: list[Bundle] = []
@@ -71,13 +64,19 @@ def prefer(
         kept += len(pairs)
         cut += sum(p.win.cut or p.lose.cut for p in pairs)
     practice.say(phase, "pairs", given, kept, cut)
-    if not given:
-        return False
     if not found:
-        raise ProsegymError(
-            f"{phase}: as far as the context of {policy.max_context} tokens reaches, the two texts of each "
-            f"of {given} pairs are the same or have no answer; use a longer context or shorter tasks"
-        )
+        why, mend = none
+        if given:
+            why = (
+                f"as far as the context of {policy.max_context} tokens reaches, the two texts of each of "
+                f"{given} are the same or have no answer"
+            )
+            mend = "use a longer context or shorter tasks"
+        if i == 1:
+            raise ProsegymError(f"iteration 1 has no pairs: {why}; {mend}")
+        if practice.accelerator.is_main_process:
+            print(f"iteration {i} has no pairs: {why}; the training ends here")
+        return False
     size = max(1, round(optim.batch_size * len(found) / kept))
     with practice.accelerator.autocast():  # at the precision of training: a difference would be a margin
         compared = against(reference, found, optim.tokens)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, no_pairs, prefer
+from prosegym.baselines.contrast import Contrast, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, best_of, only_answer, some
@@ -89,10 +89,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         if config.level != "trajectory" and not config.self_play:
             pairs += step_by_step(policy, experts, practice, config, i)
         if not contrast(policy, pairs, practice, config, i):
-            why, mend = "every exploration scored as its expert did", "fewer epochs of cloning"
-            if config.self_play:
-                why, mend = "every task's explorations scored alike", "a higher temperature"
-            return no_pairs(i, practice, why, f"use more or harder tasks, or {mend}")
+            return
 
 
 def explore(
@@ -156,8 +153,12 @@ def contrast(
 
     False where there are none.
     """
+    why, mend = "every exploration scored as its expert did", "fewer epochs of cloning"
+    if config.self_play:
+        why, mend = "every task's explorations scored alike", "a higher temperature"
+    none = why, f"use more or harder tasks, or {mend}"
     beta, optim = config.beta, config.optim
     if i > 1:
         beta, optim = config.later_beta, replace(optim, learning_rate=config.later_rate)
     objective = Preference(beta, imitation=config.imitation, mean=True)
-    return prefer(policy, policy.model, pairs, objective, practice, optim, f"dpo-{i}")
+    return prefer(policy, policy.model, pairs, objective, practice, optim, "dpo", i, none)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, no_pairs, prefer
+from prosegym.baselines.contrast import Contrast, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, best_of, from_answer, twin
@@ -33,6 +33,11 @@ from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.rollout import Job
 
+NONE = (
+    "no step reward or score tells agent and expert apart",
+    "use more or harder tasks, or a smaller --tau",
+)
+"""What it means that there is no pair, and what helps."""
 Place = tuple[str, int]
 """A task, and how many of the expert's actions came first."""
 
@@ -87,9 +92,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
         rewards = step_rewards(scorer, best, tried, practice, config, i)
         pairs = pair(best, tried, rewards, practice, config)
         objective = Preference(config.beta, imitation=float(config.imitate))
-        if not prefer(policy, scorer.model, pairs.values(), objective, practice, config.optim, f"refine-{i}"):
-            mend = "use more or harder tasks, or a smaller --tau"
-            return no_pairs(i, practice, "no step reward or score tells agent and expert apart", mend)
+        optim, found = config.optim, pairs.values()
+        if not prefer(policy, scorer.model, found, objective, practice, optim, "refine", i, NONE):
+            return
 
 
 def step_rewards(

@@ -95,7 +95,8 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
             words = behaved(reflector, wrote, examples, config, rng)
         for role, rows, kept in (("planner", acted, plans), ("reflector", wrote, words)):
             practice.say(f"{role}-{i}", "texts", len(rows), len(kept), sum(p.sample.cut for p in kept))
-        optimise(policy, reflector, plans, words, practice, config, i)
+        if not optimise(policy, reflector, plans, words, practice, config, i):
+            break
     if config.roles == "two":
         practice.save(reflector, practice.folder / "reflector", "retroact")
 
@@ -183,13 +184,20 @@ def optimise(
     practice: Practice,
     config: Config,
     i: int,
-) -> None:
-    """Minimise L for each role; with one model, for both together."""
+) -> bool:
+    """Minimise L for each role; with one model, for both together. False where no try teaches, which is said.
+
+    Raises:
+        ProsegymError: none does in the first iteration; later, what was learnt before is kept.
+    """
     if not plans:
         why = "every try broke off or is longer than the context; use shorter tasks"
         if not config.negatives:
             why = "no try earned anything; set --negatives"
-        raise ProsegymError(f"iteration {i} has nothing to learn from: {why}")
+        if i == 1:
+            raise ProsegymError(f"iteration 1 has nothing to learn from: {why}")
+        practice.accelerator.print(f"iteration {i} has nothing to learn from, and the training ends: {why}")
+        return False
     objective = PolicyGradient(config.clip, config.regulariser, config.legacy_mean)
     role = "planner"
     if reflector is policy:
@@ -197,3 +205,4 @@ def optimise(
     practice.fit(policy.model, objective, plans, config.optim, f"{role}-{i}")
     if words:
         practice.fit(reflector.model, objective, words, config.optim, f"reflector-{i}")
+    return True

@@ -22,13 +22,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prosegym.baselines import sft
-from prosegym.baselines.contrast import Contrast, no_pairs, prefer
+from prosegym.baselines.contrast import Contrast, prefer
 from prosegym.baselines.local import LocalModel
 from prosegym.baselines.objectives import Preference
 from prosegym.baselines.practice import Practice, only_answer, twin
 from prosegym.baselines.training import Optim
 from prosegym.envs.errors import at_least
 from prosegym.envs.trajectory import Trajectory
+
+NONE = (
+    "the agent answers as the expert does in every state",
+    "use more episodes, fewer epochs of cloning, or a higher temperature",
+)
+"""What it means that there is no pair, and what helps."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,9 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
     for i in range(1, config.cycles + 1):
         steps = inspect(policy, experts, practice, config, i)
         objective = Preference(config.beta, imitation=config.imitation, mean=True)
-        if not prefer(policy, reference.model, steps, objective, practice, config.optim, f"reflect-{i}"):
-            mend = "use more episodes, fewer epochs of cloning, or a higher temperature"
-            return no_pairs(i, practice, "the agent answers as the expert does in every state", mend)
+        optim = config.optim
+        if not prefer(policy, reference.model, steps, objective, practice, optim, "reflect", i, NONE):
+            return
 
 
 def inspect(

@@ -55,6 +55,7 @@ from prosegym.evaluation.rollout import Job, rollout  # noqa: E402
 torch.set_num_threads(1)
 LOCKBOX = "prosegym/Lockbox-v1"
 TASKS = [f"train/{c}" for c in ("red", "blue", "green", "teal", "plum", "rust", "sand", "jade")]
+NONE = ("nothing differs", "wait")
 CLONING = sft.Config(Optim(learning_rate=5e-3, epochs=60, batch_size=2))
 
 
@@ -435,7 +436,7 @@ def test_explorations_without_an_answer_are_not_taken_for_equal_scores(
         eto.train(short, experts, practice(tmp_path / "eto"), eto.Config(cloned=True))
     with pytest.raises(ProsegymError, match="explorations has an answer"):
         ipr.train(short, experts, practice(tmp_path / "ipr"), ipr.Config(cloned=True))
-    with pytest.raises(ProsegymError, match="reflect-1: as far as the context of 8 tokens reaches"):
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: as far as the context of 8"):
         stepagent.train(short, experts, practice(tmp_path / "step"), stepagent.Config(cloned=True))
 
 
@@ -513,11 +514,18 @@ def test_a_later_iteration_without_pairs_ends_the_training(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    phases: list[str] = []
-    monkeypatch.setattr(method, "prefer", lambda *a: phases.append(a[-1]) or len(phases) == 1)
+    rounds_of: list[int] = []
+
+    def prefer(policy: LocalModel, reference: Any, tasks: Any, *rest: Any) -> bool:
+        rounds_of.append(rest[-2])
+        if len(rounds_of) == 1:
+            return True
+        return contrast.prefer(policy, reference, [], *rest)
+
+    monkeypatch.setattr(method, "prefer", prefer)
     rounds = {"cycles": 5} if method is stepagent else {"iterations": 5}
     method.train(load(scratch), experts, practice(tmp_path), method.Config(cloned=True, **rounds))
-    assert [phase[-1] for phase in phases] == ["1", "2"]
+    assert rounds_of == [1, 2]
     assert "iteration 2 has no pairs" in capsys.readouterr().out
     with pytest.raises(ProsegymError, match="iteration 1 has no pairs"):
         method.train(load(scratch), experts, practice(tmp_path / "b"), method.Config(cloned=True, **rounds))
@@ -562,6 +570,28 @@ def test_retroact_says_why_there_is_nothing_to_learn_from(tmp_path: Path) -> Non
     ):
         with pytest.raises(ProsegymError, match=f"iteration 1 has nothing to learn from: .*{why}"):
             retroact.optimise(None, None, [], [], practice(tmp_path), config, 1)  # type: ignore[arg-type]
+
+
+def test_retroact_keeps_what_it_learnt_where_a_later_iteration_earns_nothing(
+    experts: Sequence[Trajectory],
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    played = Practice.trials
+
+    def trials(self: Practice, *args: Any, **kwargs: Any) -> tuple[list[Trajectory], object]:
+        tries, written = played(self, *args, **kwargs)
+        score = float("trials-1" in args)
+        return [records.msgspec.structs.replace(t, score=score) for t in tries], written
+
+    monkeypatch.setattr(Practice, "trials", trials)
+    config = retroact.Config(HALF, RL, trials=1, iterations=3, negatives=False)
+    retroact.train(load(scratch), experts[:2], practice(tmp_path), config)
+    assert trained(tmp_path) == ["sft", "planner-1"]
+    assert (tmp_path / "reflector" / "agent.json").exists()
+    assert "iteration 2 has nothing to learn from, and the training ends" in capsys.readouterr().out
 
 
 RL = Optim(1e-3, epochs=1, batch_size=4)
@@ -1066,7 +1096,7 @@ def test_a_reference_and_what_a_policy_gave_have_the_precision_of_training(
     still = Optim(1e-9, batch_size=8, schedule="constant", warmup=0.0)
     a, b = (practice(tmp_path).conversation(e) for e in experts[:2])
     policy, place = load(scratch), practice(tmp_path / "dpo")
-    assert contrast.prefer(policy, policy.model, [[(a, b)]], Preference(1.0), place, still, "dpo")
+    assert contrast.prefer(policy, policy.model, [[(a, b)]], Preference(1.0), place, still, "dpo", 1, NONE)
     assert curve(tmp_path / "dpo")[0]["margin"] == pytest.approx(0, abs=1e-5)
     words = retroformer.Config(still, still, still, trials=2, rounds=1, rating="try", max_tokens=8)
     retroformer.train(policy, experts, practice(tmp_path / "words"), words)
@@ -1104,17 +1134,26 @@ def test_episodes_broken_off_by_a_full_context_are_counted(scratch: Path, tmp_pa
 
 
 def test_pairs_whose_sides_are_the_same_or_too_long_are_left_out(
-    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path
+    experts: Sequence[Trajectory], scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy, place = load(scratch), practice(tmp_path)
     a, b = (place.conversation(e) for e in experts[:2])
     optim = Optim(1e-4, batch_size=2)
-    with pytest.raises(ProsegymError, match="same: .* the two texts of each of 1 pairs are the same or"):
-        contrast.prefer(policy, policy.model, [[(a, a)]], Preference(0.1), place, optim, "same")
-    assert curve(tmp_path, "same-data")[0]["left_out"] == 1
-    assert not contrast.prefer(policy, policy.model, [], Preference(0.1), place, optim, "none")
-    assert contrast.prefer(policy, policy.model, [[(a, b)], [(b, b)]], Preference(0.1), place, optim, "one")
-    assert curve(tmp_path, "one-data")[0]["pairs"] == 1
+
+    def prefer(pairs: list[list[contrast.Contrast]], phase: str, i: int) -> bool:
+        return contrast.prefer(policy, policy.model, pairs, Preference(0.1), place, optim, phase, i, NONE)
+
+    said = "the two texts of each of 1 are the same or have no answer"
+    with pytest.raises(ProsegymError, match=f"iteration 1 has no pairs: .* {said}; use a longer context"):
+        prefer([[(a, a)]], "same", 1)
+    assert curve(tmp_path, "same-1-data")[0]["left_out"] == 1
+    with pytest.raises(ProsegymError, match="iteration 1 has no pairs: nothing differs; wait"):
+        prefer([], "none", 1)
+    assert prefer([[(a, b)], [(b, b)]], "one", 1)
+    assert curve(tmp_path, "one-1-data")[0]["pairs"] == 1
+    capsys.readouterr()
+    assert not prefer([[(a, a)]], "same", 2)  # what the first iteration taught is not lost
+    assert f"{said}; the training ends here" in capsys.readouterr().out
 
 
 def test_the_pairs_of_a_task_are_one_item_and_a_batch_counts_pairs(
@@ -1130,8 +1169,10 @@ def test_the_pairs_of_a_task_are_one_item_and_a_batch_counts_pairs(
         place,
         Optim(1e-4, batch_size=4),
         "p",
+        1,
+        NONE,
     )
-    assert [m["pairs"] for m in curve(tmp_path, "p")] == [4, 4]
+    assert [m["pairs"] for m in curve(tmp_path, "p-1")] == [4, 4]
     pairs = [Pair(sft.sample(policy, a), sft.sample(policy, b))] * 4  # type: ignore[arg-type]
     win, lose = len(pairs[0].win.token_ids), len(pairs[0].lose.token_ids)
     assert len(contrast._bundles(pairs, win + 4 * lose, shared=True)) == 1
