@@ -411,8 +411,13 @@ def moment(value: Any) -> dt.datetime | None:
     """A stored date, a text or a number as a point in time; None where it is none."""
     if value is None:
         return None
-    text = str(int(value)) if isinstance(value, (int, float)) else str(value)
-    found = stored(text, "datetime")
+    if isinstance(value, (int, float)):
+        value = int(value)
+        if 101 <= value <= 691231:  # YYMMDD
+            value += 20000000
+        elif 700101 <= value <= 991231:
+            value += 19000000
+    found = stored(str(value), "datetime")
     try:
         return dt.datetime.fromisoformat(found) if found else None
     except ValueError:
@@ -1410,6 +1415,7 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     # 15 digits, which a real number has of any decimal: 0.6 / 3 is to be 0.2.
     "my_quotient": lambda a, b: float(f"{a / b:.15g}"),
     "my_mod": lambda a, b: math.fmod(a, b),
+    "my_rint": round,
     "my_xor": lambda a, b: int(a) ^ int(b),
     "my_date": _as_date,
     "my_datetime": _as_datetime,
