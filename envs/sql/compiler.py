@@ -304,7 +304,7 @@ class _Compiler:
         self.db = db
         self.full_group_by = full_group_by
         self.writes = writes
-        """Whether it is part of a statement that writes, which a division by 0 stops (ERROR_FOR_DIVISION_BY_ZERO)."""
+        """Whether it is part of a statement that writes, which a division by 0, or a text that is no number, stops."""
         self.count = 0
         self.room = WRITTEN
         self.outward = 0
@@ -1422,13 +1422,23 @@ class _Compiler:
         if kind in _NUMBERS:
             return x
         if kind == "str" or kind == "bytes":
-            return X(f"CAST({x.sql} AS REAL)", DOUBLE)
+            return X(f"CAST({self.strict(x, 'DOUBLE')} AS REAL)", DOUBLE)
         return X(f"my_number({x.sql})", INT)
+
+    def strict(self, x: X, kind: str) -> str:
+        """A text that is read as a number, which stops a statement that writes where it is none."""
+        if not self.writes:
+            return x.sql
+        if x.source is not None:  # a column of type TEXT is read without a word (Field_blob::val_real)
+            columns = x.source.table.columns if x.source.table is not None else []
+            if not any(c.name.lower() == x.column and "char" in c.base for c in columns):
+                return x.sql
+        return f"my_strict({x.sql}, '{kind}')"
 
     def whole(self, x: X) -> str:
         """As MySQL converts a value to a whole number: a decimal's half away from zero, a double's to the even side."""
         if x.type.kind == "str":
-            return f"CAST({x.sql} AS INTEGER)"
+            return f"CAST({self.strict(x, 'INTEGER')} AS INTEGER)"
         x = self.number(x)
         if x.type.kind in ("double", "float"):
             return f"my_rint({x.sql})"

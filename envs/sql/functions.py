@@ -446,10 +446,13 @@ def _safe(function: Callable[..., Any], spend: Spend) -> Callable[..., Any]:
     return call
 
 
+_NUMERAL = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+
+
 def _number(value: Any) -> float:
     if isinstance(value, (int, float)):
         return value
-    match = re.match(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", str(value))
+    match = re.match(rf"\s*{_NUMERAL}", str(value))
     return float(match[0]) if match else 0.0
 
 
@@ -1272,6 +1275,11 @@ def install(
             raise_fault("Division by 0")
         return by
 
+    def strict(value: Any, kind: str) -> Any:
+        if isinstance(value, str) and not re.fullmatch(rf"\s*{_NUMERAL}\s*", value):
+            raise_fault(f"Truncated incorrect {kind} value: '{value}'")
+        return value
+
     def bigint(value: Any, message: str) -> Any:
         if isinstance(value, float):  # SQLite's, where a whole number has more than 63 bits
             raise_fault(message)
@@ -1281,6 +1289,7 @@ def install(
     connection.create_function("my_like", 3, like, deterministic=True)
     connection.create_function("my_fault", 1, raise_fault)
     connection.create_function("my_divisor", 2, divisor)
+    connection.create_function("my_strict", 2, strict)
     connection.create_function("my_variable", 1, variable)
     connection.create_function("my_bigint", 2, bigint, deterministic=True)
     connection.create_function(

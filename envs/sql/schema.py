@@ -82,6 +82,8 @@ class Table:
     """Whether the server has statistics of it: without them the optimizer takes it to be empty."""
     created: str = "2023-05-15 05:53:44"
     """When the server made it."""
+    counter: int = 0
+    """The highest number that AUTO_INCREMENT has given, where it may not be in a row any more."""
 
     @property
     def primary(self) -> tuple[str, ...]:
