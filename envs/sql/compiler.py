@@ -274,6 +274,8 @@ def compile_rows(
 ) -> str:
     """SQL that gives, for the rows that UPDATE or DELETE is to change, their numbers in clustered order and these values.
 
+    Decimals with a fixed number of digits are given as text.
+
     Raises:
         Fault: MySQL refuses it.
     """
@@ -293,9 +295,15 @@ def compile_rows(
     keys = [_sorted(compiler.expr(key, scope)) + (" DESC" if down else "") for key, down in order]
     scope.where = "field list"
     number = f"{scope.sources[0].sql}._p"
-    shown = ", ".join([number, *(compiler.expr(v, scope).sql for v in values)])
+    given = (compiler.expr(v, scope) for v in values)
+    shown = ", ".join([number, *(compiler.text(x).sql if exact(x.type) else x.sql for x in given)])
     most = -1 if limit is None else limit
     return f"SELECT {shown} FROM {source} WHERE {test} ORDER BY {', '.join([*keys, number])} LIMIT {most}"
+
+
+def exact(kind: T) -> bool:
+    """Whether it is a decimal that has no more digits than it shows, as a quotient has."""
+    return kind.kind == "dec" and not kind.rest
 
 
 class _Compiler:
@@ -2272,4 +2280,4 @@ _METHODS: dict[type, Any] = {
     Func: _Compiler.func,
 }
 
-__all__ = ["Catalog", "Compiled", "T", "X", "column_types", "compile_query", "fold"]
+__all__ = ["Catalog", "Compiled", "T", "X", "column_types", "compile_query", "exact", "fold"]

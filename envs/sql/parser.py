@@ -586,7 +586,7 @@ class _Parser:
         token = self.tokens[self.at]
         before = self.tokens[self.at - 1]
         apart = before.text == "." and before.stop < token.start  # where a reserved word is no name
-        if not self.is_name() and not (after_dot and token.kind == "word" and not apart):
+        if not self.is_name() and not (after_dot and token.kind in ("word", "int") and not apart):
             self.fail()
         self.at += 1
         return token.text

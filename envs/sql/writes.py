@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from prosegym.envs.sql.compiler import Catalog, column_types, compile_query, compile_rows, walk
+from prosegym.envs.sql.compiler import Catalog, T, column_types, compile_query, compile_rows, exact, walk
 from prosegym.envs.sql.functions import NOW, rounded, to_text
 from prosegym.envs.sql.parser import Col, Derived, Fault, Func, Item, Lit, Op, Select, Sub, _Parser
 from prosegym.envs.sql.parser import Table as TableRef
@@ -376,7 +377,7 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
             raise Fault(f"Can't DROP '{change.columns[0]}'; check that column/key exists")
         at = columns.index(gone)
         del table.columns[at]
-        table.keys = [k for k in table.keys if gone not in (c.lower() for c in k.columns)]
+        table.keys = [left for key in table.keys if (left := _without(key, gone)).columns]
         rows = [row[:at] + row[at + 1 :] for row in rows]
     elif change.verb in ("insert", "replace"):
         fresh = _inserted(change, table, catalog, connection, db)
@@ -385,11 +386,12 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
         )
     else:
         named = [c.lower() for c in change.columns]
-        for column_name in change.columns:
-            if column_name.lower() not in columns:
-                raise Fault(f"Unknown column '{column_name}' in 'field list'")
         values = change.rows[0] if change.rows else ()
         target = TableRef(change.table, change.alias, change.db)
+        for column_name in change.columns:
+            if column_name.lower() not in columns:
+                compile_rows(catalog, db, target, (), change.where)  # what is wrong in WHERE is said first
+                raise Fault(f"Unknown column '{column_name}' in 'field list'")
         sql = compile_rows(catalog, db, target, values, change.where, change.order, change.limit)
         _check_target(change, where, db, (values, change.where, change.order))
         found = {number: new for number, *new in connection.execute(sql)}
@@ -398,7 +400,7 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
             rows = [row for number, row in enumerate(rows, start=1) if number not in found]
         else:
             rows = _updated(table, rows, found, named, values)
-    if change.verb in ("insert", "alter add"):
+    if change.verb in ("insert", "alter add", "alter drop"):
         held = _Held(table)
         for row in rows:
             held.add(row)
@@ -406,6 +408,12 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
     cluster(table)
     tables[name] = table
     return {(where, name)}
+
+
+def _without(key: Key, gone: str) -> Key:
+    kept = [i for i, name in enumerate(key.columns) if name.lower() != gone]
+    lengths = tuple(key.lengths[i] for i in kept) if key.lengths else ()
+    return dataclasses.replace(key, columns=tuple(key.columns[i] for i in kept), lengths=lengths)
 
 
 def _updated(
@@ -479,7 +487,7 @@ def _inserted(
     if change.query is not None:
         compiled = compile_query(change.query, catalog, db, writes=True)
         cursor = connection.execute(compiled.sql)
-        given = [list(r) for r in cursor.fetchmany(MOST_ROWS + 1)]
+        given = [_texts(r, compiled.types) for r in cursor.fetchmany(MOST_ROWS + 1)]
         if len(given) > MOST_ROWS:
             raise Fault("Query execution was interrupted, maximum result size exceeded")
         if len(compiled.types) != len(named):
@@ -494,8 +502,11 @@ def _inserted(
                     raise Fault(f"Unknown column '{node.written}' in 'field list'")
             items = tuple(Item(v, None, "") for v in values)
             _check_target(change, table.db, db, values)
-            sql = compile_query(Select(items), catalog, db, writes=True).sql if values else "VALUES (NULL)"
-            given.append(list(connection.execute(sql).fetchone())[: len(values)])
+            if values:
+                compiled = compile_query(Select(items), catalog, db, writes=True)
+                given.append(_texts(connection.execute(compiled.sql).fetchone(), compiled.types))
+            else:
+                given.append([])
     counting = _count(table)
     out = []
     for number, line in enumerate(given):
@@ -503,18 +514,26 @@ def _inserted(
         for name, written in zip(named, change.rows[number] if change.rows else (), strict=False):
             if written is DEFAULT:
                 del said[name]
-        row = []
-        for i, column in enumerate(table.columns):
-            value = said.get(column.name.lower())
+        row: list[Any] = [None] * len(columns)
+        for i in sorted(range(len(columns)), key=lambda i: columns[i] not in said):  # noqa: B023
+            value = said.get(columns[i])
             if i == counting and value in (None, 0):
                 value = table.counter + 1
-            elif column.name.lower() not in said:
-                value = _default(column)
-            row.append(_checked(value, column, number + 1))
+            elif columns[i] not in said:
+                value = _default(table.columns[i])
+            row[i] = _checked(value, table.columns[i], number + 1)
         if counting is not None:
             table.counter = max(table.counter, row[counting])
         out.append(tuple(row))
     return out
+
+
+def _texts(row: Iterable[Any], types: Iterable[T]) -> list[Any]:
+    """Values with decimals as text: they are rounded otherwise than doubles."""
+    return [
+        to_text(v, "dec", t.scale) if exact(t) and v is not None else v
+        for v, t in zip(row, types, strict=False)
+    ]
 
 
 def _default(column: Column) -> Any:
@@ -572,8 +591,12 @@ def _stored(value: Any, column: Column, row: int = 1) -> Any:
     place = f"for column '{column.name}' at row {row}"
     try:
         if kind == "int":
-            exact = re.fullmatch("[+-]?[0-9]{1,20}", str(value))  # more digits than a float has
-            number = int(value) if exact else int(rounded(float(value), 0))
+            digits = re.fullmatch("[+-]?[0-9]{1,20}", str(value))  # more than a float has
+            number = (
+                round(value)
+                if isinstance(value, float)
+                else int(value if digits else rounded(float(value), 0))
+            )
             bits = BITS.get(column.base, 64)
             unsigned = "unsigned" in column.type
             low, high = (0, 1 << bits) if unsigned else (-1 << bits - 1, 1 << bits - 1)

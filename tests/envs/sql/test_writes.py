@@ -243,6 +243,23 @@ EPISODES = [
         ("UPDATE notes n SET notes.w = 1", "Unknown column 'notes.w' in 'field list'"),
         ("DELETE notes", "near '' at line 1"),
     ],
+    [  # Halves, keys of which a column goes, and which of two mistakes is told.
+        ("CREATE TABLE n (a INT, b INT, x DOUBLE, s VARCHAR(9), PRIMARY KEY (a, b))", NONE),
+        ("INSERT INTO n VALUES (2.5, 2.5e0, 2.5, 1.50), (3, 1, 0.5, 'a')", NONE),
+        ("SELECT * FROM n", "[(3, 1, 0.5, 'a'), (3, 2, 2.5, '1.50')]"),
+        ("UPDATE n SET b = b * 1.5 WHERE b = 1", "Duplicate entry '3-2' for key 'n.PRIMARY'"),
+        ("UPDATE n SET b = x WHERE b = 1", NONE),
+        ("UPDATE n SET s = x + 1, x = 1.50 WHERE b = 0", NONE),
+        ("SELECT * FROM n", "[(3, 0, 1.5, '1.5'), (3, 2, 2.5, '1.50')]"),
+        ("ALTER TABLE n DROP COLUMN b", "Duplicate entry '3' for key 'n.PRIMARY'"),
+        ("UPDATE n SET a = 4 WHERE b = 2", NONE),
+        ("ALTER TABLE n DROP COLUMN b", NONE),
+        ("SHOW COLUMNS FROM n LIKE 'a'", "[('a', b'int', 'NO', 'PRI', None, '')]"),
+        ("UPDATE n SET nothing = 1 WHERE none = 1", "Unknown column 'none' in 'where clause'"),
+        ("INSERT INTO n (x) VALUES ('abc')", "Data truncated for column 'x' at row 1"),
+        ("INSERT INTO n (x) VALUES (1)", "Field 'a' doesn't have a default value"),
+        ("SELECT n.1 FROM n", "Unknown column 'n.1' in 'field list'"),
+    ],
 ]  # fmt: skip
 
 
