@@ -899,6 +899,11 @@ class _Compiler:
         else:
             have = {c for s in lefts for c in s.columns if c not in s.hidden}
             shared = [c for s in rights for c in s.columns if c in have and c not in s.hidden]
+            met = set()
+            for source, c in ((s, c) for s in lefts for c in s.columns if c in shared and c not in s.hidden):
+                if c in met:
+                    raise Fault(f"Column '{source.columns[c][0]}' in from clause is ambiguous")
+                met.add(c)
         equal = []
         for written in shared:
             name = written.lower()
@@ -1386,7 +1391,7 @@ class _Compiler:
         conditions.refused |= self.refused(expr, scope)
         conditions.columns |= {(x.source, x.column) for x in self.columns_of(expr, scope)}
         conditions.random |= _random(expr)
-        if isinstance(expr, Op) and expr.name in ("=", "<=>"):
+        if isinstance(expr, Op) and expr.name == "=":
             a, b = (
                 self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None for e in expr.args
             )
@@ -1918,6 +1923,8 @@ class _Compiler:
         if name in ("lag", "lead") and len(args) == 3:
             (common,) = _stored([_merge(args[0].type, args[2].type)])
             args = [self.as_kind(args[0], common), args[1], self.as_kind(args[2], common)]
+        if name in ("sum", "avg") and args[0].type.kind in _DATES:
+            args = [self.number(args[0])]
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
         kind = COUNT
         if (

@@ -111,10 +111,13 @@ class Table:
                 parts.append(f"CHARACTER SET {c.collate.split('_')[0]} COLLATE {c.collate}")
             if not c.nullable:
                 parts.append("NOT NULL")
+            elif c.base == "timestamp":
+                parts.append("NULL")
             if c.extra == "auto_increment":
                 parts.append("AUTO_INCREMENT")
             elif c.default is not None:
-                parts.append(f"DEFAULT '{c.default}'")
+                said = c.default if c.default == "CURRENT_TIMESTAMP" else f"'{c.default}'"
+                parts.append(f"DEFAULT {said}")
             elif c.nullable and c.base not in ("text", "blob", "json"):
                 parts.append("DEFAULT NULL")
             lines.append("  " + " ".join(parts))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NoReturn
 
 from prosegym.envs.sql.compiler import Catalog, T, column_types, compile_query, compile_rows, exact, walk
@@ -381,9 +382,14 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
         rows = [row[:at] + row[at + 1 :] for row in rows]
     elif change.verb in ("insert", "replace"):
         fresh = _inserted(change, table, catalog, connection, db)
-        rows = (
-            _settled(table, rows, fresh, change) if change.verb == "replace" or change.quiet else rows + fresh
-        )
+        if change.verb == "replace" or change.quiet:
+            rows = _settled(table, rows, list(fresh), change)
+        else:
+            held = _Held(table)
+            rows = []
+            for row in chain(table.rows, fresh):
+                held.add(row)
+                rows.append(row)
     else:
         named = [c.lower() for c in change.columns]
         values = change.rows[0] if change.rows else ()
@@ -400,7 +406,7 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
             rows = [row for number, row in enumerate(rows, start=1) if number not in found]
         else:
             rows = _updated(table, rows, found, named, values)
-    if change.verb in ("insert", "alter add", "alter drop"):
+    if change.verb in ("alter add", "alter drop"):
         held = _Held(table)
         for row in rows:
             held.add(row)
@@ -475,7 +481,7 @@ def _filler(column: Column) -> Any:
 
 def _inserted(
     change: Change, table: Table, catalog: Catalog, connection: Any, db: str
-) -> list[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
     columns = [c.name.lower() for c in table.columns]
     for name in change.columns:
         if name.lower() not in columns:
@@ -508,7 +514,6 @@ def _inserted(
             else:
                 given.append([])
     counting = _count(table)
-    out = []
     for number, line in enumerate(given):
         said = dict(zip(named, line, strict=False))
         for name, written in zip(named, change.rows[number] if change.rows else (), strict=False):
@@ -524,8 +529,7 @@ def _inserted(
             row[i] = _checked(value, table.columns[i], number + 1)
         if counting is not None:
             table.counter = max(table.counter, row[counting])
-        out.append(tuple(row))
-    return out
+        yield tuple(row)
 
 
 def _texts(row: Iterable[Any], types: Iterable[T]) -> list[Any]:

@@ -235,6 +235,7 @@ EPISODES = [
         ("CREATE TABLE x (a TEXT DEFAULT 'q')", "BLOB, TEXT, GEOMETRY or JSON column 'a' can't have a default value"),
         ("CREATE TABLE x (a INT NOT NULL DEFAULT NULL)", "Invalid default value for 'a'"),
         ("CREATE TABLE x (a INT, made TIMESTAMP DEFAULT CURRENT_TIMESTAMP)", NONE),
+        ("SHOW CREATE TABLE x", "[('x', 'CREATE TABLE `x` (\\n  `a` int DEFAULT NULL,\\n  `made` timestamp NULL DEFAULT CURRENT_TIMESTAMP\\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci')]"),
         ("INSERT INTO x (a) VALUES (1)", NONE),
         ("SELECT made FROM x", "[(datetime.datetime(2023, 5, 15, 12, 0),)]"),
         ("DROP TABLE v, x, notes, w", "Unknown table 'mini.v,mini.w'"),
@@ -259,6 +260,8 @@ EPISODES = [
         ("INSERT INTO n (x) VALUES ('abc')", "Data truncated for column 'x' at row 1"),
         ("INSERT INTO n (x) VALUES (1)", "Field 'a' doesn't have a default value"),
         ("SELECT n.1 FROM n", "Unknown column 'n.1' in 'field list'"),
+        ("INSERT INTO n (a, x) VALUES (4, 1), (5, 'abc')", "Duplicate entry '4' for key 'n.PRIMARY'"),
+        ("INSERT INTO n (a, x) VALUES (5, 'abc'), (4, 1)", "Data truncated for column 'x' at row 1"),
     ],
 ]  # fmt: skip
 
