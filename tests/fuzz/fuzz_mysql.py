@@ -98,7 +98,7 @@ WHOLE = {
         SELECT {tc}, {agg}({td}) OVER (PARTITION BY {tc}) FROM {t} ORDER BY 1, 2  SELECT {tc}, COUNT(*) * 100.0 / SUM(COUNT(*)) OVER () AS share FROM {t} GROUP BY {tc} ORDER BY 1
         WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < {i}) SELECT i FROM n  SELECT {tc} FROM {t} a WHERE {td} > (SELECT AVG({td}) FROM {t} b WHERE a.{tc} = b.{tc})""",
     "about": """
-        SHOW TABLES  SHOW TABLES;  SHOW TABLE  SHOW TABLES FROM {db}  SHOW TABLES IN {t}  SHOW TABLES LIKE '%{t}%'  SHOW COLUMNS FROM {t}  SHOW COLUMNS IN {u}  SHOW COLUMNS {t}  SHOW FULL TABLES
+        SHOW TABLES  SHOW TABLES;  SHOW TABLE  SHOW TABLES FROM {db}  SHOW TABLES IN {t}_db  SHOW TABLES LIKE '%{t}%'  SHOW COLUMNS FROM {t}  SHOW COLUMNS IN {u}  SHOW COLUMNS {t}  SHOW FULL TABLES
         SHOW FULL COLUMNS FROM {t}  SHOW FIELDS FROM {t}  DESCRIBE {t}  DESC {t}  DESC {t}s  DESCRIBE TABLE {t}  DESCRIBE {t}, {u}  DESC {t}; DESC {u}  DESCRIBE '{t}'  DESCRIBE {t} {tc}  DESC
         SHOW CREATE TABLE {t}  SHOW CREATE {t}  SHOW INDEX FROM {t}  SHOW SCHEMA  PRAGMA table_info({t})  .tables  .schema {t}  SELECT name FROM sqlite_master  SELECT DATABASE()  SELECT * {t}
         SELECT FROM {t}  SELECT {tc} {t}  SELECT * FROM  SELECT COUNT * FROM {t}  SELECT * FROM {t} WHERE  TABLE {t}  USE {t}_db  use {db}  USE DATABASE {db}  SELECT {tc} FROM {db}.{t} LIMIT 3
@@ -380,7 +380,7 @@ class Real:
 
 def settled(statement: str, width: int) -> str:
     """The statement with all columns of its rows at the end of its ORDER BY."""
-    tokens = TOKEN.findall(statement.rstrip("; \n"))
+    tokens = TOKEN.findall(re.sub("-- the answer$", "", statement).rstrip("; \n"))
     depth, ends, sorts = 0, len(tokens), False
     for i, token in enumerate(tokens):
         depth += (token == "(") - (token == ")")
