@@ -8,8 +8,9 @@ GAMES ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/alfworld/json_2.1.1.tar.xz
 SHOP ?= $(or $(PROSEGYM_TEST_DATA),../shared/data)/webshop
 ORIGINAL ?= ../WebShop
 ORIGINALS ?= ..
+SERVER ?= mysql://root@localhost:3306
 
-.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions fuzz-intercode fuzz-java docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions fuzz-intercode fuzz-mysql fuzz-java docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -55,6 +56,11 @@ fuzz-questions: ## our question environments against the originals' code, as abo
 
 fuzz-intercode: install ## our InterCode-SQL's rewards and episodes against the original's code: ORIGINAL=checkout of princeton-nlp/intercode at c3e46d8
 	$(BIN)/python tests/fuzz/fuzz_intercode.py --original $(ORIGINAL) --steps 100000
+
+fuzz-mysql: ## our InterCode-SQL's engine against a real MySQL 8.0 that holds its dump, in an environment of its own: SERVER=URL
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install -q -e . "mysql-connector-python==8.0.33"
+	.venv-fuzz/bin/python tests/fuzz/fuzz_mysql.py --server "$(SERVER)" --statements 20000
 
 fuzz-java: install ## our ScienceWorld and TextWorld-Express against the packages' own environments
 	$(BIN)/python tests/fuzz/fuzz_scienceworld.py --steps 4000

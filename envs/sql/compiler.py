@@ -140,6 +140,8 @@ class Scope:
     aliases: dict[str, Item] = field(default_factory=dict)
     where: str = "field list"
     """The clause being read, in MySQL's words."""
+    compared: str = ""
+    """The clause in which IN, ALL or ANY with a subquery was read."""
     grouped: bool = False
     aggregating: bool = False
     """Whether aggregates are allowed here."""
@@ -155,6 +157,11 @@ class Scope:
     """By `id` of the join's node."""
     reached: list[X] = field(default_factory=list)
     """This query's columns that its subqueries name, outside aggregates of this query's."""
+
+    @property
+    def place(self) -> str:
+        """The clause as messages name it: after IN, ALL or ANY with a subquery, MySQL takes its rest for that."""
+        return "IN/ALL/ANY subquery" if self.compared == self.where else self.where
 
     def around(self) -> Iterator[Scope]:
         """The scopes around this one, from the nearest."""
@@ -197,7 +204,7 @@ def column_types(table: Table) -> dict[str, tuple[str, str, T]]:
     found = {}
     for i, column in enumerate(table.columns):
         plain = True
-        if column.kind == "str":
+        if column.kind == "str" and table.db != "information_schema":  # whose names are utf8mb3_tolower_ci
             plain = all(row[i] is None or is_plain(row[i]) for row in table.rows)
         name = column.name.lower()
         found[name] = (column.name, f'"{name}"', T(column.kind, column.scale, plain))
@@ -267,6 +274,8 @@ def compile_rows(
 ) -> str:
     """SQL that gives, for the rows that UPDATE or DELETE is to change, their numbers in clustered order and these values.
 
+    Decimals with a fixed number of digits are given as text.
+
     Raises:
         Fault: MySQL refuses it.
     """
@@ -286,9 +295,15 @@ def compile_rows(
     keys = [_sorted(compiler.expr(key, scope)) + (" DESC" if down else "") for key, down in order]
     scope.where = "field list"
     number = f"{scope.sources[0].sql}._p"
-    shown = ", ".join([number, *(compiler.expr(v, scope).sql for v in values)])
+    given = (compiler.expr(v, scope) for v in values)
+    shown = ", ".join([number, *(compiler.text(x).sql if exact(x.type) else x.sql for x in given)])
     most = -1 if limit is None else limit
     return f"SELECT {shown} FROM {source} WHERE {test} ORDER BY {', '.join([*keys, number])} LIMIT {most}"
+
+
+def exact(kind: T) -> bool:
+    """Whether it is a decimal that has no more digits than it shows, as a quotient has."""
+    return kind.kind == "dec" and not kind.rest
 
 
 class _Compiler:
@@ -297,7 +312,7 @@ class _Compiler:
         self.db = db
         self.full_group_by = full_group_by
         self.writes = writes
-        """Whether it is part of a statement that writes, which a division by 0 stops (ERROR_FOR_DIVISION_BY_ZERO)."""
+        """Whether it is part of a statement that writes, which a division by 0, or a text that is no number, stops."""
         self.count = 0
         self.room = WRITTEN
         self.outward = 0
@@ -565,6 +580,7 @@ class _Compiler:
         source_sql = build()
         # GROUP BY: positions, columns, aliases.
         group: list[Any] = []
+        listed = [item.expr for item in items]
         scope.where = "group statement"
         for expr in tree.group:
             if isinstance(expr, Lit) and expr.kind == "int":
@@ -581,6 +597,8 @@ class _Compiler:
                         raise Fault(f"Can't group on '{expr.name}'")
                     expr = alias.expr
             elif not isinstance(expr, Col):
+                if expr in listed and has_aggregate(expr):
+                    raise Fault(f"Can't group on '{names[listed.index(expr)]}'")
                 expr = self.inline(expr, scope, items, [], having=False)
             group.append(expr)
         grouped = [self.expr(expr, scope) for expr in group]
@@ -617,6 +635,8 @@ class _Compiler:
             self.check_group(tree, items, names, group, grouped, order, scope)
         if id(tree) in self.unordered:
             order = []
+        # What a subquery orders by of the query around it is one value, which SQLite does not find there.
+        order = [key for key in order if not self.outer(key[0], scope)]
         sqls = {x.sql for x in outputs}
         # DISTINCT is no more where each row is a group of its own (Query_block::prepare in sql/sql_resolver.cc).
         apart = aggregated and not tree.rollup and all(x.sql in sqls for x in grouped)
@@ -879,6 +899,11 @@ class _Compiler:
         else:
             have = {c for s in lefts for c in s.columns if c not in s.hidden}
             shared = [c for s in rights for c in s.columns if c in have and c not in s.hidden]
+            met = set()
+            for source, c in ((s, c) for s in lefts for c in s.columns if c in shared and c not in s.hidden):
+                if c in met:
+                    raise Fault(f"Column '{source.columns[c][0]}' in from clause is ambiguous")
+                met.add(c)
         equal = []
         for written in shared:
             name = written.lower()
@@ -887,7 +912,8 @@ class _Compiler:
             if not a or not b:
                 raise Fault(f"Unknown column '{written}' in 'from clause'")
             if len(a) > 1 or len(b) > 1:
-                raise Fault(f"Column '{written}' in from clause is ambiguous")
+                name = (a if len(a) > 1 else b)[0].columns[name][0]
+                raise Fault(f"Column '{name}' in from clause is ambiguous")
             equal.append((self.reference(a[0], name), self.reference(b[0], name)))
             (a if node.kind == "right" else b)[0].hidden |= {name}
         return equal
@@ -1045,7 +1071,7 @@ class _Compiler:
             if len(found) > 1:
                 if quiet:
                     return None
-                raise Fault(f"Column '{col.written}' in {scope.where} is ambiguous")
+                raise Fault(f"Column '{col.written}' in {scope.place} is ambiguous")
             if found:
                 x = self.reference(found[0], name)
                 if outward and not quiet:
@@ -1062,9 +1088,9 @@ class _Compiler:
         if found is not None:
             return found
         if col.table is not None and not scope.sources and scope.parent is None:
-            raise Fault(f"Unknown table '{col.written.rpartition('.')[0]}' in {scope.where}")
+            raise Fault(f"Unknown table '{col.written.rpartition('.')[0]}' in {scope.place}")
         # An enclosing query's select aliases can be seen from the HAVING of a subquery only; not from here.
-        raise Fault(f"Unknown column '{col.written}' in '{scope.where}'")
+        raise Fault(f"Unknown column '{col.written}' in '{scope.place}'")
 
     def selected(self, col: Col, scope: Scope, items: list[Item]) -> Item | None:
         """The element of the select list that a bare name in GROUP BY means (find_item_in_list in sql/sql_base.cc)."""
@@ -1276,7 +1302,7 @@ class _Compiler:
         """Columns that have one value in each group: the group's, and what depends on them."""
         known: set[tuple[Source | None, str]] = {(x.source, x.column) for x in grouped if x.source}
         together = self.conditions(tree, scope)
-        changed = True
+        changed = not tree.rollup  # whose rows of totals have NULL in place of what others depend on
         while changed:
             changed = False
             for conditions in together:
@@ -1312,11 +1338,18 @@ class _Compiler:
         return [()] if source.derived is not None and source.derived.single else []
 
     def constant(self, expr: Any, scope: Scope) -> bool:
-        if _random(expr):
+        # A subquery that reads a table is not yet known when dependence is asked for.
+        if _random(expr) or any(isinstance(n, (TableRef, Derived)) for n in walk(expr)):
             return False
         return not any(
             isinstance(n, Col) and self.find(n, scope, local=True, quiet=True) is not None for n in walk(expr)
         )
+
+    def outer(self, expr: Any, scope: Scope) -> bool:
+        """Whether all columns of an expression are those of queries around this one."""
+        columns = [n for n in walk(expr, _is_query) if isinstance(n, Col)]
+        local = (self.find(column, scope, local=True, quiet=True) for column in columns)
+        return bool(columns) and not any(local) and not has_aggregate(expr) and not _has_window(expr)
 
     def conditions(self, tree: Select, scope: Scope) -> list[Conditions]:
         """WHERE's conditions with those of inner joins, and the ON of each join that is an outer one.
@@ -1358,7 +1391,7 @@ class _Compiler:
         conditions.refused |= self.refused(expr, scope)
         conditions.columns |= {(x.source, x.column) for x in self.columns_of(expr, scope)}
         conditions.random |= _random(expr)
-        if isinstance(expr, Op) and expr.name in ("=", "<=>"):
+        if isinstance(expr, Op) and expr.name == "=":
             a, b = (
                 self.find(e, scope, local=True, quiet=True) if isinstance(e, Col) else None for e in expr.args
             )
@@ -1402,8 +1435,27 @@ class _Compiler:
         if kind in _NUMBERS:
             return x
         if kind == "str" or kind == "bytes":
-            return X(f"CAST({x.sql} AS REAL)", DOUBLE)
+            return X(f"CAST({self.strict(x, 'DOUBLE')} AS REAL)", DOUBLE)
         return X(f"my_number({x.sql})", INT)
+
+    def strict(self, x: X, kind: str) -> str:
+        """A text that is read as a number, which stops a statement that writes where it is none."""
+        if not self.writes:
+            return x.sql
+        if x.source is not None:  # a column of type TEXT is read without a word (Field_blob::val_real)
+            columns = x.source.table.columns if x.source.table is not None else []
+            if not any(c.name.lower() == x.column and "char" in c.base for c in columns):
+                return x.sql
+        return f"my_strict({x.sql}, '{kind}')"
+
+    def whole(self, x: X) -> str:
+        """As MySQL converts a value to a whole number: a decimal's half away from zero, a double's to the even side."""
+        if x.type.kind == "str":
+            return f"CAST({self.strict(x, 'INTEGER')} AS INTEGER)"
+        x = self.number(x)
+        if x.type.kind in ("double", "float"):
+            return f"my_rint({x.sql})"
+        return f"CAST(round({x.sql}) AS INTEGER)" if x.type.kind == "dec" else x.sql
 
     def text(self, x: X) -> X:
         """As MySQL converts a value where it needs a text."""
@@ -1590,20 +1642,20 @@ class _Compiler:
 
     def arithmetic_of(self, name: str, xs: list[X]) -> X:
         """An arithmetic operator over compiled operands."""
+        if name == "BITNOT":
+            return X(f"(~ {self.whole(xs[0])})", INT)
+        if name == "^":
+            return X(f"my_xor({self.whole(xs[0])}, {self.whole(xs[1])})", INT)
+        if name in ("|", "&", "<<", ">>"):
+            return X(f"({self.whole(xs[0])} {name} {self.whole(xs[1])})", INT)
         a = self.number(xs[0])
         if name == "NEG":
             # SQLite's minus makes no -0.0.
             return X(f"({a.sql} * -1.0)" if a.type.kind in ("double", "float") else f"(- {a.sql})", a.type)
-        if name == "BITNOT":
-            return X(f"(~ CAST({a.sql} AS INTEGER))", INT)
         b = self.number(xs[1])
         if self.writes and name in ("/", "%", "DIV"):
             self.write(a.sql)
             b = b._replace(sql=f"my_divisor({a.sql}, {b.sql})")
-        if name in ("|", "&", "<<", ">>"):
-            return X(f"(CAST({a.sql} AS INTEGER) {name} CAST({b.sql} AS INTEGER))", INT)
-        if name == "^":
-            return X(f"my_xor({a.sql}, {b.sql})", INT)
         kinds = {a.type.kind, b.type.kind}
         real = bool(kinds & {"double", "float"})
         s, t = a.type.scale or 0, b.type.scale or 0
@@ -1679,9 +1731,8 @@ class _Compiler:
 
     def in_query(self, value: Any, query: Any, scope: Scope) -> str:
         values = value.items if isinstance(value, Row) else (value,)
-        clause, scope.where = scope.where, "IN/ALL/ANY subquery"
+        scope.compared = scope.where
         xs = [self.scalar(v, scope) for v in values]
-        scope.where = clause
         compiled = self.query(query, scope, scope.ctes, "set")
         if len(compiled.types) != len(values):
             raise Fault(f"Operand should contain {len(values)} column(s)")
@@ -1723,9 +1774,8 @@ class _Compiler:
         )
 
     def quantified(self, name: str, left: Any, sub: Sub, scope: Scope) -> X:
-        clause, scope.where = scope.where, "IN/ALL/ANY subquery"
+        scope.compared = scope.where
         x = self.scalar(left, scope)
-        scope.where = clause
         compiled = self.query(sub.query, scope, scope.ctes, "set")
         if len(compiled.types) != 1:
             raise Fault("Operand should contain 1 column(s)")
@@ -1803,10 +1853,9 @@ class _Compiler:
     def cast(self, e: Cast, scope: Scope) -> X:
         x = self.scalar(e.value, scope)
         if e.to in ("signed", "unsigned", "year"):
-            if x.type.kind == "str":
-                return X(f"CAST({x.sql} AS INTEGER)", INT)
-            n = self.number(x)
-            return X(n.sql if n.type.kind == "int" else f"CAST(round({n.sql}) AS INTEGER)", INT)
+            if e.to == "signed" and isinstance(e.value, Func) and e.value.name == "avg":
+                x = x._replace(type=DOUBLE)  # Item_sum_avg::val_int
+            return X(self.whole(x), INT)
         if e.to == "decimal":
             scale = e.scale or 0
             return X(f"round({self.number(x).sql}, {scale})", T("dec", scale))
@@ -1874,6 +1923,8 @@ class _Compiler:
         if name in ("lag", "lead") and len(args) == 3:
             (common,) = _stored([_merge(args[0].type, args[2].type)])
             args = [self.as_kind(args[0], common), args[1], self.as_kind(args[2], common)]
+        if name in ("sum", "avg") and args[0].type.kind in _DATES:
+            args = [self.number(args[0])]
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
         kind = COUNT
         if (
@@ -2199,7 +2250,7 @@ def _call(self: _Compiler, e: Func, scope: Scope) -> X:
     known = FUNCTIONS.get(e.name)
     if known is None:
         name = e.written or e.name
-        missing = f"FUNCTION {e.db or self.db}.{name} does not exist"
+        missing = f"FUNCTION {(e.db or self.db).lower()}.{name} does not exist"
         if name.lower() in KEYWORDS:
             missing += ". Check the 'Function Name Parsing and Resolution' section in the Reference Manual"
         raise Fault(missing)
@@ -2236,4 +2287,4 @@ _METHODS: dict[type, Any] = {
     Func: _Compiler.func,
 }
 
-__all__ = ["Catalog", "Compiled", "T", "X", "column_types", "compile_query", "fold"]
+__all__ = ["Catalog", "Compiled", "T", "X", "column_types", "compile_query", "exact", "fold"]

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -363,14 +363,21 @@ class Server:
         copy._answers = OrderedDict()
         copy._cache = 0
         copy._writes = True
+        copy._before = {}
         return copy
 
     _writes = False
+    _before: dict[tuple[str, str], Table]
+    """The tables that the transaction has changed, as they were when it began."""
 
     def _change(self, statement: str, db: str) -> Answer | None:
         change = writes.parse_change(statement)
         if change is None:
             return None
+        if change.verb not in ("insert", "replace", "update", "delete"):
+            self._before.clear()  # what defines tables commits
+        target = (change.db or db).lower(), change.table.lower()
+        before = self.dbs.get(target[0], {}).get(target[1])
         self._statement.fault = None
         self._statement.limit(on=True)
         try:
@@ -385,6 +392,13 @@ class Server:
             return Answer(error=f"{error}")
         finally:
             self._statement.limit(on=False)
+        if before is not None and change.verb in ("insert", "replace", "update", "delete"):
+            self._before.setdefault(target, before)
+        self._renew(touched)
+        return Answer()
+
+    def _renew(self, touched: Iterable[tuple[str, str]]) -> None:
+        """Build tables anew, as they are now."""
         self.dbs["information_schema"].clear()
         self.connection.set_authorizer(None)
         try:
@@ -395,11 +409,20 @@ class Server:
                     self._build(where, name, self.dbs[where][name])
         finally:
             self._guard()
-        return Answer()
+
+    def _end_transaction(self, verb: str) -> None:
+        if verb == "rollback":
+            for (where, name), table in self._before.items():
+                table.counter = self.dbs[where][name].counter  # which no transaction takes back
+                self.dbs[where][name] = table
+            self._renew(self._before)
+        self._before.clear()
 
     def _other(self, tree: Other, db: str) -> Answer:
         if self._writes and (done := self._change(tree.text, db)) is not None:
             return done
+        if self._writes and tree.verb in ("begin", "commit", "rollback", "start") and "to" not in tree.words:
+            self._end_transaction(tree.verb)
         if tree.verb in ("", "set", "begin", "commit", "rollback", "start", "savepoint", "do", "unlock"):
             return Answer()
         return Answer(

@@ -411,8 +411,13 @@ def moment(value: Any) -> dt.datetime | None:
     """A stored date, a text or a number as a point in time; None where it is none."""
     if value is None:
         return None
-    text = str(int(value)) if isinstance(value, (int, float)) else str(value)
-    found = stored(text, "datetime")
+    if isinstance(value, (int, float)):
+        value = int(value)
+        if 101 <= value <= 691231:  # YYMMDD
+            value += 20000000
+        elif 700101 <= value <= 991231:
+            value += 19000000
+    found = stored(str(value), "datetime")
     try:
         return dt.datetime.fromisoformat(found) if found else None
     except ValueError:
@@ -441,10 +446,13 @@ def _safe(function: Callable[..., Any], spend: Spend) -> Callable[..., Any]:
     return call
 
 
+_NUMERAL = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+
+
 def _number(value: Any) -> float:
     if isinstance(value, (int, float)):
         return value
-    match = re.match(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", str(value))
+    match = re.match(rf"\s*{_NUMERAL}", str(value))
     return float(match[0]) if match else 0.0
 
 
@@ -1267,6 +1275,11 @@ def install(
             raise_fault("Division by 0")
         return by
 
+    def strict(value: Any, kind: str) -> Any:
+        if isinstance(value, str) and not re.fullmatch(rf"\s*{_NUMERAL}\s*", value):
+            raise_fault(f"Truncated incorrect {kind} value: '{value}'")
+        return value
+
     def bigint(value: Any, message: str) -> Any:
         if isinstance(value, float):  # SQLite's, where a whole number has more than 63 bits
             raise_fault(message)
@@ -1276,6 +1289,7 @@ def install(
     connection.create_function("my_like", 3, like, deterministic=True)
     connection.create_function("my_fault", 1, raise_fault)
     connection.create_function("my_divisor", 2, divisor)
+    connection.create_function("my_strict", 2, strict)
     connection.create_function("my_variable", 1, variable)
     connection.create_function("my_bigint", 2, bigint, deterministic=True)
     connection.create_function(
@@ -1410,6 +1424,7 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     # 15 digits, which a real number has of any decimal: 0.6 / 3 is to be 0.2.
     "my_quotient": lambda a, b: float(f"{a / b:.15g}"),
     "my_mod": lambda a, b: math.fmod(a, b),
+    "my_rint": round,
     "my_xor": lambda a, b: int(a) ^ int(b),
     "my_date": _as_date,
     "my_datetime": _as_datetime,

@@ -94,9 +94,10 @@ _FOLLOWERS: dict[str, frozenset[str]] = {
     "release": frozenset(("savepoint",)),
     "reset": frozenset(("master", "slave", "replica", "query", "persist", "binary")),
     **dict.fromkeys(
-        """set commit rollback savepoint grant revoke flush kill call do handler prepare execute""".split(),
+        """set commit rollback savepoint grant revoke flush kill do""".split(),
         frozenset(),
     ),
+    **dict.fromkeys("call execute handler prepare".split(), frozenset(("",))),
 }
 """Statements that are not read further, and the words that may come next: "" is any name, none is anything."""
 _SCOPES = frozenset(
@@ -280,7 +281,7 @@ class Col:
     @property
     def written(self) -> str:
         """As MySQL quotes it in messages."""
-        return ".".join(part for part in (self.db, self.table, self.name) if part)
+        return ".".join(part for part in ((self.db or "").lower(), self.table, self.name) if part)
 
 
 @dataclass(frozen=True)
@@ -583,7 +584,9 @@ class _Parser:
 
     def name(self, after_dot: bool = False) -> str:
         token = self.tokens[self.at]
-        if not self.is_name() and not (after_dot and token.kind == "word"):
+        before = self.tokens[self.at - 1]
+        apart = before.text == "." and before.stop < token.start  # where a reserved word is no name
+        if not self.is_name() and not (after_dot and token.kind in ("word", "int") and not apart):
             self.fail()
         self.at += 1
         return token.text
@@ -1066,7 +1069,8 @@ class _Parser:
         second = self.name(True) if self.op(".") else None
         other: str | None = None
         if self.word("as"):
-            other = self.string() if self.token.kind == "string" else self.name()
+            text = self.lenient and self.token.kind == "string"
+            other = self.string() if text else self.name()
         elif self.is_name():
             other = self.name()
         hints: list[str] = []

@@ -82,6 +82,8 @@ class Table:
     """Whether the server has statistics of it: without them the optimizer takes it to be empty."""
     created: str = "2023-05-15 05:53:44"
     """When the server made it."""
+    counter: int = 0
+    """The highest number that AUTO_INCREMENT has given, where it may not be in a row any more."""
 
     @property
     def primary(self) -> tuple[str, ...]:
@@ -109,10 +111,13 @@ class Table:
                 parts.append(f"CHARACTER SET {c.collate.split('_')[0]} COLLATE {c.collate}")
             if not c.nullable:
                 parts.append("NOT NULL")
+            elif c.base == "timestamp":
+                parts.append("NULL")
             if c.extra == "auto_increment":
                 parts.append("AUTO_INCREMENT")
             elif c.default is not None:
-                parts.append(f"DEFAULT '{c.default}'")
+                said = c.default if c.default == "CURRENT_TIMESTAMP" else f"'{c.default}'"
+                parts.append(f"DEFAULT {said}")
             elif c.nullable and c.base not in ("text", "blob", "json"):
                 parts.append("DEFAULT NULL")
             lines.append("  " + " ".join(parts))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NoReturn
 
-from prosegym.envs.sql.compiler import Catalog, column_types, compile_query, compile_rows, walk
-from prosegym.envs.sql.functions import to_text
-from prosegym.envs.sql.parser import Col, Derived, Fault, Item, Lit, Select, Sub, _Parser
+from prosegym.envs.sql.compiler import Catalog, T, column_types, compile_query, compile_rows, exact, walk
+from prosegym.envs.sql.functions import NOW, rounded, to_text
+from prosegym.envs.sql.parser import Col, Derived, Fault, Func, Item, Lit, Op, Select, Sub, _Parser
 from prosegym.envs.sql.parser import Table as TableRef
-from prosegym.envs.sql.schema import Column, Key, Table, cluster, single, stored
+from prosegym.envs.sql.schema import INTEGERS, TEXTS, Column, Key, Table, cluster, fold, single, stored
 
 MOST_ROWS = 100_000
 """Rows that one statement may insert."""
@@ -42,6 +44,10 @@ class Change:
     alias: str | None = None
     order: tuple[tuple[Any, bool], ...] = ()
     limit: int | None = None
+    more: tuple[tuple[str, str | None], ...] = ()
+    """The other tables of DROP TABLE."""
+    after: str | None = None
+    """The column after which ALTER TABLE adds one; empty where it is to be the first."""
 
 
 def parse_change(text: str) -> Change | None:
@@ -71,14 +77,12 @@ class _Changes(_Parser):
             self.word("into")
             table, db = self.target()
             if self.word("set"):
-                columns, values = self.assignments()
+                columns, values = self.assignments(table)
                 change = Change(verb, table, db, columns, (values,), quiet=quiet)
             else:
-                columns = (
-                    self.names()
-                    if self.is_op("(") and not self.tokens[self.at + 1].text.lower() == "select"
-                    else ()
-                )
+                follows = self.tokens[self.at + 1].text.lower() if self.is_op("(") else "select"
+                columns = self.names() if follows not in ("select", ")") else ()
+                self.at += 2 * (follows == ")")
                 if self.word("values", "value"):
                     rows = [self.row_values()]
                     while self.op(","):
@@ -98,7 +102,7 @@ class _Changes(_Parser):
             if self.is_op(",") or self.is_word(*_JOINS):
                 self.unsupported("UPDATE of several tables")
             self.need("set")
-            columns, values = self.assignments()
+            columns, values = self.assignments(alias or table)
             where, order, limit = self.chosen()
             return Change(
                 verb, table, db, columns, (values,), None, where, alias=alias, order=order, limit=limit
@@ -108,6 +112,9 @@ class _Changes(_Parser):
             self.word("quick")
             self.word("ignore")  # for foreign keys, which are not enforced
             if self.is_name():
+                self.target()
+                if self.token.kind == "end" or not self.op(","):
+                    self.need("from")
                 self.unsupported("DELETE of several tables")
             self.need("from")
             table, db = self.target()
@@ -123,14 +130,17 @@ class _Changes(_Parser):
             quiet = bool(self.word("if"))
             if quiet:
                 self.need("exists")
-            return Change("drop", *self.target(), quiet=quiet)
+            targets = [self.target()]
+            while self.op(","):
+                targets.append(self.target())
+            return Change("drop", *targets[0], quiet=quiet, more=tuple(targets[1:]))
         if verb == "create" and self.word("table"):
             quiet = bool(self.word("if"))
             if quiet:
                 self.need("not")
                 self.need("exists")
             table, db = self.target()
-            columns_, keys = self.definitions()
+            columns_, keys = self.definitions() if self.token.kind != "end" else ([], [])
             while self.token.kind in ("word", "string") or self.is_op("="):
                 self.at += 1  # table options
             return Change("create", table, db, definitions=tuple(columns_), keys=tuple(keys), quiet=quiet)
@@ -138,8 +148,9 @@ class _Changes(_Parser):
             table, db = self.target()
             if self.word("add"):
                 self.word("column")
-                column, _ = self.definition()
-                return Change("alter add", table, db, definitions=(column,))
+                column, keys = self.definition()
+                after = "" if self.word("first") else self.name() if self.word("after") else None
+                return Change("alter add", table, db, definitions=(column,), keys=tuple(keys), after=after)
             if self.word("drop"):
                 self.word("column")
                 return Change("alter drop", table, db, (self.name(),))
@@ -156,14 +167,16 @@ class _Changes(_Parser):
     def table_alias(self) -> str | None:
         return self.name() if self.word("as") or self.is_name() else None
 
-    def assignments(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    def assignments(self, table: str) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         """`column = value, ...`"""
         names: list[str] = []
         values: list[Any] = []
         while not names or self.op(","):
             names.append(self.name())
             if self.op("."):
-                names[-1] = self.name(True)
+                owner, names[-1] = names[-1], self.name(True)
+                if owner.lower() != table.lower():
+                    raise Fault(f"Unknown column '{owner}.{names[-1]}' in 'field list'")
             self.need_op("=")
             values.append(self.value())
         return tuple(names), tuple(values)
@@ -181,8 +194,8 @@ class _Changes(_Parser):
 
     def row_values(self) -> tuple[Any, ...]:
         self.need_op("(")
-        values = [self.value()]
-        while self.op(","):
+        values = [self.value()] if not self.is_op(")") else []
+        while values and self.op(","):
             values.append(self.value())
         self.need_op(")")
         return tuple(values)
@@ -192,61 +205,129 @@ class _Changes(_Parser):
         columns: list[Column] = []
         keys: list[Key] = []
         while True:
-            if self.word("primary"):
-                self.need("key")
-                keys.insert(0, Key("PRIMARY", self.names(), True))
-            elif self.is_word("foreign", "constraint", "unique", "key", "index"):
+            if self.word("constraint") and not self.is_word("primary", "foreign", "unique", "check"):
+                self.name()
+            if self.word("foreign", "check"):  # neither is enforced
                 depth = 0
                 while self.token.kind != "end" and (depth or not self.is_op(",", ")")):
                     depth += self.is_op("(") - self.is_op(")")
                     self.at += 1
+            elif kind := self.word("primary", "unique", "key", "index"):
+                if kind in ("primary", "unique"):
+                    self.need("key") if kind == "primary" else self.word("key", "index")
+                name = self.name() if self.is_name() else ""
+                named = self.names()
+                keys.append(Key("PRIMARY" if kind == "primary" else name or named[0], named, kind[0] in "pu"))
             else:
-                column, primary = self.definition()
+                column, own = self.definition()
                 columns.append(column)
-                if primary:
-                    keys.insert(0, Key("PRIMARY", (column.name,), True))
+                keys += own
             if not self.op(","):
                 break
         self.need_op(")")
-        if keys:
-            named = {n.lower() for n in keys[0].columns}
-            columns = [
-                dataclasses.replace(c, nullable=False) if c.name.lower() in named else c for c in columns
-            ]
         return columns, keys
 
-    def definition(self) -> tuple[Column, bool]:
+    def definition(self) -> tuple[Column, list[Key]]:
+        """A column and the keys that it is alone."""
         name = self.name()
         if self.token.kind != "word":
             self.fail()
         kind = {"integer": "int", "bool": "tinyint(1)", "boolean": "tinyint(1)", "numeric": "decimal"}.get(
             self.token.text.lower(), self.token.text.lower()
         )
+        if kind.partition("(")[0] not in _TYPES:
+            self.fail()
         self.at += 1
         if self.op("("):
-            sizes = [str(self.integer())]
+            sizes = [self.string() if kind in ("enum", "set") else str(self.integer())]
             while self.op(","):
-                sizes.append(str(self.integer()))
+                sizes.append(self.string() if kind in ("enum", "set") else str(self.integer()))
             self.need_op(")")
             kind += "" if kind == "int" else f"({','.join(sizes)})"
+        elif kind in ("varchar", "varbinary", "enum", "set"):
+            self.fail()
+        kind = {"decimal": "decimal(10,0)", "char": "char(1)"}.get(kind, kind)
         if self.word("unsigned", "zerofill"):  # the latter is the former, too
             kind += " unsigned"
-        nullable, primary, default, extra = True, False, None, ""
-        while self.token.kind != "end" and not self.is_op(",", ")", ";"):
+        column, said, keys = Column(name, kind), False, []
+        while (
+            self.token.kind != "end" and not self.is_op(",", ")", ";") and not self.is_word("first", "after")
+        ):
             if self.word("not"):
                 self.need("null")
-                nullable = False
-            elif self.word("primary"):
-                self.need("key")
-                primary = True
+                column = dataclasses.replace(column, nullable=False)
+            elif word := self.word("primary", "unique"):
+                self.need("key") if word == "primary" else self.word("key")
+                keys.append(Key("PRIMARY" if word == "primary" else name, (name,), True))
             elif self.word("auto_increment"):
-                extra = "auto_increment"
+                column = dataclasses.replace(column, extra="auto_increment")
             elif self.word("default"):
-                value = self.unary()
-                default = None if not isinstance(value, Lit) or value.value is None else str(value.value)
+                said, value = True, self.unary()
+                if isinstance(value, Func) and value.name in ("now", "current_timestamp"):
+                    column = dataclasses.replace(
+                        column, default="CURRENT_TIMESTAMP", extra="DEFAULT_GENERATED"
+                    )
+                elif isinstance(value, Lit):
+                    column = dataclasses.replace(column, default=value.value)
+                elif isinstance(value, Op) and value.name == "NEG" and isinstance(value.args[0], Lit):
+                    column = dataclasses.replace(column, default=f"-{value.args[0].value}")
             else:
                 self.at += 1
-        return Column(name, kind, nullable and not primary, default, extra), primary
+        if said and not column.extra:
+            column = dataclasses.replace(column, default=_as_default(column))
+        return column, keys
+
+
+_TYPES = {*INTEGERS, *TEXTS, *"decimal float double real date datetime timestamp time".split()} | {
+    *"binary varbinary blob tinyblob mediumblob longblob".split()
+}
+
+
+def _as_default(column: Column) -> str | None:
+    """A column's default as DESCRIBE shows it."""
+    if column.default is None:
+        if not column.nullable:
+            raise Fault(f"Invalid default value for '{column.name}'")
+        return None
+    if column.base.endswith(("text", "blob")) or column.base == "json":
+        raise Fault(f"BLOB, TEXT, GEOMETRY or JSON column '{column.name}' can't have a default value")
+    try:
+        value = _stored(column.default, column)
+    except Fault:
+        raise Fault(f"Invalid default value for '{column.name}'") from None
+    return _as_text(value, column)
+
+
+def _created(change: Change, where: str) -> Table:
+    """The table of a CREATE TABLE."""
+    if not change.definitions:
+        raise Fault("A table must have at least one visible column.")
+    seen: set[str] = set()
+    for column in change.definitions:
+        if column.name.lower() in seen:
+            raise Fault(f"Duplicate column name '{column.name}'")
+        seen.add(column.name.lower())
+    keys = sorted(change.keys, key=lambda key: (key.name != "PRIMARY", not key.unique))
+    for i, key in enumerate(keys):
+        if i and key.name == "PRIMARY":
+            raise Fault("Multiple primary key defined")
+        for name in key.columns:
+            if name.lower() not in seen:
+                raise Fault(f"Key column '{name}' doesn't exist in table")
+    counted = [c.name.lower() for c in change.definitions if c.extra == "auto_increment"]
+    if len(counted) > 1 or counted and counted[0] not in (key.columns[0].lower() for key in keys):
+        raise Fault(
+            "Incorrect table definition; there can be only one auto column and it must be defined as a key"
+        )
+    primary = {n.lower() for n in keys[0].columns} if keys and keys[0].name == "PRIMARY" else set()
+    columns = [
+        dataclasses.replace(
+            c, nullable=c.nullable and c.name.lower() not in primary and c.name.lower() not in counted
+        )
+        for c in change.definitions
+    ]
+    options = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci"
+    return Table(where, change.table.lower(), columns, keys, [], options)
 
 
 def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tuple[str, str]]:
@@ -267,134 +348,202 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
             if change.quiet:
                 return set()
             raise Fault(f"Table '{name}' already exists")
-        options = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci"
-        tables[name] = Table(where, name, list(change.definitions), list(change.keys), [], options)
+        tables[name] = _created(change, where)
         return {(where, name)}
-    if name not in tables:
-        if change.verb == "drop" and change.quiet:
-            return set()
-        raise Fault(
-            f"Unknown table '{where}.{name}'"
-            if change.verb == "drop"
-            else f"Table '{where}.{name}' doesn't exist"
-        )
-    table = tables[name]
     if change.verb == "drop":
-        del tables[name]
-        return {(where, name)}
+        return _dropped(change, catalog, db)
+    if name not in tables:
+        raise Fault(f"Table '{where}.{name}' doesn't exist")
+    table = copy_of(tables[name])
     columns = [c.name.lower() for c in table.columns]
     rows = list(table.rows)
     if change.verb == "truncate":
-        rows = []
+        rows, table.counter = [], 0
     elif change.verb == "alter add":
         column = change.definitions[0]
         if column.name.lower() in columns:
             raise Fault(f"Duplicate column name '{column.name}'")
-        filler = (
-            None
-            if column.nullable
-            else _stored(column.default or ("" if column.kind == "str" else "0"), column)
-        )
-        table.columns.append(column)
-        rows = [(*row, filler) for row in rows]
+        if change.after and change.after.lower() not in columns:
+            raise Fault(f"Unknown column '{change.after}' in '{name}'")
+        at = len(columns)
+        if change.after is not None:
+            at = columns.index(change.after.lower()) + 1 if change.after else 0
+        filler = _filler(column) if rows else None
+        table.columns.insert(at, column)
+        table.keys += change.keys
+        rows = [(*row[:at], filler, *row[at:]) for row in rows]
     elif change.verb == "alter drop":
         gone = change.columns[0].lower()
         if gone not in columns:
             raise Fault(f"Can't DROP '{change.columns[0]}'; check that column/key exists")
         at = columns.index(gone)
         del table.columns[at]
-        table.keys = [k for k in table.keys if gone not in (c.lower() for c in k.columns)]
+        table.keys = [left for key in table.keys if (left := _without(key, gone)).columns]
         rows = [row[:at] + row[at + 1 :] for row in rows]
     elif change.verb in ("insert", "replace"):
         fresh = _inserted(change, table, catalog, connection, db)
-        rows = (
-            _settled(table, rows, fresh, change) if change.verb == "replace" or change.quiet else rows + fresh
-        )
+        if change.verb == "replace" or change.quiet:
+            rows = _settled(table, rows, list(fresh), change)
+        else:
+            held = _Held(table)
+            rows = []
+            for row in chain(table.rows, fresh):
+                held.add(row)
+                rows.append(row)
     else:
         named = [c.lower() for c in change.columns]
-        for column_name in named:
-            if column_name not in columns:
-                raise Fault(f"Unknown column '{column_name}' in 'field list'")
         values = change.rows[0] if change.rows else ()
         target = TableRef(change.table, change.alias, change.db)
+        for column_name in change.columns:
+            if column_name.lower() not in columns:
+                compile_rows(catalog, db, target, (), change.where)  # what is wrong in WHERE is said first
+                raise Fault(f"Unknown column '{column_name}' in 'field list'")
         sql = compile_rows(catalog, db, target, values, change.where, change.order, change.limit)
         _check_target(change, where, db, (values, change.where, change.order))
         found = {number: new for number, *new in connection.execute(sql)}
-        kept = []
-        for number, row in enumerate(rows, start=1):
-            if number not in found:
-                kept.append(row)
-            elif change.verb == "update":
-                line = list(row)
-                for column_name, said, value in zip(named, values, found[number], strict=True):
-                    at = columns.index(column_name)
-                    column = table.columns[at]
-                    line[at] = _checked(_default(column) if said is DEFAULT else value, column)
-                kept.append(tuple(line))
-        rows = kept
-    _unique(table, rows)
+        if change.verb == "delete":
+            _count(table)
+            rows = [row for number, row in enumerate(rows, start=1) if number not in found]
+        else:
+            rows = _updated(table, rows, found, named, values)
+    if change.verb in ("alter add", "alter drop"):
+        held = _Held(table)
+        for row in rows:
+            held.add(row)
     table.rows = rows
     cluster(table)
+    tables[name] = table
     return {(where, name)}
+
+
+def _without(key: Key, gone: str) -> Key:
+    kept = [i for i, name in enumerate(key.columns) if name.lower() != gone]
+    lengths = tuple(key.lengths[i] for i in kept) if key.lengths else ()
+    return dataclasses.replace(key, columns=tuple(key.columns[i] for i in kept), lengths=lengths)
+
+
+def _updated(
+    table: Table, rows: list[tuple[Any, ...]], found: dict[int, list[Any]], named: list[str], values: Any
+) -> list[tuple[Any, ...]]:
+    """The rows, those found with new values in the named columns: one after the other."""
+    held = _Held(table)
+    for row in rows:
+        held.add(row)
+    places = [[c.name.lower() for c in table.columns].index(name) for name in named]
+    for done, (number, new) in enumerate(found.items(), start=1):
+        row = rows[number - 1]
+        line = list(row)
+        for at, said, value in zip(places, values, new, strict=True):
+            column = table.columns[at]
+            line[at] = _checked(_default(column) if said is DEFAULT else value, column, done)
+        held.remove(row)
+        rows[number - 1] = tuple(line)
+        held.add(rows[number - 1])
+    return rows
+
+
+def _dropped(change: Change, catalog: Catalog, db: str) -> set[tuple[str, str]]:
+    targets = [
+        ((where or db).lower(), name.lower()) for name, where in ((change.table, change.db), *change.more)
+    ]
+    for at, (_, name) in enumerate(targets):
+        if targets[at] in targets[:at]:
+            raise Fault(f"Not unique table/alias: '{name}'")
+    missing = [f"{where}.{name}" for where, name in targets if name not in catalog.dbs.get(where, {})]
+    if missing and not change.quiet:
+        raise Fault(f"Unknown table '{','.join(missing)}'")
+    gone = {(where, name) for where, name in targets if name in catalog.dbs.get(where, {})}
+    for where, name in gone:
+        del catalog.dbs[where][name]
+    return gone
+
+
+def _count(table: Table) -> int | None:
+    """The place of the column that counts, if there is one; the counter knows its numbers afterwards."""
+    for at, column in enumerate(table.columns):
+        if column.extra == "auto_increment":
+            table.counter = max([table.counter, *(row[at] or 0 for row in table.rows)])
+            return at
+    return None
+
+
+def _filler(column: Column) -> Any:
+    """What rows have in a column that is added."""
+    if column.default is not None:
+        return _stored(_default(column), column)
+    if column.nullable:
+        return None
+    if column.kind in ("date", "datetime"):
+        zero = "0000-00-00" + " 00:00:00" * (column.kind == "datetime")
+        raise Fault(f"Incorrect {column.kind} value: '{zero}' for column '{column.name}' at row 1")
+    return "" if column.kind == "str" else _stored("0", column)
 
 
 def _inserted(
     change: Change, table: Table, catalog: Catalog, connection: Any, db: str
-) -> list[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
     columns = [c.name.lower() for c in table.columns]
-    named = [c.lower() for c in change.columns] or columns
-    for name in named:
-        if name not in columns:
+    for name in change.columns:
+        if name.lower() not in columns:
             raise Fault(f"Unknown column '{name}' in 'field list'")
+    named = [c.lower() for c in change.columns] or columns
     for at, name in enumerate(named):
         if name in named[:at]:
             raise Fault(f"Column '{table.columns[columns.index(name)].name}' specified twice")
     if change.query is not None:
-        cursor = connection.execute(compile_query(change.query, catalog, db, writes=True).sql)
-        given = [list(r) for r in cursor.fetchmany(MOST_ROWS + 1)]
+        compiled = compile_query(change.query, catalog, db, writes=True)
+        cursor = connection.execute(compiled.sql)
+        given = [_texts(r, compiled.types) for r in cursor.fetchmany(MOST_ROWS + 1)]
         if len(given) > MOST_ROWS:
             raise Fault("Query execution was interrupted, maximum result size exceeded")
-        widths = {len(r) for r in given}
+        if len(compiled.types) != len(named):
+            raise Fault("Column count doesn't match value count at row 1")
     else:
         given = []
-        for values in change.rows:
+        for number, values in enumerate(change.rows, start=1):
+            if len(values) != len(named) and (values or change.columns):
+                raise Fault(f"Column count doesn't match value count at row {number}")
             for node in walk(values, lambda n: isinstance(n, Sub)):
                 if isinstance(node, Col) and node.table is not None:
                     raise Fault(f"Unknown column '{node.written}' in 'field list'")
             items = tuple(Item(v, None, "") for v in values)
-            sql = compile_query(Select(items), catalog, db, writes=True).sql
             _check_target(change, table.db, db, values)
-            given.append(list(connection.execute(sql).fetchone()))
-        widths = {len(r) for r in given}
-    if widths - {len(named)}:
-        raise Fault("Column count doesn't match value count at row 1")
-    counter = [i for i, c in enumerate(table.columns) if c.extra == "auto_increment"]
-    highest = max((row[counter[0]] or 0 for row in table.rows), default=0) if counter else 0
-    out = []
+            if values:
+                compiled = compile_query(Select(items), catalog, db, writes=True)
+                given.append(_texts(connection.execute(compiled.sql).fetchone(), compiled.types))
+            else:
+                given.append([])
+    counting = _count(table)
     for number, line in enumerate(given):
-        said = dict(zip(named, line, strict=True))
+        said = dict(zip(named, line, strict=False))
         for name, written in zip(named, change.rows[number] if change.rows else (), strict=False):
             if written is DEFAULT:
                 del said[name]
-        row = []
-        for i, column in enumerate(table.columns):
-            value = said.get(column.name.lower())
-            if i in counter and value is None:
-                highest += 1
-                value = highest
-            elif column.name.lower() not in said:
-                value = _default(column)
-            row.append(_checked(value, column))
-            if i in counter:
-                highest = max(highest, row[i])
-        out.append(tuple(row))
-    return out
+        row: list[Any] = [None] * len(columns)
+        for i in sorted(range(len(columns)), key=lambda i: columns[i] not in said):  # noqa: B023
+            value = said.get(columns[i])
+            if i == counting and value in (None, 0):
+                value = table.counter + 1
+            elif columns[i] not in said:
+                value = _default(table.columns[i])
+            row[i] = _checked(value, table.columns[i], number + 1)
+        if counting is not None:
+            table.counter = max(table.counter, row[counting])
+        yield tuple(row)
+
+
+def _texts(row: Iterable[Any], types: Iterable[T]) -> list[Any]:
+    """Values with decimals as text: they are rounded otherwise than doubles."""
+    return [
+        to_text(v, "dec", t.scale) if exact(t) and v is not None else v
+        for v, t in zip(row, types, strict=False)
+    ]
 
 
 def _default(column: Column) -> Any:
     if column.default is None and not column.nullable:
         raise Fault(f"Field '{column.name}' doesn't have a default value")
-    return column.default
+    return f"{NOW}" if column.extra == "DEFAULT_GENERATED" else column.default
 
 
 def _check_target(change: Change, where: str, db: str, exprs: Any) -> None:
@@ -414,12 +563,7 @@ def _settled(
 
     Of two that are equal in a unique key REPLACE keeps the newer one, INSERT IGNORE the older.
     """
-    names = [c.name.lower() for c in table.columns]
-    keys = [[names.index(c.lower()) for c in key.columns] for key in table.keys if key.unique]
-
-    def marks(row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        return [(i, *value) for i, at in enumerate(keys) if None not in (value := [row[j] for j in at])]
-
+    marks = _Held(table).marks
     kept = dict(enumerate(rows))
     holders = {mark: number for number, row in kept.items() for mark in marks(row)}
     for number, row in enumerate(fresh, start=len(rows)):
@@ -434,41 +578,53 @@ def _settled(
     return list(kept.values())
 
 
-def _checked(value: Any, column: Column) -> Any:
+def _checked(value: Any, column: Column, row: int) -> Any:
     if value is None:
         if not column.nullable:
             raise Fault(f"Column '{column.name}' cannot be null")
         return None
-    return _stored(value, column)
+    return _stored(value, column, row)
 
 
 BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "integer": 32}
 
 
-def _stored(value: Any, column: Column) -> Any:
+def _stored(value: Any, column: Column, row: int = 1) -> Any:
     """A value as its column keeps it."""
     kind = column.kind
+    place = f"for column '{column.name}' at row {row}"
     try:
         if kind == "int":
-            exact = re.fullmatch("[+-]?[0-9]{1,20}", str(value))  # more digits than a float has
-            number = int(value) if exact else round(float(value))
+            digits = re.fullmatch("[+-]?[0-9]{1,20}", str(value))  # more than a float has
+            number = (
+                round(value)
+                if isinstance(value, float)
+                else int(value if digits else rounded(float(value), 0))
+            )
             bits = BITS.get(column.base, 64)
             unsigned = "unsigned" in column.type
             low, high = (0, 1 << bits) if unsigned else (-1 << bits - 1, 1 << bits - 1)
             if not low <= number < min(high, 1 << 63):  # SQLite's integers end at 2^63
-                raise Fault(f"Out of range value for column '{column.name}' at row 1")
+                raise Fault(f"Out of range value {place}")
             return number
         if kind == "float":
             return single(float(value))
         if kind in ("double", "dec"):
-            return round(float(value), column.scale) if column.scale is not None else float(value)
-    except (ValueError, OverflowError):
-        what = "integer" if kind == "int" else "decimal" if kind == "dec" else "double"
-        raise Fault(f"Incorrect {what} value: '{value}' for column '{column.name}' at row 1") from None
+            real = float(value) if column.scale is None else rounded(float(value), column.scale)
+            sizes = re.search(r"\((\d+),(\d+)\)", column.type)
+            if sizes and abs(real) >= 10 ** (int(sizes[1]) - int(sizes[2])):
+                raise Fault(f"Out of range value {place}")
+            return real
+    except (ValueError, ArithmeticError):
+        if kind in ("double", "float") or kind == "int" and re.match(r"\s*[+-]?\d", str(value)):
+            raise Fault(f"Data truncated {place}") from None
+        raise Fault(
+            f"Incorrect {'integer' if kind == 'int' else 'decimal'} value: '{value}' {place}"
+        ) from None
     if kind in ("date", "datetime"):
         found = stored(str(value), kind)
         if found is None:
-            raise Fault(f"Incorrect {kind} value: '{value}' for column '{column.name}' at row 1")
+            raise Fault(f"Incorrect {kind} value: '{value}' {place}")
         return found[:10] if kind == "date" else found
     text = (
         value
@@ -477,24 +633,56 @@ def _stored(value: Any, column: Column) -> Any:
     )
     width = re.search(r"char\((\d+)\)", column.type)
     if width and len(text) > int(width[1]):
-        raise Fault(f"Data too long for column '{column.name}' at row 1")
+        raise Fault(f"Data too long {place}")
     return text
 
 
-def _unique(table: Table, rows: list[tuple[Any, ...]]) -> None:
-    names = [c.name.lower() for c in table.columns]
-    for key in table.keys:
-        if key.unique:
-            at = [names.index(c.lower()) for c in key.columns]
-            seen = set()
-            for row in rows:
-                value = tuple(row[i] for i in at)
-                if None in value:
-                    continue
-                if value in seen:
-                    shown = "-".join(str(v) for v in value)
-                    raise Fault(f"Duplicate entry '{shown}' for key '{table.name}.{key.name}'")
-                seen.add(value)
+class _Held:
+    """What rows hold in a table's unique keys."""
+
+    def __init__(self, table: Table) -> None:
+        names = [c.name.lower() for c in table.columns]
+        self.table = table
+        self.keys = [
+            (key, [names.index(c.lower()) for c in key.columns], key.lengths or (None,) * len(key.columns))
+            for key in table.keys
+            if key.unique
+        ]
+        self.values: set[tuple[Any, ...]] = set()
+
+    def marks(self, row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The row's value in each key in which it has one."""
+        found = []
+        for i, (_, places, lengths) in enumerate(self.keys):
+            value = [row[at] for at in places]
+            if None not in value:
+                value = [
+                    fold(v[:most]) if isinstance(v, str) else v
+                    for v, most in zip(value, lengths, strict=True)
+                ]
+                found.append((i, *value))
+        return found
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Take the row in.
+
+        Raises:
+            Fault: another one is equal to it in a key.
+        """
+        for mark in self.marks(row):
+            if mark in self.values:
+                key, places, _ = self.keys[mark[0]]
+                columns = [self.table.columns[at] for at in places]
+                shown = "-".join(_as_text(row[at], c) for at, c in zip(places, columns, strict=True))
+                raise Fault(f"Duplicate entry '{shown}' for key '{self.table.name}.{key.name}'")
+            self.values.add(mark)
+
+    def remove(self, row: tuple[Any, ...]) -> None:
+        self.values.difference_update(self.marks(row))
+
+
+def _as_text(value: Any, column: Column) -> str:
+    return to_text(value, column.kind, column.scale) if isinstance(value, float) else str(value)
 
 
 def copy_of(table: Table) -> Table:

@@ -391,6 +391,16 @@ def error(server: Server, statement: str) -> str:
          [(dt.datetime(2021, 1, 1), dt.datetime(2020, 1, 2, 3, 4, 5), dt.timedelta(hours=3, minutes=4, seconds=6))]),
         ("DESCRIBE TABLE kinds", [(1, "SIMPLE", "kinds", None, "ALL", None, None, None, None, 3, 100.0, None)]),
         ("EXPLAIN SELECT 1", [(1, "SIMPLE", *[None] * 9, "No tables used")]),
+        ("SELECT Name, COUNT(*) FROM items WHERE Name = NULL GROUP BY kind_id", []),
+        ("SELECT code, SUM(sold) OVER (ORDER BY code), AVG(made) OVER (PARTITION BY code) FROM items WHERE code < 'C'", [("A1", D(20211231), None), ("B1", D(40411737), D("20200301100000.0000"))]),
+        ("SELECT id, COUNT(*) FROM kinds WHERE id = (SELECT 3)", [(3, 1)]),
+        ("SELECT kind_id IN (SELECT id FROM kinds), ROW_NUMBER() OVER (ORDER BY code) FROM items", [(1, 1), (1, 2), (1, 3), (1, 4)]),
+        ("SELECT CAST(AVG(x) AS SIGNED), CAST(AVG(x) AS UNSIGNED), CAST(SUM(x) / 2 AS SIGNED) FROM (SELECT 4 AS x UNION SELECT 5) AS t", [(4, 5, 5)]),
+        ("SELECT CAST(2.5 AS SIGNED), CAST(2.5e0 AS SIGNED), 2.5 | 0, 2.5e0 | 0, 3.5e0 ^ 0, '2.7' | 0, 2.5 << 1, ~weight & 7, weight | 0 FROM items WHERE weight > 3", [(3, 2, 3, 2, 4, 2, 6, 4, 3)]),
+        ("SELECT YEAR(1001), EXTRACT(DAY FROM 1002), DATE(691231), YEAR(700101), YEAR(100), YEAR(1301), DATEDIFF('2000-10-02', 1001), YEAR('1001')", [(2000, 2, dt.date(2069, 12, 31), 1970, None, None, 1, None)]),
+        ("SELECT Title FROM kinds WHERE id > (SELECT kind_id FROM items ORDER BY Title DESC, id LIMIT 1)", [("Café",), ("Tool",)]),
+        ("SELECT Title, (SELECT code FROM items ORDER BY Title LIMIT 1) FROM kinds ORDER BY 1", [("Café", "B1"), ("Tool", "B1"), ("Toy", "B1")]),
+        ("SELECT MAX(price) FROM items ORDER BY (SELECT Title FROM kinds ORDER BY code LIMIT 1)", [(D("20.25"),)]),
     ],
 )  # fmt: skip
 def test_answers(server: Server, statement: str, expected: Any) -> None:
@@ -620,10 +630,46 @@ def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
         ("SELECT Name, COUNT(*) FROM items", "In aggregated query without GROUP BY, expression #1 of SELECT list contains nonaggregated column 'shop.items.Name'"),
         ("SELECT DISTINCT code FROM items ORDER BY price", "Expression #1 of ORDER BY clause is not in SELECT list, references column 'shop.items.price'"),
         ("SELECT 1 FROM items WHERE made = 'soon'", "Incorrect DATETIME value: 'soon'"),
+        ("SELECT Name, COUNT(*) FROM items WHERE Name <=> 'axe' GROUP BY kind_id", "Expression #1 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.Name'"),
+        ("SELECT COUNT(*) FROM items GROUP BY count( * )", "Can't group on 'COUNT(*)'"),
+        ("SELECT MAX(price) AS top FROM items GROUP BY MAX(price)", "Can't group on 'top'"),
+        ("SELECT Name FROM items GROUP BY COUNT(*)", "Invalid use of group function"),
+        ("SELECT Name, COUNT(*) FROM items GROUP BY code WITH ROLLUP", "Expression #1 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.Name'"),
+        ("SELECT kind_id, Name, COUNT(*) FROM items WHERE Name = 'axe' GROUP BY kind_id WITH ROLLUP", "Expression #2 of SELECT list is not in GROUP BY clause and contains nonaggregated column 'shop.items.Name'"),
+        ("SELECT code, COUNT(*) FROM items WHERE code = (SELECT MAX(code) FROM items)", "In aggregated query without GROUP BY, expression #1 of SELECT list contains nonaggregated column 'shop.items.code'"),
+        ("SELECT id, COUNT(*) FROM kinds WHERE id = (SELECT MAX(kind_id) FROM items)", "In aggregated query without GROUP BY, expression #1 of SELECT list contains nonaggregated column 'shop.kinds.id'"),
+        ("SELECT Name FROM items WHERE kind_id IN (SELECT id FROM kinds) AND foo = 1", "Unknown column 'foo' in 'IN/ALL/ANY subquery'"),
+        ("SELECT Name FROM items WHERE kind_id > ALL (SELECT id FROM kinds) AND (1 OR items.foo = 1)", "Unknown column 'items.foo' in 'IN/ALL/ANY subquery'"),
+        ("SELECT kind_id IN (SELECT id FROM kinds), foo FROM items", "Unknown column 'foo' in 'IN/ALL/ANY subquery'"),
+        ("SELECT Name FROM items WHERE kind_id IN (SELECT id FROM kinds) ORDER BY foo", "Unknown column 'foo' in 'order clause'"),
+        ("SELECT code FROM items a JOIN items b WHERE 1 IN (SELECT 1) AND price > 1", "Column 'code' in field list is ambiguous"),
+        ("SELECT id FROM kinds WHERE id IN (SELECT kind_id FROM items) AND COUNT(*) > 1", "Invalid use of group function"),
+        ("SELECT S.Items.foo FROM items", "Unknown column 's.Items.foo' in 'field list'"),
+        ("SELECT Foo.Bar(1)", "FUNCTION foo.Bar does not exist"),
+        ("SELECT items. select FROM items", "near 'select FROM items' at line 1"),
+        ("SELECT items.select FROM items", "Unknown column 'items.select' in 'field list'"),
+        ("SELECT 1 FROM shop. WHERE 1", "near 'WHERE 1' at line 1"),
+        ("SELECT 1 FROM items AS 'a'", "near ''a'' at line 1"),
+        ("SELECT * FROM kinds NATURAL JOIN kinds AS k JOIN kinds AS m NATURAL JOIN kinds AS n", "Column 'id' in from clause is ambiguous"),
+        ("SELECT * FROM kinds a JOIN kinds b USING (id) JOIN kinds c JOIN kinds d USING (TITLE)", "Column 'Title' in from clause is ambiguous"),
+        ("EXECUTE SELECT 1", "near 'SELECT 1' at line 1"),
+        ("CALL SELECT", "near 'SELECT' at line 1"),
     ],
 )  # fmt: skip
 def test_refusals(server: Server, statement: str, message: str) -> None:
     assert message in error(server, statement)
+
+
+def test_information_schemas_names_are_ordered_by_their_letters_in_lower_case() -> None:
+    """There `_` comes before letters, elsewhere after them."""
+    tables = "".join(f"CREATE TABLE `{name}` (`a` int);" for name in ("cars_data", "car_makers"))
+    server = Server(read_dump(f"CREATE DATABASE `d`; USE `d`; {tables}"))
+    asked = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'd' ORDER BY table_name"
+    assert server.run(asked, "d").rows == [("car_makers",), ("cars_data",)]
+    assert server.run("SELECT 'car_a' AS n UNION SELECT 'cars' ORDER BY n", "d").rows == [
+        ("cars",),
+        ("car_a",),
+    ]
 
 
 def test_a_timestamp_is_said_to_be_one() -> None:

@@ -40,7 +40,7 @@ def test_what_is_written_can_be_read(env: Any) -> None:
     assert show(env, "DELETE FROM notes WHERE w > (SELECT AVG(id) FROM (SELECT id FROM notes) t)") == "None"
     assert show(env, "ALTER TABLE notes ADD COLUMN n INT") == "None"
     assert show(env, "INSERT INTO notes (body, n) SELECT 'q', COUNT(*) FROM notes") == "None"
-    assert show(env, "SELECT id, body, n FROM notes") == "[(1, 'A', None), (2, 'B', None), (3, 'q', 2)]"
+    assert show(env, "SELECT id, body, n FROM notes") == "[(1, 'A', None), (2, 'B', None), (10, 'q', 2)]"
     assert show(env, "ALTER TABLE notes DROP COLUMN w") == "None"
     assert show(env, "DESCRIBE notes").count("', b'") == 4
     assert show(env, "TRUNCATE TABLE notes") == "None" and show(env, "SELECT * FROM notes") == "[]"
@@ -118,7 +118,8 @@ def test_refusals_of_forms(env: Any, statement: str, message: str) -> None:
         ("INSERT INTO notes (id, body) VALUES (1e30, 'x')", "Out of range value for column 'id' at row 1"),
         ("INSERT INTO notes VALUES (1)", "Column count doesn't match value count at row 1"),
         ("INSERT INTO none VALUES (1)", "Table 'mini.none' doesn't exist"),
-        ("INSERT INTO notes VALUES (1, z.body)", "Unknown column 'z.body' in 'field list'"),
+        ("INSERT INTO notes VALUES (1, z.body)", "Column count doesn't match value count at row 1"),
+        ("INSERT INTO notes VALUES (1, z.body, 1, NULL)", "Unknown column 'z.body' in 'field list'"),
         ("UPDATE notes SET z = 1", "Unknown column 'z' in 'field list'"),
         ("DELETE FROM notes WHERE z = 1", "Unknown column 'z' in 'where clause'"),
         ("DROP TABLE none", "Unknown table 'mini.none'"),
@@ -164,3 +165,109 @@ def test_the_gold_answer_is_that_of_the_untouched_database(env: Any) -> None:
     *_, info = env.step(f"SELECT * FROM {table} WHERE 1 = 0")
     assert info["score"] == 0.0
     assert env._gold_rows() and show(env, env._gold) != show(env, "SHOW TABLES")
+
+
+NONE = "None"
+EPISODES = [
+    [  # Keys, defaults, and numbers of rows in messages.
+        ("CREATE TABLE u (id INT PRIMARY KEY, code VARCHAR(5) UNIQUE, n INT, UNIQUE KEY pair (n, id), KEY by_n (n), p DECIMAL(4,1) DEFAULT 1.25)", NONE),
+        ("SHOW COLUMNS FROM u LIKE 'code'", "[('code', b'varchar(5)', 'YES', 'UNI', None, '')]"),
+        ("SHOW COLUMNS FROM u LIKE 'n'", "[('n', b'int', 'YES', 'MUL', None, '')]"),
+        ("SHOW COLUMNS FROM u LIKE 'p'", "[('p', b'decimal(4,1)', 'YES', '', b'1.3', '')]"),
+        ("INSERT INTO u (id, code, n) VALUES (1, 'a', 1), (2, 'A', 1)", "Duplicate entry 'A' for key 'u.code'"),
+        ("INSERT INTO u (id, code, n) VALUES (1, 'a', 1), (2, NULL, 1), (3, NULL, NULL)", NONE),
+        ("UPDATE u SET id = id + 1", "Duplicate entry '2' for key 'u.PRIMARY'"),
+        ("UPDATE u SET id = id + 1 ORDER BY id DESC", NONE),
+        ("UPDATE u SET code = 'x' WHERE n = 1", "Duplicate entry 'x' for key 'u.code'"),
+        ("INSERT INTO u (id, p) VALUES (7, 1000)", "Out of range value for column 'p' at row 1"),
+        ("INSERT INTO u (id, n) VALUES (8, 1), (9, 'x')", "Incorrect integer value: 'x' for column 'n' at row 2"),
+        ("INSERT INTO u (id, n) VALUES (8, 1), (9, '5x')", "Data truncated for column 'n' at row 2"),
+        ("INSERT INTO u (id, n) VALUES (8, 1), (9)", "Column count doesn't match value count at row 2"),
+        ("INSERT INTO u VALUES ()", "Field 'id' doesn't have a default value"),
+        ("SELECT id, code, n, p FROM u ORDER BY id", "[(2, 'a', 1, Decimal('1.3')), (3, None, 1, Decimal('1.3')), (4, None, None, Decimal('1.3'))]"),
+        ("ALTER TABLE u ADD COLUMN m INT DEFAULT 4 AFTER id", NONE),
+        ("ALTER TABLE u ADD COLUMN f VARCHAR(3) NOT NULL DEFAULT 'z' FIRST", NONE),
+        ("ALTER TABLE u ADD COLUMN g DATE NOT NULL", "Incorrect date value: '0000-00-00' for column 'g' at row 1"),
+        ("ALTER TABLE u ADD COLUMN h INT AFTER nothing", "Unknown column 'nothing' in 'u'"),
+        ("ALTER TABLE u ADD COLUMN l INT NOT NULL UNIQUE", "Duplicate entry '0' for key 'u.l'"),
+        ("SELECT * FROM u WHERE id = 2", "[('z', 2, 4, 'a', 1, Decimal('1.3'))]"),
+    ],
+    [  # A text that is no number stops what writes, but for a column of type TEXT.
+        ("CREATE TABLE u (id INT, word VARCHAR(5), words TEXT)", NONE),
+        ("INSERT INTO u VALUES (1, 'a', 'a'), (2, '2', '2')", NONE),
+        ("UPDATE u SET id = word + 1", "Truncated incorrect DOUBLE value: 'a'"),
+        ("DELETE FROM u WHERE word = 2", "Truncated incorrect DOUBLE value: 'a'"),
+        ("DELETE FROM u WHERE word", "Truncated incorrect DOUBLE value: 'a'"),
+        ("UPDATE u SET id = CAST(word AS SIGNED)", "Truncated incorrect INTEGER value: 'a'"),
+        ("INSERT INTO u (id) SELECT 'b' + 1", "Truncated incorrect DOUBLE value: 'b'"),
+        ("UPDATE u SET id = id + word WHERE id = 2", NONE),
+        ("DELETE FROM u WHERE words = 3", NONE),
+        ("SELECT id FROM u WHERE word = 0", "[(1,)]"),
+        ("DELETE FROM u WHERE words", NONE),
+        ("SELECT id FROM u", "[(1,)]"),
+    ],
+    [  # Numbers are not given twice, and ROLLBACK takes back what was not committed.
+        ("INSERT INTO notes (id, body) VALUES (0, 'p'), (NULL, 'q'), (DEFAULT, 'r')", NONE),
+        ("START TRANSACTION", NONE),
+        ("DELETE FROM notes WHERE id = 2", NONE),
+        ("INSERT INTO notes (body) VALUES ('s')", NONE),
+        ("ROLLBACK", NONE),
+        ("INSERT INTO notes (body) VALUES ('t')", NONE),
+        ("SELECT id, body FROM notes", "[(1, 'p'), (2, 'q'), (3, 'r'), (5, 't')]"),
+        ("COMMIT", NONE),
+        ("UPDATE notes SET body = 'x'", NONE),
+        ("CREATE TABLE v (a INT)", NONE),
+        ("ROLLBACK", NONE),
+        ("SELECT DISTINCT body FROM notes", "[('x',)]"),
+        ("DELETE FROM notes", NONE),
+        ("INSERT INTO notes (body) VALUES ('y')", NONE),
+        ("SELECT id FROM notes", "[(6,)]"),
+    ],
+    [  # Definitions that are refused, and several tables.
+        ("CREATE TABLE x", "A table must have at least one visible column."),
+        ("CREATE TABLE x (a INT, A INT)", "Duplicate column name 'A'"),
+        ("CREATE TABLE x (a INT, PRIMARY KEY (b))", "Key column 'b' doesn't exist in table"),
+        ("CREATE TABLE x (a INT PRIMARY KEY, b INT, PRIMARY KEY (b))", "Multiple primary key defined"),
+        ("CREATE TABLE x (a INT AUTO_INCREMENT)", "there can be only one auto column and it must be defined as a key"),
+        ("CREATE TABLE x (a VARCHAR)", "near ')' at line 1"),
+        ("CREATE TABLE x (a NUMBER(5))", "near 'NUMBER(5))' at line 1"),
+        ("CREATE TABLE x (a INT DEFAULT 'q')", "Invalid default value for 'a'"),
+        ("CREATE TABLE x (a TEXT DEFAULT 'q')", "BLOB, TEXT, GEOMETRY or JSON column 'a' can't have a default value"),
+        ("CREATE TABLE x (a INT NOT NULL DEFAULT NULL)", "Invalid default value for 'a'"),
+        ("CREATE TABLE x (a INT, made TIMESTAMP DEFAULT CURRENT_TIMESTAMP)", NONE),
+        ("SHOW CREATE TABLE x", "[('x', 'CREATE TABLE `x` (\\n  `a` int DEFAULT NULL,\\n  `made` timestamp NULL DEFAULT CURRENT_TIMESTAMP\\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci')]"),
+        ("INSERT INTO x (a) VALUES (1)", NONE),
+        ("SELECT made FROM x", "[(datetime.datetime(2023, 5, 15, 12, 0),)]"),
+        ("DROP TABLE v, x, notes, w", "Unknown table 'mini.v,mini.w'"),
+        ("DROP TABLE x, notes, x", "Not unique table/alias: 'x'"),
+        ("DROP TABLE IF EXISTS x, v", NONE),
+        ("UPDATE notes n SET notes.w = 1", "Unknown column 'notes.w' in 'field list'"),
+        ("DELETE notes", "near '' at line 1"),
+    ],
+    [  # Halves, keys of which a column goes, and which of two mistakes is told.
+        ("CREATE TABLE n (a INT, b INT, x DOUBLE, s VARCHAR(9), PRIMARY KEY (a, b))", NONE),
+        ("INSERT INTO n VALUES (2.5, 2.5e0, 2.5, 1.50), (3, 1, 0.5, 'a')", NONE),
+        ("SELECT * FROM n", "[(3, 1, 0.5, 'a'), (3, 2, 2.5, '1.50')]"),
+        ("UPDATE n SET b = b * 1.5 WHERE b = 1", "Duplicate entry '3-2' for key 'n.PRIMARY'"),
+        ("UPDATE n SET b = x WHERE b = 1", NONE),
+        ("UPDATE n SET s = x + 1, x = 1.50 WHERE b = 0", NONE),
+        ("SELECT * FROM n", "[(3, 0, 1.5, '1.5'), (3, 2, 2.5, '1.50')]"),
+        ("ALTER TABLE n DROP COLUMN b", "Duplicate entry '3' for key 'n.PRIMARY'"),
+        ("UPDATE n SET a = 4 WHERE b = 2", NONE),
+        ("ALTER TABLE n DROP COLUMN b", NONE),
+        ("SHOW COLUMNS FROM n LIKE 'a'", "[('a', b'int', 'NO', 'PRI', None, '')]"),
+        ("UPDATE n SET nothing = 1 WHERE none = 1", "Unknown column 'none' in 'where clause'"),
+        ("INSERT INTO n (x) VALUES ('abc')", "Data truncated for column 'x' at row 1"),
+        ("INSERT INTO n (x) VALUES (1)", "Field 'a' doesn't have a default value"),
+        ("SELECT n.1 FROM n", "Unknown column 'n.1' in 'field list'"),
+        ("INSERT INTO n (a, x) VALUES (4, 1), (5, 'abc')", "Duplicate entry '4' for key 'n.PRIMARY'"),
+        ("INSERT INTO n (a, x) VALUES (5, 'abc'), (4, 1)", "Data truncated for column 'x' at row 1"),
+    ],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("episode", EPISODES)
+def test_episodes_as_the_server_answers_them(env: Any, episode: list[tuple[str, str]]) -> None:
+    for statement, expected in episode:
+        said = show(env, statement)
+        assert said == expected or said.startswith("Error") and said.endswith(expected), statement
