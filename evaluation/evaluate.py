@@ -23,7 +23,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
-from prosegym.evaluation.rollout import Job, episode_seed, fault, rollout
+from prosegym.evaluation.rollout import Job, episode_seed, faults_of, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.texts import unfit_agent
@@ -327,12 +327,8 @@ def _memories(agent: Agent, failures: Sequence[Sequence[Trajectory]]) -> Sequenc
         ProsegymError: it raised something, or answered something else.
     """
     assert isinstance(agent, Retrying)
-    try:
+    with faults_of(agent):
         made = agent.remember(failures)
-    except ProsegymError:
-        raise
-    except Exception as error:
-        raise fault(agent, error) from error
     if not isinstance(made, Sequence) or [type(m) for m in made] != [Memory] * len(failures):
         raise ProsegymError(
             f"agent {agent.name} remembered {made!r:.80} of {len(failures)} failed attempts; it owes a list "
