@@ -23,7 +23,7 @@ from prosegym.baselines.react import FORMATS, HINTS, Config, ReAct, as_written, 
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
-from prosegym.envs.core import TextEnv, digest
+from prosegym.envs.core import TextEnv, digest, unwrapped
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.evaluate import make_env
@@ -61,9 +61,7 @@ class Practice:
     @cached_property
     def env(self) -> TextEnv:
         """One environment, for its instruction and task lists."""
-        env = make_env(self.env_id, **self.env_kwargs).unwrapped
-        assert isinstance(env, TextEnv)
-        return env
+        return unwrapped(make_env(self.env_id, **self.env_kwargs))
 
     def conversation(self, trajectory: Trajectory) -> list[Message]:
         """An episode as the conversation the agent has, or would have had.

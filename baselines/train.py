@@ -24,6 +24,7 @@ from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.practice import Practice, demonstrations, trainable
+from prosegym.envs.core import unwrapped
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
 from prosegym.envs.trajectory import Trajectory, file_of
@@ -367,7 +368,7 @@ def from_scratch(options: Options, experts: Sequence[Trajectory], processes: Acc
     """A model with random weights, whose tokenizer is made from the experts' texts."""
     folder, size = options.out / "scratch", options.model.partition(":")[2]
     if processes.is_main_process and not (folder / "tokenizer.json").exists():
-        env: Any = make_env(options.env, **env_arguments(options.env_kwargs)).unwrapped
+        env = unwrapped(make_env(options.env, **env_arguments(options.env_kwargs)))
         corpus = [options.agent.told(env.instruction), *house.texts(experts)]
         house.scratch(
             folder, size or "1m", corpus,

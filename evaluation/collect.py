@@ -10,7 +10,7 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs import trajectory as records
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
@@ -64,8 +64,7 @@ def collect(
     kwargs = dict(env_kwargs or {})
     conditions = said_by(agent)
     probe = make_env(env_id, **kwargs)
-    text_env = probe.unwrapped
-    assert isinstance(text_env, TextEnv)
+    text_env = unwrapped(probe)
     tasks = text_env.tasks(split)
     if not len(tasks):
         raise BadOption(f"split {split!r} has no tasks here; there are {', '.join(text_env.splits)}")

@@ -15,7 +15,7 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs import ENVS, known, panels
-from prosegym.envs.core import Tasks, TextEnv
+from prosegym.envs.core import Tasks, unwrapped
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName, at_least
 from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
@@ -145,8 +145,7 @@ def evaluate(
     if ray_gpus and not ray_actors:
         raise BadOption("ray_gpus is what each of the ray_actors takes, and there are none")
     probe = make_env(panel.env_id, **kwargs)
-    text_env = probe.unwrapped
-    assert isinstance(text_env, TextEnv)
+    text_env = unwrapped(probe)
     trials = agent.trials if isinstance(agent, Retrying) else 1
     conditions = Conditions(
         panel.env_id,

@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 import msgspec
 
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import TextEnv, unwrapped
 from prosegym.envs.errors import EngineError, ProsegymError, at_least
 from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
@@ -223,10 +223,7 @@ class _Place:
     engine_failed: bool
 
     def __init__(self, env: gymnasium.Env[str, str]) -> None:
-        text_env = env.unwrapped
-        if not isinstance(text_env, TextEnv):
-            raise ProsegymError(f"{type(text_env).__name__} is not a prosegym environment (TextEnv)")
-        self.env, self.text_env = env, text_env
+        self.env, self.text_env = env, unwrapped(env)
 
     def begin(self, job: Job, agent: Agent, seed: int, env_kwargs: dict[str, Any]) -> Trajectory | None:
         """Start the job's episode; a trajectory is returned only where it could not start."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from prosegym import __version__
 from prosegym.envs import ENVS, lookup, panels, trajectory
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
 from prosegym.envs.home import home
 from prosegym.envs.panels import Panel
@@ -501,8 +501,6 @@ def _prepare(result: Result, panel: Panel) -> None:
     except ProsegymError as error:
         raise NotHere(str(error)) from error
     try:
-        text_env = env.unwrapped
-        assert isinstance(text_env, TextEnv)
         # First, because what is settled otherwise answers otherwise, which would read as tampering.
         if result.env_conditions and (other := settled_otherwise(env, result.env_conditions)):
             raise NotHere(f"episodes/{result.file}: {other}")
@@ -514,7 +512,7 @@ def _prepare(result: Result, panel: Panel) -> None:
                     f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}"
                 ) from error
             raise
-        text_env.prepare(tasks)
+        unwrapped(env).prepare(tasks)
     except Refused:
         raise
     except ProsegymError as error:
