@@ -25,6 +25,7 @@ from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
 from prosegym.envs.core import TextEnv, digest, unwrapped
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError
+from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
@@ -258,9 +259,7 @@ class Practice:
                 env_kwargs=dict(self.env_kwargs),
             )
             records.write(path, tqdm(tries, desc=phase, unit="try", leave=False))
-            part = notes.with_suffix(".part")
-            part.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
-            part.replace(notes)
+            write_whole(notes, b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
             rest(model, *([reflector.model] if isinstance(reflector, ModelReflector) else []))
         self.accelerator.wait_for_everyone()
         written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
@@ -294,9 +293,7 @@ class Practice:
             written = [as_written(answer) for answer in model.generate(requests, sampling)]
             rest(model)
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(written))
-            part.replace(path)
+            write_whole(path, msgspec.json.encode(written))
         self.accelerator.wait_for_everyone()
         said = msgspec.json.decode(path.read_bytes(), type=list[Message])
         different = diagnosis.alike(phase, [m.content for m in said], sampling.temperature)

@@ -27,6 +27,7 @@ from prosegym.baselines.practice import Practice, demonstrations, trainable
 from prosegym.envs.core import unwrapped
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
+from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Trajectory, file_of
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
@@ -327,9 +328,7 @@ def settle(method: str, options: Options, config: Any) -> None:
             )
         if was == now:
             return
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(now, indent=1) + "\n")
-    part.replace(path)
+    write_whole(path, (json.dumps(now, indent=1) + "\n").encode())
 
 
 def binds(name: str, changed: Collection[str]) -> bool:

@@ -20,6 +20,7 @@ import msgspec
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
+from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import Summary, last_trials, summarise
 from prosegym.evaluation.rollout import Incident
@@ -255,9 +256,7 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
 
 def write(path: Path, what: msgspec.Struct | Mapping[str, Any]) -> None:
     """As JSON, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
-    part.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
 
 
 LOCK = ".lock"

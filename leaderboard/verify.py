@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from prosegym import __version__
 from prosegym.envs import ENVS, lookup, panels, trajectory
 from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
-from prosegym.envs.home import home
+from prosegym.envs.home import home, write_whole
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import ExpertAgent, built_in
@@ -219,14 +218,9 @@ def _receipt(digest: str) -> Path:
 
 def _keep(report: Report) -> None:
     path = _receipt(report.digest)
-    part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(msgspec.json.encode(report))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, msgspec.json.encode(report))
     except OSError:  # a receipt saves time, no more
         pass
 
