@@ -199,9 +199,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
     return report
 
 
-def verified(
-    folder: str | Path, *, workers: int | None = None, progress: bool = True, pool: Pool | None = None
-) -> Report:
+def verified(folder: str | Path, *, progress: bool = True, pool: Pool | None = None) -> Report:
     """The report on a submission, from this machine's own receipt where the very same files passed before."""
     folder = Path(folder)
     if digest := reader.intact(folder):
@@ -209,7 +207,7 @@ def verified(
             receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
             if receipt.digest == digest:
                 return msgspec.structs.replace(receipt, folder=reader.printable(str(folder)))
-    return verify(folder, workers=workers, progress=progress, pool=pool)
+    return verify(folder, progress=progress, pool=pool)
 
 
 def _receipt(digest: str) -> Path:
