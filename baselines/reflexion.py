@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
-from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.errors import BadOption, UnknownName, at_least
 from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage
 from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
@@ -85,8 +85,7 @@ class Config:
         ):
             if value not in known:
                 raise UnknownName(name, value, known)
-        if self.trials < 1 or self.memory < 1:
-            raise BadOption("trials and memory must be at least 1")
+        at_least(1, trials=self.trials, memory=self.memory)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class Options:
     agent's own, where one is trained on, else the default."""
 
     def __post_init__(self) -> None:
-        at_least(1, max_steps=1 if self.max_steps is None else self.max_steps, batch_size=self.batch_size)
+        at_least(1, max_steps=self.max_steps, batch_size=self.batch_size)
         env_arguments(self.env_kwargs)
 
 

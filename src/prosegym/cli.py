@@ -500,7 +500,7 @@ def _play(args: argparse.Namespace) -> int:
 
     kwargs = _env_kwargs(args) | ({"split": args.split} if args.split else {})
     env = make_env(args.env, **kwargs)
-    at_least(0, seed=args.seed or 0)
+    at_least(0, seed=args.seed)
     task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]
     terminal = Terminal(unwrapped(env))
     try:
