@@ -226,7 +226,7 @@ class Practice:
         rest(model)
         self.accelerator.wait_for_everyone()
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
-        found = [played[job.task_id, job.attempt, job.trial] for job in jobs]
+        found = [played[job.key] for job in jobs]
         if found:
             self.tell(f"{phase}-played", 1, diagnosis.endings(phase, found, temperature))
         return found
@@ -346,7 +346,7 @@ class Practice:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         done = {t.key for t in _whole_lines(path)}
-        todo = [job for job in jobs if (job.task_id, job.attempt, job.trial) not in done]
+        todo = [job for job in jobs if job.key not in done]
         if not todo:
             return
         config = replace(self.agent, temperature=temperature, record_tokens=True)

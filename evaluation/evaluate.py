@@ -293,7 +293,7 @@ def _own(run: Run, panel: Panel) -> None:
     """Refuse a run that holds episodes of another one: they would be counted."""
     tasks, c = dict(panel.tasks), run.conditions
     for number, t in enumerate(run.finished, start=1):
-        seed = episode_seed(c.seed, Job(t.task_id, t.attempt, t.trial))
+        seed = episode_seed(c.seed, Job(*t.key))
         if t.task_id not in tasks or t.attempt >= c.attempts or t.trial >= c.trials or t.seed != seed:
             raise CorruptData(
                 f"{run.folder}/episodes.jsonl: episode {number} (task {t.task_id}) is none of this run; "

@@ -23,7 +23,7 @@ from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
 from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import Summary, last_trials, summarise
-from prosegym.evaluation.rollout import Incident
+from prosegym.evaluation.rollout import Incident, Key
 
 SCHEMA = 1
 
@@ -362,7 +362,7 @@ def _short(value: Any) -> str:
 def _episodes(folder: Path) -> tuple[list[Trajectory], int]:
     """The finished episodes, and how many bytes of their file whole lines take."""
     path = folder / "episodes.jsonl"
-    found: dict[tuple[str, int, int], Trajectory] = {}
+    found: dict[Key, Trajectory] = {}
     whole = 0
     if not path.exists():
         return [], whole
