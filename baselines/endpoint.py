@@ -27,6 +27,7 @@ import msgspec
 from prosegym.baselines.lm import Generation, ModelError, Request, Sampling, StopReason, cut
 from prosegym.envs.core import digest
 from prosegym.envs.errors import UNREADABLE, BadOption, at_least
+from prosegym.envs.home import write_whole
 
 
 @dataclass(frozen=True)
@@ -396,11 +397,9 @@ def _cache(folder: str | None) -> Path | None:
 
 
 def _keep(path: Path, body: bytes) -> None:
-    part = path.with_suffix(f".{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(body)
-        part.replace(path)
+        write_whole(path, body)
     except OSError as error:  # the answer itself is there, and may be paid for
         warnings.warn(f"an answer is not kept in the cache {path.parents[1]}: {error.strerror}", stacklevel=2)
 

@@ -86,7 +86,7 @@ def train(policy: LocalModel, experts: Sequence[Trajectory], practice: Practice,
             pairs += versus_itself(explore(policy, experts, practice, config, i), practice)
         elif config.level != "step":
             pairs += versus_expert(experts, explore(policy, experts, practice, config, i), practice, config)
-        if config.level != "trajectory" and not config.self_play:
+        if config.level != "trajectory":
             pairs += step_by_step(policy, experts, practice, config, i)
         if not contrast(policy, pairs, practice, config, i):
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError, at_least
 from prosegym.envs.trajectory import Message
 
 StopReason = Literal["end", "stop", "length", "context", "error"]
@@ -57,8 +57,7 @@ class Sampling:
             raise BadOption(f"temperature must be 0 or more, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise BadOption(f"top_p must be in (0, 1], not {self.top_p}")
-        if self.max_tokens < 1:
-            raise BadOption(f"max_tokens must be at least 1, not {self.max_tokens}")
+        at_least(1, max_tokens=self.max_tokens)
         if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
             raise BadOption("stop must be a tuple of strings, none of them empty")
 

@@ -30,7 +30,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def _check(max_context: int | None, max_batch: int, cache_gb: float) -> None:
-    at_least(1, max_batch=max_batch, max_context=1 if max_context is None else max_context)
+    at_least(1, max_batch=max_batch, max_context=max_context)
     at_least(0, cache_gb=cache_gb)
 
 

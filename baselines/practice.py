@@ -23,8 +23,9 @@ from prosegym.baselines.react import FORMATS, HINTS, Config, ReAct, as_written, 
 from prosegym.baselines.reflexion import ModelReflector, Reflection, Reflector
 from prosegym.baselines.training import Log, Objective, Optim, fit
 from prosegym.envs import trajectory as records
-from prosegym.envs.core import TextEnv, digest
+from prosegym.envs.core import TextEnv, digest, unwrapped
 from prosegym.envs.errors import BadOption, CorruptData, ProsegymError
+from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.evaluate import make_env
 from prosegym.evaluation.rollout import Job, rollout
@@ -61,9 +62,7 @@ class Practice:
     @cached_property
     def env(self) -> TextEnv:
         """One environment, for its instruction and task lists."""
-        env = make_env(self.env_id, **self.env_kwargs).unwrapped
-        assert isinstance(env, TextEnv)
-        return env
+        return unwrapped(make_env(self.env_id, **self.env_kwargs))
 
     def conversation(self, trajectory: Trajectory) -> list[Message]:
         """An episode as the conversation the agent has, or would have had.
@@ -227,7 +226,7 @@ class Practice:
         rest(model)
         self.accelerator.wait_for_everyone()
         played = {t.key: t for r in range(ranks) for t in records.read(self._file(phase, r))}
-        found = [played[job.task_id, job.attempt, job.trial] for job in jobs]
+        found = [played[job.key] for job in jobs]
         if found:
             self.tell(f"{phase}-played", 1, diagnosis.endings(phase, found, temperature))
         return found
@@ -260,9 +259,7 @@ class Practice:
                 env_kwargs=dict(self.env_kwargs),
             )
             records.write(path, tqdm(tries, desc=phase, unit="try", leave=False))
-            part = notes.with_suffix(".part")
-            part.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
-            part.replace(notes)
+            write_whole(notes, b"".join(msgspec.json.encode(r) + b"\n" for r in loop.reflections))
             rest(model, *([reflector.model] if isinstance(reflector, ModelReflector) else []))
         self.accelerator.wait_for_everyone()
         written = [msgspec.json.decode(line, type=Reflection) for line in notes.read_bytes().splitlines()]
@@ -296,9 +293,7 @@ class Practice:
             written = [as_written(answer) for answer in model.generate(requests, sampling)]
             rest(model)
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(written))
-            part.replace(path)
+            write_whole(path, msgspec.json.encode(written))
         self.accelerator.wait_for_everyone()
         said = msgspec.json.decode(path.read_bytes(), type=list[Message])
         different = diagnosis.alike(phase, [m.content for m in said], sampling.temperature)
@@ -351,7 +346,7 @@ class Practice:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         done = {t.key for t in _whole_lines(path)}
-        todo = [job for job in jobs if (job.task_id, job.attempt, job.trial) not in done]
+        todo = [job for job in jobs if job.key not in done]
         if not todo:
             return
         config = replace(self.agent, temperature=temperature, record_tokens=True)

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from prosegym.baselines.lm import Generation, LanguageModel, Request, Sampling, spoken
 from prosegym.envs.core import TextEnv, digest
-from prosegym.envs.errors import BadOption, UnknownName
+from prosegym.envs.errors import BadOption, UnknownName, at_least
 from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage
 from prosegym.evaluation import convert
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
@@ -85,8 +85,7 @@ class Config:
         ):
             if value not in known:
                 raise UnknownName(name, value, known)
-        if self.trials < 1 or self.memory < 1:
-            raise BadOption("trials and memory must be at least 1")
+        at_least(1, trials=self.trials, memory=self.memory)
 
 
 @dataclass(frozen=True)
@@ -358,7 +357,6 @@ class Reflexion:
         batch_size: int = 64,
         seed: int = 0,
         env_kwargs: dict[str, Any] | None = None,
-        done: Iterable[Trajectory] = (),
     ) -> Iterator[Trajectory]:
         """Play every task until it passes or its trials are used up; yields each trial's trajectory.
 
@@ -369,24 +367,14 @@ class Reflexion:
             batch_size: episodes played at the same time.
             seed: the run's seed.
             env_kwargs: recorded in each trajectory.
-            done: trajectories of an earlier run of the same settings: those trials are not played again.
         """
         played: dict[tuple[str, int], list[Trajectory]] = {
             (task_id, attempt): [] for attempt in range(attempts) for task_id in task_ids
         }
-        for t in done:
-            played[t.task_id, t.attempt].append(t)
         for trial in range(self.config.trials):
-            # Tasks whose last try of those before this trial did not pass.
-            before = {key: [t for t in tries if t.trial < trial] for key, tries in played.items()}
-            open_ = {k: b for k, b in before.items() if not b or not passed(b[-1], self.config)}
-            absent = {k: b for k, b in open_.items() if all(t.trial != trial for t in played[k])}
-            if trial and absent:
-                asked = open_ if self.together else absent
-                memories = dict(zip(asked, self.remember(list(asked.values())), strict=True))
-            else:
-                memories = {key: Memory() for key in absent}
-            jobs = [Job.after(memories[key], *key, trial) for key in absent]
+            going = [key for key, tries in played.items() if not tries or not passed(tries[-1], self.config)]
+            memories = self.remember([played[key] for key in going]) if trial else [Memory()] * len(going)
+            jobs = [Job.after(memory, *key, trial) for key, memory in zip(going, memories, strict=True)]
             for trajectory in rollout(
                 make_env, self, jobs, batch_size=batch_size, seed=seed, env_kwargs=env_kwargs
             ):

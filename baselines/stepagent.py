@@ -78,13 +78,12 @@ def inspect(
 ) -> list[list[Contrast]]:
     """(The expert's answer, the agent's) at every expert state, episode by episode, where they differ."""
     talks = [practice.conversation(e) for e in experts]
-    places = [(n, t) for n, talk in enumerate(talks) for t in range(len(talk) // 2)]
-    states = [talks[n][: 2 * t + 1] for n, t in places]
+    told = [(n, only_answer(talk, t)) for n, talk in enumerate(talks) for t in range(len(talk) // 2)]
+    states = [expert[:-1] for _, expert in told]
     answers = practice.answers(policy, states, f"inspect-{i}", practice.freely(config.temperature))
+    practice.compare(i, answers, [expert[-1] for _, expert in told])
     found: list[list[Contrast]] = [[] for _ in talks]
-    for (n, t), answer in zip(places, answers, strict=True):
-        if answer.content.strip() != talks[n][2 * t + 1].content.strip():
-            expert = only_answer(talks[n], t)
+    for (n, expert), answer in zip(told, answers, strict=True):
+        if answer.content.strip() != expert[-1].content.strip():
             found[n].append((expert, [*expert[:-1], answer]))
-    practice.compare(i, answers, [talks[n][2 * t + 1] for n, t in places])
     return [steps for steps in found if steps]

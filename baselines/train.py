@@ -24,8 +24,10 @@ from prosegym.baselines.chat import audit
 from prosegym.baselines.lm import ModelError
 from prosegym.baselines.local import LocalModel, best_device
 from prosegym.baselines.practice import Practice, demonstrations, trainable
+from prosegym.envs.core import unwrapped
 from prosegym.envs.download import file_digest
 from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, at_least
+from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Trajectory, file_of
 from prosegym.evaluation.agents import built_in
 from prosegym.evaluation.collect import collect
@@ -130,7 +132,7 @@ class Options:
     agent's own, where one is trained on, else the default."""
 
     def __post_init__(self) -> None:
-        at_least(1, max_steps=1 if self.max_steps is None else self.max_steps, batch_size=self.batch_size)
+        at_least(1, max_steps=self.max_steps, batch_size=self.batch_size)
         env_arguments(self.env_kwargs)
 
 
@@ -326,9 +328,7 @@ def settle(method: str, options: Options, config: Any) -> None:
             )
         if was == now:
             return
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(now, indent=1) + "\n")
-    part.replace(path)
+    write_whole(path, (json.dumps(now, indent=1) + "\n").encode())
 
 
 def binds(name: str, changed: Collection[str]) -> bool:
@@ -367,7 +367,7 @@ def from_scratch(options: Options, experts: Sequence[Trajectory], processes: Acc
     """A model with random weights, whose tokenizer is made from the experts' texts."""
     folder, size = options.out / "scratch", options.model.partition(":")[2]
     if processes.is_main_process and not (folder / "tokenizer.json").exists():
-        env: Any = make_env(options.env, **env_arguments(options.env_kwargs)).unwrapped
+        env = unwrapped(make_env(options.env, **env_arguments(options.env_kwargs)))
         corpus = [options.agent.told(env.instruction), *house.texts(experts)]
         house.scratch(
             folder, size or "1m", corpus,

@@ -27,7 +27,7 @@ from torch.autograd.graph import increment_version
 from tqdm import tqdm
 
 from prosegym.baselines.diagnosis import Watch
-from prosegym.envs.errors import BadOption, ProsegymError
+from prosegym.envs.errors import BadOption, ProsegymError, at_least
 from prosegym.evaluation.runs import files_of
 
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ class Optim:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise BadOption(f"learning_rate must be above 0, not {self.learning_rate}")
-        for name in ("epochs", "batch_size", "tokens", "max_steps", "save_every"):
-            if (number := asdict(self)[name]) is not None and number < 1:
-                raise BadOption(f"{name} must be at least 1, not {number}")
+        at_least(1, epochs=self.epochs, batch_size=self.batch_size, tokens=self.tokens)
+        at_least(1, max_steps=self.max_steps, save_every=self.save_every)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0, of so many."""

@@ -20,7 +20,7 @@ import gymnasium
 import msgspec
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
-from prosegym.envs.errors import BadOption, UnknownName, Unsupported
+from prosegym.envs.errors import BadOption, ProsegymError, UnknownName, Unsupported
 from prosegym.envs.spaces import Text
 
 if TYPE_CHECKING:
@@ -434,6 +434,18 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remake, (type(self), *self._made_with, self.spec)
+
+
+def unwrapped(env: gymnasium.Env[Any, Any]) -> TextEnv:
+    """The text environment under whatever wrappers it has.
+
+    Raises:
+        ProsegymError: it is none of this project's kind.
+    """
+    found = env.unwrapped
+    if not isinstance(found, TextEnv):
+        raise ProsegymError(f"{type(found).__name__} is not a prosegym environment (TextEnv)")
+    return found
 
 
 def _remake(cls: type[TextEnv], args: tuple[Any, ...], kwargs: dict[str, Any], spec: Any) -> TextEnv:

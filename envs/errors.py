@@ -55,12 +55,12 @@ class EngineError(ProsegymError):
     """The engine crashed or hung: an error of this episode, never a score."""
 
 
-def at_least(least: int, **settings: float) -> None:
-    """Refuse a setting that is smaller.
+def at_least(least: int, **settings: float | None) -> None:
+    """Refuse a setting that is smaller; None is one that was not given.
 
     Raises:
         BadOption: one is; it is named.
     """
     for name, value in settings.items():
-        if value < least:
+        if value is not None and value < least:
             raise BadOption(f"{name} must be at least {least}, not {value}")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from prosegym.envs.errors import UNREADABLE, ProsegymError
-from prosegym.envs.home import home, writable
+from prosegym.envs.home import home, writable, write_whole
 
 
 class GoldPath:
@@ -45,13 +43,7 @@ def kept(parts: Sequence[str], generate: Callable[[], list[str]]) -> list[str]:
     except (OSError, *UNREADABLE):
         actions = generate()
     try:
-        _write(writable("gold", *folders) / path.name, msgspec.json.encode(actions))
+        write_whole(writable("gold", *folders) / path.name, msgspec.json.encode(actions))
     except (OSError, ProsegymError):
         pass  # a folder that can only be read costs time, not the path
     return actions
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,20 @@ def writable(*parts: str) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ProsegymError(f"cannot write to {folder}; set PROSEGYM_HOME to a folder you can write to")
     return folder
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, whoever else writes it at the same time.
+
+    Raises:
+        OSError: it cannot be written; what was there still is.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import gymnasium
 import msgspec
 
-from prosegym.envs.core import Task, TextEnv, digest
+from prosegym.envs.core import Task, TextEnv, digest, unwrapped
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName
 
 FOLDER = Path(__file__).parent / "panels"
@@ -99,8 +99,7 @@ def of_split(env_id: str, split: str) -> Panel:
     name = env_id.removeprefix("prosegym/")
     if name != env_id:
         return load(f"{name}/{split}")
-    env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
-    assert isinstance(env, TextEnv)
+    env = unwrapped(gymnasium.make(env_id, disable_env_checker=True))
     return make(env, split, about="all tasks of the split")
 
 
@@ -132,8 +131,7 @@ def tasks_of(panel: Panel, env: gymnasium.Env[str, str]) -> list[Task]:
     Raises:
         ProsegymError: a task's content differs from the panel's digest.
     """
-    text_env = env.unwrapped
-    assert isinstance(text_env, TextEnv)
+    text_env = unwrapped(env)
     tasks = [text_env.task(task_id) for task_id in panel.task_ids]
     refuse(
         panel,

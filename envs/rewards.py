@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from prosegym.envs.core import TextEnv, arguments
+from prosegym.envs.core import TextEnv, arguments, unwrapped
 from prosegym.envs.errors import BadOption, UnknownName
 
 Step = tuple[str, SupportsFloat, bool, bool, dict[str, Any]]
@@ -26,9 +26,7 @@ class _Reward(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
     def __init__(self, env: gymnasium.Env[str, str], **arguments: Any) -> None:
         RecordConstructorArgs.__init__(self, **arguments)
         super().__init__(env)
-        text_env = env.unwrapped
-        assert isinstance(text_env, TextEnv)
-        self._text_env = text_env
+        self._text_env = unwrapped(env)
         self._restored: tuple[str, dict[str, Any]] | None = None
 
     @abstractmethod

@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from prosegym.envs.core import TextEnv
-from prosegym.envs.errors import BadOption
+from prosegym.envs.errors import BadOption, at_least
 from prosegym.envs.rewards import Maker
 from prosegym.envs.spaces import Text
 
@@ -47,8 +47,7 @@ class TextVectorEnv(VectorEnv[Observations, Sequence[str], Arrays]):
 
     def __init__(self, make: Callable[[], gymnasium.Env[str, str]], num_envs: int = 1) -> None:
         """So many environments of `make`."""
-        if num_envs < 1:
-            raise BadOption(f"num_envs must be at least 1, not {num_envs}")
+        at_least(1, num_envs=num_envs)
         self.num_envs = num_envs
         self.envs = [make() for _ in range(num_envs)]
         self.render_mode = self.envs[0].render_mode

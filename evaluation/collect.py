@@ -10,7 +10,7 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs import trajectory as records
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, at_least
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent
@@ -64,8 +64,7 @@ def collect(
     kwargs = dict(env_kwargs or {})
     conditions = said_by(agent)
     probe = make_env(env_id, **kwargs)
-    text_env = probe.unwrapped
-    assert isinstance(text_env, TextEnv)
+    text_env = unwrapped(probe)
     tasks = text_env.tasks(split)
     if not len(tasks):
         raise BadOption(f"split {split!r} has no tasks here; there are {', '.join(text_env.splits)}")
@@ -87,7 +86,7 @@ def collect(
         except OSError as error:
             raise ProsegymError(f"cannot go on with {out}: {error.strerror}; choose another --out") from error
         # Episodes that were played but not kept are played again: they cost time, never correctness.
-        todo = [job for job in jobs if (job.task_id, job.attempt, 0) not in done]
+        todo = [job for job in jobs if job.key not in done]
         if todo:
             text_env.prepare([text_env.task(task_id) for task_id in dict.fromkeys(j.task_id for j in todo)])
         probe.close()
@@ -152,7 +151,7 @@ def _resume(
                 other = f"in {env_id} made with {t.env_kwargs}, not with {env_kwargs}"
             elif t.split != split:
                 other = f"of split {t.split}, not of {split}"
-            elif t.seed != episode_seed(seed, Job(t.task_id, t.attempt, t.trial)):
+            elif t.seed != episode_seed(seed, Job(*t.key)):
                 other = f"of another seed than {seed}"
             elif successes and not t.success:
                 other = "that was not solved, and only solved ones are asked for"

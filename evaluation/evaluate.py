@@ -15,7 +15,7 @@ import msgspec
 from tqdm import tqdm
 
 from prosegym.envs import ENVS, known, panels
-from prosegym.envs.core import Tasks, TextEnv
+from prosegym.envs.core import Tasks, unwrapped
 from prosegym.envs.errors import UNREADABLE, BadOption, CorruptData, ProsegymError, UnknownName, at_least
 from prosegym.envs.lookup import env_class
 from prosegym.envs.panels import Panel
@@ -23,7 +23,7 @@ from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
-from prosegym.evaluation.rollout import Job, episode_seed, fault, rollout
+from prosegym.evaluation.rollout import Job, episode_seed, faults_of, rollout
 from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.texts import unfit_agent
@@ -145,8 +145,7 @@ def evaluate(
     if ray_gpus and not ray_actors:
         raise BadOption("ray_gpus is what each of the ray_actors takes, and there are none")
     probe = make_env(panel.env_id, **kwargs)
-    text_env = probe.unwrapped
-    assert isinstance(text_env, TextEnv)
+    text_env = unwrapped(probe)
     trials = agent.trials if isinstance(agent, Retrying) else 1
     conditions = Conditions(
         panel.env_id,
@@ -294,7 +293,7 @@ def _own(run: Run, panel: Panel) -> None:
     """Refuse a run that holds episodes of another one: they would be counted."""
     tasks, c = dict(panel.tasks), run.conditions
     for number, t in enumerate(run.finished, start=1):
-        seed = episode_seed(c.seed, Job(t.task_id, t.attempt, t.trial))
+        seed = episode_seed(c.seed, Job(*t.key))
         if t.task_id not in tasks or t.attempt >= c.attempts or t.trial >= c.trials or t.seed != seed:
             raise CorruptData(
                 f"{run.folder}/episodes.jsonl: episode {number} (task {t.task_id}) is none of this run; "
@@ -327,12 +326,8 @@ def _memories(agent: Agent, failures: Sequence[Sequence[Trajectory]]) -> Sequenc
         ProsegymError: it raised something, or answered something else.
     """
     assert isinstance(agent, Retrying)
-    try:
+    with faults_of(agent):
         made = agent.remember(failures)
-    except ProsegymError:
-        raise
-    except Exception as error:
-        raise fault(agent, error) from error
     if not isinstance(made, Sequence) or [type(m) for m in made] != [Memory] * len(failures):
         raise ProsegymError(
             f"agent {agent.name} remembered {made!r:.80} of {len(failures)} failed attempts; it owes a list "

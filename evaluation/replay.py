@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import msgspec
 
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import EngineError
 from prosegym.envs.trajectory import Trajectory, observation_digest
 
@@ -32,9 +32,7 @@ class Difference(NamedTuple):
 
 def settled_otherwise(env: gymnasium.Env[str, str], recorded: Mapping[str, Any]) -> str | None:
     """What of a run's `env_conditions` this machine's environment has otherwise, in one line; else None."""
-    text_env = env.unwrapped
-    assert isinstance(text_env, TextEnv)
-    here = msgspec.json.decode(msgspec.json.encode(dict(text_env.conditions())))
+    here = msgspec.json.decode(msgspec.json.encode(dict(unwrapped(env).conditions())))
     other = [
         f"{name} {there!r}, here is {here.get(name)!r}"
         for name, there in recorded.items()
@@ -52,8 +50,7 @@ def replay(env: gymnasium.Env[str, str], trajectory: Trajectory) -> Difference |
     invalid flag, and how the episode ended. An episode that ended in an engine's error is replayed as far
     as it went; its score must be 0.
     """
-    text_env = env.unwrapped
-    assert isinstance(text_env, TextEnv)
+    text_env = unwrapped(env)
     t = trajectory
 
     def differs(step: int, field: str, recorded: object, replayed: object) -> Difference:

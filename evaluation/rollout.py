@@ -9,6 +9,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import gymnasium
 import msgspec
 
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import TextEnv, unwrapped
 from prosegym.envs.errors import EngineError, ProsegymError, at_least
 from prosegym.envs.trajectory import Message, Trajectory, Turn, Usage, observation_digest
 from prosegym.evaluation.agents import Agent, Episode, Memory, Reply
@@ -154,12 +155,8 @@ def _replies(agent: Agent, episodes: list[Episode]) -> Sequence[Reply]:
     Raises:
         ProsegymError: it raised something, or answered something else.
     """
-    try:
+    with faults_of(agent):
         replies = agent.respond(episodes)
-    except ProsegymError:
-        raise
-    except Exception as error:
-        raise fault(agent, error) from error
     if not isinstance(replies, Sequence) or len(replies) != len(episodes):
         given = f"{len(replies)} replies" if isinstance(replies, Sequence) else type(replies).__name__
         raise ProsegymError(f"agent {agent.name} gave {given} to {len(episodes)} episodes")
@@ -195,13 +192,19 @@ def _is_text(value: object) -> bool:
         return False
 
 
-def fault(agent: Agent, error: Exception) -> ProsegymError:
-    """What stops a run whose agent raised something."""
-    said = " ".join(str(error).split())
-    return ProsegymError(
-        f"agent {agent.name} raised {type(error).__name__}: {said}; what was finished is kept: "
-        "mend the agent and run the same command again"
-    )
+@contextmanager
+def faults_of(agent: Agent) -> Iterator[None]:
+    """Says in one line what an agent raised, which stops the run."""
+    try:
+        yield
+    except ProsegymError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ProsegymError(
+            f"agent {agent.name} raised {type(error).__name__}: {said}; what was finished is kept: "
+            "mend the agent and run the same command again"
+        ) from error
 
 
 def _place_and_text(error: Exception, env: TextEnv) -> str:
@@ -220,10 +223,7 @@ class _Place:
     engine_failed: bool
 
     def __init__(self, env: gymnasium.Env[str, str]) -> None:
-        text_env = env.unwrapped
-        if not isinstance(text_env, TextEnv):
-            raise ProsegymError(f"{type(text_env).__name__} is not a prosegym environment (TextEnv)")
-        self.env, self.text_env = env, text_env
+        self.env, self.text_env = env, unwrapped(env)
 
     def begin(self, job: Job, agent: Agent, seed: int, env_kwargs: dict[str, Any]) -> Trajectory | None:
         """Start the job's episode; a trajectory is returned only where it could not start."""
@@ -245,13 +245,10 @@ class _Place:
         if job.error is not None:
             return self.finish(agent, "error", job.error)
         try:
-            agent.begin(self.episode, self.text_env)
+            with faults_of(agent):
+                agent.begin(self.episode, self.text_env)
         except EngineError as error:  # of an expert whose plan is the engine's
             return self.engine_failure(agent, error)
-        except ProsegymError:
-            raise
-        except Exception as error:
-            raise fault(agent, error) from error
         return None
 
     def advance(self, agent: Agent, reply: Reply) -> Trajectory | None:

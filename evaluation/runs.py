@@ -20,9 +20,10 @@ import msgspec
 
 from prosegym.envs import trajectory as records
 from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
+from prosegym.envs.home import write_whole
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.metrics import Summary, last_trials, summarise
-from prosegym.evaluation.rollout import Incident
+from prosegym.evaluation.rollout import Incident, Key
 
 SCHEMA = 1
 
@@ -255,9 +256,7 @@ def _settle(folder: Path, conditions: Conditions) -> Conditions:
 
 def write(path: Path, what: msgspec.Struct | Mapping[str, Any]) -> None:
     """As JSON, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
-    part.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
 
 
 LOCK = ".lock"
@@ -363,7 +362,7 @@ def _short(value: Any) -> str:
 def _episodes(folder: Path) -> tuple[list[Trajectory], int]:
     """The finished episodes, and how many bytes of their file whole lines take."""
     path = folder / "episodes.jsonl"
-    found: dict[tuple[str, int, int], Trajectory] = {}
+    found: dict[Key, Trajectory] = {}
     whole = 0
     if not path.exists():
         return [], whole

@@ -17,7 +17,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
 
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import ProsegymError
 from prosegym.evaluation.evaluate import make_env
 
@@ -58,9 +58,7 @@ class Served(Environment[TextAction, TextObservation, State]):  # type: ignore[m
         """
         text, info = self._env.reset(seed=seed, options=options or None)
         self._state = State(episode_id=episode_id, step_count=0)
-        text_env = self._env.unwrapped
-        assert isinstance(text_env, TextEnv)
-        info = {**info, "instruction": text_env.instruction}
+        info = {**info, "instruction": unwrapped(self._env).instruction}
         return TextObservation(text=text, info=info, done=False, reward=0.0)
 
     def step(self, action: TextAction, timeout_s: float | None = None, **_: Any) -> TextObservation:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import BadOption
 from prosegym.evaluation.evaluate import make_env
 
@@ -38,10 +38,8 @@ class TextTools:
         if task_id is None and seed is None:
             raise BadOption(f"each row needs a column `task_id` or `seed`; this one has {sorted(row)}")
         observation, _ = self._env.reset(seed=seed, options=task_id and {"task_id": task_id})
-        text_env = self._env.unwrapped
-        assert isinstance(text_env, TextEnv)
         self._return, self._done = 0.0, False
-        return f"\n\n{text_env.instruction}\n\n{observation}"
+        return f"\n\n{unwrapped(self._env).instruction}\n\n{observation}"
 
     def act(self, action: str) -> str:
         """

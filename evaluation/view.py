@@ -80,12 +80,8 @@ class Index:
                     raise CorruptData(f"{self.path}:{number}: {error}") from error
                 self._places.append((start, len(line)))
                 start += len(line)
-                self.rows.append(
-                    Row(
-                        found.task_id, found.task_type, found.attempt, found.trial,
-                        found.score, found.success, found.ended, len(found.steps),
-                    )
-                )  # fmt: skip
+                cells: dict[str, Any] = msgspec.structs.asdict(found) | {"steps": len(found.steps)}
+                self.rows.append(Row(**cells))
 
     def episode(self, number: int) -> bytes:
         """The episode of that row, as JSON."""

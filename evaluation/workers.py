@@ -27,7 +27,7 @@ import msgspec
 
 from prosegym.envs import ENVS, register_envs
 from prosegym.envs import trajectory as records
-from prosegym.envs.core import Task, TextEnv
+from prosegym.envs.core import Task, unwrapped
 from prosegym.envs.errors import BadOption, ProsegymError, at_least
 from prosegym.envs.home import processors
 from prosegym.envs.panels import Panel, refuse
@@ -431,8 +431,7 @@ def _work(pipe: Connection, beat: Any, begun: Any, finished: Any, envs: dict[str
 
     try:
         first = made.make_env()
-        text_env = first.unwrapped
-        assert isinstance(text_env, TextEnv)
+        text_env = unwrapped(first)
         rest = itertools.chain([first], iter(made.make_env, None))
         # Read where torch and transformers are loaded: its share of the processors, no bars of its own.
         os.environ.setdefault("OMP_NUM_THREADS", str(made.threads))

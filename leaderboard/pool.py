@@ -29,7 +29,7 @@ class Pool:
 
     def __init__(self, count: int | None, time_limit: float) -> None:
         """At most `count` processes (None: one a processor; 0: this one), `time_limit` seconds an episode."""
-        at_least(0, workers=count or 0)
+        at_least(0, workers=count)
         self._count = processors() if count is None else count
         self._limit = time_limit
         self._workers: list[_Worker] = []

@@ -98,7 +98,7 @@ class Player:
             "agent": c.agent,
             "split": c.split,
             "task_sha256": c.tasks[t.task_id],
-            "seed": episode_seed(c.seed, Job(t.task_id, t.attempt, t.trial)),
+            "seed": episode_seed(c.seed, Job(*t.key)),
         }
         for name, value in expected.items():
             # As JSON, because Python takes 1 for True.

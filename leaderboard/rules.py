@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from prosegym.envs import lookup
-from prosegym.envs.core import TextEnv, arguments
+from prosegym.envs.core import arguments, unwrapped
 from prosegym.evaluation.evaluate import make_env
 from prosegym.leaderboard import submission as reader
 from prosegym.leaderboard.submission import Card, Result, Scalar
@@ -260,8 +260,7 @@ def settings(result: Result) -> dict[str, Scalar]:
     if limit is not None and said.keys() - settled.keys() <= {"max_steps", *SAME_BOARD}:
         env = make_env(result.env_id)
         try:
-            assert isinstance(env.unwrapped, TextEnv)
-            if env.unwrapped.max_steps == limit:
+            if unwrapped(env).max_steps == limit:
                 del said["max_steps"]
         finally:
             env.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,9 +21,9 @@ from tqdm import tqdm
 
 from prosegym import __version__
 from prosegym.envs import ENVS, lookup, panels, trajectory
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import unwrapped
 from prosegym.envs.errors import BadOption, DataMissing, ProsegymError, UnknownName
-from prosegym.envs.home import home
+from prosegym.envs.home import home, write_whole
 from prosegym.envs.panels import Panel
 from prosegym.envs.trajectory import Trajectory
 from prosegym.evaluation.agents import ExpertAgent, built_in
@@ -200,9 +199,7 @@ def _verify(folder: Path, pool: Pool, progress: bool) -> Report:
     return report
 
 
-def verified(
-    folder: str | Path, *, workers: int | None = None, progress: bool = True, pool: Pool | None = None
-) -> Report:
+def verified(folder: str | Path, *, progress: bool = True, pool: Pool | None = None) -> Report:
     """The report on a submission, from this machine's own receipt where the very same files passed before."""
     folder = Path(folder)
     if digest := reader.intact(folder):
@@ -210,7 +207,7 @@ def verified(
             receipt = msgspec.json.decode(_receipt(digest).read_bytes(), type=Report)
             if receipt.digest == digest:
                 return msgspec.structs.replace(receipt, folder=reader.printable(str(folder)))
-    return verify(folder, workers=workers, progress=progress, pool=pool)
+    return verify(folder, progress=progress, pool=pool)
 
 
 def _receipt(digest: str) -> Path:
@@ -219,14 +216,9 @@ def _receipt(digest: str) -> Path:
 
 def _keep(report: Report) -> None:
     path = _receipt(report.digest)
-    part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(msgspec.json.encode(report))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, msgspec.json.encode(report))
     except OSError:  # a receipt saves time, no more
         pass
 
@@ -501,8 +493,6 @@ def _prepare(result: Result, panel: Panel) -> None:
     except ProsegymError as error:
         raise NotHere(str(error)) from error
     try:
-        text_env = env.unwrapped
-        assert isinstance(text_env, TextEnv)
         # First, because what is settled otherwise answers otherwise, which would read as tampering.
         if result.env_conditions and (other := settled_otherwise(env, result.env_conditions)):
             raise NotHere(f"episodes/{result.file}: {other}")
@@ -514,7 +504,7 @@ def _prepare(result: Result, panel: Panel) -> None:
                     f"episodes/{result.file}: with env_kwargs {result.env_kwargs}: {error}"
                 ) from error
             raise
-        text_env.prepare(tasks)
+        unwrapped(env).prepare(tasks)
     except Refused:
         raise
     except ProsegymError as error:

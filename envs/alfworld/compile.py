@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -99,21 +98,12 @@ class UnknownGoal(CorruptData):
     """A goal that is none of the six task types (sliced objects, movable receptacles)."""
 
 
-def compile_file(path: Path) -> Game:
-    """The game in a `game.tw-pddl` file.
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in a `game.tw-pddl` file; `where` is named in errors.
 
     Raises:
-        CorruptData: the file cannot be read or is not such a game; the message names it and what is wrong.
+        CorruptData: it is none.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CorruptData(f"cannot read {path}: {error.strerror}") from error
-    return compile_game(parse(data, str(path)), str(path))
-
-
-def parse(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in a `game.tw-pddl` file."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except UNREADABLE as error:

@@ -19,6 +19,7 @@ from prosegym.envs.alfworld.engine import Board
 from prosegym.envs.alfworld.game import Game
 from prosegym.envs.core import Task
 from prosegym.envs.errors import UNREADABLE, CorruptData, ProsegymError
+from prosegym.envs.home import write_whole
 
 MAGIC = b"prosegym alfworld 1\n"
 
@@ -57,12 +58,9 @@ def write(path: Path, games: Iterable[tuple[str, Game]]) -> None:
         start += len(blob)
     body = b"".join(blobs)
     index = _encoder.encode(_Index(hashlib.sha256(body).hexdigest(), entries))
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(MAGIC + len(index).to_bytes(8, "little") + index + body)
-        part.replace(path)
+        write_whole(path, MAGIC + len(index).to_bytes(8, "little") + index + body)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ProsegymError(
             f"cannot write {path}: {error.strerror}; make room or set PROSEGYM_HOME"
         ) from error

@@ -17,7 +17,7 @@ from typing import Any
 
 from prosegym.envs.core import digest
 from prosegym.envs.errors import EngineError
-from prosegym.envs.home import alone, writable
+from prosegym.envs.home import alone, writable, write_whole
 from prosegym.envs.questions.corpus import Corpus, Page
 
 WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
@@ -91,9 +91,7 @@ class LiveWiki(Corpus):
         except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"the kept answer {path} cannot be read ({error}); delete it") from error
         answer = self._request(url)
-        part = path.with_name(f"{path.name}.{time.monotonic_ns()}.part")
-        part.write_text(json.dumps({"url": url, "answer": answer}), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, json.dumps({"url": url, "answer": answer}).encode())
         return answer
 
     def _wait(self) -> None:

@@ -39,7 +39,7 @@ from prosegym.baselines.practice import noted
 from prosegym.baselines.react import FORMATS, Config, conversation, opening, reminded
 from prosegym.baselines.reflexion import Failure
 from prosegym.envs.alfworld.experts import Searcher
-from prosegym.envs.core import TextEnv
+from prosegym.envs.core import TextEnv, unwrapped
 from prosegym.envs.trajectory import Message, Trajectory
 from prosegym.evaluation.agents import Episode, ExpertAgent, Reply
 from prosegym.evaluation.evaluate import make_env
@@ -216,8 +216,7 @@ def play(
     """
     first = chunk * source.file
     numbers = range(source.first + first, source.first + min(first + source.file, source.tasks))
-    probe = make(source.env_id, split="train", **source.variants[0]).unwrapped
-    assert isinstance(probe, TextEnv)
+    probe = unwrapped(make(source.env_id, split="train", **source.variants[0]))
     tasks = probe.tasks("train")
     kwargs = {"split": "train", **source.variants[numbers[0] // len(tasks) % len(source.variants)]}
     jobs = [Job(tasks[i % len(tasks)].id, attempt=i // len(tasks)) for i in numbers]

@@ -335,12 +335,10 @@ def _baselines(module: str) -> Any:
 
 
 def _text_env(env_id: str, **kwargs: Any) -> TextEnv:
-    from prosegym.envs.core import TextEnv
+    from prosegym.envs.core import unwrapped
     from prosegym.evaluation.evaluate import make_env
 
-    env = make_env(env_id, **kwargs).unwrapped
-    assert isinstance(env, TextEnv)
-    return env
+    return unwrapped(make_env(env_id, **kwargs))
 
 
 # Printing
@@ -494,7 +492,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _play(args: argparse.Namespace) -> int:
-    from prosegym.envs.core import TextEnv
+    from prosegym.envs.core import unwrapped
     from prosegym.evaluation import agents
     from prosegym.evaluation.evaluate import make_env
     from prosegym.evaluation.play import Terminal
@@ -502,11 +500,9 @@ def _play(args: argparse.Namespace) -> int:
 
     kwargs = _env_kwargs(args) | ({"split": args.split} if args.split else {})
     env = make_env(args.env, **kwargs)
-    text_env = env.unwrapped
-    assert isinstance(text_env, TextEnv)
-    at_least(0, seed=args.seed or 0)
+    at_least(0, seed=args.seed)
     task_id = args.task or env.reset(seed=args.seed)[1]["task_id"]
-    terminal = Terminal(text_env)
+    terminal = Terminal(unwrapped(env))
     try:
         (episode,) = rollout(lambda: env, agents.Human(terminal.ask), [Job(task_id)], batch_size=1, retries=0)
     except KeyboardInterrupt:

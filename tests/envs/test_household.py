@@ -14,7 +14,7 @@ import gymnasium
 import pytest
 
 from prosegym.envs import panels
-from prosegym.envs.alfworld.compile import compile_file, compile_game
+from prosegym.envs.alfworld.compile import compile_game, parse
 from prosegym.envs.alfworld.engine import Board, House
 from prosegym.envs.alfworld.experts import Searcher, plan
 from prosegym.envs.alfworld.export import export, tw_pddl
@@ -185,7 +185,8 @@ def test_exports_compile_back_to_the_same_game(tmp_path: Path) -> None:
     for i in range(100):
         game = generate("valid", i)
         assert compile_game(tw_pddl(game)) == game
-    assert compile_file(export(game, tmp_path / "a" / "b")) == game
+    path = export(game, tmp_path / "a" / "b")
+    assert compile_game(parse(path.read_bytes(), str(path))) == game
 
 
 def real_engine(game: Game) -> Any:
