@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -357,6 +357,7 @@ class Reflexion:
         batch_size: int = 64,
         seed: int = 0,
         env_kwargs: dict[str, Any] | None = None,
+        done: Iterable[Trajectory] = (),
     ) -> Iterator[Trajectory]:
         """Play every task until it passes or its trials are used up; yields each trial's trajectory.
 
@@ -367,14 +368,24 @@ class Reflexion:
             batch_size: episodes played at the same time.
             seed: the run's seed.
             env_kwargs: recorded in each trajectory.
+            done: trajectories of an earlier run of the same settings: those trials are not played again.
         """
         played: dict[tuple[str, int], list[Trajectory]] = {
             (task_id, attempt): [] for attempt in range(attempts) for task_id in task_ids
         }
+        for t in done:
+            played[t.task_id, t.attempt].append(t)
         for trial in range(self.config.trials):
-            going = [key for key, tries in played.items() if not tries or not passed(tries[-1], self.config)]
-            memories = self.remember([played[key] for key in going]) if trial else [Memory()] * len(going)
-            jobs = [Job.after(memory, *key, trial) for key, memory in zip(going, memories, strict=True)]
+            # Tasks whose last try of those before this trial did not pass.
+            before = {key: [t for t in tries if t.trial < trial] for key, tries in played.items()}
+            open_ = {k: b for k, b in before.items() if not b or not passed(b[-1], self.config)}
+            absent = {k: b for k, b in open_.items() if all(t.trial != trial for t in played[k])}
+            if trial and absent:
+                asked = open_ if self.together else absent
+                memories = dict(zip(asked, self.remember(list(asked.values())), strict=True))
+            else:
+                memories = {key: Memory() for key in absent}
+            jobs = [Job.after(memories[key], *key, trial) for key in absent]
             for trajectory in rollout(
                 make_env, self, jobs, batch_size=batch_size, seed=seed, env_kwargs=env_kwargs
             ):

@@ -83,8 +83,11 @@ def test_memory_reaches_the_model_and_solves() -> None:
 
 
 def test_solved_tasks_are_not_retried() -> None:
-    trajectories, _, _ = play(Config(trials=5))
-    assert max(t.trial for t in trajectories) == 1
+    config = Config(trials=5)
+    first, _, _ = play(config)
+    again, _, _ = play(config, done=first)
+    assert again == []
+    assert max(t.trial for t in first) == 1
 
 
 def test_the_step_limit_is_no_success() -> None:
@@ -197,23 +200,32 @@ def test_the_control_s_memory_is_as_long_and_never_of_the_task(strategy: Any) ->
     assert not any(t.task_id.partition("/")[2] in note for t in trajectories for note in t.memory)
 
 
-@pytest.mark.parametrize("control", ["none", "other_task"])
-def test_a_run_goes_on_where_it_stopped(control: Any, tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_stopped() -> None:
+    config = Config(trials=3)
+    whole, _, _ = play(config)
+    for cut in range(len(whole)):
+        rest, _, _ = play(config, done=whole[:cut])
+        assert [(t.key, t.memory, t.success, t.actions) for t in (*whole[:cut], *rest)] == [
+            (t.key, t.memory, t.success, t.actions) for t in whole
+        ]
+
+
+def test_a_control_that_is_evaluated_goes_on_where_it_stopped(tmp_path: Path) -> None:
     panel = panels.make(make().unwrapped, "train", about="all")
 
-    def run() -> dict[Any, Any]:
+    def run(folder: str) -> dict[Any, list[str]]:
         agent = ReAct(Scripted(Actor()), ReActConfig(format="bare"))
-        config = Config(trials=2, control=control)
+        config = Config(trials=2, control="other_task")
         runner = Reflexion(agent, ModelReflector(Scripted(reflect), config), config)
-        played = evaluate(runner, panel, tmp_path / "run", progress=False, batch_size=1).finished
-        return {t.key: (t.memory, t.success, t.actions) for t in played}
+        played = evaluate(runner, panel, tmp_path / folder, progress=False, batch_size=1).finished
+        return {t.key: t.memory for t in played}
 
-    whole = run()
+    whole = run("run")
+    (tmp_path / "run" / "summary.json").unlink()
     path = tmp_path / "run" / "episodes.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    for cut in range(len(lines)):
-        path.write_bytes(b"".join(lines[:cut]))
-        assert run() == whole
+    path.write_bytes(b"".join(lines[:-2]))
+    assert run("run") == whole
 
 
 def test_the_heuristic_evaluator_sees_no_score() -> None:
