@@ -114,6 +114,32 @@ def sharegpt(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
         }
 
 
+def from_sharegpt(row: Row) -> list[Message]:
+    """The messages of a ShareGPT conversation; without a loss flag, what the model said is trainable.
+
+    Raises:
+        ProsegymError: the row is not such a conversation; the message says the field.
+    """
+    roles: dict[str, Any] = {"system": "system", "human": "user", "gpt": "assistant"}
+    turns = row.get("conversations")
+    if not isinstance(turns, list):
+        raise ProsegymError("a ShareGPT row needs a list `conversations`")
+    found = []
+    for index, turn in enumerate(turns):
+        if (
+            not isinstance(turn, dict)
+            or turn.get("from") not in roles
+            or not isinstance(turn.get("value"), str)
+        ):
+            raise ProsegymError(
+                f"conversations[{index}]: needs `from` (system, human or gpt) and a text `value`"
+            )
+        loss = turn.get("loss")
+        trainable = turn["from"] == "gpt" if loss is None else bool(loss)
+        found.append(Message(roles[turn["from"]], turn["value"], trainable))
+    return found
+
+
 def preferences(trajectories: Iterable[Trajectory]) -> Iterator[Row]:
     """TRL's `prompt`, `chosen`, `rejected`: for each task its best episode against each worse one.
 

@@ -65,20 +65,22 @@ def test_the_first_message_tells_what_that_environment_told(
     assert words in first
 
 
-def test_sharegpt_keeps_roles_texts_and_loss(played: list[Trajectory]) -> None:
+def test_sharegpt_round_trip_keeps_roles_texts_and_loss(played: list[Trajectory]) -> None:
     mixed = [
         Message("system", "s"),
         Message("user", "ü"),
         Message("assistant", "example"),
         Message("assistant", "a", True),
     ]
-    (row,) = convert.sharegpt([msgspec.structs.replace(played[0], messages=mixed)])
-    assert row["conversations"] == [
-        {"from": "system", "value": "s", "loss": False},
-        {"from": "human", "value": "ü", "loss": False},
-        {"from": "gpt", "value": "example", "loss": False},
-        {"from": "gpt", "value": "a", "loss": True},
-    ]
+    t = msgspec.structs.replace(played[0], messages=mixed)
+    (row,) = convert.sharegpt([t])
+    assert convert.from_sharegpt(json.loads(json.dumps(row))) == mixed
+    published = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    assert convert.from_sharegpt(published) == [Message("user", "q"), Message("assistant", "a", True)]
+    with pytest.raises(ProsegymError, match=r"conversations\[1\]"):
+        convert.from_sharegpt(
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "bot", "value": "a"}]}
+        )
 
 
 def test_a_conversation_ends_with_its_last_answer(played: list[Trajectory]) -> None:
@@ -92,8 +94,7 @@ def test_a_conversation_ends_with_its_last_answer(played: list[Trajectory]) -> N
     said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for to in (convert.openai, convert.trl):
         assert list(to([stopped])) == [{"messages": said}]
-    (row,) = convert.sharegpt([stopped])
-    assert [turn["value"] for turn in row["conversations"]] == ["a", "b"]
+    assert convert.from_sharegpt(next(convert.sharegpt([stopped]))) == talk[:2]
     (pair,) = convert.preferences([stopped, best])
     assert pair["rejected"] == said[1:] and pair["chosen"][-1]["content"] == "e"
     assert convert.messages(best) == other
