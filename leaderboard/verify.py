@@ -407,6 +407,8 @@ class _Run:
             except ProsegymError as error:
                 flags.append(f"{self.where}: not compared with expert {name!r}: {reader.reason(error)}")
                 continue
+            if failed := [str(t.error) for t in plans.values() if t.ended == "error"]:
+                flags.append(f"{self.where}: not wholly compared with expert {name!r}: {failed[0]}")
             same = sum(actions_digest(plans[task_id, 0]) == actions for task_id, actions in solved)
             if same >= 5 and same * 2 >= len(solved):
                 flags.append(
@@ -423,16 +425,14 @@ class _Run:
             played = self._plays(built_in(name), jobs)
         except ProsegymError as error:  # no such expert here, or one that has no plan
             return [f"{self.where}: agent {name!r} cannot be run again: {reader.reason(error)}"]
-        other = [
-            job
-            for job, recorded in zip(jobs, self.exact, strict=True)
-            if exact_digest(played[job.task_id, job.attempt]) != recorded
-        ]
-        return [
-            f"{self.where}: task {job.task_id} attempt {job.attempt}: "
-            f"run again, agent {name!r} acts otherwise"
-            for job in other[:1]
-        ]
+        for job, recorded in zip(jobs, self.exact, strict=True):
+            again = played[job.task_id, job.attempt]
+            if exact_digest(again) != recorded:
+                where = f"{self.where}: task {job.task_id} attempt {job.attempt}"
+                if again.ended == "error":
+                    return [f"{where}: agent {name!r} cannot be run again: {again.error}"]
+                return [f"{where}: run again, agent {name!r} acts otherwise"]
+        return []
 
     def _plays(self, agent: Any, jobs: list[Job]) -> dict[tuple[str, int], Trajectory]:
         kwargs = dict(self.result.env_kwargs)

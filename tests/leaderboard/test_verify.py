@@ -101,7 +101,7 @@ def test_an_expert_that_cannot_be_run_ends_no_verification(
     monkeypatch.setattr(lockbox.make, "env_class", Planless)
     refused(oracle, "agent 'expert' cannot be run again: no gold path")
     assert check(alike).ok
-    assert "episodes/0.jsonl: not compared with expert 'reader': no gold path" in check(alike).flags
+    assert "episodes/0.jsonl: not wholly compared with expert 'reader': no gold path" in check(alike).flags
     assert "expert:nosuch" in build(tmp_path / "s", tmp_path / "site", workers=0, progress=False).read_text()
 
 
