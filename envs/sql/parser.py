@@ -960,6 +960,7 @@ class _Parser:
             name = self.name()
             if self.token.kind == "end" or self.is_op(",", ")", ";") or self.is_word("offset"):
                 raise Fault(f"Undeclared variable: {name}")
+            self.fail()
         return min(self.integer(), (1 << 63) - 1)  # SQLite's largest; MySQL counts to 2^64
 
     def names(self) -> tuple[str, ...]:

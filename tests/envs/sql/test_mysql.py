@@ -468,6 +468,7 @@ def test_zeros_have_a_sign_where_they_are_real_numbers(server: Server) -> None:
         ("SELECT 1 FROM {items}", "near 'items}' at line 1"),
         ("SELECT nope FROM items LIMIT x", "Undeclared variable: x"),
         ("SELECT code FROM items LIMIT 1 OFFSET X", "Undeclared variable: X"),
+        ("SELECT code FROM items LIMIT OFFSET 1", "near '1' at line 1"),
         ("SELECT code FROM items LIMIT x + 1", "near '+ 1' at line 1"),
         ("SELECT Name group FROM items", "near 'FROM items' at line 1"),
         ("SELECT Name into FROM items", "near 'FROM items' at line 1"),
