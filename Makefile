@@ -10,7 +10,7 @@ ORIGINAL ?= ../WebShop
 ORIGINALS ?= ..
 SERVER ?= mysql://root@localhost:3306
 
-.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions fuzz-intercode fuzz-mysql fuzz-java docs docs-serve lint lock clean
+.PHONY: install demo board test test-all bench bench-alfworld bench-shop fuzz-alfworld fuzz-webshop fuzz-questions fuzz-intercode fuzz-mysql fuzz-java fuzz-textworld docs docs-serve lint lock clean
 
 install: .venv/.installed
 
@@ -65,6 +65,9 @@ fuzz-mysql: ## our InterCode-SQL's engine against a real MySQL 8.0 that holds it
 fuzz-java: install ## our ScienceWorld and TextWorld-Express against the packages' own environments
 	$(BIN)/python tests/fuzz/fuzz_scienceworld.py --steps 4000
 	$(BIN)/python tests/fuzz/fuzz_express.py --steps 50000
+
+fuzz-textworld: install ## what our mended tracker of TextWorld's games holds for the world against the games' own
+	$(BIN)/python tests/fuzz/fuzz_textworld.py --steps 20000
 
 board: install ## the leaderboard of submissions/, in site-board/
 	$(BIN)/prosegym board build --submissions submissions --out site-board

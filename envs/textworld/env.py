@@ -48,7 +48,8 @@ _BANNER = re.compile(r"\A(?:[\s_$\\|/<>=-]*\n)+")
 # What the parser says of a command that it could not read.
 _UNREAD = re.compile(
     r"You can't see any such thing|That's not a verb|I (?:didn't|only) underst|What do you want to|"
-    r"Which do you mean|You can only do that|You excepted something|That noun did not"
+    r"Which do you mean|You can only do that|You excepted something|That noun did not|"
+    r"You can't use multiple|I'm not sure what|You can't see '"
 )
 # The game's words for examining something.
 _EXAMINING = re.compile(r"(?:examine|x|watch|describe|check|read|look at|l at) ", re.IGNORECASE)

@@ -338,6 +338,17 @@ def test_other_spellings_are_valid(action: str) -> None:
     env.close()
 
 
+@pytest.mark.parametrize(
+    "action", ["examine all", "x table and fridge", "read both", "x them", "look at him"]
+)
+def test_examining_that_the_game_does_not_read_is_invalid(action: str) -> None:
+    env = Cooking()
+    env.reset(options={"task_id": "valid/recipe1/100002"})
+    *_, info = env.step(action)
+    assert info["invalid_action"]
+    env.close()
+
+
 def test_a_game_won_by_another_spelling_is_won() -> None:
     """TextWorld's own tracker overlooks `get X` where X lies on something; the game does not."""
     env = TreasureHunter(level="level-13")

@@ -3,10 +3,11 @@
     python tests/fuzz/fuzz_express.py --steps 50000 [--seed 0]
 
 Ours plays three games at a time, often of one kind or one problem, taking turns at random; then the package, on a
-machine of its own, plays each one alone. Parameters are drawn in and around their ranges; odd, invalid and overlong
-actions, `help`, gold paths and steps after the end are among the actions. After each, text, list of valid actions in its
-order, score and end must be equal, and gold paths, where the engine does not draw them. What differs is played again
-by the package: where it differs from itself, that is said. Exits 1 on any difference.
+machine of its own, plays each one alone. Parameters are drawn in and around their ranges; odd, invalid, almost
+valid and overlong actions, `help`, gold paths and steps after the end are among the actions. After each, text,
+list of valid actions in its order, score and end must be equal, and gold paths, where the engine does not draw
+them. What differs is played again by the package: where it differs from itself, that is said. Exits 1 on any
+difference.
 """
 
 from __future__ import annotations
@@ -46,6 +47,21 @@ ODD = """| |help|Help| help|help |0|task|look around |\tinventory\n|LOOK AROUND|
     "|"
 )
 ODD += ["x" * 2000, "inventory" + " " * 5000]
+
+INSIDE = [*"\t\n\r\u00a0\u2003\u3000\u200b\ufeff\u0301,.;'1İıſ", "the", "a", "in", "to", "1", "  "]
+
+
+def near_miss(action: str, other: str, draw: random.Random) -> str:
+    """An action that is almost the given one: some of these the engine takes."""
+    words, odd = action.split(), draw.choice(INSIDE)
+    at = draw.randrange(len(words))
+    spaced = (odd.join(words), f"{odd}{action}", f"{action}{odd}", "  ".join(words), f"{action}\n")
+    worded = (
+        f"{words[0]} {other}",
+        " ".join(words[:at] + words[at + 1 :]),
+        " ".join([*words[:at], odd, *words[at:]]),
+    )
+    return draw.choice((*spaced, *worded, action.upper(), action.title(), f"{action} {other}", action[:-1]))
 
 
 class Episode:
@@ -96,6 +112,8 @@ class Episode:
             action = draw.choice(ODD)
         else:
             action = draw.choice(listed)
+            if draw.random() < 0.1:
+                action = near_miss(action, draw.choice(listed), draw)
         text, _, ended, _, info = self.env.step(action)
         said = info["score"], info["success"], ended, list(info["admissible_actions"])
         self.steps.append((action, text, *said))

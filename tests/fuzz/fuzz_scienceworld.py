@@ -6,9 +6,10 @@ Of the package, one thing is changed: its class of things hashes by identifier, 
 hash alike, so that its order of things, drawn anew at each load, is fixed. Its list of valid actions draws random
 numbers, which are put back, as we do. Ours plays three episodes at a time, taking turns at random, some
 with a list of valid actions at each step; then the package plays each one alone. Odd, ambiguous and overlong
-actions, numbers where nothing was asked, steps after the end, and stretches of gold paths are among the actions. After
-each, text, score, end, moves and sampled lists must be equal; at the end, every thing of the world, too. What
-differs is played again by the package: where it differs from itself, that is said. Exits 1 on any difference.
+actions, other verbs and things, numbers where nothing was asked, steps after the end, and stretches of gold
+paths are among the actions. After each, text, score, end, moves and sampled lists must be equal; at the end,
+every thing of the world, too. What differs is played again by the package: where it differs from itself, that
+is said. Exits 1 on any difference.
 """
 
 from __future__ import annotations
@@ -40,6 +41,19 @@ ODD = """|  |0|1|2|99|-1|+1| 0|0 |00|1.0|\u0660|\uff10|1e0|0x0|0\n|help|HELP| ob
 |teleport to hallway|go to outside|go to hallway|go to kitchen|examine|look at|read agent|flush agent|dunk agent in agent
 |open inventory|look in inventory|move air to inventory""".replace("\n|", "|").split("|")
 ODD += ["0\n", "look around\n", "x" * 999, "look around " * 80, "look around" + " " * 900]
+
+# What is put inside an action, and verbs that take the place of its own.
+INSIDE = [
+    *"\t\n\r\u00a0\u2003\u3000\u200b\ufeff\u0301,.;:!?'()-_/1İıſ",
+    "  ",
+    "in kitchen",
+    "containing nothing",
+]
+INSIDE += "the a an in to with called my self agent door inventory outside 1 2 (containing water)".split(" ")
+VERBS = """take|get|grab|pick|pick up|put down|drop|move|put|place|insert|pour|empty|fill|mix|stir|eat|drink
+activate|turn on|switch on|deactivate|turn off|open|close|shut|use|read|look|look at|look in|look on|examine
+inspect|x|focus on|focus|connect|plug|disconnect|unplug|go|go to|walk to|move to|teleport to|teleport|dunk
+flush|wait|wait1|reset task|task|inventory""".replace("\n", "|").split("|")
 
 
 class Original:
@@ -167,9 +181,36 @@ class Fuzz:
         if draw.random() < 0.1:  # cut, joined, or in capitals: ambiguous or unread
             words = action.split()
             action = " ".join(words[: draw.randrange(len(words) + 1)])
+        if draw.random() < 0.1:
+            action = self.reworded(action, draw.choice(listed))
         if draw.random() < 0.05:
             action = action.upper()
         return action
+
+    def reworded(self, action: str, other: str) -> str:
+        """Other words, things and white space."""
+        draw, words, others = self.draw, action.split() or [""], other.split() or [""]
+        at, odd = draw.randrange(len(words)), draw.choice(INSIDE)
+        end, verb = " ".join(others[1:]), draw.choice(VERBS)
+        if draw.random() < 0.5:
+            words[at] = draw.choice(
+                (f"{words[at]}{odd}", f"{words[at]} {odd}", f"{words[at]} {words[at]}", others[0])
+            )
+            return " ".join(words)
+        whole = (
+            odd.join(words),
+            f"{odd}{action}",
+            f"{action}{odd}",
+            " ".join(draw.sample(words, len(words))),
+        )
+        begun = (
+            f"{words[0]} {end}",
+            f"{words[0]} {verb}",
+            f"{verb} {' '.join(words[1:])}",
+            f"{verb} {action}",
+        )
+        joined = (f"{action} {between} {end}" for between in ("and", "in", "to", "on", "with"))
+        return draw.choice((*whole, *begun, *joined, f"{action} and {other}"))
 
     def round(self) -> None:
         group = [Episode(self.draw, self.task, self.gold) for _ in range(3)]

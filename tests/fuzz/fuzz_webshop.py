@@ -6,8 +6,9 @@ CHECKOUT is princeton-nlp/WebShop at 64fa2a5, which PATH (else this Python) runs
 and what is replaced. FOLDER has items_shuffle_1000*, items_ins_v2_1000* and items_human_ins*, .json or .json.xz. First all
 products and goals are compared. Then episodes are played on synthetic goals, people's, and goals in their style about any product:
 purchases, most of what is asked for, and random walks with special, odd and overlong searches, clicks on what is not
-there, and malformed actions. After every action both texts, url, clickables, reward and end must be equal, after a
-purchase the reward's parts, too. Prints a line for every difference and a summary; exits 1 on any.
+there, and malformed actions. With --altered N one product in N is made odd first: its texts, prices, options
+and labels. After every action both texts, url, clickables, reward and end must be equal, after a purchase the
+reward's parts, too. Prints a line for every difference and a summary; exits 1 on any.
 """
 
 from __future__ import annotations
@@ -245,6 +246,64 @@ def unpacked(folder: Path, stem: str, scratch: str) -> Path:
     return plain
 
 
+PRICES = """$1,234.56|$10.00$20.00|$20.00 to $10.00|$1.00$2.00$3.00|$0.00|$0|$.5|$5.|$980|$985.5|$99999|$ 3|$1e3
+$12.50 - $30.00|Price: $12.30 each|USD $7|$0010.10|$٣.٥|$0.005$0.015|$123456789012345678|$9.99 ($1.11 / Count)
+$19.999999999""".replace("\n", "|").split("|")
+TAKEN = """buy now|< prev|back to search|next >|description|features|reviews|attributes|search|size|a/b| x |A  B|/
+//|None|0|{}|['a']|x" y|1'2|a&b|a?b=c|50% off|a;b|a#b|a+b|.|..|-|red|blue, red""".replace("\n", "|").split(
+    "|"
+)
+OPTIONS = ("Color", "size", "COLOR", " size", "a/b", "url", "é", "asin", "style name", "")
+TEXTS = ("name", "full_description", "category", "query", "product_category")
+
+
+def altered(paths: list[Path], share: int, rng: random.Random) -> None:
+    """Make products, and what the second file says of them, odd."""
+    products, labels = (json.loads(path.read_bytes()) for path in paths[:2])
+
+    def odd(text: str) -> str:
+        words = text.split(" ")
+        for _ in range(rng.choice((1, 3, 10))):
+            words.insert(rng.randrange(len(words) + 1), rng.choice(rng.choice((ODD, ODD, TAKEN))))
+        whole = " ".join(words)
+        return rng.choice((whole, whole, text.upper(), rng.choice(ODD), rng.choice(TAKEN)))
+
+    for product in products:
+        if rng.random() * share > 1:
+            continue
+        for name in TEXTS:
+            if rng.random() < 0.4:
+                product[name] = odd(product[name])
+        if rng.random() < 0.4:
+            between = rng.choice((" › ", "›", " › › ", "\u203a "))
+            product["product_category"] = between.join(rng.choices(["a b", "Tools", "x", ""], k=3))
+        bullets = product["small_description"]
+        changed = [odd(text) for text in bullets]
+        if rng.random() < 0.5:
+            bullets = rng.choice(([], "", odd("a b"), changed, [*bullets, "", " ", "\n"], [rng.choice(ODD)]))
+        product["small_description"] = bullets
+        if rng.random() < 0.6:
+            product["pricing"] = rng.choice((None, "", *PRICES))
+        options = product["customization_options"] or {}
+        if rng.random() < 0.7:
+            options = {odd(name) if rng.random() < 0.3 else name: values for name, values in options.items()}
+            for name in rng.sample(OPTIONS, rng.randint(0, 2)):
+                values = [rng.choice(rng.choice((TAKEN, ODD))) for _ in range(rng.randint(0, 4))]
+                options[name] = [{"value": value} for value in values]
+            if options and rng.random() < 0.1:
+                options[rng.choice(list(options))] = None
+        product["customization_options"] = options or rng.choice(({}, None, ""))
+        label = labels.get(product["asin"])
+        if label and rng.random() < 0.4:
+            if label.get("attributes"):
+                label["attributes"] = [odd(text) for text in label["attributes"]]
+            if label.get("instruction"):
+                label["instruction"] = odd(label["instruction"])
+                label["instruction_attributes"] = [odd(text) for text in label["instruction_attributes"]]
+    for path, content in zip(paths, (products, labels), strict=False):
+        path.write_text(json.dumps(content, ensure_ascii=rng.random() < 0.5), "utf-8")
+
+
 def main() -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -253,6 +312,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=15_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--altered", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
     if not (arguments.original / "web_agent_site").is_dir():
         parser.error(f"{arguments.original} is no checkout of princeton-nlp/WebShop")
@@ -262,6 +322,8 @@ def main() -> int:
     same_draws = mock.patch.object(files, "digest", lambda *parts: "0" * 64)
     with tempfile.TemporaryDirectory() as scratch, same_draws:
         paths = [unpacked(arguments.data, stem, scratch) for stem in stems]
+        if arguments.altered:
+            altered(paths, arguments.altered, rng)
         products = list(files.read_products(*paths[:2]))
         match = Match(Original(arguments.python, arguments.original), products)
         player = Player(rng, products, [match.load(paths, kind) for kind in ("synthetic", "human")])
