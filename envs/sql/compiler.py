@@ -7,8 +7,7 @@ the steps in the order in which MySQL's resolver takes them, which is the order 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -95,6 +94,38 @@ def compile_rows(
     shown = ", ".join([number, *(compiler.text(x).sql if exact(x.type) else x.sql for x in given)])
     most = -1 if limit is None else limit
     return f"SELECT {shown} FROM {source} WHERE {test} ORDER BY {', '.join([*keys, number])} LIMIT {most}"
+
+
+@dataclass(eq=False)
+class _Clauses:
+    """A SELECT, as far as its clauses are compiled."""
+
+    tree: Select
+    scope: Scope
+    items: list[Item]
+    """The select list, stars written out."""
+    names: tuple[str, ...]
+    outputs: list[X]
+    aggregated: bool
+    source: str = ""
+    where: str = ""
+    group: list[Any] = field(default_factory=list)
+    grouped: list[X] = field(default_factory=list)
+    tested: Any = None
+    """HAVING, aliases replaced."""
+    having: str = ""
+    order: list[tuple[Any, X, bool]] = field(default_factory=list)
+    """Expression, the same compiled, whether descending."""
+    windowed: bool = False
+    ordered: bool = True
+    """Whether the order of its rows matters."""
+    position: str = ""
+    """SQL for the order in which rows come when nothing says otherwise, where that matters."""
+
+    @property
+    def keys(self) -> list[str]:
+        """ORDER BY in SQL."""
+        return [sort_key(x) + (" DESC" if d else "") for _, x, d in self.order]
 
 
 class _Compiler(Tables):
@@ -227,12 +258,52 @@ class _Compiler(Tables):
         return Compiled(self.numbered(result), result.names, result.types) if want == "table" else result
 
     def select(self, tree: Select, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
+        """One SELECT: its clauses in the order in which MySQL resolves them, its rows' order, its SQL."""
         scope = Scope(parent, ctes=ctes)
         entered = self.outward
-        build: Callable[[], str] = lambda: ""  # noqa: E731
-        if tree.source is not None:
-            build = self.source(tree.source, scope)
-        # The select list, stars written out.
+        build = self.source(tree.source, scope) if tree.source is not None else None
+        q = self.listed(tree, scope)
+        self.where(q)
+        q.source = build() if build else ""
+        self.group_by(q)
+        self.having(q)
+        written = self.order_by(q)
+        if q.aggregated and self.full_group_by:
+            self.check_aggregated(q)
+        if id(tree) in self.unordered:
+            q.order = []
+        # What a subquery orders by of the query around it is one value, which SQLite does not find there.
+        q.order = [key for key in q.order if not self.outer(key[0], scope)]
+        if tree.distinct and self.full_group_by:
+            self.check_distinct(q, written)
+        for item, x in zip(q.items, q.outputs, strict=True):
+            if isinstance(item.expr, Row) or x.type.kind == "row":
+                raise Fault("Operand should contain 1 column(s)")
+        q.windowed = has_window((*(i.expr for i in q.items), *(e for e, _, _ in q.order)))
+        q.ordered = want != "set" or tree.limit is not None
+        single = (q.aggregated and not tree.group) or tree.source is None
+        if q.ordered and not single:
+            q.position = self.position(q)
+        if tree is self.outermost:
+            self.show_branches(q)
+        sql, sorts = self.assemble(q, entered)
+        if q.windowed:
+            sql = _with_ties(sql, q)
+        types = tuple(x.type for x in q.outputs)
+        single, keys = single or tree.limit in (0, 1), _group_names(q)
+        counted = not (q.aggregated or tree.distinct)
+        found = Compiled(sql, q.names, types, single, keys, sorts, counted, (tree.limit, tree.offset))
+        if want != "table":
+            return found
+        # A table of the plainest queries is merged into the query around it (Query_expression::is_mergeable).
+        merges = not (
+            q.aggregated or q.windowed or tree.distinct or tree.having is not None or tree.limit is not None
+        )
+        stored = types if merges and tree.source is not None else stored_types(types)
+        return Compiled(self.numbered(found, stored), q.names, stored, single, keys)
+
+    def listed(self, tree: Select, scope: Scope) -> _Clauses:
+        """The select list, with its stars written out, and the aliases that it gives."""
         items: list[Item] = []
         for item in tree.items:
             if isinstance(item.expr, Star):
@@ -240,46 +311,45 @@ class _Compiler(Tables):
             else:
                 items.append(item)
         scope.grouped = bool(tree.group)
-        aggregated = (
+        scope.aggregated = (
             bool(tree.group)
             or any(has_aggregate(i.expr) for i in items)
             or has_aggregate(tree.having or ())
             or (any(has_aggregate(e) for e, _ in tree.order))
         )
-        scope.aggregated = aggregated
         scope.aggregating = True
         outputs = [self.expr(item.expr, scope) for item in items]
         names = tuple(
             item.alias or (item.expr.name if isinstance(item.expr, Col) else item.text) for item in items
         )
-        for item in items:
-            if item.alias:
-                scope.aliases.setdefault(item.alias.lower(), item)
-            elif isinstance(item.expr, Col):
-                scope.aliases.setdefault(item.expr.name.lower(), item)
-            else:
-                scope.aliases.setdefault(item.text.lower(), item)
-        where = ""
+        for item, name in zip(items, names, strict=True):
+            scope.aliases.setdefault(name.lower(), item)
+        return _Clauses(tree, scope, items, names, outputs, scope.aggregated)
+
+    def where(self, q: _Clauses) -> None:
+        """WHERE, which admits no aggregate."""
+        test, scope = q.tree.where, q.scope
         scope.aggregating = False
-        if tree.where is not None:
+        if test is not None:
             scope.where = "where clause"
-            if has_aggregate(tree.where):
-                self.expr(tree.where, scope)
+            if has_aggregate(test):
+                self.expr(test, scope)
                 raise Fault("Invalid use of group function")
-            where = self.truth(tree.where, scope)
-        source_sql = build()
-        # GROUP BY: positions, columns, aliases.
-        group: list[Any] = []
+            q.where = self.truth(test, scope)
+
+    def group_by(self, q: _Clauses) -> None:
+        """GROUP BY: positions, columns, aliases."""
+        scope, items = q.scope, q.items
         listed = [item.expr for item in items]
         scope.where = "group statement"
-        for expr in tree.group:
+        for expr in q.tree.group:
             if isinstance(expr, Lit) and expr.kind == "int":
                 at = int(expr.value) - 1
                 if not 0 <= at < len(items):
                     raise Fault(f"Unknown column '{expr.value}' in 'group statement'")
                 expr = items[at].expr
                 if has_aggregate(expr) or has_window(expr):
-                    raise Fault(f"Can't group on '{names[at]}'")
+                    raise Fault(f"Can't group on '{q.names[at]}'")
             elif isinstance(expr, Col) and expr.table is None:
                 alias = self.selected(expr, scope, items)
                 if alias is not None and self.find(expr, scope, local=True, quiet=True) is None:
@@ -288,215 +358,168 @@ class _Compiler(Tables):
                     expr = alias.expr
             elif not isinstance(expr, Col):
                 if expr in listed and has_aggregate(expr):
-                    raise Fault(f"Can't group on '{names[listed.index(expr)]}'")
+                    raise Fault(f"Can't group on '{q.names[listed.index(expr)]}'")
                 expr = self.inline(expr, scope, items, [], having=False)
-            group.append(expr)
-        grouped = [self.expr(expr, scope) for expr in group]
-        scope.group = tuple(group)
-        having, tested = "", None
-        if tree.having is not None:
-            scope.where = "having clause"
-            scope.aggregating = True
-            tested = self.inline(tree.having, scope, items, group, having=True)
-            having = self.truth(tested, scope)
-        scope.where = "order clause"
-        scope.aggregating = True
-        order: list[tuple[Any, X, bool]] = []
-        keyed: list[Any] = []  # as they are written
-        for expr, descending in tree.order:
+            q.group.append(expr)
+        q.grouped = [self.expr(expr, scope) for expr in q.group]
+        scope.group = tuple(q.group)
+
+    def having(self, q: _Clauses) -> None:
+        """HAVING, which may name aliases."""
+        if q.tree.having is not None:
+            q.scope.where = "having clause"
+            q.scope.aggregating = True
+            q.tested = self.inline(q.tree.having, q.scope, q.items, q.group, having=True)
+            q.having = self.truth(q.tested, q.scope)
+
+    def order_by(self, q: _Clauses) -> list[Any]:
+        """ORDER BY: positions, aliases, expressions; given back as they are written."""
+        q.scope.where = "order clause"
+        q.scope.aggregating = True
+        written: list[Any] = []
+        for expr, descending in q.tree.order:
             if isinstance(expr, Lit) and not is_place(expr):
                 continue
-            keyed.append(expr)
+            written.append(expr)
             if isinstance(expr, Lit):
                 at = int(expr.value) - 1
-                if not 0 <= at < len(items):
+                if not 0 <= at < len(q.items):
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
-                expr = items[at].expr
+                expr = q.items[at].expr
             else:
-                expr = self.inline(expr, scope, items, group, having=False)
-            order.append((expr, self.expr(expr, scope), descending))
-        if aggregated and self.full_group_by:
-            if not group and not has_aggregate((*(i.expr for i in items), tree.having or ())):
-                number = next(n for n, (expr, _, _) in enumerate(order, 1) if has_aggregate(expr))
-                raise Fault(
-                    f"Expression #{number} of ORDER BY contains aggregate function and applies to the result of a "
-                    "non-aggregated query"
-                )
-            self.check_group(tree, items, names, group, grouped, order, scope)
-        if id(tree) in self.unordered:
-            order = []
-        # What a subquery orders by of the query around it is one value, which SQLite does not find there.
-        order = [key for key in order if not self.outer(key[0], scope)]
-        sqls = {x.sql for x in outputs}
-        # DISTINCT is no more where each row is a group of its own (Query_block::prepare in sql/sql_resolver.cc).
-        apart = aggregated and not tree.rollup and all(x.sql in sqls for x in grouped)
-        if tree.distinct and self.full_group_by and not apart:
-            chosen = {(x.source, x.column) for x in outputs if x.source}
-            for n, (expr, x, _) in enumerate(order, 1):
-                if x.sql in sqls:
-                    continue
-                if has_aggregate(keyed[n - 1]) and not has_window(expr):
-                    raise Fault(
-                        f"Expression #{n} of ORDER BY clause is not in SELECT list, contains aggregate function; this is "
-                        "incompatible with DISTINCT"
-                    )
-                if has_aggregate(expr):
-                    continue
-                for ref in self.columns_of(expr, scope):
-                    if (ref.source, ref.column) not in chosen and ref.source is not None:
-                        raise Fault(
-                            f"Expression #{n} of ORDER BY clause is not in SELECT list, references column "
-                            f"'{self.full_name(ref)}' which is not in SELECT list; this is incompatible with DISTINCT"
-                        )
-        for expr, x in zip((i.expr for i in items), outputs, strict=True):
-            if isinstance(expr, Row) or (x.type.kind == "row"):
-                raise Fault("Operand should contain 1 column(s)")
+                expr = self.inline(expr, q.scope, q.items, q.group, having=False)
+            q.order.append((expr, self.expr(expr, q.scope), descending))
+        return written
 
-        # The order in which rows come when nothing says otherwise.
-        wants_order = want != "set" or tree.limit is not None
-        single = (aggregated and not tree.group) or tree.source is None
-        position = ""
-        if wants_order and not single:
-            if planner.groups_sorted(self, items, group, tree.having, order):
-                position = ", ".join(sort_key(x) for x in grouped)
-            else:
-                position = planner.position(self, tree, scope, items, group, order, aggregated)
-        local = [x for x in grouped if x.source is None or x.source in scope.sources]
-        # SQLite takes no outer column as a grouping key; to one group it is a constant.
-        by_group = ", ".join(sort_key(x) for x in local) or "NULL"
-        windowed = has_window((*(i.expr for i in items), *(e for e, _, _ in order)))
-        # What no temporary table holds is shown as it is computed; a join's rows may be held to be sorted.
-        if tree is self.outermost and not (
-            tree.distinct or tree.rollup or windowed or order and len(scope.sources) > 1
-        ):
-            for i, item in enumerate(items):
-                branches = (
-                    isinstance(item.expr, Case) or isinstance(item.expr, Func) and item.expr.name == "if"
+    def check_aggregated(self, q: _Clauses) -> None:
+        """What ONLY_FULL_GROUP_BY refuses of a query with groups."""
+        if not q.group and not has_aggregate((*(i.expr for i in q.items), q.tree.having or ())):
+            number = next(n for n, (expr, _, _) in enumerate(q.order, 1) if has_aggregate(expr))
+            raise Fault(
+                f"Expression #{number} of ORDER BY contains aggregate function and applies to the result of a "
+                "non-aggregated query"
+            )
+        self.check_group(q.tree, q.items, q.group, q.grouped, q.order, q.scope)
+
+    def check_distinct(self, q: _Clauses, written: list[Any]) -> None:
+        """What ONLY_FULL_GROUP_BY refuses of ORDER BY beside DISTINCT: what is not in the select list."""
+        sqls = {x.sql for x in q.outputs}
+        # DISTINCT is no more where each row is a group of its own (Query_block::prepare in sql/sql_resolver.cc).
+        if q.aggregated and not q.tree.rollup and all(x.sql in sqls for x in q.grouped):
+            return
+        chosen = {(x.source, x.column) for x in q.outputs if x.source}
+        for n, (expr, x, _) in enumerate(q.order, 1):
+            if x.sql in sqls:
+                continue
+            if has_aggregate(written[n - 1]) and not has_window(expr):
+                raise Fault(
+                    f"Expression #{n} of ORDER BY clause is not in SELECT list, contains aggregate function; this is "
+                    "incompatible with DISTINCT"
                 )
-                if (
-                    branches
-                    and outputs[i].type.kind == "dec"
-                    and (not aggregated or has_aggregate(item.expr))
-                ):
-                    outputs[i] = self.expr(_by_branch(item.expr), scope)._replace(type=T("shown"))
-        n = len(outputs)
-        columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(outputs))
-        names_sql = ", ".join(f"c{i}" for i in range(n))
-        cut = ", ".join(folded(f"c{i}", x.type) for i, x in enumerate(outputs))
-        keys = [sort_key(x) + (" DESC" if d else "") for _, x, d in order]
+            if has_aggregate(expr):
+                continue
+            for ref in self.columns_of(expr, q.scope):
+                if (ref.source, ref.column) not in chosen and ref.source is not None:
+                    raise Fault(
+                        f"Expression #{n} of ORDER BY clause is not in SELECT list, references column "
+                        f"'{self.full_name(ref)}' which is not in SELECT list; this is incompatible with DISTINCT"
+                    )
+
+    def position(self, q: _Clauses) -> str:
+        """SQL that sorts rows or groups as they come when nothing says otherwise."""
+        if planner.groups_sorted(q.items, q.group, q.tree.having, q.order):
+            return ", ".join(sort_key(x) for x in q.grouped)
+        return planner.position(self, q.tree, q.scope, q.items, q.group, q.order, q.aggregated)
+
+    def show_branches(self, q: _Clauses) -> None:
+        """Show each decimal of IF and CASE as its branch has it, where no temporary table holds it.
+
+        A join's rows may be held to be sorted.
+        """
+        if q.tree.distinct or q.tree.rollup or q.windowed or q.order and len(q.scope.sources) > 1:
+            return
+        for i, item in enumerate(q.items):
+            branches = isinstance(item.expr, Case) or isinstance(item.expr, Func) and item.expr.name == "if"
+            if (
+                branches
+                and q.outputs[i].type.kind == "dec"
+                and (not q.aggregated or has_aggregate(item.expr))
+            ):
+                q.outputs[i] = self.expr(_by_branch(item.expr), q.scope)._replace(type=T("shown"))
+
+    # The SQL of a SELECT.
+
+    def assemble(self, q: _Clauses, entered: int) -> tuple[str, bool]:
+        """The SQL, and whether its rows come in reading order for the engine to sort (see `Compiled.sorts`)."""
+        tree = q.tree
+        columns = ", ".join(f"{x.sql} AS c{i}" for i, x in enumerate(q.outputs))
         limit = (
             f" LIMIT {-1 if tree.limit is None else tree.limit} OFFSET {tree.offset}"
             if tree.limit is not None
             else ""
         )
-        tests = [f"({t})" for t in ((where,) if aggregated or tree.distinct else (where, having)) if t]
-        body = f" FROM {source_sql}" if source_sql else ""
+        merges = q.aggregated or tree.distinct
+        tests = [f"({t})" for t in ((q.where,) if merges else (q.where, q.having)) if t]
+        body = f" FROM {q.source}" if q.source else ""
         body += f" WHERE {' AND '.join(tests)}" if tests else ""
-        grouping = f" GROUP BY {by_group}" if tree.group else ""
-        if having and (aggregated or tree.distinct):
-            grouping += f" HAVING {having}"
-        sorts, counted = False, not (aggregated or tree.distinct)
+        grouping = f" GROUP BY {_local_keys(q.grouped, q.scope) or 'NULL'}" if tree.group else ""
+        if q.having and merges:
+            grouping += f" HAVING {q.having}"
         if tree.rollup and tree.group:
-            where_sql = f" WHERE {where}" if where else ""
-            sql = self.rollup(items, grouped, f" FROM {source_sql}", where_sql, tested, order, scope) + limit
-        elif having and aggregated and not tree.group and not tree.distinct:
+            return self.rollup(q) + limit, False
+        if q.having and q.aggregated and not tree.group and not tree.distinct:
             # SQLite takes HAVING without GROUP BY only beside an aggregate in the select list.
-            sql = f"SELECT {names_sql} FROM (SELECT {columns}, ({having}) AS _h{body}) WHERE _h{limit}"
-        elif want == "set" and tree.limit is None and not aggregated:
-            sql = f"SELECT {columns}{body}"
-        elif tree.distinct and (aggregated or windowed):
-            rank = f"row_number() OVER (ORDER BY {position})" if position and not windowed else "0"
-            extra = "".join(f", {x.sql} AS k{i}" for i, (_, x, _) in enumerate(order))
-            by = [folded(f"min(k{i})", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
-            sql = f"SELECT {names_sql} FROM (SELECT {columns}{extra}, {rank} AS _r{body}{grouping}) GROUP BY {cut}"
-            sql += f" ORDER BY {', '.join([*by, 'min(_r)'])}{limit}"
-        else:
-            if tree.distinct:
-                grouping = (
-                    " GROUP BY "
-                    + ", ".join(sort_key(x) for x in outputs if x.source is None or x.source in scope.sources)
-                    + grouping
-                )
-            if not order or not wants_order or single or windowed or not position:
-                by = (
-                    [*keys, *self.sorted_by_window(items, scope), position]
-                    if position and wants_order and not single
-                    else keys
-                    if wants_order
-                    else []
-                )
-                sql = (
-                    f"SELECT {columns}{body}{grouping}" + (f" ORDER BY {', '.join(by)}" if by else "") + limit
-                )
-            else:
-                extra = "".join(f", {sort_key(x)} AS k{i}" for i, (_, x, _) in enumerate(order))
-                by = [folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
-                before = self.outward
-                inner = (
-                    f"SELECT {columns}{extra}, row_number() OVER (ORDER BY {position}) AS _p{body}{grouping}"
-                )
-                ranked = f"SELECT {names_sql}, _p, dense_rank() OVER (ORDER BY {', '.join(by)}) AS _d FROM ({inner})"
-                if tree is self.outermost:
-                    # The engine sorts: ties come out as filesort leaves them.
-                    sorts = True
-                    sql = f"SELECT {columns}, dense_rank() OVER (ORDER BY {', '.join(keys)}){body}{grouping} ORDER BY {position}"
-                elif tree.limit is not None and self.outward == entered:
-                    s = self.fresh("s")
-                    sql = (
-                        f"WITH {s} AS ({ranked}) SELECT {names_sql} FROM {s}, (SELECT my_top(_d, _p, {tree.limit}, {tree.offset}, {int(counted)}) AS _t FROM {s}) "
-                        f"WHERE my_at(_t, _p) > 0 ORDER BY my_at(_t, _p)"
-                    )
-                else:
-                    sql = f"SELECT {columns}{body}{grouping} ORDER BY {', '.join([*keys, position])}{limit}"
-                assert before == self.outward
-        single = single or tree.limit in (0, 1)
-        group_names = None
-        if tree.group and all(x.source for x in grouped):
-            refs = {(x.source, x.column) for x in grouped}
-            grouped_names = [
-                n.lower() for n, x in zip(names, outputs, strict=True) if (x.source, x.column) in refs
-            ]
-            covered = {(x.source, x.column) for x in outputs} >= refs
-            group_names = frozenset(grouped_names) if covered else None
-        if windowed:
-            # Rows that a window does not tell apart come as they are read; of one table, as ORDER BY has sorted them.
-            ties = "" if tree.distinct and not aggregated else position
-            sooner = len(scope.sources) == 1 and not (
-                aggregated or tree.distinct or has_window(tuple(e for e, _, _ in order))
-            )
-            first = ", ".join([*(keys if sooner else []), *([ties] if ties else [])])
-            sql = sql.replace(TIES, f", {ties}" if ties else "").replace(
-                UNSORTED, f"ORDER BY {ties}" if ties else ""
-            )
-            sql = sql.replace(ALL, f"ORDER BY {first}" if first else "")
-        types = tuple(x.type for x in outputs)
-        result = Compiled(sql, names, types, single, group_names, sorts, counted, (tree.limit, tree.offset))
-        if want != "table":
-            return result
-        # A table of the plainest queries is merged into the query around it (Query_expression::is_mergeable).
-        merges = not (aggregated or windowed or tree.distinct or tree.having is not None or limit)
-        if not merges or tree.source is None:
-            types = stored_types(types)
-        return Compiled(self.numbered(result, types), names, types, single, group_names)
+            sql = f"SELECT {_names(q)} FROM (SELECT {columns}, ({q.having}) AS _h{body}) WHERE _h{limit}"
+            return sql, False
+        if not q.ordered and not q.aggregated:
+            return f"SELECT {columns}{body}", False
+        if tree.distinct and (q.aggregated or q.windowed):
+            return _distinct_groups(q, columns, body, grouping) + limit, False
+        if tree.distinct:
+            grouping = f" GROUP BY {_local_keys(q.outputs, q.scope)}{grouping}"
+        if q.order and not q.windowed and q.position:
+            return self.sort(q, columns, body, grouping, limit, entered)
+        by = q.keys if q.ordered else []
+        if q.position:
+            by = [*by, *self.sorted_by_window(q.items, q.scope), q.position]
+        return f"SELECT {columns}{body}{grouping}" + (
+            f" ORDER BY {', '.join(by)}" if by else ""
+        ) + limit, False
 
-    def rollup(
-        self,
-        items: list[Item],
-        grouped: list[X],
-        from_sql: str,
-        where_sql: str,
-        having: Any,
-        order: list[tuple[Any, X, bool]],
-        scope: Scope,
-    ) -> str:
+    def sort(
+        self, q: _Clauses, columns: str, body: str, grouping: str, limit: str, entered: int
+    ) -> tuple[str, bool]:
+        """Rows that ORDER BY sorts, with ties as filesort leaves them where that can be known."""
+        tree, keys = q.tree, ", ".join(q.keys)
+        if tree is self.outermost:  # the engine sorts
+            return (
+                f"SELECT {columns}, dense_rank() OVER (ORDER BY {keys}){body}{grouping} ORDER BY {q.position}",
+                True,
+            )
+        if tree.limit is None or self.outward != entered:
+            return f"SELECT {columns}{body}{grouping} ORDER BY {keys}, {q.position}{limit}", False
+        extra = "".join(f", {sort_key(x)} AS k{i}" for i, (_, x, _) in enumerate(q.order))
+        by = [folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(q.order)]
+        inner = f"SELECT {columns}{extra}, row_number() OVER (ORDER BY {q.position}) AS _p{body}{grouping}"
+        ranked = f"SELECT {_names(q)}, _p, dense_rank() OVER (ORDER BY {', '.join(by)}) AS _d FROM ({inner})"
+        s, counted = self.fresh("s"), int(not (q.aggregated or tree.distinct))
+        return (
+            f"WITH {s} AS ({ranked}) SELECT {_names(q)} FROM {s}, (SELECT my_top(_d, _p, {tree.limit}, {tree.offset}, {counted}) AS _t FROM {s}) "
+            f"WHERE my_at(_t, _p) > 0 ORDER BY my_at(_t, _p)",
+            False,
+        )
+
+    def rollup(self, q: _Clauses) -> str:
         """GROUP BY ... WITH ROLLUP: one query per prefix of the group, sums after their parts.
 
         What is grouped by is NULL in a sum, wherever it stands outside aggregates (MySQL 8.0 manual, 14.19.2).
         """
+        scope, grouped, order = q.scope, q.grouped, q.order
+        where = f" WHERE {q.where}" if q.where else ""
         parts = []
         for depth in range(len(grouped), -1, -1):
             self.gone = frozenset(x.sql for x in grouped[depth:])
-            cols = ", ".join(f"{self.expr(item.expr, scope).sql} AS c{i}" for i, item in enumerate(items))
+            cols = ", ".join(f"{self.expr(item.expr, scope).sql} AS c{i}" for i, item in enumerate(q.items))
             marks = "".join(
                 f", {int(i >= depth)} AS g{i}, {sort_key(x) if i < depth else 'NULL'} AS h{i}"
                 for i, x in enumerate(grouped)
@@ -505,13 +528,55 @@ class _Compiler(Tables):
                 f", {sort_key(self.expr(expr, scope))} AS k{i}" for i, (expr, _, _) in enumerate(order)
             )
             by = " GROUP BY " + (", ".join(sort_key(x) for x in grouped[:depth]) or "NULL")
-            test = f" HAVING {self.truth(having, scope)}" if having is not None else ""
-            parts.append(f"SELECT {cols}{marks}{keys}{from_sql}{where_sql}{by}{test}")
+            test = f" HAVING {self.truth(q.tested, scope)}" if q.tested is not None else ""
+            parts.append(f"SELECT {cols}{marks}{keys} FROM {q.source}{where}{by}{test}")
         self.gone = frozenset()
         wanted = [folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
         wanted += [f"g{i}, {folded(f'h{i}', x.type)}" for i, x in enumerate(grouped)]
-        names = ", ".join(f"c{i}" for i in range(len(items)))
-        return f"SELECT {names} FROM ({' UNION ALL '.join(parts)}) ORDER BY {', '.join(wanted)}"
+        return f"SELECT {_names(q)} FROM ({' UNION ALL '.join(parts)}) ORDER BY {', '.join(wanted)}"
+
+
+def _names(q: _Clauses) -> str:
+    """The output columns by the names that they have in SQLite."""
+    return ", ".join(f"c{i}" for i in range(len(q.outputs)))
+
+
+def _local_keys(xs: list[X], scope: Scope) -> str:
+    """Keys to group by. SQLite takes no outer column as one; to a group it is a constant."""
+    return ", ".join(sort_key(x) for x in xs if x.source is None or x.source in scope.sources)
+
+
+def _distinct_groups(q: _Clauses, columns: str, body: str, grouping: str) -> str:
+    """DISTINCT of rows that are groups, or that windows were computed on: each where the first of its kind was."""
+    rank = f"row_number() OVER (ORDER BY {q.position})" if q.position and not q.windowed else "0"
+    extra = "".join(f", {x.sql} AS k{i}" for i, (_, x, _) in enumerate(q.order))
+    by = [folded(f"min(k{i})", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(q.order)]
+    cut = ", ".join(folded(f"c{i}", x.type) for i, x in enumerate(q.outputs))
+    inner = f"SELECT {columns}{extra}, {rank} AS _r{body}{grouping}"
+    return f"SELECT {_names(q)} FROM ({inner}) GROUP BY {cut} ORDER BY {', '.join([*by, 'min(_r)'])}"
+
+
+def _with_ties(sql: str, q: _Clauses) -> str:
+    """Windows get the order of rows that they do not tell apart: as read; of one table, as ORDER BY sorted them."""
+    ties = "" if q.tree.distinct and not q.aggregated else q.position
+    sooner = len(q.scope.sources) == 1 and not (
+        q.aggregated or q.tree.distinct or has_window(tuple(e for e, _, _ in q.order))
+    )
+    first = ", ".join([*(q.keys if sooner else []), *([ties] if ties else [])])
+    sql = sql.replace(TIES, f", {ties}" if ties else "").replace(UNSORTED, f"ORDER BY {ties}" if ties else "")
+    return sql.replace(ALL, f"ORDER BY {first}" if first else "")
+
+
+def _group_names(q: _Clauses) -> frozenset[str] | None:
+    """The output columns that are the group, where all of it is among them."""
+    if not q.tree.group or not all(x.source for x in q.grouped):
+        return None
+    refs = {(x.source, x.column) for x in q.grouped}
+    if not {(x.source, x.column) for x in q.outputs} >= refs:
+        return None
+    return frozenset(
+        n.lower() for n, x in zip(q.names, q.outputs, strict=True) if (x.source, x.column) in refs
+    )
 
 
 def _by_branch(expr: Any) -> Any:

@@ -163,7 +163,6 @@ class Grouping(Aggregates):
         self,
         tree: Select,
         items: list[Item],
-        names: tuple[str, ...],
         group: list[Any],
         grouped: list[X],
         order: list[tuple[Any, X, bool]],

@@ -114,9 +114,7 @@ def position(
     return f"min({expr})" if merges else expr
 
 
-def groups_sorted(
-    compiler: Names, items: list[Item], group: list[Any], having: Any, order: list[Any]
-) -> bool:
+def groups_sorted(items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
     """Whether groups come sorted by their keys: an aggregate over DISTINCT values needs its input sorted."""
     return bool(group) and any(
         isinstance(n, Func)
