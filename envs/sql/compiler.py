@@ -166,6 +166,7 @@ class _Compiler(Tables):
         return f"SELECT {columns}, row_number() OVER () AS _p FROM ({inner})"
 
     def union(self, tree: Union, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
+        """SELECTs joined by UNION, INTERSECT and EXCEPT, from left to right."""
         parts: list[Compiled] = []
         for part in tree.parts:
             if len(tree.parts) > 1 and isinstance(part, Select) and part.order and part.limit is None:
@@ -173,7 +174,6 @@ class _Compiler(Tables):
             parts.append(self.query(part, parent, ctes, "rows" if want != "set" else "set"))
             if len(parts[-1].names) != len(parts[0].names):
                 raise Fault("The used SELECT statements have a different number of columns")
-        ops = list(tree.ops)
         first = parts[0]
         merged = (reduce(merge_types, kinds) for kinds in zip(*(part.types for part in parts), strict=True))
         stored = stored_types(merged)
@@ -186,10 +186,9 @@ class _Compiler(Tables):
             return name
 
         current, types = named(self.numbered(first, stored)), first.types
-        for op, part in zip(ops, parts[1:], strict=True):
+        names = ", ".join(f"c{i}" for i in range(len(types)))
+        for op, part in zip(tree.ops, parts[1:], strict=True):
             before, types = types, tuple(merge_types(a, b) for a, b in zip(types, part.types, strict=True))
-            n = len(types)
-            names = ", ".join(f"c{i}" for i in range(n))
             lefts, rights = (
                 ", ".join(
                     f"{self.as_kind(X(f'c{i}', k), t).sql} AS c{i}"
@@ -201,28 +200,26 @@ class _Compiler(Tables):
             both = named(
                 f"SELECT {lefts}, 1 AS _k, _p FROM {current} UNION ALL SELECT {rights}, 2, _p FROM {added}"
             )
-            if op == "UNION ALL":
-                current = named(f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM {both}")
-                continue
             keys = ", ".join(folded(f"c{i}", t) for i, t in enumerate(types))
             if op in ("INTERSECT ALL", "EXCEPT ALL"):  # the n-th of equal rows is a row of its own
                 both = named(
                     f"SELECT *, row_number() OVER (PARTITION BY {keys}, _k ORDER BY _p) AS _n FROM {both}"
                 )
                 keys += ", _n"
-            having = {"INTERSECT": " HAVING count(DISTINCT _k) = 2", "EXCEPT": " HAVING max(_k) = 1"}.get(
-                op.split()[0], ""
-            )
-            firsts = f"SELECT {names}, min(_k * 100000000 + _p) AS _m FROM {both} GROUP BY {keys}{having}"
-            if having:
-                firsts = (
-                    f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM {both} WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND "
-                    + ("_a > 0 AND _b > 0" if op.startswith("INTERSECT") else "_a > 0 AND _b = 0")
-                )
-            current = named(f"SELECT {names}, row_number() OVER (ORDER BY _m) AS _p FROM ({firsts})")
-        names = ", ".join(f"c{i}" for i in range(len(types)))
-        keys_sql = []
-        lower = [name.lower() for name in first.names]
+            current = named(_combined(op, names, keys, both))
+        order = ", ".join([*self.union_order(tree, first.names, types), "_p"])
+        sql = f"WITH {', '.join(steps)} SELECT {names} FROM {current} AS u"
+        if want != "set" or tree.limit is not None:
+            sql += f" ORDER BY {order}"
+        if tree.limit is not None:
+            sql += f" LIMIT {tree.limit} OFFSET {tree.offset}"
+        result = Compiled(sql, first.names, stored, limit=(tree.limit, tree.offset))
+        return Compiled(self.numbered(result), result.names, result.types) if want == "table" else result
+
+    def union_order(self, tree: Union, names: tuple[str, ...], types: tuple[T, ...]) -> list[str]:
+        """ORDER BY of a whole union, which knows its columns only."""
+        keys = []
+        lower = [name.lower() for name in names]
         for number, (expr, descending) in enumerate(tree.order, 1):
             if has_aggregate(expr):
                 raise Fault(
@@ -236,26 +233,15 @@ class _Compiler(Tables):
                     raise Fault(f"Unknown column '{expr.value}' in 'order clause'")
                 sql = folded(f"c{at}", types[at])
             else:
-                scope = Scope(
-                    None, [Source("", "", {n: (n, f"c{i}", types[i]) for i, n in enumerate(lower)})]
-                )
-                scope.where = "order clause"
-                scope.sources[0].sql = "u"
+                source = Source("", "u", {n: (n, f"c{i}", types[i]) for i, n in enumerate(lower)})
+                scope = Scope(None, [source], where="order clause")
                 if isinstance(expr, Col) and expr.table:
                     raise Fault(
                         f"Table '{expr.table}' from one of the SELECTs cannot be used in global ORDER clause"
                     )
-                x = self.expr(expr, scope)
-                sql = sort_key(x)
-            keys_sql.append(sql + (" DESC" if descending else ""))
-        order = ", ".join([*keys_sql, "_p"])
-        sql = f"WITH {', '.join(steps)} SELECT {names} FROM {current} AS u"
-        if want != "set" or tree.limit is not None:
-            sql += f" ORDER BY {order}"
-        if tree.limit is not None:
-            sql += f" LIMIT {tree.limit} OFFSET {tree.offset}"
-        result = Compiled(sql, first.names, stored, limit=(tree.limit, tree.offset))
-        return Compiled(self.numbered(result), result.names, result.types) if want == "table" else result
+                sql = sort_key(self.expr(expr, scope))
+            keys.append(sql + (" DESC" if descending else ""))
+        return keys
 
     def select(self, tree: Select, parent: Scope | None, ctes: dict[str, Cte], want: str) -> Compiled:
         """One SELECT: its clauses in the order in which MySQL resolves them, its rows' order, its SQL."""
@@ -534,6 +520,20 @@ class _Compiler(Tables):
         wanted = [folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
         wanted += [f"g{i}, {folded(f'h{i}', x.type)}" for i, x in enumerate(grouped)]
         return f"SELECT {_names(q)} FROM ({' UNION ALL '.join(parts)}) ORDER BY {', '.join(wanted)}"
+
+
+def _combined(op: str, names: str, keys: str, both: str) -> str:
+    """What an operator leaves of the rows of both its sides (`_k` 1 and 2): of equal ones the first."""
+    if op == "UNION ALL":
+        return f"SELECT {names}, row_number() OVER (ORDER BY _k, _p) AS _p FROM {both}"
+    if op == "UNION":
+        firsts = f"SELECT {names}, min(_k * 100000000 + _p) AS _m FROM {both} GROUP BY {keys}"
+    else:
+        firsts = (
+            f"SELECT {names}, _m FROM (SELECT {names}, _k, _k * 100000000 + _p AS _q, min(_k * 100000000 + _p) OVER w AS _m, count(*) FILTER (WHERE _k = 1) OVER w AS _a, count(*) FILTER (WHERE _k = 2) OVER w AS _b FROM {both} WINDOW w AS (PARTITION BY {keys})) WHERE _q = _m AND "
+            + ("_a > 0 AND _b > 0" if op.startswith("INTERSECT") else "_a > 0 AND _b = 0")
+        )
+    return f"SELECT {names}, row_number() OVER (ORDER BY _m) AS _p FROM ({firsts})"
 
 
 def _names(q: _Clauses) -> str:

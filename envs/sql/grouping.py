@@ -82,57 +82,14 @@ class Grouping(Aggregates):
             item = self.selected(expr, scope, items)
             return expr if item is None else item.expr
 
-        def aliased(item: Item, node: Col) -> Any:
-            if having and has_window(item.expr):
-                raise Fault(
-                    f"You cannot use the alias '{node.name}' of an expression containing a window function in this context.'"
-                )
-            return item.expr
-
         def swap(node: Any, inside: bool) -> Any:
             if isinstance(node, Col) and having and not inside:
-                if node.table is None:
-                    for item in items:
-                        if item.alias and item.alias.lower() == node.name.lower():
-                            if not isinstance(item.expr, Col):
-                                for g in group:
-                                    if isinstance(g, Col) and g.name.lower() == node.name.lower():
-                                        return g
-                            return aliased(item, node)
-                    for item in items:
-                        if (
-                            not item.alias
-                            and not isinstance(item.expr, Col)
-                            and item.text.lower() == node.name.lower()
-                        ):
-                            return aliased(item, node)
-                    matching = [
-                        i.expr
-                        for i in items
-                        if not i.alias
-                        and isinstance(i.expr, Col)
-                        and i.expr.name.lower() == node.name.lower()
-                    ]
-                    if matching:
-                        refs = {self.expr(m, scope).sql for m in matching}
-                        if len(refs) == 1:
-                            return matching[0]
-                        raise Fault(f"Column '{node.name}' in {scope.where} is ambiguous")
-                found = self.find(node, scope, local=True, quiet=True)
-                known = {
-                    self.expr(e, scope).sql
-                    for e in [*group, *(i.expr for i in items if isinstance(i.expr, Col))]
-                }
-                if found is not None and found.sql in known:
-                    return node
-                if found is not None or scope.parent is None or self.find(node, scope.parent) is None:
-                    raise Fault(f"Unknown column '{node.written}' in 'having clause'")
-                return node
+                return self.having_name(node, scope, items, group)
             if isinstance(node, Col) and node.table is None and self.find(node, scope, local=True) is None:
                 # Within an expression, but for HAVING's own, a name is a column of FROM before it is an alias.
                 for item in items:
                     if item.alias and item.alias.lower() == node.name.lower():
-                        return aliased(item, node)
+                        return _aliased(item, node) if having else item.expr
                 return node
             if is_query(node) or isinstance(node, (Lit, Star)):
                 if isinstance(node, In):
@@ -156,6 +113,34 @@ class Grouping(Aggregates):
 
         # Scalars only: `x IN (subquery)` is swapped on its left side.
         return swap(expr, False)
+
+    def having_name(self, node: Col, scope: Scope, items: list[Item], group: list[Any]) -> Any:
+        """What a name in HAVING stands for: an alias, a column of the select list or the group, or one around."""
+        name = node.name.lower()
+        if node.table is None:
+            for item in items:
+                if item.alias and item.alias.lower() == name:
+                    if not isinstance(item.expr, Col):
+                        for g in group:
+                            if isinstance(g, Col) and g.name.lower() == name:
+                                return g
+                    return _aliased(item, node)
+            for item in items:
+                if not item.alias and not isinstance(item.expr, Col) and item.text.lower() == name:
+                    return _aliased(item, node)
+            unnamed = (i.expr for i in items if not i.alias and isinstance(i.expr, Col))
+            if matching := [column for column in unnamed if column.name.lower() == name]:
+                if len({self.expr(m, scope).sql for m in matching}) == 1:
+                    return matching[0]
+                raise Fault(f"Column '{node.name}' in {scope.where} is ambiguous")
+        found = self.find(node, scope, local=True, quiet=True)
+        listed = (i.expr for i in items if isinstance(i.expr, Col))
+        known = {self.expr(e, scope).sql for e in (*group, *listed)}
+        if found is not None and found.sql in known:
+            return node
+        if found is not None or scope.parent is None or self.find(node, scope.parent) is None:
+            raise Fault(f"Unknown column '{node.written}' in 'having clause'")
+        return node
 
     # ONLY_FULL_GROUP_BY.
 
@@ -365,6 +350,15 @@ class Grouping(Aggregates):
         return not any(
             isinstance(n, Col) and self.find(n, scope, local=True, quiet=True) is not None for n in walk(expr)
         )
+
+
+def _aliased(item: Item, node: Col) -> Any:
+    """What an alias in HAVING stands for."""
+    if has_window(item.expr):
+        raise Fault(
+            f"You cannot use the alias '{node.name}' of an expression containing a window function in this context.'"
+        )
+    return item.expr
 
 
 def _random(expr: Any) -> bool:
