@@ -829,14 +829,8 @@ class _Xor(_Or):
         return self.found ^ value
 
 
-def install(
-    connection: sqlite3.Connection,
-    fault: Callable[[str], None],
-    variable: Callable[[str], Any],
-    rand: Callable[..., float],
-    spend: Spend,
-) -> None:
-    """Give a connection the collation and every `my_` function; `rand` is RAND(n), `spend` counts work."""
+def _collation() -> Callable[[str, str], int]:
+    """utf8mb4_general_ci, which keeps what texts are folded to."""
     cache: dict[str, str] = {}
     held = 0
 
@@ -855,6 +849,11 @@ def install(
         x, y = key(a), key(b)
         return (x > y) - (x < y)
 
+    return collate
+
+
+def _like(spend: Spend) -> Callable[..., int | None]:
+    """LIKE, which keeps its patterns."""
     patterns: dict[tuple[str, str, bool], re.Pattern[str]] = {}
 
     def like(text: Any, pattern: Any, escape: Any) -> int | None:
@@ -873,21 +872,36 @@ def install(
             spend(work, TOO_LONG)
         return int(found.match(text if binary else _fold_keep(str(text))) is not None)
 
+    return like
+
+
+def _reading(function: Callable[..., Any], spend: Spend, fault: Callable[[str], None]) -> Callable[..., Any]:
+    """A function of patterns, which says what is wrong with one."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return function(spend, *args)
+        except re.error as error:
+            if message := _pattern_fault(error):
+                fault(message)
+                raise TimeoutError from error  # which ends the statement
+            raise
+
+    return call
+
+
+def install(
+    connection: sqlite3.Connection,
+    fault: Callable[[str], None],
+    variable: Callable[[str], Any],
+    rand: Callable[..., float],
+    spend: Spend,
+) -> None:
+    """Give a connection the collation and every `my_` function; `rand` is RAND(n), `spend` counts work."""
+
     def raise_fault(message: str) -> None:
         fault(message)
         raise ValueError(message)
-
-    def reading(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            try:
-                return function(spend, *args)
-            except re.error as error:
-                if message := _pattern_fault(error):
-                    fault(message)
-                    raise TimeoutError from error  # which ends the statement
-                raise
-
-        return call
 
     def divisor(dividend: Any, by: Any) -> Any:
         if by == 0 and dividend is not None:
@@ -904,8 +918,8 @@ def install(
             raise_fault(message)
         return value
 
-    connection.create_collation("mysql", collate)
-    connection.create_function("my_like", 3, like, deterministic=True)
+    connection.create_collation("mysql", _collation())
+    connection.create_function("my_like", 3, _like(spend), deterministic=True)
     connection.create_function("my_fault", 1, raise_fault)
     connection.create_function("my_divisor", 2, divisor)
     connection.create_function("my_strict", 2, strict)
@@ -930,7 +944,9 @@ def install(
     for name, function in _PYTHON.items():
         connection.create_function(name, -1, _safe(function, spend), deterministic=True)
     for name, function in _PATTERNS.items():
-        connection.create_function(name, -1, _safe(reading(function), spend), deterministic=True)
+        connection.create_function(
+            name, -1, _safe(_reading(function, spend, fault), spend), deterministic=True
+        )
 
 
 _AGGREGATES: dict[str, Any] = {

@@ -163,6 +163,16 @@ _UNCALLED = frozenset(
 KEYWORDS = RESERVED | AGGREGATES | _TIGHT | _UNCALLED | _ARITIES.keys()
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
+_CLOCKS = {
+    "current_date": "curdate",
+    "utc_date": "curdate",
+    "current_time": "curtime",
+    "current_timestamp": "now",
+    "localtime": "now",
+    "localtimestamp": "now",
+    "utc_timestamp": "now",
+}
+"""Functions that may be written without parentheses, by another name of each."""
 COMPOSITE = {
     "year_month": ("year", "month"),
     **{
@@ -1022,6 +1032,77 @@ class _Parser:
         return Interval(value, self.need(*_UNITS, *COMPOSITE))
 
     def primary(self) -> Any:
+        """A constant, a column, a call, or what stands in parentheses.
+
+        What nests stays in this one function: Python's stack bounds how deep a statement may be.
+        """
+        token = self.token
+        if token.kind in ("string", "int", "dec", "float", "hex", "variable"):
+            return self.literal()
+        if self.op("("):
+            if self.is_word("select", "with") or self.deep_select():
+                query = self.query()
+                self.need_op(")")
+                return Sub(query)
+            items = self.list()
+            self.need_op(")")
+            return items[0] if len(items) == 1 else Row(items)
+        if self.op("{"):  # ODBC's {d '2020-01-01'}, {fn NOW()}
+            escape, value = self.name().lower(), self.expr()
+            self.need_op("}")
+            to = {"d": "date", "t": "time", "ts": "datetime"}.get(escape)
+            return Lit(value.value, to) if to and isinstance(value, Lit) and value.kind == "str" else value
+        if self.op("@"):
+            name = self.name(True)
+            if self.op(":="):
+                self.expr()
+            return Func("@", (Lit(name.lower(), "str"),))
+        if token.kind == "word":
+            if (found := self.constant()) is not None:
+                return found
+            low = token.text.lower()
+            after = self.tokens[self.at + 1]
+            call = after.kind == "op" and after.text == "("
+            tight = call and after.start == token.stop
+            if low == "case":
+                return self.case()
+            if low == "exists":
+                self.at += 1
+                self.need_op("(")
+                query = self.query()
+                self.need_op(")")
+                return Sub(query, "exists")
+            if low == "convert" and call or low == "cast" and (tight or (call and self.lenient)):
+                return self.cast(low)
+            if low == "row" and call:
+                self.at += 2
+                items = self.list()
+                self.need_op(")")
+                return Row(items)
+            if low == "interval" and not call:
+                self.at += 1
+                interval = self.interval()
+                self.need_op("+")
+                return Func("date_add", (self.product(), interval))
+            if low in _RESERVED_FUNCTIONS and low != "interval":
+                self.at += 1
+                if not call:
+                    self.fail()
+                return self.call(low)
+            if (
+                call
+                and low not in RESERVED
+                and low not in _UNCALLED
+                and (low not in _TIGHT or tight or self.lenient)
+            ):
+                self.at += 1
+                return self.call(low)
+        if self.is_name():
+            return self.column()
+        self.fail()
+
+    def literal(self) -> Any:
+        """A constant that is one token, or a system variable."""
         token = self.token
         kind = token.kind
         if kind == "string":
@@ -1039,111 +1120,47 @@ class _Parser:
         if kind == "hex":  # a number of it takes the last eight bytes (Item_hex_string::val_int)
             self.at += 1
             return Lit(str(int(token.text[2:][-16:], 16)), "int")
-        if kind == "variable":
+        self.at += 1  # @@variable
+        return Func("@@", (Lit(token.text[2:].lower(), "str"),))
+
+    def constant(self) -> Any:
+        """A word that is a constant, or a function that may be written without parentheses; None of any other."""
+        low = self.token.text.lower()
+        after = self.tokens[self.at + 1]
+        if low == "null":
             self.at += 1
-            return Func("@@", (Lit(token.text[2:].lower(), "str"),))
-        if self.op("("):
-            if self.is_word("select", "with") or self.deep_select():
-                query = self.query()
-                self.need_op(")")
-                return Sub(query)
-            items = self.list()
-            self.need_op(")")
-            return items[0] if len(items) == 1 else Row(items)
-        if self.op("{"):  # ODBC's {d '2020-01-01'}, {fn NOW()}
-            escape, value = self.name().lower(), self.expr()
-            self.need_op("}")
-            to = {"d": "date", "t": "time", "ts": "datetime"}.get(escape)
-            return Lit(value.value, to) if to and isinstance(value, Lit) and value.kind == "str" else value
-        if kind == "op" and token.text == "@":
+            return Lit(None, "null")
+        if low in ("true", "false"):
             self.at += 1
-            name = self.name(True)
-            if self.op(":="):
-                self.expr()
-            return Func("@", (Lit(name.lower(), "str"),))
-        if kind == "word":
-            low = token.text.lower()
-            after = self.tokens[self.at + 1]
-            call = after.kind == "op" and after.text == "("
-            tight = call and after.start == token.stop
-            if low == "null":
-                self.at += 1
-                return Lit(None, "null")
-            if low in ("true", "false"):
-                self.at += 1
-                return Lit(str(int(low == "true")), "int")
-            if low == "case":
-                return self.case()
-            if low == "exists":
-                self.at += 1
-                self.need_op("(")
-                query = self.query()
+            return Lit(str(int(low == "true")), "int")
+        if low in ("date", "time", "timestamp") and after.kind == "string":
+            self.at += 2
+            return Lit(after.text, "datetime" if low == "timestamp" else low)
+        if low in _CLOCKS:
+            self.at += 1
+            if self.op("("):
+                if not self.is_op(")"):
+                    self.integer()
                 self.need_op(")")
-                return Sub(query, "exists")
-            if low in ("date", "time", "timestamp") and after.kind == "string":
-                self.at += 2
-                return Lit(after.text, "datetime" if low == "timestamp" else low)
-            if low == "convert" and call or low == "cast" and (tight or (call and self.lenient)):
-                return self.cast(low)
-            if low == "row" and call:
-                self.at += 2
-                items = self.list()
-                self.need_op(")")
-                return Row(items)
-            if low == "interval" and not call:
-                self.at += 1
-                interval = self.interval()
-                self.need_op("+")
-                return Func("date_add", (self.product(), interval))
-            if low in (
-                "current_date",
-                "current_time",
-                "current_timestamp",
-                "localtime",
-                "localtimestamp",
-                "utc_date",
-                "utc_timestamp",
-            ):
-                self.at += 1
-                if self.op("("):
-                    if not self.is_op(")"):
-                        self.integer()
-                    self.need_op(")")
-                return Func(
-                    {"current_date": "curdate", "utc_date": "curdate", "current_time": "curtime"}.get(
-                        low, "now"
-                    ),
-                    (),
-                )
-            if low == "current_user" and not call:
-                self.at += 1
-                return Func(low, ())
-            if low in _RESERVED_FUNCTIONS and low != "interval":
-                self.at += 1
-                if not call:
-                    self.fail()
-                return self.call(low)
-            if (
-                call
-                and low not in RESERVED
-                and low not in _UNCALLED
-                and (low not in _TIGHT or tight or self.lenient)
-            ):
-                self.at += 1
-                return self.call(low)
-        if self.is_name():
-            first = self.name()
-            if self.is_op("(") and first.lower() in _TIGHT:
-                return self.stored(first)
-            if not self.op("."):
-                return Col(first)
-            second = self.name(True)
-            if self.is_op("("):
-                return self.stored(second, first)
-            if not self.op("."):
-                return Col(second, first)
-            return Col(self.name(True), second, first)
-        self.fail()
+            return Func(_CLOCKS[low], ())
+        if low == "current_user" and (after.kind, after.text) != ("op", "("):
+            self.at += 1
+            return Func(low, ())
+        return None
+
+    def column(self) -> Any:
+        """A column, qualified or not, or the call of a stored function."""
+        first = self.name()
+        if self.is_op("(") and first.lower() in _TIGHT:
+            return self.stored(first)
+        if not self.op("."):
+            return Col(first)
+        second = self.name(True)
+        if self.is_op("("):
+            return self.stored(second, first)
+        if not self.op("."):
+            return Col(second, first)
+        return Col(self.name(True), second, first)
 
     def stored(self, name: str, db: str | None = None) -> Func:
         """A call of what can only be a stored function."""
