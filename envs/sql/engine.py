@@ -189,7 +189,7 @@ class Server:
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
         for place, column in enumerate(table.columns):
-            # What texts are equal by, where that is not ASCII case folding: see `compiler`.
+            # What texts are equal by, where that is not ASCII case folding: see `typed.text_key`.
             if column.kind == "str" and not self.catalog.types[db, name][column.name.lower()][2].plain:
                 columns.append(f'"{column.name.lower()}~" TEXT')
                 rows = [(*row, None if row[place] is None else fold(row[place])) for row in rows]

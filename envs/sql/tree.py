@@ -208,7 +208,7 @@ class Cte:
 
 @dataclass(frozen=True)
 class Union:
-    """`parts` joined by `ops` (UNION, UNION ALL, INTERSECT, EXCEPT), left to right; see `_bound`."""
+    """`parts` joined by `ops` (UNION, UNION ALL, INTERSECT, EXCEPT), left to right; see `parser._bound`."""
 
     parts: tuple[Any, ...]
     ops: tuple[str, ...]
