@@ -18,24 +18,16 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from prosegym.envs.sql import functions, writes
-from prosegym.envs.sql.compiler import Catalog, Compiled, T, column_types, compile_query, walk
+from prosegym.envs.sql.compiler import compile_query
 from prosegym.envs.sql.dictionary import SYSTEM, index_entries, information_schema, table_status
-from prosegym.envs.sql.parser import (
-    Explain,
-    Fault,
-    Other,
-    Select,
-    Several,
-    Show,
-    SyntaxFault,
-    Union,
-    Use,
-    parse,
-)
-from prosegym.envs.sql.parser import Table as TableRef
+from prosegym.envs.sql.names import Catalog, column_types
+from prosegym.envs.sql.parser import SyntaxFault, parse
 from prosegym.envs.sql.patience import READ
 from prosegym.envs.sql.schema import Column, Table, fold, order_key
 from prosegym.envs.sql.sorting import filesort
+from prosegym.envs.sql.tree import Explain, Fault, Other, Select, Several, Show, Union, Use, walk
+from prosegym.envs.sql.tree import Table as TableRef
+from prosegym.envs.sql.typed import Compiled, T
 
 STEPS = 20_000_000
 """SQLite virtual machine instructions that a statement may take; about a second."""
@@ -197,7 +189,7 @@ class Server:
                 rank = {r: i for i, r in enumerate(order)}
                 rows = [(*row, rank[r]) for r, row in enumerate(rows)]
         for place, column in enumerate(table.columns):
-            # What texts are equal by, where that is not ASCII case folding: see `compiler`.
+            # What texts are equal by, where that is not ASCII case folding: see `typed.text_key`.
             if column.kind == "str" and not self.catalog.types[db, name][column.name.lower()][2].plain:
                 columns.append(f'"{column.name.lower()}~" TEXT')
                 rows = [(*row, None if row[place] is None else fold(row[place])) for row in rows]

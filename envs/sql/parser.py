@@ -1,4 +1,4 @@
-"""MySQL's SELECT language (and the few other statements an agent needs) as a syntax tree.
+"""From the text of a statement to its tree: MySQL's SELECT language, and the few other statements an agent needs.
 
 The grammar follows the MySQL 8.0 manual, chapters 11 and 15. A statement that does not parse raises
 `SyntaxFault` at the first token that cannot go on, which is the one that MySQL's own message quotes.
@@ -9,8 +9,38 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any, NamedTuple, NoReturn
+
+from prosegym.envs.sql.tree import (
+    AGGREGATES,
+    STORED,
+    Case,
+    Cast,
+    Col,
+    Cte,
+    Derived,
+    Explain,
+    Fault,
+    Func,
+    In,
+    Interval,
+    Item,
+    Join,
+    Lit,
+    Op,
+    Other,
+    Row,
+    Select,
+    Several,
+    Show,
+    Star,
+    Sub,
+    Table,
+    Union,
+    Use,
+    Window,
+)
 
 # Words that cannot be a bare identifier (MySQL 8.0 manual, 11.3), lower case.
 RESERVED = frozenset(
@@ -39,10 +69,6 @@ _RESERVED_FUNCTIONS = frozenset(
     current_date current_time current_timestamp localtime localtimestamp utc_date utc_time utc_timestamp current_user
     row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
     grouping""".split()
-)
-AGGREGATES = frozenset(
-    """count sum avg min max group_concat bit_or bit_and bit_xor std stddev stddev_pop stddev_samp variance var_pop
-    var_samp""".split()
 )
 WINDOW_ONLY = frozenset(
     "row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value".split()
@@ -135,10 +161,18 @@ _UNCALLED = frozenset(
 )
 """Keywords that may be names and are no functions: none can be called, not even a stored one (MySQL 8.0 manual, 11.2.5 and 11.3)."""
 KEYWORDS = RESERVED | AGGREGATES | _TIGHT | _UNCALLED | _ARITIES.keys()
-STORED = "stored function"
-"""The `name` of a call that can only be that of a stored function; its arguments are `Item`s."""
 _FRAME = ("between", "unbounded", "preceding", "following", "current", "row", "and")
 _UNITS = frozenset("microsecond second minute hour day week month quarter year".split())
+_CLOCKS = {
+    "current_date": "curdate",
+    "utc_date": "curdate",
+    "current_time": "curtime",
+    "current_timestamp": "now",
+    "localtime": "now",
+    "localtimestamp": "now",
+    "utc_timestamp": "now",
+}
+"""Functions that may be written without parentheses, by another name of each."""
 COMPOSITE = {
     "year_month": ("year", "month"),
     **{
@@ -158,10 +192,6 @@ class SyntaxFault(Exception):
         super().__init__(near)
         self.near = near
         self.line = line
-
-
-class Fault(Exception):
-    """A statement that MySQL refuses; the message is MySQL's own."""
 
 
 class Token(NamedTuple):
@@ -257,250 +287,6 @@ def tokens(text: str) -> list[Token]:
         at = match.end()
     out.append(Token("end", "", end, end))
     return out
-
-
-# Expressions.
-
-
-@dataclass(frozen=True)
-class Lit:
-    """A constant; `kind` is int, dec, double, str, null or a temporal type's name."""
-
-    value: Any
-    kind: str
-
-
-@dataclass(frozen=True)
-class Col:
-    """A column, as written: qualified or not."""
-
-    name: str
-    table: str | None = None
-    db: str | None = None
-
-    @property
-    def written(self) -> str:
-        """As MySQL quotes it in messages."""
-        return ".".join(part for part in ((self.db or "").lower(), self.table, self.name) if part)
-
-
-@dataclass(frozen=True)
-class Star:
-    """`*` or `t.*`."""
-
-    table: str | None = None
-
-
-@dataclass(frozen=True)
-class Window:
-    """An OVER clause; `base` is the window of the WINDOW clause that it names, lower case."""
-
-    partition: tuple[Any, ...]
-    order: tuple[tuple[Any, bool], ...]
-    frame: str
-    base: str | None = None
-
-
-@dataclass(frozen=True)
-class Func:
-    """A call; the name is lower case."""
-
-    name: str
-    args: tuple[Any, ...]
-    distinct: bool = False
-    order: tuple[tuple[Any, bool], ...] = ()
-    separator: str = ","
-    over: Window | None = None
-    written: str = field(default="", compare=False)
-    """The name as written."""
-    db: str | None = None
-    """Of a stored function: the database before its name."""
-
-
-@dataclass(frozen=True)
-class Op:
-    """An operator and its operands; `name` is upper case (`NOT`, `NEG`, `=`, `AND`, ...)."""
-
-    name: str
-    args: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class In:
-    """`e [NOT] IN (...)`; `items` is a tuple of expressions or a query."""
-
-    value: Any
-    items: Any
-    negated: bool
-
-
-@dataclass(frozen=True)
-class Case:
-    """CASE with or without an operand."""
-
-    operand: Any
-    whens: tuple[tuple[Any, Any], ...]
-    default: Any
-
-
-@dataclass(frozen=True)
-class Cast:
-    """CAST(e AS type); `to` is char, signed, unsigned, decimal, double, float, date, datetime, time, year, binary."""
-
-    value: Any
-    to: str
-    scale: int | None = None
-
-
-@dataclass(frozen=True)
-class Interval:
-    """INTERVAL n unit: only as an operand of date arithmetic."""
-
-    value: Any
-    unit: str
-
-
-@dataclass(frozen=True)
-class Sub:
-    """A subquery as an expression; `kind` is scalar, exists, any or all."""
-
-    query: Any
-    kind: str = "scalar"
-
-
-@dataclass(frozen=True)
-class Row:
-    """(a, b, ...)"""
-
-    items: tuple[Any, ...]
-
-
-# Queries.
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in FROM."""
-
-    name: str
-    alias: str | None
-    db: str | None = None
-    hints: tuple[str, ...] = ()
-    """The indexes that USE, FORCE and IGNORE INDEX name."""
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A subquery in FROM."""
-
-    query: Any
-    alias: str
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Join:
-    """`kind` is inner, left or right (a cross join is an inner one without a condition)."""
-
-    kind: str
-    left: Any
-    right: Any
-    on: Any = None
-    using: tuple[str, ...] | None = None
-    natural: bool = False
-
-
-@dataclass(frozen=True)
-class Item:
-    """One element of a select list."""
-
-    expr: Any
-    alias: str | None
-    text: str
-
-
-@dataclass(frozen=True)
-class Select:
-    """One SELECT; `order` holds (expression, descending)."""
-
-    items: tuple[Item, ...]
-    source: Any = None
-    where: Any = None
-    group: tuple[Any, ...] = ()
-    rollup: bool = False
-    having: Any = None
-    order: tuple[tuple[Any, bool], ...] = ()
-    limit: int | None = None
-    offset: int = 0
-    distinct: bool = False
-    ctes: tuple[Cte, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cte:
-    """WITH name (columns) AS (query)."""
-
-    name: str
-    columns: tuple[str, ...]
-    query: Any
-    recursive: bool
-
-
-@dataclass(frozen=True)
-class Union:
-    """`parts` joined by `ops` (UNION, UNION ALL, INTERSECT, EXCEPT), left to right; see `_bound`."""
-
-    parts: tuple[Any, ...]
-    ops: tuple[str, ...]
-    order: tuple[tuple[Any, bool], ...] = ()
-    limit: int | None = None
-    offset: int = 0
-    ctes: tuple[Cte, ...] = ()
-
-
-# Other statements.
-
-
-@dataclass(frozen=True)
-class Show:
-    """SHOW what [FROM name] [LIKE pattern]; DESCRIBE too."""
-
-    what: str
-    name: str | None = None
-    db: str | None = None
-    like: str | None = None
-    full: bool = False
-    where: Any = None
-
-
-@dataclass(frozen=True)
-class Explain:
-    """EXPLAIN of a query."""
-
-    query: Any
-
-
-@dataclass(frozen=True)
-class Use:
-    """USE db."""
-
-    db: str
-
-
-@dataclass(frozen=True)
-class Several:
-    """A statement that others follow: what the server says of the first is said first."""
-
-    first: Any
-
-
-@dataclass(frozen=True)
-class Other:
-    """A statement that is not read further: INSERT, CREATE, SET, ...; `verb` is lower case."""
-
-    verb: str
-    text: str
-    words: tuple[str, ...] = field(default=())
 
 
 def parse(text: str, lenient: bool = False) -> Any:
@@ -1247,6 +1033,77 @@ class _Parser:
         return Interval(value, self.need(*_UNITS, *COMPOSITE))
 
     def primary(self) -> Any:
+        """A constant, a column, a call, or what stands in parentheses.
+
+        What nests stays in this one function: Python's stack bounds how deep a statement may be.
+        """
+        token = self.token
+        if token.kind in ("string", "int", "dec", "float", "hex", "variable"):
+            return self.literal()
+        if self.op("("):
+            if self.is_word("select", "with") or self.deep_select():
+                query = self.query()
+                self.need_op(")")
+                return Sub(query)
+            items = self.list()
+            self.need_op(")")
+            return items[0] if len(items) == 1 else Row(items)
+        if self.op("{"):  # ODBC's {d '2020-01-01'}, {fn NOW()}
+            escape, value = self.name().lower(), self.expr()
+            self.need_op("}")
+            to = {"d": "date", "t": "time", "ts": "datetime"}.get(escape)
+            return Lit(value.value, to) if to and isinstance(value, Lit) and value.kind == "str" else value
+        if self.op("@"):
+            name = self.name(True)
+            if self.op(":="):
+                self.expr()
+            return Func("@", (Lit(name.lower(), "str"),))
+        if token.kind == "word":
+            if (found := self.constant()) is not None:
+                return found
+            low = token.text.lower()
+            after = self.tokens[self.at + 1]
+            call = after.kind == "op" and after.text == "("
+            tight = call and after.start == token.stop
+            if low == "case":
+                return self.case()
+            if low == "exists":
+                self.at += 1
+                self.need_op("(")
+                query = self.query()
+                self.need_op(")")
+                return Sub(query, "exists")
+            if low == "convert" and call or low == "cast" and (tight or (call and self.lenient)):
+                return self.cast(low)
+            if low == "row" and call:
+                self.at += 2
+                items = self.list()
+                self.need_op(")")
+                return Row(items)
+            if low == "interval" and not call:
+                self.at += 1
+                interval = self.interval()
+                self.need_op("+")
+                return Func("date_add", (self.product(), interval))
+            if low in _RESERVED_FUNCTIONS and low != "interval":
+                self.at += 1
+                if not call:
+                    self.fail()
+                return self.call(low)
+            if (
+                call
+                and low not in RESERVED
+                and low not in _UNCALLED
+                and (low not in _TIGHT or tight or self.lenient)
+            ):
+                self.at += 1
+                return self.call(low)
+        if self.is_name():
+            return self.column()
+        self.fail()
+
+    def literal(self) -> Any:
+        """A constant that is one token, or a system variable."""
         token = self.token
         kind = token.kind
         if kind == "string":
@@ -1264,111 +1121,47 @@ class _Parser:
         if kind == "hex":  # a number of it takes the last eight bytes (Item_hex_string::val_int)
             self.at += 1
             return Lit(str(int(token.text[2:][-16:], 16)), "int")
-        if kind == "variable":
+        self.at += 1  # @@variable
+        return Func("@@", (Lit(token.text[2:].lower(), "str"),))
+
+    def constant(self) -> Any:
+        """A word that is a constant, or a function that may be written without parentheses; None of any other."""
+        low = self.token.text.lower()
+        after = self.tokens[self.at + 1]
+        if low == "null":
             self.at += 1
-            return Func("@@", (Lit(token.text[2:].lower(), "str"),))
-        if self.op("("):
-            if self.is_word("select", "with") or self.deep_select():
-                query = self.query()
-                self.need_op(")")
-                return Sub(query)
-            items = self.list()
-            self.need_op(")")
-            return items[0] if len(items) == 1 else Row(items)
-        if self.op("{"):  # ODBC's {d '2020-01-01'}, {fn NOW()}
-            escape, value = self.name().lower(), self.expr()
-            self.need_op("}")
-            to = {"d": "date", "t": "time", "ts": "datetime"}.get(escape)
-            return Lit(value.value, to) if to and isinstance(value, Lit) and value.kind == "str" else value
-        if kind == "op" and token.text == "@":
+            return Lit(None, "null")
+        if low in ("true", "false"):
             self.at += 1
-            name = self.name(True)
-            if self.op(":="):
-                self.expr()
-            return Func("@", (Lit(name.lower(), "str"),))
-        if kind == "word":
-            low = token.text.lower()
-            after = self.tokens[self.at + 1]
-            call = after.kind == "op" and after.text == "("
-            tight = call and after.start == token.stop
-            if low == "null":
-                self.at += 1
-                return Lit(None, "null")
-            if low in ("true", "false"):
-                self.at += 1
-                return Lit(str(int(low == "true")), "int")
-            if low == "case":
-                return self.case()
-            if low == "exists":
-                self.at += 1
-                self.need_op("(")
-                query = self.query()
+            return Lit(str(int(low == "true")), "int")
+        if low in ("date", "time", "timestamp") and after.kind == "string":
+            self.at += 2
+            return Lit(after.text, "datetime" if low == "timestamp" else low)
+        if low in _CLOCKS:
+            self.at += 1
+            if self.op("("):
+                if not self.is_op(")"):
+                    self.integer()
                 self.need_op(")")
-                return Sub(query, "exists")
-            if low in ("date", "time", "timestamp") and after.kind == "string":
-                self.at += 2
-                return Lit(after.text, "datetime" if low == "timestamp" else low)
-            if low == "convert" and call or low == "cast" and (tight or (call and self.lenient)):
-                return self.cast(low)
-            if low == "row" and call:
-                self.at += 2
-                items = self.list()
-                self.need_op(")")
-                return Row(items)
-            if low == "interval" and not call:
-                self.at += 1
-                interval = self.interval()
-                self.need_op("+")
-                return Func("date_add", (self.product(), interval))
-            if low in (
-                "current_date",
-                "current_time",
-                "current_timestamp",
-                "localtime",
-                "localtimestamp",
-                "utc_date",
-                "utc_timestamp",
-            ):
-                self.at += 1
-                if self.op("("):
-                    if not self.is_op(")"):
-                        self.integer()
-                    self.need_op(")")
-                return Func(
-                    {"current_date": "curdate", "utc_date": "curdate", "current_time": "curtime"}.get(
-                        low, "now"
-                    ),
-                    (),
-                )
-            if low == "current_user" and not call:
-                self.at += 1
-                return Func(low, ())
-            if low in _RESERVED_FUNCTIONS and low != "interval":
-                self.at += 1
-                if not call:
-                    self.fail()
-                return self.call(low)
-            if (
-                call
-                and low not in RESERVED
-                and low not in _UNCALLED
-                and (low not in _TIGHT or tight or self.lenient)
-            ):
-                self.at += 1
-                return self.call(low)
-        if self.is_name():
-            first = self.name()
-            if self.is_op("(") and first.lower() in _TIGHT:
-                return self.stored(first)
-            if not self.op("."):
-                return Col(first)
-            second = self.name(True)
-            if self.is_op("("):
-                return self.stored(second, first)
-            if not self.op("."):
-                return Col(second, first)
-            return Col(self.name(True), second, first)
-        self.fail()
+            return Func(_CLOCKS[low], ())
+        if low == "current_user" and (after.kind, after.text) != ("op", "("):
+            self.at += 1
+            return Func(low, ())
+        return None
+
+    def column(self) -> Any:
+        """A column, qualified or not, or the call of a stored function."""
+        first = self.name()
+        if self.is_op("(") and first.lower() in _TIGHT:
+            return self.stored(first)
+        if not self.op("."):
+            return Col(first)
+        second = self.name(True)
+        if self.is_op("("):
+            return self.stored(second, first)
+        if not self.op("."):
+            return Col(second, first)
+        return Col(self.name(True), second, first)
 
     def stored(self, name: str, db: str | None = None) -> Func:
         """A call of what can only be a stored function."""

@@ -23,14 +23,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prosegym.envs.sql.parser import Col, Func, In, Join, Lit, Op, Star
-
-if TYPE_CHECKING:
-    from prosegym.envs.sql.compiler import Scope, Source, _Compiler
-    from prosegym.envs.sql.parser import Item, Select
-    from prosegym.envs.sql.schema import Key
+from prosegym.envs.sql.names import Names, Scope
+from prosegym.envs.sql.schema import Key
+from prosegym.envs.sql.tree import Col, Func, In, Item, Join, Lit, Op, Select, Star, walk
+from prosegym.envs.sql.typed import Source
 
 ROW, PAGE, PAGE_BYTES = 0.1, 0.25, 16384
 Place = tuple[int, str]
@@ -61,7 +59,7 @@ class _Facts:
 
 
 def position(
-    compiler: Any,
+    compiler: Names,
     tree: Select,
     scope: Any,
     items: list[Item],
@@ -116,14 +114,14 @@ def position(
     return f"min({expr})" if merges else expr
 
 
-def groups_sorted(compiler: Any, items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
+def groups_sorted(items: list[Item], group: list[Any], having: Any, order: list[Any]) -> bool:
     """Whether groups come sorted by their keys: an aggregate over DISTINCT values needs its input sorted."""
     return bool(group) and any(
         isinstance(n, Func)
         and n.over is None
         and ((n.distinct and n.name not in ("max", "min")) or n.name == "group_concat")
         for part in (tuple(i.expr for i in items), having or (), tuple(e for e, _, _ in order))
-        for n in compiler.walk(part)
+        for n in walk(part)
     )
 
 
@@ -176,7 +174,7 @@ def _width(source: Source, name: str) -> int:
 
 
 def _single(
-    compiler: _Compiler,
+    compiler: Names,
     source: Source,
     scope: Scope,
     facts: _Facts,
@@ -223,14 +221,14 @@ def _index_for(source: Source, columns: list[str | None], needed: set[str] | Non
     return None
 
 
-def _place(compiler: _Compiler, expr: Any, scope: Scope) -> Place | None:
+def _place(compiler: Names, expr: Any, scope: Scope) -> Place | None:
     if not isinstance(expr, Col):
         return None
     x = compiler.find(expr, scope, local=True, quiet=True)
     return (scope.sources.index(x.source), x.column) if x is not None and x.source is not None else None
 
 
-def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[str]]:
+def _needed(compiler: Names, tree: Select, scope: Scope) -> dict[int, set[str]]:
     """The columns of each source that the statement reads, subqueries included."""
     joined = {column for source in scope.sources for column in source.hidden}  # by NATURAL and USING
     found = {n: joined & source.columns.keys() for n, source in enumerate(scope.sources)}
@@ -239,7 +237,7 @@ def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[st
             for n, source in enumerate(scope.sources):
                 if item.expr.table is None or item.expr.table.lower() == source.alias.lower():
                     found[n].update(source.columns)
-    for node in compiler.walk(tree):
+    for node in walk(tree):
         if isinstance(node, Col):
             place = _place(compiler, node, scope)
             if place:
@@ -247,7 +245,7 @@ def _needed(compiler: _Compiler, tree: Select, scope: Scope) -> dict[int, set[st
     return found
 
 
-def _facts(compiler: _Compiler, tree: Select, scope: Scope) -> _Facts:
+def _facts(compiler: Names, tree: Select, scope: Scope) -> _Facts:
     facts = _Facts()
 
     def learn(expr: Any) -> None:
@@ -275,9 +273,7 @@ def _facts(compiler: _Compiler, tree: Select, scope: Scope) -> _Facts:
                     facts.constant.add(place)
         if isinstance(expr, Op) and expr.name == "OR":
             choices(expr)
-        places = {
-            p[0] for n in compiler.walk(expr) if isinstance(n, Col) and (p := _place(compiler, n, scope))
-        }
+        places = {p[0] for n in walk(expr) if isinstance(n, Col) and (p := _place(compiler, n, scope))}
         if len(places) == 1:
             n = places.pop()
             facts.filters[n] = facts.filters.get(n, 1.0) * _share(expr, _size(scope.sources[n]))

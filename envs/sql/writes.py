@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
-from prosegym.envs.sql.compiler import Catalog, T, column_types, compile_query, compile_rows, exact, walk
+from prosegym.envs.sql.compiler import compile_query, compile_rows
 from prosegym.envs.sql.functions import NOW, rounded, to_text
-from prosegym.envs.sql.parser import Col, Derived, Fault, Func, Item, Lit, Op, Select, Sub, _Parser
-from prosegym.envs.sql.parser import Table as TableRef
+from prosegym.envs.sql.names import Catalog, column_types
+from prosegym.envs.sql.parser import _Parser
 from prosegym.envs.sql.schema import INTEGERS, TEXTS, Column, Key, Table, cluster, fold, single, stored
+from prosegym.envs.sql.tree import Col, Derived, Fault, Func, Item, Lit, Op, Select, Sub, walk
+from prosegym.envs.sql.tree import Table as TableRef
+from prosegym.envs.sql.typed import T, exact
 
 MOST_ROWS = 100_000
 """Rows that one statement may insert."""
