@@ -98,7 +98,8 @@ def told(env: textworld.TextWorld) -> dict[str, Thing]:
         if not name or name == "nothing":
             continue
         if not depth:
-            holders = [(0, name.removesuffix(":"))]
+            if name.endswith(":"):  # else the list broke off, by a run-time problem of its own
+                holders = [(0, name.removesuffix(":"))]
         elif holders:
             while holders[-1][0] >= depth:
                 holders.pop()
