@@ -410,9 +410,7 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
         else:
             rows = _updated(table, rows, found, named, values)
     if change.verb in ("alter add", "alter drop"):
-        held = _Held(table)
-        for row in rows:
-            held.add(row)
+        _Held(table, rows)  # a key that does not tell them apart is refused
     table.rows = rows
     cluster(table)
     tables[name] = table
@@ -429,9 +427,7 @@ def _updated(
     table: Table, rows: list[tuple[Any, ...]], found: dict[int, list[Any]], named: list[str], values: Any
 ) -> list[tuple[Any, ...]]:
     """The rows, those found with new values in the named columns: one after the other."""
-    held = _Held(table)
-    for row in rows:
-        held.add(row)
+    held = _Held(table, rows)
     places = [[c.name.lower() for c in table.columns].index(name) for name in named]
     for done, (number, new) in enumerate(found.items(), start=1):
         row = rows[number - 1]
@@ -641,9 +637,9 @@ def _stored(value: Any, column: Column, row: int = 1) -> Any:
 
 
 class _Held:
-    """What rows hold in a table's unique keys."""
+    """What rows hold in a table's unique keys; two that hold the same are a Fault."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, rows: Iterable[tuple[Any, ...]] = ()) -> None:
         names = [c.name.lower() for c in table.columns]
         self.table = table
         self.keys = [
@@ -652,6 +648,8 @@ class _Held:
             if key.unique
         ]
         self.values: set[tuple[Any, ...]] = set()
+        for row in rows:
+            self.add(row)
 
     def marks(self, row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """The row's value in each key in which it has one."""
