@@ -28,6 +28,8 @@ _BY_ROW = frozenset(("row_number", "ntile", "lag", "lead"))
 _BY_PEERS = frozenset(("rank", "dense_rank", "percent_rank", "cume_dist"))
 TIES, UNSORTED, ALL = "/*ties*/", "/*unsorted*/", "/*all*/"
 """What stands for the order of such rows, until known: after a window's ORDER BY, its PARTITION BY, or nothing."""
+ONE_ROW = "(SELECT 1 AS _one)"
+"""What a query that has no FROM groups."""
 
 
 class Aggregates(Expressions):
@@ -66,11 +68,16 @@ class Aggregates(Expressions):
             for outer, length in reached:
                 del outer.reached[length:]
         x = args[0]
-        if scope.aggregating and scope.sources and self.from_around(e, scope):
+        home = self.home(e, scope)
+        if home.aggregating:
+            home.aggregated = True
+        elif scope.aggregating:
             # SQLite would take it for the query's that its columns come from: a column of this one keeps it here.
-            first = scope.sources[0]
-            own = self.reference(first, next(iter(first.columns))).sql
-            x = x._replace(sql=f"CASE WHEN {own} IS NULL THEN {x.sql} ELSE {x.sql} END")
+            own = "_one"
+            if scope.sources:
+                first = scope.sources[0]
+                own = self.reference(first, next(iter(first.columns))).sql
+            args[0] = x = x._replace(sql=f"CASE WHEN {own} IS NULL THEN {x.sql} ELSE {x.sql} END")
         word = "DISTINCT " if e.distinct else ""
         if name == "count":
             if len(args) > 1:
@@ -111,14 +118,13 @@ class Aggregates(Expressions):
                 sql = f"my_quotient({sql}, count({word}{n.sql}))"
         return X(sql, kind, summed=name == "sum")
 
-    def from_around(self, e: Func, scope: Scope) -> bool:
-        """Whether an aggregate's columns all come from queries around this one, none of which admits it."""
+    def home(self, e: Func, scope: Scope) -> Scope:
+        """The nearest query that columns of an aggregate come from; its own where it has none."""
         columns = [node for node in walk(e.args, is_query) if isinstance(node, Col)]
-        homes = [
-            next((s for s in (scope, *scope.around()) if self.find(c, s, local=True, quiet=True)), scope)
-            for c in columns
-        ]
-        return bool(homes) and not any(home is scope or home.aggregating for home in homes)
+        for near in (scope, *scope.around()):
+            if any(self.find(column, near, local=True, quiet=True) for column in columns):
+                return near
+        return scope
 
     def concat_key(self, e: Any, args: list[X], scope: Scope) -> X:
         """What GROUP_CONCAT sorts by; a number is the place of one of its arguments."""

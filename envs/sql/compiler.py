@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any
 
 from prosegym.envs.sql import planner
-from prosegym.envs.sql.aggregates import ALL, TIES, UNSORTED
+from prosegym.envs.sql.aggregates import ALL, ONE_ROW, TIES, UNSORTED
 from prosegym.envs.sql.names import Catalog, Scope
 from prosegym.envs.sql.tables import Tables
 from prosegym.envs.sql.tree import (
@@ -250,13 +250,14 @@ class _Compiler(Tables):
         build = self.source(tree.source, scope) if tree.source is not None else None
         q = self.listed(tree, scope)
         self.where(q)
-        q.source = build() if build else ""
+        q.source = build() if build else ONE_ROW if q.aggregated else ""
         self.group_by(q)
         self.having(q)
         written = self.order_by(q)
         if q.aggregated and self.full_group_by:
             self.check_aggregated(q)
-        if id(tree) in self.unordered:
+        single = q.aggregated and not tree.group or tree.source is None and not tree.rollup
+        if single or id(tree) in self.unordered:
             q.order = []
         # What a subquery orders by of the query around it is one value, which SQLite does not find there.
         q.order = [key for key in q.order if not self.outer(key[0], scope)]
@@ -267,8 +268,7 @@ class _Compiler(Tables):
                 raise Fault("Operand should contain 1 column(s)")
         q.windowed = has_window((*(i.expr for i in q.items), *(e for e, _, _ in q.order)))
         q.ordered = want != "set" or tree.limit is not None
-        single = (q.aggregated and not tree.group) or tree.source is None
-        if q.ordered and not single:
+        if q.ordered and not single and scope.sources:
             q.position = self.position(q)
         if tree is self.outermost:
             self.show_branches(q)
@@ -380,11 +380,12 @@ class _Compiler(Tables):
     def check_aggregated(self, q: _Clauses) -> None:
         """What ONLY_FULL_GROUP_BY refuses of a query with groups."""
         if not q.group and not has_aggregate((*(i.expr for i in q.items), q.tree.having or ())):
-            number = next(n for n, (expr, _, _) in enumerate(q.order, 1) if has_aggregate(expr))
-            raise Fault(
-                f"Expression #{number} of ORDER BY contains aggregate function and applies to the result of a "
-                "non-aggregated query"
-            )
+            for number, (expr, _, _) in enumerate(q.order, 1):
+                if has_aggregate(expr):
+                    raise Fault(
+                        f"Expression #{number} of ORDER BY contains aggregate function and applies to the result of "
+                        "a non-aggregated query"
+                    )
         self.check_group(q.tree, q.items, q.group, q.grouped, q.order, q.scope)
 
     def check_distinct(self, q: _Clauses, written: list[Any]) -> None:
@@ -444,12 +445,11 @@ class _Compiler(Tables):
             if tree.limit is not None
             else ""
         )
-        merges = q.aggregated or tree.distinct
-        tests = [f"({t})" for t in ((q.where,) if merges else (q.where, q.having)) if t]
+        tests = [f"({t})" for t in ((q.where,) if q.aggregated else (q.where, q.having)) if t]
         body = f" FROM {q.source}" if q.source else ""
         body += f" WHERE {' AND '.join(tests)}" if tests else ""
         grouping = f" GROUP BY {_local_keys(q.grouped, q.scope) or 'NULL'}" if tree.group else ""
-        if q.having and merges:
+        if q.having and q.aggregated:
             grouping += f" HAVING {q.having}"
         if tree.rollup and tree.group:
             return self.rollup(q) + limit, False

@@ -622,28 +622,21 @@ class _Parser:
         windows: dict[str, Window] = {}
         if self.word("from"):
             source = None if self.word("dual") else self.tables()
-            if self.word("where"):
-                where = self.expr()
-            if self.word("group"):
-                self.need("by")
-                group.extend(self.list())
-                if self.word("with"):
-                    self.need("rollup")
-                    rollup = True
-            if self.word("having"):
-                having = self.expr()
-            if self.word("window"):
-                windows = self.windows()
-        elif self.word("where"):
-            where = self.expr()
-            if self.word("having"):
-                having = self.expr()
-        elif (
-            self.is_word("group", "having", "window", "into")
-            and self.tokens[self.at + 1].text.lower() == "from"
-        ):
+        elif self.is_word("into") and self.tokens[self.at + 1].text.lower() == "from":
             self.at += 1
             self.fail()
+        if self.word("where"):
+            where = self.expr()
+        if self.word("group"):
+            self.need("by")
+            group.extend(self.list())
+            if self.word("with"):
+                self.need("rollup")
+                rollup = True
+        if self.word("having"):
+            having = self.expr()
+        if self.word("window"):
+            windows = self.windows()
         order = self.order()
         limit, offset = self.limit()
         if self.word("for"):

@@ -142,7 +142,6 @@ KNOWN = {
     "numbers that AUTO_INCREMENT leaves out": r"SELECT \* FROM `(?s:.*) after .*INSERT [^;]*(\), \(|SELECT)",
     "SHOW CREATE TABLE of what an episode made": r"SHOW CREATE TABLE (notes|temp)",
     "numbers that the server estimates": r"SHOW INDEX FROM city",
-    "GROUP BY or HAVING without FROM": r"(?!.*\bFROM\b.*\n ours)(?s:.*)\b(GROUP BY|HAVING)\b",
     "where a syntax error begins": r"(?s:.*)\n ours .*near '.*\n real .*near '",
     "which of two mistakes is told": r"(?s:.*)\n ours Error.*( group function| number of columns|UNION|only_full_group_by|ambiguous|too long|Undeclared).*\n real Error",
     "whether a missing function's name is a keyword": r"(?s:.*)\n ours .*\n real .*Function Name Parsing",

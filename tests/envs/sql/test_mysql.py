@@ -411,6 +411,55 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
     assert repr(found) == repr(expected)
 
 
+SYNTAX = (
+    "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version for the right "
+    "syntax to use near "
+)
+ONE_GROUP = (
+    "In aggregated query without GROUP BY, expression #1 of SELECT list contains nonaggregated column 'shop.items.code'; "
+    "this is incompatible with sql_mode=only_full_group_by"
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        # Where the query around it admits no aggregate, it is the subquery's own: of the one row around.
+        ("SELECT code FROM items WHERE size = (SELECT MAX(size))", [("A1",), ("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE size > (SELECT AVG(size))", []),
+        ("SELECT code FROM items WHERE size IN (SELECT MAX(size) WHERE price < 5)", [("D1",)]),
+        ("SELECT code FROM items WHERE Name = (SELECT GROUP_CONCAT(Name)) AND (SELECT COUNT(price)) = 1", [("A1",), ("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE size = (SELECT MAX(size) ORDER BY 1 LIMIT 1)", [("A1",), ("B1",), ("D1",)]),
+        ("SELECT kind_id, COUNT(*) FROM items WHERE size >= (SELECT MAX(size)) GROUP BY kind_id", [(1, 1), (3, 2)]),
+        # Elsewhere it is that query's, which it makes one of groups.
+        ("SELECT (SELECT MAX(size)) FROM items", [(2.0,)]),
+        ("SELECT kind_id, (SELECT MAX(size)) FROM items GROUP BY kind_id", [(1, 0.5), (3, 2.0)]),
+        ("SELECT code, (SELECT MAX(size)) FROM items", ONE_GROUP),
+        ("SELECT code, size - (SELECT AVG(size)) FROM items", ONE_GROUP),
+        ("SELECT kind_id, COUNT(*) items GROUP BY kind_id", "Unknown column 'kind_id' in 'field list'"),
+        ("SELECT 1 AS a, COUNT(*) GROUP BY a HAVING a = 1", [(1, 1)]),
+        ("SELECT COUNT(*) WHERE 0 HAVING COUNT(*) = 0", [(0,)]),
+        ("SELECT COUNT(*) GROUP BY 1", "Can't group on 'COUNT(*)'"),
+        ("SELECT 1 GROUP BY 2", "Unknown column '2' in 'group statement'"),
+        ("SELECT 1 GROUP BY 1 WITH ROLLUP", [(1,), (None,)]),
+        ("SELECT (SELECT 1 GROUP BY 1 WITH ROLLUP)", "Subquery returns more than 1 row"),
+        ("SELECT 1 AS a HAVING a > 1", []),
+        ("SELECT 1 HAVING b > 1", "Unknown column 'b' in 'having clause'"),
+        ("SELECT code, (SELECT size HAVING size > 1) FROM items", [("A1", 1.5), ("B1", None), ("C1", None), ("D1", 2.0)]),
+        ("SELECT kind_id HAVING items GROUP BY kind_id", SYNTAX + "'GROUP BY kind_id' at line 1"),
+        ("SELECT kind_id HAVING FROM items", SYNTAX + "'FROM items' at line 1"),
+        ("SELECT kind_id INTO FROM items", SYNTAX + "'FROM items' at line 1"),
+        # DISTINCT with HAVING, where rows have no order.
+        ("SELECT code FROM items WHERE kind_id IN (SELECT DISTINCT id FROM kinds HAVING id > 2)", [("A1",), ("D1",)]),
+        ("SELECT code FROM items WHERE size IN (SELECT DISTINCT size HAVING size > 1)", [("A1",), ("D1",)]),
+    ],
+)  # fmt: skip
+def test_groups_and_aggregates_without_from(server: Server, statement: str, expected: Any) -> None:
+    """A MySQL 8.0.46's answers."""
+    answer = server.run(statement, "shop")
+    assert (answer.rows if answer.error is None else answer.error) == expected
+
+
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
