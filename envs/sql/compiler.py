@@ -69,8 +69,6 @@ def compile_rows(
 ) -> str:
     """SQL that gives, for the rows that UPDATE or DELETE is to change, their numbers in clustered order and these values.
 
-    Decimals with a fixed number of digits are given as text.
-
     Raises:
         Fault: MySQL refuses it.
     """
@@ -90,10 +88,50 @@ def compile_rows(
     keys = [sort_key(compiler.expr(key, scope)) + (" DESC" if down else "") for key, down in order]
     scope.where = "field list"
     number = f"{scope.sources[0].sql}._p"
-    given = (compiler.expr(v, scope) for v in values)
-    shown = ", ".join([number, *(compiler.text(x).sql if exact(x.type) else x.sql for x in given)])
+    shown = ", ".join([number, *(_given(compiler.expr(v, scope), compiler) for v in values)])
     most = -1 if limit is None else limit
     return f"SELECT {shown} FROM {source} WHERE {test} ORDER BY {', '.join([*keys, number])} LIMIT {most}"
+
+
+NEW_ROW = "VALUES"
+"""The table that `VALUES(column)` of ON DUPLICATE KEY UPDATE is a column of."""
+
+
+def compile_values(
+    catalog: Catalog, db: str, table: TableRef, values: tuple[Any, ...], new: dict[str, tuple[str, ...]]
+) -> list[str]:
+    """SQL for values of one row of a table, each of which takes the row's columns as its parameters.
+
+    With names in `new`, the columns of a second row come after them, by each name as they are called there.
+    """
+    compiler = _Compiler(catalog, db, True, True)
+    compiler.check_tables((table, values), {})
+    scope = Scope(None, where="field list")
+    compiler.table(table, scope)
+    own = scope.sources[0]
+    columns = [(name, T(kind.kind, kind.scale, False)) for name, _, kind in own.columns.values()]
+    rows = [own, *(replace(own, alias=alias, sql=compiler.fresh("t")) for alias in new)]
+    parts = []
+    for source, names in zip(rows, ([name for name, _ in columns], *new.values()), strict=True):
+        first = 1 if source is own else len(columns) + 1
+        given = []
+        source.columns = {}
+        for number, (name, (_, kind)) in enumerate(zip(names, columns, strict=True), first):
+            sql = f'"{name.lower()}"'
+            source.columns[name.lower()] = (name, sql, kind)
+            given.append(f"?{number} AS {sql}")
+            if kind.kind == "str":
+                given.append(f'my_fold(?{number}) AS "{name.lower()}~"')
+        parts.append(f"(SELECT {', '.join(given)}) AS {source.sql}")
+        if source.alias == NEW_ROW:
+            source.hidden = frozenset(source.columns)
+    scope.sources = rows
+    return [f"SELECT {_given(compiler.expr(v, scope), compiler)} FROM {', '.join(parts)}" for v in values]
+
+
+def _given(x: X, compiler: _Compiler) -> str:
+    """A value for a column: a decimal with a fixed number of digits as text."""
+    return compiler.text(x).sql if exact(x.type) else x.sql
 
 
 @dataclass(eq=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
-from prosegym.envs.sql.compiler import compile_query, compile_rows
+from prosegym.envs.sql.compiler import NEW_ROW, compile_query, compile_rows, compile_values
 from prosegym.envs.sql.functions import NOW, rounded, to_text
 from prosegym.envs.sql.names import Catalog, column_types
 from prosegym.envs.sql.parser import _Parser
@@ -18,6 +18,7 @@ from prosegym.envs.sql.tree import Col, Derived, Fault, Func, Item, Lit, Op, Sel
 from prosegym.envs.sql.tree import Table as TableRef
 from prosegym.envs.sql.typed import T, exact
 
+Row = tuple[Any, ...]
 MOST_ROWS = 100_000
 """Rows that one statement may insert."""
 
@@ -49,6 +50,10 @@ class Change:
     limit: int | None = None
     more: tuple[tuple[str, str | None], ...] = ()
     """The other tables of DROP TABLE."""
+    updates: tuple[tuple[str, ...], tuple[Any, ...]] = ((), ())
+    """ON DUPLICATE KEY UPDATE: columns and their values."""
+    new: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """What the new row is called there, and its columns where they have other names."""
     after: str | None = None
     """The column after which ALTER TABLE adds one; empty where it is to be the first."""
 
@@ -93,8 +98,13 @@ class _Changes(_Parser):
                     change = Change(verb, table, db, columns, tuple(rows), quiet=quiet)
                 else:
                     change = Change(verb, table, db, columns, query=self.query(), quiet=quiet)
+            if verb == "insert" and change.query is None and self.word("as"):
+                called = self.name()
+                change.new[called] = self.names() if self.is_op("(") else ()
             if verb == "insert" and self.word("on"):
-                self.unsupported("ON DUPLICATE KEY UPDATE")
+                for word in ("duplicate", "key", "update"):
+                    self.need(word)
+                change = dataclasses.replace(change, updates=self.assignments(table))
             return change
         if verb == "update":
             self.word("low_priority")
@@ -158,6 +168,12 @@ class _Changes(_Parser):
                 self.word("column")
                 return Change("alter drop", table, db, (self.name(),))
         return None
+
+    def call(self, name: str) -> Any:
+        found = super().call(name)
+        if name == "values" and len(found.args) == 1 and isinstance(found.args[0], Col):
+            return Col(found.args[0].name, NEW_ROW)
+        return found
 
     def target(self) -> tuple[str, str | None]:
         first = self.name()
@@ -385,8 +401,9 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
         rows = [row[:at] + row[at + 1 :] for row in rows]
     elif change.verb in ("insert", "replace"):
         fresh = _inserted(change, table, catalog, connection, db)
-        if change.verb == "replace" or change.quiet:
-            rows = _settled(table, rows, list(fresh), change)
+        if change.verb == "replace" or change.quiet or change.updates[0]:
+            update = _duplicates(change, table, catalog, connection, db)
+            rows = _settled(table, rows, list(fresh), change, update)
         else:
             held = _Held(table)
             rows = []
@@ -403,12 +420,16 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
                 raise Fault(f"Unknown column '{column_name}' in 'field list'")
         sql = compile_rows(catalog, db, target, values, change.where, change.order, change.limit)
         _check_target(change, where, db, (values, change.where, change.order))
+        value = None
+        if any(_reads(said, named[:at]) for at, said in enumerate(values)):
+            value = _computed(connection, compile_values(catalog, db, target, values, {}))
+            sql = compile_rows(catalog, db, target, (), change.where, change.order, change.limit)
         found = {number: new for number, *new in connection.execute(sql)}
         if change.verb == "delete":
             _count(table)
             rows = [row for number, row in enumerate(rows, start=1) if number not in found]
         else:
-            rows = _updated(table, rows, found, named, values)
+            rows = _updated(table, rows, found, named, values, value)
     if change.verb in ("alter add", "alter drop"):
         _Held(table, rows)  # a key that does not tell them apart is refused
     table.rows = rows
@@ -423,22 +444,53 @@ def _without(key: Key, gone: str) -> Key:
     return dataclasses.replace(key, columns=tuple(key.columns[i] for i in kept), lengths=lengths)
 
 
+def _reads(value: Any, names: list[str]) -> bool:
+    """Whether a value names one of these columns."""
+    return any(isinstance(node, Col) and node.name.lower() in names for node in walk(value))
+
+
+Value = Callable[[int, list[Any]], Any]
+"""The value for an assignment by its number, from the row as it is then."""
+
+
+def _computed(connection: Any, steps: list[str], new: Row = ()) -> Value:
+    """Values by the SQL of `compile_values`."""
+    return lambda at, line: connection.execute(steps[at], [*line, *new]).fetchone()[0]
+
+
+def _known(given: list[Any]) -> Value:
+    return lambda at, line: given[at]
+
+
 def _updated(
-    table: Table, rows: list[tuple[Any, ...]], found: dict[int, list[Any]], named: list[str], values: Any
-) -> list[tuple[Any, ...]]:
+    table: Table,
+    rows: list[Row],
+    found: dict[int, list[Any]],
+    named: list[str],
+    values: tuple[Any, ...],
+    value: Value | None,
+) -> list[Row]:
     """The rows, those found with new values in the named columns: one after the other."""
     held = _Held(table, rows)
-    places = [[c.name.lower() for c in table.columns].index(name) for name in named]
-    for done, (number, new) in enumerate(found.items(), start=1):
+    for done, (number, given) in enumerate(found.items(), start=1):
         row = rows[number - 1]
-        line = list(row)
-        for at, said, value in zip(places, values, new, strict=True):
-            column = table.columns[at]
-            line[at] = _checked(_default(column) if said is DEFAULT else value, column, done)
+        rows[number - 1] = _assigned(table, row, named, values, value or _known(given), done)
         held.remove(row)
-        rows[number - 1] = tuple(line)
         held.add(rows[number - 1])
     return rows
+
+
+def _assigned(
+    table: Table, row: Row, named: list[str], values: tuple[Any, ...], value: Value, number: int
+) -> Row:
+    """The row with new values in the named columns, from left to right; `number` is what messages count."""
+    places = [c.name.lower() for c in table.columns]
+    line = list(row)
+    for at, (name, said) in enumerate(zip(named, values, strict=True)):
+        column = table.columns[places.index(name)]
+        new = _default(column) if said is DEFAULT else value(at, line)
+        line[places.index(name)] = _checked(new, column, number)
+    return tuple(line)
 
 
 def _dropped(change: Change, catalog: Catalog, db: str) -> set[tuple[str, str]]:
@@ -555,25 +607,49 @@ def _check_target(change: Change, where: str, db: str, exprs: Any) -> None:
             raise Fault(f"You can't specify target table '{name}' for update in FROM clause")
 
 
+def _duplicates(
+    change: Change, table: Table, catalog: Catalog, connection: Any, db: str
+) -> Callable[[Row, Row, int], Row]:
+    """What ON DUPLICATE KEY UPDATE makes of a row and a new one that is equal to it in a key."""
+    columns = [c.name.lower() for c in table.columns]
+    names, values = change.updates
+    named = [name.lower() for name in names]
+    read = [n.name for n in walk(values) if isinstance(n, Col) and n.table == NEW_ROW]
+    for name in (*names, *read):
+        if name.lower() not in columns:
+            raise Fault(f"Unknown column '{name}' in 'field list'")
+    new = {NEW_ROW: tuple(columns)}
+    for alias, written in change.new.items():
+        called = dict(zip(change.columns or columns, written, strict=False))
+        new[alias] = tuple(called.get(name, name) for name in columns)
+    steps = compile_values(catalog, db, TableRef(change.table, None, change.db), values, new)
+    _check_target(change, table.db, db, values)
+    return lambda row, fresh, number: _assigned(
+        table, row, named, values, _computed(connection, steps, fresh), number
+    )
+
+
 def _settled(
-    table: Table, rows: list[tuple[Any, ...]], fresh: list[tuple[Any, ...]], change: Change
-) -> list[tuple[Any, ...]]:
+    table: Table, rows: list[Row], fresh: list[Row], change: Change, update: Callable[[Row, Row, int], Row]
+) -> list[Row]:
     """The rows with the fresh ones.
 
-    Of two that are equal in a unique key REPLACE keeps the newer one, INSERT IGNORE the older.
+    Of two that are equal in a unique key REPLACE keeps the newer one, INSERT IGNORE the older, which ON
+    DUPLICATE KEY UPDATE changes.
     """
-    marks = _Held(table).marks
+    held = _Held(table, rows)
     kept = dict(enumerate(rows))
-    holders = {mark: number for number, row in kept.items() for mark in marks(row)}
     for number, row in enumerate(fresh, start=len(rows)):
-        clashes = {holders[mark] for mark in marks(row) if mark in holders}
-        if clashes and change.verb == "insert":
-            continue
-        for clash in clashes:
-            for mark in marks(kept.pop(clash)):
-                del holders[mark]
-        kept[number] = row
-        holders.update(dict.fromkeys(marks(row), number))
+        clashes = held.holders(row)
+        if clashes and change.updates[0]:
+            held.remove(kept[clashes[0]])
+            kept[clashes[0]] = update(kept[clashes[0]], row, number - len(rows) + 1)
+            held.add(kept[clashes[0]], clashes[0])
+        elif not clashes or change.verb == "replace":
+            for clash in clashes:
+                held.remove(kept.pop(clash))
+            kept[number] = row
+            held.add(row, number)
     return list(kept.values())
 
 
@@ -631,9 +707,9 @@ def _stored(value: Any, column: Column, row: int = 1) -> Any:
         else to_text(value, "double" if isinstance(value, float) else "int", None)
     )
     width = re.search(r"char\((\d+)\)", column.type)
-    if width and len(text) > int(width[1]):
+    if width and len(text.rstrip(" ")) > int(width[1]):
         raise Fault(f"Data too long {place}")
-    return text
+    return text[: int(width[1])] if width else text
 
 
 class _Held:
@@ -647,9 +723,10 @@ class _Held:
             for key in table.keys
             if key.unique
         ]
-        self.values: set[tuple[Any, ...]] = set()
-        for row in rows:
-            self.add(row)
+        self.values: dict[tuple[Any, ...], int] = {}
+        """Each, and the number of the row that holds it."""
+        for number, row in enumerate(rows):
+            self.add(row, number)
 
     def marks(self, row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """The row's value in each key in which it has one."""
@@ -664,7 +741,11 @@ class _Held:
                 found.append((i, *value))
         return found
 
-    def add(self, row: tuple[Any, ...]) -> None:
+    def holders(self, row: Row) -> list[int]:
+        """The numbers of the rows that are equal to it in a key, in the keys' order."""
+        return list(dict.fromkeys(self.values[mark] for mark in self.marks(row) if mark in self.values))
+
+    def add(self, row: Row, number: int = 0) -> None:
         """Take the row in.
 
         Raises:
@@ -676,10 +757,11 @@ class _Held:
                 columns = [self.table.columns[at] for at in places]
                 shown = "-".join(_as_text(row[at], c) for at, c in zip(places, columns, strict=True))
                 raise Fault(f"Duplicate entry '{shown}' for key '{self.table.name}.{key.name}'")
-            self.values.add(mark)
+            self.values[mark] = number
 
-    def remove(self, row: tuple[Any, ...]) -> None:
-        self.values.difference_update(self.marks(row))
+    def remove(self, row: Row) -> None:
+        for mark in self.marks(row):
+            del self.values[mark]
 
 
 def _as_text(value: Any, column: Column) -> str:
