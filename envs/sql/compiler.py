@@ -14,6 +14,7 @@ from typing import Any
 from prosegym.envs.sql import planner
 from prosegym.envs.sql.aggregates import ALL, ONE_ROW, TIES, UNSORTED
 from prosegym.envs.sql.names import Catalog, Scope
+from prosegym.envs.sql.schema import Column
 from prosegym.envs.sql.tables import Tables
 from prosegym.envs.sql.tree import (
     Case,
@@ -316,7 +317,10 @@ class _Compiler(Tables):
         types = tuple(x.type for x in q.outputs)
         single, keys = single or tree.limit in (0, 1), _group_names(q)
         counted = not (q.aggregated or tree.distinct)
-        found = Compiled(sql, q.names, types, single, keys, sorts, counted, (tree.limit, tree.offset))
+        columns = tuple(_declared(x) for x in q.outputs) if self.writes else ()
+        found = Compiled(
+            sql, q.names, types, single, keys, sorts, counted, (tree.limit, tree.offset), columns
+        )
         if want != "table":
             return found
         # A table of the plainest queries is merged into the query around it (Query_expression::is_mergeable).
@@ -324,7 +328,7 @@ class _Compiler(Tables):
             q.aggregated or q.windowed or tree.distinct or tree.having is not None or tree.limit is not None
         )
         stored = types if merges and tree.source is not None else stored_types(types)
-        return Compiled(self.numbered(found, stored), q.names, stored, single, keys)
+        return Compiled(self.numbered(found, stored), q.names, stored, single, keys, columns=columns)
 
     def listed(self, tree: Select, scope: Scope) -> _Clauses:
         """The select list, with its stars written out, and the aliases that it gives."""
@@ -470,7 +474,9 @@ class _Compiler(Tables):
                 and q.outputs[i].type.kind == "dec"
                 and (not q.aggregated or has_aggregate(item.expr))
             ):
-                q.outputs[i] = self.expr(_by_branch(item.expr), q.scope)._replace(type=T("shown"))
+                q.outputs[i] = self.expr(_by_branch(item.expr), q.scope)._replace(
+                    type=T("shown", q.outputs[i].type.scale)
+                )
 
     # The SQL of a SELECT.
 
@@ -558,6 +564,16 @@ class _Compiler(Tables):
         wanted = [folded(f"k{i}", x.type) + (" DESC" if d else "") for i, (_, x, d) in enumerate(order)]
         wanted += [f"g{i}, {folded(f'h{i}', x.type)}" for i, x in enumerate(grouped)]
         return f"SELECT {_names(q)} FROM ({' UNION ALL '.join(parts)}) ORDER BY {', '.join(wanted)}"
+
+
+def _declared(x: X) -> Column | None:
+    """What a bare column is declared as, also through derived tables."""
+    source = x.source
+    if source is None:
+        return None
+    declared = source.table.columns if source.table else source.derived.columns if source.derived else ()
+    found = dict(zip(source.columns, declared, strict=False)).get(x.column)
+    return replace(found, nullable=True) if found is not None and source.outer else found
 
 
 def _combined(op: str, names: str, keys: str, both: str) -> str:

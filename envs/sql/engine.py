@@ -24,7 +24,7 @@ from prosegym.envs.sql.names import Catalog, column_types
 from prosegym.envs.sql.parser import SyntaxFault, parse
 from prosegym.envs.sql.patience import READ
 from prosegym.envs.sql.schema import Column, Table, fold, order_key
-from prosegym.envs.sql.sorting import filesort
+from prosegym.envs.sql.sorting import sorted_rows
 from prosegym.envs.sql.tree import Explain, Fault, Other, Select, Several, Show, Union, Use, walk
 from prosegym.envs.sql.tree import Table as TableRef
 from prosegym.envs.sql.typed import Compiled, T
@@ -455,13 +455,7 @@ class Server:
             return Answer(error=f"{error}")
         finally:
             self._statement.limit(on=False)
-        if compiled.sorts:
-            count, offset = compiled.limit
-            order = filesort(
-                [row[-1] for row in raw], None if count is None else count + offset, compiled.counted
-            )
-            raw = [raw[i][:-1] for i in order[offset:]]
-        return Answer(convert(raw, compiled.types))
+        return Answer(convert(sorted_rows(compiled, raw), compiled.types))
 
     # SHOW and DESCRIBE.
 

@@ -10,9 +10,21 @@ they are sorted (of up to 16 groups it does not, by the published episodes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from prosegym.envs.sql.typed import Compiled
 
 Value = TypeVar("Value")
+
+
+def sorted_rows(compiled: Compiled, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows that a query's SQL gives, sorted and cut where that is left to do (`Compiled.sorts`)."""
+    if not compiled.sorts:
+        return rows
+    count, offset = compiled.limit
+    keys = [row[-1] for row in rows]
+    order = filesort(keys, None if count is None else count + offset, compiled.counted)
+    return [rows[i][:-1] for i in order[offset:]]
 
 
 def filesort(keys: Sequence[int], limit: int | None, counted: bool = True) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from prosegym.envs.sql.schema import Table, fold
+from prosegym.envs.sql.schema import Column, Table, fold
 
 
 class T(NamedTuple):
@@ -81,6 +81,8 @@ class Compiled:
     counted: bool = True
     """See `sorting.filesort`."""
     limit: tuple[int | None, int] = (None, 0)
+    columns: tuple[Column | None, ...] = ()
+    """What those that are bare columns of a table are declared as; only of a SELECT in a statement that writes."""
 
 
 def exact(kind: T) -> bool:

@@ -14,9 +14,10 @@ from prosegym.envs.sql.functions import NOW, rounded, to_text
 from prosegym.envs.sql.names import Catalog, column_types
 from prosegym.envs.sql.parser import _Parser
 from prosegym.envs.sql.schema import INTEGERS, TEXTS, Column, Key, Table, cluster, fold, single, stored
+from prosegym.envs.sql.sorting import sorted_rows
 from prosegym.envs.sql.tree import Col, Derived, Fault, Func, Item, Lit, Op, Select, Sub, walk
 from prosegym.envs.sql.tree import Table as TableRef
-from prosegym.envs.sql.typed import T, exact
+from prosegym.envs.sql.typed import Compiled, T, exact
 
 Row = tuple[Any, ...]
 MOST_ROWS = 100_000
@@ -54,6 +55,8 @@ class Change:
     """ON DUPLICATE KEY UPDATE: columns and their values."""
     new: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """What the new row is called there, and its columns where they have other names."""
+    like: tuple[str, str | None] | None = None
+    """The table that CREATE TABLE copies."""
     after: str | None = None
     """The column after which ALTER TABLE adds one; empty where it is to be the first."""
 
@@ -153,10 +156,20 @@ class _Changes(_Parser):
                 self.need("not")
                 self.need("exists")
             table, db = self.target()
-            columns_, keys = self.definitions() if self.token.kind != "end" else ([], [])
-            while self.token.kind in ("word", "string") or self.is_op("="):
+            follows = self.tokens[self.at + 1].text.lower() if self.is_op("(") else ""
+            if self.is_word("like") or follows == "like":
+                self.at += 1 + (follows == "like")
+                change = Change("create", table, db, quiet=quiet, like=self.target())
+                if follows:
+                    self.need_op(")")
+                return change
+            queries = ("as", "select", "with", "table", "values")
+            defines = self.token.kind != "end" and follows not in queries and not self.is_word(*queries)
+            columns_, keys = self.definitions() if defines else ([], [])
+            while self.token.kind in ("word", "string") and not self.is_word(*queries) or self.is_op("="):
                 self.at += 1  # table options
-            return Change("create", table, db, definitions=tuple(columns_), keys=tuple(keys), quiet=quiet)
+            query = self.query() if self.word("as") or self.token.kind != "end" else None
+            return Change("create", table, db, (), (), query, None, tuple(columns_), tuple(keys), quiet=quiet)
         if verb == "alter" and self.word("table"):
             table, db = self.target()
             if self.word("add"):
@@ -349,6 +362,60 @@ def _created(change: Change, where: str) -> Table:
     return Table(where, change.table.lower(), columns, keys, [], options)
 
 
+_BY_KIND = {
+    "int": "bigint",
+    "double": "double",
+    "float": "float",
+    "date": "date",
+    "datetime": "datetime",
+    "time": "time",
+}
+
+
+def _filled(
+    change: Change, where: str, selected: Compiled, catalog: Catalog, connection: Any, db: str
+) -> Table:
+    """The table of a CREATE TABLE ... SELECT, with its rows.
+
+    What is computed has a column that holds every value of its kind.
+    """
+    own = [column.name.lower() for column in change.definitions]
+    columns = list(change.definitions)
+    for name, kind, column in zip(
+        selected.names, selected.types, selected.columns or (None,) * len(selected.types), strict=True
+    ):
+        if name.lower() in own:
+            continue
+        if column is None:
+            wide = (
+                f"decimal(65,{kind.scale})"
+                if kind.kind in ("dec", "shown")
+                else _BY_KIND.get(kind.kind, "text")
+            )
+            column = Column(name, wide)
+        elif column.extra == "auto_increment":
+            column = dataclasses.replace(column, extra="", default="0")
+        columns.append(dataclasses.replace(column, name=name))
+    table = _created(dataclasses.replace(change, definitions=tuple(columns)), where)
+    rows = _inserted(dataclasses.replace(change, columns=selected.names), table, catalog, connection, db)
+    held = _Held(table)
+    for row in rows:
+        held.add(row)
+        table.rows.append(row)
+    cluster(table)
+    return table
+
+
+def _named(name: tuple[str, str | None], catalog: Catalog, db: str) -> Table:
+    """The table of that name and database."""
+    where = (name[1] or db).lower()
+    if where not in catalog.dbs:
+        raise Fault(f"Unknown database '{where}'")
+    if name[0].lower() not in catalog.dbs[where]:
+        raise Fault(f"Table '{where}.{name[0].lower()}' doesn't exist")
+    return catalog.dbs[where][name[0].lower()]
+
+
 def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tuple[str, str]]:
     """Make the change in the catalogue's tables; gives the tables that are to be built anew.
 
@@ -363,11 +430,22 @@ def apply(change: Change, catalog: Catalog, connection: Any, db: str) -> set[tup
     if where == "information_schema":
         raise Fault("Access denied for user 'admin'@'%' to database 'information_schema'")
     if change.verb == "create":
+        # What it is to be made of is looked for first.
+        copied = _named(change.like, catalog, db) if change.like is not None else None
+        selected = compile_query(change.query, catalog, db, writes=True) if change.query is not None else None
         if name in tables:
             if change.quiet:
                 return set()
             raise Fault(f"Table '{name}' already exists")
-        tables[name] = _created(change, where)
+        if copied is not None:
+            options = re.sub(r"AUTO_INCREMENT=\d+ ", "", copied.options)
+            tables[name] = dataclasses.replace(
+                copy_of(copied), db=where, name=name, rows=[], foreign=[], options=options, counter=0
+            )
+        elif selected is not None:
+            tables[name] = _filled(change, where, selected, catalog, connection, db)
+        else:
+            tables[name] = _created(change, where)
         return {(where, name)}
     if change.verb == "drop":
         return _dropped(change, catalog, db)
@@ -543,10 +621,10 @@ def _inserted(
             raise Fault(f"Column '{table.columns[columns.index(name)].name}' specified twice")
     if change.query is not None:
         compiled = compile_query(change.query, catalog, db, writes=True)
-        cursor = connection.execute(compiled.sql)
-        given = [_texts(r, compiled.types) for r in cursor.fetchmany(MOST_ROWS + 1)]
-        if len(given) > MOST_ROWS:
+        found = connection.execute(compiled.sql).fetchmany(MOST_ROWS + 1)
+        if len(found) > MOST_ROWS:
             raise Fault("Query execution was interrupted, maximum result size exceeded")
+        given = [_texts(row, compiled.types) for row in sorted_rows(compiled, found)]
         if len(compiled.types) != len(named):
             raise Fault("Column count doesn't match value count at row 1")
     else:

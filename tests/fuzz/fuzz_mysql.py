@@ -136,7 +136,6 @@ KNOWN = {
     "EXPLAIN": r"(EXPLAIN|DESC(RIBE)? TABLE)\b",
     "several statements in one action": r"(?s:.*)\n ours .*Use multi=True",
     "what `writes=True` does not do": r"(?s:.*)\n ours .*(read-only option|doesn't yet support)",
-    "CREATE TABLE of a SELECT or a table": r"CREATE TABLE \w+ (AS|LIKE)\b",
     "the row that UPDATE's message counts": r"UPDATE .*\n ours .*at row \d+\n real .*at row \d+",
     "which of equal rows a write with LIMIT takes": r"SELECT \* FROM `(?s:.*) after .*(UPDATE|DELETE)[^;]* LIMIT 1;",
     "numbers that AUTO_INCREMENT leaves out": r"SELECT \* FROM `(?s:.*) after .*INSERT [^;]*(\), \(|SELECT)",

@@ -162,6 +162,51 @@ def test_refusals_change_nothing(env: Any, statement: str, message: str) -> None
     assert show(env, "SELECT COUNT(*) FROM notes") == "[(0,)]"
 
 
+MADE = """CREATE TABLE n (id INT PRIMARY KEY AUTO_INCREMENT, a INT UNIQUE, b INT NOT NULL DEFAULT 3, s VARCHAR(5), d DECIMAL(5,1) NOT NULL)
+INSERT INTO n VALUES (4, 5, 7, 'x', 1.5), (2, 6, 8, 'y', 2)"""
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ("CREATE TABLE m LIKE n; DESCRIBE m", "[('id', b'int', 'NO', 'PRI', None, 'auto_increment'), ('a', b'int', 'YES', 'UNI', None, ''), ('b', b'int', 'NO', '', b'3', ''), ('s', b'varchar(5)', 'YES', '', None, ''), ('d', b'decimal(5,1)', 'NO', '', None, '')]"),
+        ("CREATE TABLE m (LIKE n); INSERT INTO m (d) VALUES (1); SELECT * FROM m", "[(1, None, 3, None, Decimal('1.0'))]"),
+        ("CREATE TABLE IF NOT EXISTS n LIKE none", "Table 'mini.none' doesn't exist"),
+        ("CREATE TABLE m LIKE n; CREATE TABLE n LIKE m", "Table 'n' already exists"),
+        ("CREATE TABLE m LIKE x.none", "Unknown database 'x'"),
+        ("CREATE TABLE m LIKE n n", "near 'n' at line 1"),
+        # The columns are those of the table, without its keys.
+        ("CREATE TABLE m AS SELECT * FROM n; DESCRIBE m", "[('id', b'int', 'NO', '', b'0', ''), ('a', b'int', 'YES', '', None, ''), ('b', b'int', 'NO', '', b'3', ''), ('s', b'varchar(5)', 'YES', '', None, ''), ('d', b'decimal(5,1)', 'NO', '', None, '')]"),
+        ("CREATE TABLE m SELECT * FROM n; SELECT * FROM m", "[(2, 6, 8, 'y', Decimal('2.0')), (4, 5, 7, 'x', Decimal('1.5'))]"),
+        ("CREATE TABLE m (SELECT o.b, t.z FROM n LEFT JOIN n o ON n.id < o.id JOIN (SELECT d AS z FROM n) t); DESCRIBE m", "[('b', b'int', 'YES', '', b'3', ''), ('z', b'decimal(5,1)', 'NO', '', None, '')]"),
+        ("CREATE TABLE m AS SELECT s, b * 2 AS twice FROM n ORDER BY b DESC LIMIT 1; SELECT s, twice / 3 FROM m", "[('y', Decimal('5.3333'))]"),
+        ("CREATE TABLE m AS SELECT 7 / 3 AS x, IF(1, 1, 0.5) AS y; SELECT x * 3, y FROM m", "[(Decimal('6.9999'), Decimal('1.0'))]"),
+        ("CREATE TABLE m AS SELECT id FROM n ORDER BY id DESC; SELECT * FROM m", "[(4,), (2,)]"),
+        ("CREATE TABLE m AS SELECT 1 AS a UNION SELECT 'x'; SELECT * FROM m", "[('1',), ('x',)]"),
+        ("CREATE TABLE m (z INT NOT NULL DEFAULT 4, id INT) AS SELECT '7' AS id, 1.5 AS q; SELECT * FROM m", "[(4, 7, Decimal('1.5'))]"),
+        ("CREATE TABLE m (id INT PRIMARY KEY) AS SELECT 1 AS id UNION ALL SELECT 1", "Duplicate entry '1' for key 'm.PRIMARY'"),
+        ("CREATE TABLE m (id TINYINT) SELECT 1000 AS id; SELECT * FROM m", "Table 'mini.m' doesn't exist"),
+        ("CREATE TABLE m AS SELECT id, id FROM n", "Duplicate column name 'id'"),
+        ("CREATE TABLE n AS SELECT * FROM none", "Table 'mini.none' doesn't exist"),
+        ("CREATE TABLE n AS SELECT * FROM n", "Table 'n' already exists"),
+        ("CREATE TABLE IF NOT EXISTS n AS SELECT 1 AS q; SELECT COUNT(*) FROM n", "[(2,)]"),
+        ("CREATE TABLE m AS SELECT id / 0 FROM n", "Division by 0"),
+        ("CREATE TABLE m AS", "near '' at line 1"),
+        # INSERT, too, takes the rows that LIMIT leaves, in their order.
+        ("CREATE TABLE m (a INT); INSERT INTO m SELECT id FROM n ORDER BY id DESC LIMIT 1; SELECT * FROM m", "[(4,)]"),
+        ("CREATE TABLE m (a INT); INSERT INTO m SELECT id FROM n ORDER BY b; SELECT * FROM m", "[(4,), (2,)]"),
+    ],
+)  # fmt: skip
+def test_tables_made_of_others(env: Any, statements: str, expected: str) -> None:
+    """A MySQL 8.0.46's answers."""
+    for statement in MADE.splitlines():
+        assert show(env, statement) == "None"
+    *before, last = statements.split("; ")
+    for statement in before:
+        show(env, statement)
+    assert show(env, last).endswith(expected)
+
+
 def test_whole_numbers_keep_their_columns_range(env: Any) -> None:
     assert show(env, "CREATE TABLE n (a TINYINT UNSIGNED, b BIGINT, c INT(5) ZEROFILL)") == "None"
     assert show(env, "INSERT INTO n VALUES (255, 9223372036854775807, '4294967295')") == "None"
