@@ -27,17 +27,22 @@ NOW = dt.datetime(2023, 5, 15, 12, 0, 0)
 """The server's clock, fixed so that episodes can be replayed: the day the published episodes were recorded."""
 
 
+def _dated(value: Any) -> str | None:
+    """A date, a text or a number as a date and time, whose month and day may be 0; None where it is none."""
+    if isinstance(value, (int, float)):  # number_to_datetime in sql-common/my_time.cc
+        number = -1 if value < 0 else int(value)
+        date, clock = divmod(number, 1000000) if number >= 101000000 else (number, 0)
+        if date and (date < 101 or 691231 < date < 700101):
+            return None
+        century = 0 if not 101 <= date <= 991231 else 2000 if date <= 691231 else 1900
+        return stored(f"{date + century * 10000:08d}{clock:06d}", "datetime")
+    found = stored(str(value), "datetime")
+    return None if found and found.startswith("0000-00-00") else found
+
+
 def moment(value: Any) -> dt.datetime | None:
     """A stored date, a text or a number as a point in time; None where it is none."""
-    if value is None:
-        return None
-    if isinstance(value, (int, float)):
-        value = int(value)
-        if 101 <= value <= 691231:  # YYMMDD
-            value += 20000000
-        elif 700101 <= value <= 991231:
-            value += 19000000
-    found = stored(str(value), "datetime")
+    found = None if value is None else _dated(value)
     try:
         return dt.datetime.fromisoformat(found) if found else None
     except ValueError:
@@ -246,10 +251,10 @@ def _part(value: Any, what: str) -> int | None:
     ):
         return int(match[("hour", "minute", "second").index(what) + 1] or 0)
     if when is None:
-        if what in ("year", "month", "day") and (match := re.match(r"(\d{4})-(\d\d)-(\d\d)", str(value))):
-            year, month, day = map(int, match.groups())
-            if not (year and month and day) and month <= 12 and day <= 31:  # incomplete, not impossible
-                return {"year": year, "month": month, "day": day}[what]
+        found = _dated(value)
+        if found and what in ("year", "month", "day", "quarter"):  # incomplete, not impossible
+            year, month, day = map(int, found[:10].split("-"))
+            return {"year": year, "month": month, "day": day, "quarter": (month + 2) // 3}[what]
         return None
     if what == "dayofweek":
         return when.isoweekday() % 7 + 1
@@ -259,8 +264,8 @@ def _part(value: Any, what: str) -> int | None:
         return when.weekday()
     if what == "quarter":
         return (when.month + 2) // 3
-    found: int = getattr(when, what)
-    return found
+    part: int = getattr(when, what)
+    return part
 
 
 def _week(value: Any, mode: int = 0) -> int | None:
@@ -284,7 +289,10 @@ def date_format(value: Any, pattern: str) -> str | None:
     """DATE_FORMAT, English names."""
     when = moment(value)
     if when is None:
-        return None
+        found = _dated(value)
+        if found is None or set(re.findall("%(.)", pattern)) - set("Ymd"):
+            return None
+        return re.sub("%(.)", lambda m: {"Y": found[:4], "m": found[5:7], "d": found[8:10]}[m[1]], pattern)
     twelve = (when.hour + 11) % 12 + 1
     day = when.isoweekday() % 7
     suffix = "th" if 11 <= when.day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(when.day % 10, "th")

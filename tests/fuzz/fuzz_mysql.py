@@ -148,7 +148,6 @@ KNOWN = {
     "a number with a collation": r".* [\d.]+ COLLATE",
     "a subquery of several rows beside NULL alone": r"(?s:.*)\n ours .*Subquery returns more than 1 row\n real \[",
     "what an equality of rows determines": r".*\) = \((?s:.*)\n ours .*only_full_group_by.*\n real \[",
-    "numbers that are dates with a day or month 0": r"(?s:.*)\b(YEAR|MONTH)\(",
 }  # fmt: skip
 """What is known to differ, by how statement, answers and what went before begin."""
 

@@ -411,6 +411,38 @@ def test_answers(server: Server, statement: str, expected: Any) -> None:
     assert repr(found) == repr(expected)
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ("0", (0, 0, 0, 0, "0000-00", None)),
+        ("0.7", (0, 0, 0, 0, "0000-00", None)),
+        ("-0.2", (None, None, None, None, None, None)),
+        ("100", (None, None, None, None, None, None)),
+        ("102.4", (2000, 1, 2, 1, "2000-01", dt.date(2000, 1, 2))),
+        ("10001", (2001, 0, 1, 0, "2001-00", None)),
+        ("230100", (2023, 1, 0, 1, "2023-01", None)),
+        ("651512", (None, None, None, None, None, None)),
+        ("691231", (2069, 12, 31, 4, "2069-12", dt.date(2069, 12, 31))),
+        ("691301", (None, None, None, None, None, None)),
+        ("991231", (1999, 12, 31, 4, "1999-12", dt.date(1999, 12, 31))),
+        ("3540024", (354, 0, 24, 0, "0354-00", None)),
+        ("20150000", (2015, 0, 0, 0, "2015-00", None)),
+        ("20150230", (None, None, None, None, None, None)),
+        ("100000101", (None, None, None, None, None, None)),
+        ("101000000", (2000, 1, 1, 1, "2000-01", dt.date(2000, 1, 1))),
+        ("150102030405", (2015, 1, 2, 1, "2015-01", dt.date(2015, 1, 2))),
+        ("20150102240405", (None, None, None, None, None, None)),
+        ("'2015-00-00'", (2015, 0, 0, 0, "2015-00", None)),
+        ("'20150100'", (2015, 1, 0, 1, "2015-01", None)),
+        ("'0000-00-00'", (None, None, None, None, None, None)),
+    ],
+)
+def test_numbers_as_dates(server: Server, number: str, expected: Any) -> None:
+    """A MySQL 8.0.46's answers."""
+    parts = "YEAR(n), MONTH(n), DAY(n), EXTRACT(QUARTER FROM n), DATE_FORMAT(n, '%Y-%m'), DATE(n)"
+    assert rows(server, f"SELECT {parts} FROM (SELECT {number} AS n) t") == [expected]
+
+
 SYNTAX = (
     "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version for the right "
     "syntax to use near "
