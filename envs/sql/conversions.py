@@ -117,7 +117,9 @@ class Conversions(Names):
                         wanted = "TIMESTAMP" if declared[other.column] == "timestamp" else wanted
                     raise Fault(f"Incorrect {wanted} value: '{x.const}'")
                 return quote(value)
-            return f"my_datetime({x.sql})" if "datetime" in kinds else f"my_date({x.sql})"
+            if not kinds & {"date", "datetime"}:
+                return x.sql
+            return f"my_moment({x.sql}, {quote('datetime' if 'datetime' in kinds else 'date')})"
         if x.type.kind == "date" and "datetime" in kinds:
             return f"({x.sql} || ' 00:00:00')"
         return x.sql

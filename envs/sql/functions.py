@@ -557,6 +557,12 @@ def _as_datetime(value: Any) -> str | None:
     return f"{when.year:04d}-{when:%m-%d %H:%M:%S}" if when else None
 
 
+def _compared(value: Any, kind: str) -> str:
+    """A text beside a date: one that is no date is less than all dates."""
+    found = _as_datetime(value) or "0000-00-00 00:00:00"
+    return found if kind == "datetime" else found[:10]
+
+
 def _as_time(value: Any) -> str | None:
     when = None if _CLOCK.match(str(value)) else moment(value)
     if when is not None:
@@ -1070,6 +1076,7 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "my_rint": round,
     "my_xor": lambda a, b: int(a) ^ int(b),
     "my_date": _as_date,
+    "my_moment": _compared,
     "my_datetime": _as_datetime,
     "my_time": _as_time,
     "my_cast_datetime": _cast_datetime,

@@ -128,6 +128,15 @@ def error(server: Server, statement: str) -> str:
         ("SELECT code FROM items WHERE sold = '2020-5-6'", [("B1",), ("D1",)]),
         ("SELECT code FROM items WHERE made > '2020-01-01' AND YEAR(made) < 2021", [("B1",)]),
         ("SELECT code FROM items WHERE kind_id IN (1, '3x') AND price IN (1, 9.5)", [("B1",), ("D1",)]),
+        # A text of a row that is no date is less than all dates; beside a time it is a text.
+        ("SELECT code, made > Name FROM items", [("A1", None), ("B1", 1), ("C1", 1), ("D1", 1)]),
+        ("SELECT code FROM items WHERE made <> (SELECT MAX(Title) FROM kinds)", [("B1",), ("C1",), ("D1",)]),
+        ("SELECT code FROM items WHERE sold NOT IN (SELECT Title FROM kinds)", [("A1",), ("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE sold BETWEEN Name AND '2020-12-31'", [("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE made < (SELECT Title FROM kinds LIMIT 1)", []),
+        ("SELECT code FROM items WHERE sold > SUBSTRING(sold, 1, 7)", [("A1",), ("B1",), ("D1",)]),
+        ("SELECT code FROM items WHERE CURTIME() < Name", [("A1",), ("B1",), ("C1",), ("D1",)]),
+        ("SELECT code FROM items WHERE TIME(made) < year", [("B1",), ("D1",)]),
         # Functions.
         ("SELECT CONCAT('a', 1, NULL), CONCAT('a', 1.50, 2), CONCAT_WS('-', 'a', NULL, 'b')", [(None, "a1.502", "a-b")]),
         ("SELECT IF(1 > 2, 'x', 'y'), IFNULL(NULL, 3), NULLIF(2, 2), COALESCE(NULL, NULL, 5)", [("y", 3, None, 5)]),
