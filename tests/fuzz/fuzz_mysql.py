@@ -148,6 +148,8 @@ KNOWN = {
     "a number with a collation": r".* [\d.]+ COLLATE",
     "a subquery of several rows beside NULL alone": r"(?s:.*)\n ours .*Subquery returns more than 1 row\n real \[",
     "what an equality of rows determines": r".*\) = \((?s:.*)\n ours .*only_full_group_by.*\n real \[",
+    "texts of digits that are dates": r"(?s:.*)\b(YEAR|MONTH)\(",
+    "a text in a look-up by a statement that writes": r"(DELETE|UPDATE) .* IN \(SELECT .*\n (ours|real) .*(Truncated incorrect|Incorrect datetime value)",
 }  # fmt: skip
 """What is known to differ, by how statement, answers and what went before begin."""
 
