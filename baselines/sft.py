@@ -70,9 +70,8 @@ def samples(
     kept = [s for s in found if s is not None and s.trained > 0]
     if conversations and not kept:
         raise ProsegymError(
-            f"none of {len(conversations)} episodes fits the context of {longest or policy.max_context} "
-            "tokens up to "
-            "its first answer; use a model with a longer one"
+            f"none of {len(conversations)} episodes fits the context of {_limit(policy, longest)} tokens "
+            "up to its first answer; use a model with a longer one, or a larger `longest` where that is set"
         )
     return kept
 
@@ -84,7 +83,7 @@ def told(policy: LocalModel, conversations: Sequence[Sequence[Message]], config:
         ProsegymError: no conversation's first answer fits the context.
     """
     texts = samples(policy, conversations, config.observations, config.longest)
-    limit = min(policy.max_context, config.longest or policy.max_context)
+    limit = _limit(policy, config.longest)
     cut, tokens = sum(s.cut for s in texts), sum(len(s.token_ids) for s in texts)
     return (
         f"imitation trains on {len(texts)} of these {len(conversations)}, {cut} of them cut to fit {limit} "
@@ -101,9 +100,14 @@ def sample(
 ) -> Sample | None:
     """One conversation, cut after the last answer that fits the context; None where the first does not."""
     encoded = policy.chat.encode(conversation)
-    limit = min(policy.max_context, longest or policy.max_context)
+    limit = _limit(policy, longest)
     end = max((end for _, end in encoded.turns if end <= limit), default=0)
     if end == 0:
         return None
     weights = tuple(1.0 if trained else observations for trained in encoded.trainable[:end])
     return Sample(tuple(encoded.token_ids[:end]), weights, end < encoded.turns[-1][1])
+
+
+def _limit(policy: LocalModel, longest: int | None) -> int:
+    """Tokens of a conversation at most."""
+    return min(policy.max_context, longest or policy.max_context)
