@@ -14,10 +14,10 @@ Reconstructed: the temperatures at which tries are rated (the actor's is that of
 many rounds of new notes PPO takes, and how often each is used: the script's 50 epochs are over its own small
 batches.
 
-Different from the code: the prompt is not trained on, notes with no positive rating are left out of step 1 as
-the paper says; a judged note earns P(good), not its logit; the KL coefficient stays as it is, where the code
-adapts it, notes are drawn from all tokens, not with top_p 0.9, and all weights are trained unless `lora` says
-otherwise.
+Different from the code: the prompt is not trained on; notes with no positive rating are left out of step 1,
+as the paper says; a judged note earns P(good), not its logit; the KL coefficient stays as it is, where the
+code adapts it; notes are drawn from all tokens, not with top_p 0.9; all weights are trained unless `lora`
+says otherwise.
 """
 
 from __future__ import annotations
