@@ -4,10 +4,13 @@
 
 w_k is 1 on the tokens of the agent's answers and 0 on what it read (ETO section 2, arXiv:2403.02502, eq.
 3-5); over a batch the sum is divided by its weights, so that a token counts the same in an episode of any
-length. Read: the paper and the published settings of its code. Different here: the mask comes from the turns,
-not from searching rendered text; an episode longer than the context is cut after the last answer that fits,
-where the code cuts in the middle of an answer; `observations` gives what was read a weight, which helps
-models that start from random weights.
+length.
+
+Read: the paper and the published settings of its code.
+
+Different here: the mask comes from the turns, not from searching rendered text; an episode longer than the
+context is cut after the last answer that fits, where the code cuts in the middle of an answer; `observations`
+gives what was read a weight, which helps models that start from random weights.
 """
 
 from __future__ import annotations
