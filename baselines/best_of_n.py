@@ -3,8 +3,9 @@
     score(task) = max_{n <= N} r(e_n),  e_n ~ pi at a temperature above 0
 
 It trains nothing and needs the score of the task it is tested on, so it bounds what choosing among samples
-could give; it is not comparable with a single try. Read: ETO's paragraph; the temperature is not printed
-there.
+could give; it is not comparable with a single try.
+
+Read: ETO's paragraph; the temperature is not printed there.
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@
        log pi(e) summed over the answers' tokens, ref the policy as the iteration began.
 
 Read: the paper and its released code (a2fc5da). Paper and code differ in the schedule of beta and learning
-rate (the code's is taken) and in the number of iterations (the paper's). Reconstructed: how self-play pairs
-several samples of a task (best against worst). Different here: the expert's score is the environment's own;
-nothing is cut in the middle of an answer; an exploration that a full context broke off is paired, with its
-score, on WebShop, too, where the code leaves it out before a purchase; the worked example is in the prompt of
-training and test alike, or in neither.
+rate (the code's is taken) and in the number of iterations (the paper's).
+
+Reconstructed: how self-play pairs several samples of a task (best against worst).
+
+Different here: the expert's score is the environment's own; nothing is cut in the middle of an answer; an
+exploration that a full context broke off is paired, with its score, on WebShop, too, where the code leaves it
+out before a purchase; the worked example is in the prompt of training and test alike, or in neither.
 """
 
 from __future__ import annotations

@@ -10,10 +10,13 @@
 Read: the paper's method and its released code (93335a3). They differ on L_SFT: the code adds - log pi(win),
 summed, to every pair, the paper to whole episodes only; here as in the code. They differ on settings, too:
 the refinement's learning rate and beta are the script's, tau and the number of iterations the paper's.
+
 Reconstructed: that a prefix in which the agent does as the expert is not rolled out again by the scorer (its
 two step rewards are the same).
+
 Different from the code: whole episodes are paired however little their scores differ, and again as suffixes
 where the first step's rewards agree (the code begins suffixes at the second action).
+
 Left out: on ALFWorld the code also prefers the agent where its suffix is shorter.
 """
 

@@ -4,9 +4,14 @@
     [assistant: thought and action]  [user: observation]  [assistant: ...]  ...
 
 The prompt is the environment's own `instruction` and the form of the answers; nothing here knows any
-environment. Read: the released code (6bdb3a1). Different here: thought and action are one answer in every
-environment. Left out: the paper's hand-written examples (examples come from expert trajectories, by a seeded
-rule) and its back-off to self-consistency.
+environment.
+
+Read: the released code (6bdb3a1).
+
+Different here: thought and action are one answer in every environment.
+
+Left out: the paper's hand-written examples (examples come from expert trajectories, by a seeded rule) and its
+back-off to self-consistency.
 """
 
 from __future__ import annotations

@@ -6,11 +6,15 @@
         if evaluator passes it: done
         memory = last 3 of (memory + reflector's note on the trajectory)
 
-Read: the paper, its released code and logs. Different from the code on purpose: the memory is in the prompt
-of every environment, three notes at most; success is the task's full score, not the end of the episode; the
-note is written when a trial ends, from that trial, without examples of notes; nothing but the memory outlives
-a trial; two equal actions in a row end none. Retries use a success signal at test time: results belong to the
-retry track, with the number of trials on the label.
+Read: the paper, its released code and logs.
+
+Different from the code on purpose: the memory is in the prompt of every environment, three notes at most;
+success is the task's full score, not the end of the episode; the note is written when a trial ends, from that
+trial, without examples of notes; nothing but the memory outlives a trial; two equal actions in a row end
+none.
+
+Retries use a success signal at test time: results belong to the retry track, with the number of trials on the
+label.
 """
 
 from __future__ import annotations

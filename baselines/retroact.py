@@ -9,13 +9,17 @@
 Read: the paper and its released code (90fff38). The log pi in L is the code's: eq. 7-8 print the ratio times
 R alone. Where else they differ the paper is the default: the code's reflector reward has a factor (R + c)/c
 (`reward_offset`), its data keeps positive rewards only (`negatives`), its means are over all tokens
-(`legacy_mean`). Different from both: the mean is over each text's trained tokens, where the paper sums. Both
-train on observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well,
-which the code masks. In both the teacher plays, too, with its own reflections before it, and planner and
-reflector are cloned from those tries; here the planner is cloned from experts that remember nothing, and the
-reflector from notes on pi's own failures. Reconstructed: the number of trials in training; that one model for
-both roles is cloned into the planner first, then into the reflector. Expert reflections come from a teacher
-model, as in the paper, or from a rule (`notes`), the default.
+(`legacy_mean`).
+
+Different from both: the mean is over each text's trained tokens, where the paper sums. Both train on
+observations, too; the default masks them, and `cloning.observations=1` trains on the prompt as well, which
+the code masks. In both the teacher plays, too, with its own reflections before it, and planner and reflector
+are cloned from those tries; here the planner is cloned from experts that remember nothing, and the reflector
+from notes on pi's own failures.
+
+Reconstructed: the number of trials in training; that one model for both roles is cloned into the planner
+first, then into the reflector. Expert reflections come from a teacher model, as in the paper, or from a rule
+(`notes`), the default.
 """
 
 from __future__ import annotations

@@ -8,12 +8,16 @@
 
 Read: the released code (9e4f1b1, which does not run as it stands) and notes on the paper; the paper's own
 text was not at hand. y is new in step 3, so it must be judged by a model (`rating="model"`, as the scripts
-do) or by a fresh try of the actor (`rating="try"`). Reconstructed: the temperatures at which tries are rated
-(the actor's is that of its released evaluation), how many rounds of new notes PPO takes, and how often each
-is used: the script's 50 epochs are over its own small batches. Different from the code: the prompt is not
-trained on, notes with no positive rating are left out of step 1 as the paper says; a judged note earns
-P(good), not its logit; the KL coefficient stays as it is, where the code adapts it, notes are drawn from all
-tokens, not with top_p 0.9, and all weights are trained unless `lora` says otherwise.
+do) or by a fresh try of the actor (`rating="try"`).
+
+Reconstructed: the temperatures at which tries are rated (the actor's is that of its released evaluation), how
+many rounds of new notes PPO takes, and how often each is used: the script's 50 epochs are over its own small
+batches.
+
+Different from the code: the prompt is not trained on; notes with no positive rating are left out of step 1,
+as the paper says; a judged note earns P(good), not its logit; the KL coefficient stays as it is, where the
+code adapts it; notes are drawn from all tokens, not with top_p 0.9; all weights are trained unless `lora`
+says otherwise.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@
     2. sample every training task with the clone; keep the episodes that succeed
     3. clone D and the kept episodes together, from the base model
 
-Read: ETO's paragraph on it. Reconstructed: the number of samples and the temperature (neither is printed),
-and that step 3 begins at the base model, as in the RFT paper. An episode kept twice with the same actions, or
-that repeats the expert's, is dropped: it teaches nothing new.
+Read: ETO's paragraph on it.
+
+Reconstructed: the number of samples and the temperature (neither is printed), and that step 3 begins at the
+base model, as in the RFT paper. An episode kept twice with the same actions, or that repeats the expert's, is
+dropped: it teaches nothing new.
 """
 
 from __future__ import annotations

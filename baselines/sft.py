@@ -4,10 +4,13 @@
 
 w_k is 1 on the tokens of the agent's answers and 0 on what it read (ETO section 2, arXiv:2403.02502, eq.
 3-5); over a batch the sum is divided by its weights, so that a token counts the same in an episode of any
-length. Read: the paper and the published settings of its code. Different here: the mask comes from the turns,
-not from searching rendered text; an episode longer than the context is cut after the last answer that fits,
-where the code cuts in the middle of an answer; `observations` gives what was read a weight, which helps
-models that start from random weights.
+length.
+
+Read: the paper and the published settings of its code.
+
+Different here: the mask comes from the turns, not from searching rendered text; an episode longer than the
+context is cut after the last answer that fits, where the code cuts in the middle of an answer; `observations`
+gives what was read a weight, which helps models that start from random weights.
 """
 
 from __future__ import annotations
@@ -70,9 +73,8 @@ def samples(
     kept = [s for s in found if s is not None and s.trained > 0]
     if conversations and not kept:
         raise ProsegymError(
-            f"none of {len(conversations)} episodes fits the context of {longest or policy.max_context} "
-            "tokens up to "
-            "its first answer; use a model with a longer one"
+            f"none of {len(conversations)} episodes fits the context of {_limit(policy, longest)} tokens "
+            "up to its first answer; use a model with a longer one, or a larger `longest` where that is set"
         )
     return kept
 
@@ -84,7 +86,7 @@ def told(policy: LocalModel, conversations: Sequence[Sequence[Message]], config:
         ProsegymError: no conversation's first answer fits the context.
     """
     texts = samples(policy, conversations, config.observations, config.longest)
-    limit = min(policy.max_context, config.longest or policy.max_context)
+    limit = _limit(policy, config.longest)
     cut, tokens = sum(s.cut for s in texts), sum(len(s.token_ids) for s in texts)
     return (
         f"imitation trains on {len(texts)} of these {len(conversations)}, {cut} of them cut to fit {limit} "
@@ -101,9 +103,14 @@ def sample(
 ) -> Sample | None:
     """One conversation, cut after the last answer that fits the context; None where the first does not."""
     encoded = policy.chat.encode(conversation)
-    limit = min(policy.max_context, longest or policy.max_context)
+    limit = _limit(policy, longest)
     end = max((end for _, end in encoded.turns if end <= limit), default=0)
     if end == 0:
         return None
     weights = tuple(1.0 if trained else observations for trained in encoded.trainable[:end])
     return Sample(tuple(encoded.token_ids[:end]), weights, end < encoded.turns[-1][1])
+
+
+def _limit(policy: LocalModel, longest: int | None) -> int:
+    """Tokens of a conversation at most."""
+    return min(policy.max_context, longest or policy.max_context)

@@ -8,11 +8,12 @@
                                               - beta log[pi(a_i^theta|s_i) / ref(a_i^theta|s_i)] )
 
 Read: the abstract, and an article that prints the equations; no code was published, and the tables and
-settings could not be read. Reconstructed: everything in Config; the reference, printed as the expert's policy
-pi_e, which cannot be evaluated, is the policy as the cycle began, or the clone of the experts. States where
-the agent already does as the expert are left out: their gradient is 0. All steps of an episode share its
-beginning, so they are run as one token tree. The inverse variant (a discriminator and PPO) is not in this
-file.
+settings could not be read.
+
+Reconstructed: everything in Config; the reference, printed as the expert's policy pi_e, which cannot be
+evaluated, is the policy as the cycle began, or the clone of the experts. States where the agent already does
+as the expert are left out: their gradient is 0. All steps of an episode share its beginning, so they are run
+as one token tree. The inverse variant (a discriminator and PPO) is not in this file.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@
        policy:     PPO on the answers with r_i, a KL penalty to the clone and lambda H(pi)
 
 Read: the abstract, and an article that prints the objective (GAIL's saddle point) and says that PPO follows
-the step rewards; no code was published. Reconstructed: all of Config; that D is a copy of the clone with a
-head read at the answer's last token and is trained further in each cycle; that each answer is an episode of
-its own for PPO.
+the step rewards; no code was published.
+
+Reconstructed: all of Config; that D is a copy of the clone with a head read at the answer's last token and is
+trained further in each cycle; that each answer is an episode of its own for PPO.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ class TextEnv(gymnasium.Env[str, str]):
         for key in options:
             if key not in _RESET_OPTIONS:
                 raise BadOption(f"unknown reset option {key!r}; there are {', '.join(_RESET_OPTIONS)}")
-        prefix = options.get("prefix") or ()
+        prefix = () if (given := options.get("prefix")) is None else given
         if isinstance(prefix, str) or not (
             isinstance(prefix, Sequence) and all(isinstance(action, str) for action in prefix)
         ):

@@ -115,6 +115,14 @@ class TextVectorEnv(VectorEnv[Observations, Sequence[str], Arrays]):
         """The latest observations, when made with `render_mode="ansi"`."""
         return None if self.render_mode is None else tuple(env.render() for env in self.envs)
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """What the method `name` of every environment returns: `call("expert")`."""
+        return tuple(env.get_wrapper_attr(name)(*args, **kwargs) for env in self.envs)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """The attribute `name` of every environment."""
+        return tuple(env.get_wrapper_attr(name) for env in self.envs)
+
     def close_extras(self, **kwargs: Any) -> None:
         """Close every environment."""
         for env in self.envs:

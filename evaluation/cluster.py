@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -65,6 +66,75 @@ _LOOK = 1.0
 """Seconds between looks for actors that hang."""
 
 
+class _Crew:
+    """The actors: which of them make their agent, which play what, and when each was heard of last."""
+
+    def __init__(
+        self, make: Callable[[], Any], waiting: deque[Try], *, actors: int, batch_size: int, limits: Limits
+    ) -> None:
+        self.loading: dict[Any, Any] = {}
+        """Actors that make their agent, by Ray's reference to the answer."""
+        self.playing: dict[Any, tuple[Any, dict[Key, Try]]] = {}
+        """Actors that play, and what each has yet to hand in, by Ray's reference to its episodes."""
+        self._make, self._waiting = make, waiting
+        self._actors, self._batch_size, self._limits = actors, batch_size, limits
+        self._players: list[Any] = []
+        self._heard: dict[Any, float] = {}
+        self._hung: set[Any] = set()
+
+    def start(self) -> None:
+        """One actor more."""
+        self._players.append(player := self._make())
+        self.loading[player.load.remote()] = player
+
+    def give(self, player: Any) -> None:
+        """A fair part of what waits; nothing where nothing does."""
+        share = min(_PART * self._batch_size, -(-len(self._waiting) // self._actors))
+        if part := portion(self._waiting, max(share, self._batch_size), ()):
+            episodes = player.play.options(num_returns="streaming").remote([tried.job for tried in part])
+            self.playing[episodes] = player, {tried.job.key: tried for tried in part}
+            self._heard[player] = time.monotonic()
+
+    def ready(self) -> Any:
+        """The reference of an actor that has something to say; None where none has. Ends those that hang."""
+        import ray
+
+        found: Any = ray.wait([*self.playing, *self.loading], num_returns=1, timeout=_LOOK)[0]
+        for episodes, (player, _) in self.playing.items():
+            overdue = time.monotonic() - self._heard[player] > self._limits.episode
+            if overdue and not ray.wait([episodes], timeout=0)[0]:
+                ray.kill(player)  # which its episodes will say
+                self._hung.add(player)
+        return found[0] if found else None
+
+    def received(self, episodes: Any, trajectory: Trajectory) -> Try:
+        """The try that an episode ends."""
+        player, part = self.playing[episodes]
+        self._heard[player] = time.monotonic()
+        return part.pop(trajectory.key)
+
+    def lost(self, reference: Any, error: Exception) -> tuple[str, list[Try]]:
+        """Strike out an actor that is gone: what is said of it, and the tries that went with it."""
+        tries: dict[Key, Try] = {}
+        if reference in self.loading:
+            player = self.loading.pop(reference)
+        else:
+            player, tries = self.playing.pop(reference)
+        self._players.remove(player)
+        if player in self._hung:
+            what = f"the Ray actor handed in no episode for {self._limits.episode:g} s"
+        else:
+            what = f"the Ray actor was lost ({type(error).__name__})"
+        return what, list(tries.values())
+
+    def close(self) -> None:
+        """End them all."""
+        import ray
+
+        for player in self._players:
+            ray.kill(player)
+
+
 def rollout_on_ray(
     make_env: Callable[[], gymnasium.Env[str, str]],
     make_agent: Callable[[], Agent],
@@ -120,85 +190,50 @@ def rollout_on_ray(
     if gpus_per_actor > gpus:
         raise ProsegymError(f"an actor is to take {gpus_per_actor:g} GPUs and the Ray cluster has {gpus:g}")
     waiting = deque(map(Try, jobs))
-    remote = ray.remote(_Player)
-    busy: dict[Any, tuple[Any, dict[Key, Try]]] = {}
-    loading: dict[Any, Any] = {}
-    players: list[Any] = []
-    clock: dict[Any, float] = {}  # when each was given work, or handed in an episode, last
-    hung: set[Any] = set()
+    kwargs = env_kwargs or {}
+    remote = ray.remote(_Player).options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
+    make = partial(remote.remote, dict(ENVS), make_env, make_agent, seed, kwargs, batch_size, limits.retries)
+    crew = _Crew(make, waiting, actors=actors, batch_size=batch_size, limits=limits)
     bill = Bill()
-    lost = 0  # actors in a row, before they could play
-
-    def start() -> None:
-        options = remote.options(num_cpus=1, num_gpus=gpus_per_actor, scheduling_strategy="SPREAD")
-        players.append(
-            options.remote(
-                dict(ENVS), make_env, make_agent, seed, env_kwargs or {}, batch_size, limits.retries
-            )
-        )
-        loading[players[-1].load.remote()] = players[-1]
-
-    def give(player: Any) -> None:
-        share = min(_PART * batch_size, -(-len(waiting) // actors))
-        if part := portion(waiting, max(share, batch_size), ()):
-            episodes = player.play.options(num_returns="streaming").remote([tried.job for tried in part])
-            busy[episodes] = player, {tried.job.key: tried for tried in part}
-            clock[player] = time.monotonic()
-
+    failures = 0  # actors in a row that were lost before they could play
     try:
         for _ in range(max(1, min(actors, -(-len(waiting) // batch_size)))):
-            start()
-        while busy or waiting:
-            ready: Any = ray.wait([*busy, *loading], num_returns=1, timeout=_LOOK)[0]
-            for episodes, (player, _) in busy.items():
-                overdue = time.monotonic() - clock[player] > limits.episode
-                if overdue and not ray.wait([episodes], timeout=0)[0]:
-                    ray.kill(player)  # which its episodes will say
-                    hung.add(player)
-            if not ready:
+            crew.start()
+        while crew.playing or waiting:
+            if (reference := crew.ready()) is None:
                 continue
-            episodes = ready[0]
-            loads = episodes in loading
-            player, part = (loading.pop(episodes), {}) if loads else busy[episodes]
+            loads = reference in crew.loading
             try:
-                if loads:
-                    ray.get(episodes)
-                    lost = 0
-                    give(player)
-                    continue
-                answer: Any = ray.get(next(episodes))
+                answer: Any = ray.get(reference if loads else next(reference))
             except StopIteration:
-                del busy[episodes]
-                give(player)
+                crew.give(crew.playing.pop(reference)[0])
             except ray.exceptions.RayActorError as error:
-                busy.pop(episodes, None)
-                players.remove(player)
-                what = f"the Ray actor was lost ({type(error).__name__})"
-                if player in hung:
-                    what = f"the Ray actor handed in no episode for {limits.episode:g} s"
-                lost = lost + 1 if loads else 0
-                if lost > limits.retries:
-                    raise ProsegymError(f"{what} while it made the agent, {lost} times in a row") from error
-                for tried in part.values():
-                    again = len(part) > 1 or tried.tries < limits.retries
-                    report(Incident(tried.job, what, again))
+                what, tries = crew.lost(reference, error)
+                failures = failures + 1 if loads else 0
+                if failures > limits.retries:
+                    raise ProsegymError(
+                        f"{what} while it made the agent, {failures} times in a row"
+                    ) from error
+                for tried in tries:
+                    job, again = tried.job, len(tries) > 1 or tried.tries < limits.retries
+                    report(Incident(job, what, again))
                     if again:
-                        alone = tried.tries >= limits.retries
-                        waiting.append(Try(tried.job, tried.tries + 1, alone))
+                        waiting.append(Try(job, tried.tries + 1, alone=tried.tries >= limits.retries))
                     else:
-                        job = tried.job
-                        task, used = task_of(job.task_id), bill.lost(job)
-                        yield error_row(agent_name, task, job, seed, what, env_kwargs or {}, used)
-                start()
+                        yield error_row(
+                            agent_name, task_of(job.task_id), job, seed, what, kwargs, bill.lost(job)
+                        )
+                crew.start()
             except ray.exceptions.RayTaskError as error:
                 raise ProsegymError(f"a Ray actor failed: {error.cause!r}") from error
             else:
-                if isinstance(answer, Incident):
+                if loads:
+                    failures = 0
+                    crew.give(crew.loading.pop(reference))
+                elif isinstance(answer, Incident):
                     report(answer)
-                    continue
-                clock[player] = time.monotonic()
-                trajectory = records.decode(answer)
-                yield bill.add(trajectory, part.pop(trajectory.key))
+                else:
+                    trajectory = records.decode(answer)
+                    yield bill.add(trajectory, crew.received(reference, trajectory))
     finally:
-        for player in players:
-            ray.kill(player)
+        crew.close()

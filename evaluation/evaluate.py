@@ -24,7 +24,7 @@ from prosegym.evaluation.agents import Agent, Memory
 from prosegym.evaluation.cluster import rollout_on_ray
 from prosegym.evaluation.metrics import last_trials
 from prosegym.evaluation.rollout import Job, episode_seed, faults_of, rollout
-from prosegym.evaluation.runs import Conditions, PanelRef, Run, versions
+from prosegym.evaluation.runs import Conditions, PanelRef, Run, other_versions, versions
 from prosegym.evaluation.statistics import wilson
 from prosegym.evaluation.texts import unfit_agent
 from prosegym.evaluation.workers import LIMITS, Limits, Processes
@@ -187,6 +187,9 @@ def evaluate(
         _own(run, panel)
         done = {t.key for t in run.finished}
         todo = [t for t in panel.task_ids if any((t, a, 0) not in done for a in range(attempts))]
+        if todo and run.finished:
+            for other in other_versions(run.conditions.versions):
+                warnings.warn(f"{other}, which plays the rest; texts may differ", stacklevel=2)
         if todo:
             text_env.prepare(Tasks(len(todo), lambda i: text_env.task(todo[i])))
         live = stack.enter_context(_Live(run, disable=not progress))

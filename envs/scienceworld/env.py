@@ -122,8 +122,7 @@ class ScienceWorld(TextEnv):
     Actions: the engine's 25 templates, such as `open door to kitchen`, `pour cup in sink`, `focus on plant`.
     An ambiguous one is answered with a numbered list; the next action is then a number. `help`, `objects`
     and `task` are read, too, and cost a step. An action is invalid where the engine says that it knows none
-    such; one that fails in the simulation (opening what is open) is not. Where a numbered list is answered
-    with anything but one of its numbers, a moment of the simulation passes all the same.
+    such, not where it fails in the simulation (opening what is open).
     Reward: the engine's score over 100, at the end; below 0 counts as 0.
     Termination: all of the task's sub-goals reached (success, score 100), or a focus on the wrong thing (the
     engine's score is then -100; here 0, and no success).
@@ -131,11 +130,11 @@ class ScienceWorld(TextEnv):
     Splits: train, dev, test: the package's own, 7,207 variations of 30 tasks. A task's digest covers the
     engine's file, the task's name and the variation; simplifications are an argument, recorded beside it.
     Source: https://github.com/allenai/ScienceWorld, release 1.2.3, Apache-2.0.
-    Differences: the step limit counts actions; the package's counts moments of the simulation, none for a
-    look or an unread action, 11 for `wait`; nor does `step_limits="eto"` apply ETO's second limit, of 200
-    moments. Things are listed in a fixed order, and live, grow and conduct in it, so the same actions give
-    the same text in any process. The list of valid actions (300 to 3,000 of them, 20 ms and more) is made
-    only with `admissible=True`, and making it does not change the episode.
+    Differences: the step limit counts actions, the package's moments of the simulation. `step_limits="eto"`
+    does not apply ETO's second limit, of 200 moments. Things are listed in a fixed order, and live, grow and
+    conduct in it, so the same actions give the same text in any process. The list of valid actions (300 to
+    3,000 of them, 20 ms and more) is made only with `admissible=True`, and making it does not change the
+    episode.
     """
 
     env_id = "prosegym/ScienceWorld-v1"

@@ -33,8 +33,8 @@ class InterCodeSQL(SQLEnv):
     Splits: dev (1,034 tasks over 20 databases), the only one; hardness is the task type.
     Source: github.com/princeton-nlp/intercode, MIT; Spider CC BY-SA 4.0.
     Differences: SQLite in memory answers as MySQL 8.0 would (docs/envs/intercode_sql.md lists what
-        differs, with measured shares); each episode starts from the dump and statements that write are
-        refused, where upstream's server keeps what agents do to it; gold queries that MySQL refuses are
+        differs, with measured shares). Each episode starts from the dump, and statements that write are
+        refused, where upstream's server keeps what agents do to it. Gold queries that MySQL refuses are
         repaired (`gold="upstream"` leaves them).
     """
 

@@ -69,9 +69,9 @@ class TextWorld(TextEnv):
     holds the objective and the room.
     Actions: the game's commands, one at a time, such as `go north`, `open fridge`, `take coin from table`.
     The parser also takes other spellings (`n`, `get coin`). `admissible_actions` is TextWorld's own list.
-    An action is invalid where the game reports no action as done (examining what is there always counts
-    as one): so `wait`, and walking into a wall, are invalid too; of the list, `prepare meal` is, as long as
-    an ingredient is not ready. Commands of the interpreter (`undo`, `restart`, `save`, ...) and several
+    An action is invalid where the game reports no action as done, such as `wait` or walking into a wall
+    (examining what is there always counts as done). Of the list, `prepare meal` is invalid as long as an
+    ingredient is not ready. Commands of the interpreter (`undo`, `restart`, `save`, ...) and several
     commands in one action are refused unread.
     Reward: the engine's score over its maximum, at the end.
     Progress: in Cooking the score; elsewhere the share of the way to the thing, in rooms.
@@ -79,8 +79,8 @@ class TextWorld(TextEnv):
     Splits: train, valid, test; `games.SIZES` games per level of each; no seed and no content in two
     splits; the level is the task's type.
     Source: https://github.com/microsoft/TextWorld, MIT licence (its interpreter, Jericho, GPL-2.0-or-later).
-    Differences: the objective does not describe the way (`only_last_action`); the order of
-    equivalent ways to lose is fixed.
+    Differences: the objective does not describe the way (`only_last_action`). The order of
+    equivalent ways to lose is fixed. Three things that TextWorld's tracker overlooks are mended.
     """
 
     challenge: ClassVar[str]

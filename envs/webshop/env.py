@@ -53,9 +53,9 @@ class WebShop(Shop):
         human ones) and `catalogue="full"` (1.18 million products, human goals) are different benchmarks.
     Source: princeton-nlp/WebShop at 64fa2a5, MIT; the product texts are scraped and are not part of prosegym.
     Differences: prices in a range and price limits, which WebShop draws anew in every process, are
-        drawn once by a fixed rule (`frozen_price`, `frozen_limit`); `search[<r>]` is drawn from the goal; a
+        drawn once by a fixed rule (`frozen_price`, `frozen_limit`). `search[<r>]` is drawn from the goal. A
         search for which WebShop's server fails (`<a>`, `<c>` alone) is invalid, but one of more than 1,024
-        different terms is answered; without spaCy's model the nouns of titles come from a substitute, which
+        different terms is answered. Without spaCy's model the nouns of titles come from a substitute, which
         `conditions()` and a warning say.
     """
 

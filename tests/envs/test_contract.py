@@ -16,6 +16,7 @@ import warnings
 from typing import Any
 
 import gymnasium
+import numpy as np
 import psutil
 import pytest
 from gymnasium.envs.registration import EnvSpec
@@ -318,7 +319,7 @@ def test_prefix_and_snapshot(env_id: str) -> None:
         env.reset(options={"task_id": task_id, "prefix": actions})
     with pytest.raises(ResetNeeded):  # no episode is left half begun
         env.unwrapped.step(actions[-1])
-    for wrong in ("look", 5, [5]):
+    for wrong in ("look", 5, [5], np.array(["look"])):
         with pytest.raises(BadOption, match="a list of actions"):
             env.reset(options={"task_id": task_id, "prefix": wrong})
     env.close()

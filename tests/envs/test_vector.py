@@ -76,6 +76,17 @@ def test_tasks_can_be_named() -> None:
         envs.reset(options={"task_ids": ["valid/000003"]})
 
 
+def test_what_single_environments_have_is_reached_by_name() -> None:
+    envs = vector(3, reward="progress")
+    texts, infos = envs.reset(seed=4)
+    assert envs.get_attr("max_steps") == tuple(env.unwrapped.max_steps for env in envs.envs)
+    experts = envs.call("expert")
+    acts = [experts[i].act(texts[i], {key: infos[key][i] for key in INFO_KEYS}) for i in range(3)]
+    assert all(acts[i] in infos["admissible_actions"][i] for i in range(3))
+    with pytest.raises(AttributeError, match="nobody"):
+        envs.call("nobody")
+
+
 def test_errors() -> None:
     envs = vector(2)
     with pytest.raises(ResetNeeded):

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import datetime
 import errno
+import json
 import math
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -856,6 +859,23 @@ def test_a_clock_that_goes_backwards(panel: Panel, tmp_path: Path, monkeypatch: 
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
     again = evaluate(agents.RandomAdmissible(), panel, tmp_path / "r", progress=False)
     assert again.complete and strip(again.finished) == strip(run.finished)
+
+
+def test_a_run_that_another_engine_goes_on_with(panel: Panel, tmp_path: Path) -> None:
+    evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    record["versions"] |= {"sqlite": "3.0.0", "torch": "0.1"}
+    (tmp_path / "r" / "run.json").write_text(json.dumps(record))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left to play
+        evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    path = tmp_path / "r" / "episodes.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    here = sqlite3.sqlite_version
+    with pytest.warns(UserWarning) as said:
+        run = evaluate(agents.Null(), panel, tmp_path / "r", progress=False)
+    told = f"the run was made with sqlite 3.0.0, here it is {here}, which plays the rest; texts may differ"
+    assert run.complete and [str(one.message) for one in said] == [told]
 
 
 def test_a_run_folder_without_rights(panel: Panel, tmp_path: Path) -> None:
