@@ -165,6 +165,8 @@ class Aggregates(Expressions):
             args = [self.as_kind(args[0], common), args[1], self.as_kind(args[2], common)]
         if name in ("sum", "avg") and args[0].type.kind in DATES:
             args = [self.number(args[0])]
+        if name in ("min", "max"):
+            args = [x._replace(sql=folded(x.sql, x.type)) for x in args]
         inner = ", ".join(a.sql for a in args) or ("*" if name == "count" else "")
         kind = COUNT
         if (

@@ -137,6 +137,10 @@ def error(server: Server, statement: str) -> str:
         ("SELECT code FROM items WHERE sold > SUBSTRING(sold, 1, 7)", [("A1",), ("B1",), ("D1",)]),
         ("SELECT code FROM items WHERE CURTIME() < Name", [("A1",), ("B1",), ("C1",), ("D1",)]),
         ("SELECT code FROM items WHERE TIME(made) < year", [("B1",), ("D1",)]),
+        # MIN and MAX know the collation, also over a window.
+        ("SELECT code, MAX(Name) OVER (), MIN(Name) OVER (PARTITION BY kind_id ORDER BY code DESC) FROM items ORDER BY 1",
+         [("A1", 'don\'t; "x"', "AXE "), ("B1", 'don\'t; "x"', "ball"), ("C1", 'don\'t; "x"', 'don\'t; "x"'), ("D1", 'don\'t; "x"', "AXE ")]),
+        ("SELECT MAX(x) OVER () FROM (SELECT 'no' AS x UNION SELECT 'Sky') t", [("Sky",), ("Sky",)]),
         # Functions.
         ("SELECT CONCAT('a', 1, NULL), CONCAT('a', 1.50, 2), CONCAT_WS('-', 'a', NULL, 'b')", [(None, "a1.502", "a-b")]),
         ("SELECT IF(1 > 2, 'x', 'y'), IFNULL(NULL, 3), NULLIF(2, 2), COALESCE(NULL, NULL, 5)", [("y", 3, None, 5)]),
