@@ -78,9 +78,11 @@ class Scale:
 FIT = {"warmup": 0.02, "floor": 0.02, "weight_decay": 0.01}
 PRACTISED = {"warmup": 0.05, "floor": 0.02, "weight_decay": 0.01}
 CPU = Optim(1e-3, batch_size=8, tokens=2048, save_every=600, **PRACTISED)
+CPU_6M = Optim(5e-4, batch_size=8, tokens=4096, save_every=1100, **PRACTISED)
 LESSONS = (Source(HOUSEHOLD, 50_000), Source(ALFWORLD, 3 * 3_553))
 PRACTICE = (Source(HOUSEHOLD, 5_000, 50_000, 0.2), Source(ALFWORLD, 3_553, 3 * 3_553, 0.2))
-"""What house models of both sizes read on a CPU, and what they then play first."""
+MORE = (Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2))
+"""What house models of both sizes read on a CPU, what they then play first, and what they play after that."""
 ROOMS = tuple(
     {
         "params": f"numLocations=1,numIngredients={foods},numDistractorItems={others},"
@@ -110,12 +112,7 @@ SCALES = {
         LESSONS,
         1024,
         Optim(3e-3, batch_size=8, tokens=2048, save_every=600, **FIT),
-        (
-            Round(PRACTICE, 1024, CPU),
-            Round(
-                (Source(HOUSEHOLD, 5_000, 55_000, 0.2), Source(ALFWORLD, 3_553, 4 * 3_553, 0.2)), 2048, CPU
-            ),
-        ),
+        (Round(PRACTICE, 1024, CPU), Round(MORE, 2048, CPU)),
         valid=100,
     ),
     "cpu-6m": Scale(
@@ -123,7 +120,7 @@ SCALES = {
         LESSONS,
         1024,
         Optim(1.5e-3, batch_size=8, tokens=4096, save_every=1800, **FIT),
-        (Round(PRACTICE, 1024, Optim(5e-4, batch_size=8, tokens=4096, save_every=1100, **PRACTISED)),),
+        (Round(PRACTICE, 1024, CPU_6M), Round(MORE, 2048, CPU_6M)),
         valid=100,
     ),
     "notes": Scale(
