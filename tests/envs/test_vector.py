@@ -80,6 +80,7 @@ def test_what_single_environments_have_is_reached_by_name() -> None:
     envs = vector(3, reward="progress")
     texts, infos = envs.reset(seed=4)
     assert envs.get_attr("max_steps") == tuple(env.unwrapped.max_steps for env in envs.envs)
+    assert envs.call("max_steps") == envs.get_attr("max_steps")  # as in Gymnasium's SyncVectorEnv
     experts = envs.call("expert")
     acts = [experts[i].act(texts[i], {key: infos[key][i] for key in INFO_KEYS}) for i in range(3)]
     assert all(acts[i] in infos["admissible_actions"][i] for i in range(3))
