@@ -116,7 +116,7 @@ class TextVectorEnv(VectorEnv[Observations, Sequence[str], Arrays]):
         return None if self.render_mode is None else tuple(env.render() for env in self.envs)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """What the method `name` of every environment returns: `call("expert")`; of an attribute, its value."""
+        """What the method `name` of every environment returns (`call("expert")`), or an attribute's value."""
         return tuple(x(*args, **kwargs) if callable(x) else x for x in self.get_attr(name))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
