@@ -123,6 +123,8 @@ class TextWorld(TextEnv):
         self._state = None
         try:
             import textworld
+
+            from prosegym.envs.textworld import tracker
         except ImportError as error:
             raise ProsegymError(
                 f'TextWorld cannot be imported ({error}); run `pip install "prosegym[textworld]"`'
@@ -136,7 +138,7 @@ class TextWorld(TextEnv):
                     # Jericho knows no addresses in a generated game; TextWorld does not need them.
                     warnings.simplefilter("ignore")
                     self._engine = textworld.start(path, self._infos)
-                    _follow_more(self._engine)
+                    tracker.quicken(self._engine)
                 self._game = path
             self._state = self._engine.reset()
         except Exception as error:
@@ -228,45 +230,6 @@ class TextWorld(TextEnv):
         """Let go of the engine; closing twice is harmless."""
         super().close()
         self._release()
-
-
-def _follow_more(engine: Any) -> None:
-    """Have TextWorld's tracker see what it overlooks: some takings, all drinking, and entering a door.
-
-    Left alone, the facts, the admissible commands and the policy are from then on those of another world.
-
-    * Taking a thing that lies on or in another is removing it from there in its logic. The game reports so
-      for `take X` and `take X from Y`, but for `get X`, `pick up X` and `take X and Z` it reports a taking.
-    * Drinking is "drinking carried thing" in the game's report, and "drinking" in its logic.
-    * `enter DOOR` and `go through DOOR` are "entering DOOR" in the game's report; its logic knows directions.
-    """
-    from textworld.envs.wrappers.tw_inform7 import StateTracking
-
-    while not isinstance(engine, StateTracking):
-        engine = engine._wrapped_env
-    inform7: Any = engine._inform7
-    detect = inform7.detect_action
-
-    def detect_action(event: str, actions: Sequence[Any]) -> Any:
-        event = event.replace("drinking carried thing ", "drinking ", 1)
-        if (found := detect(event, actions)) is not None:
-            return found
-        if event.startswith("entering "):
-            # Only an open door is entered, and the action that closes it knows its two rooms.
-            closing = detect(event.replace("entering", "closing", 1), actions)
-            rooms = {place for place in closing.variables if place.type == "r"} if closing else set()
-            for action in actions:
-                if rooms and action.name.startswith("go/") and rooms <= set(action.variables):
-                    return action
-        elif event.startswith("taking the "):
-            removing = event.replace("taking", "removing", 1).lower() + " from the "
-            for action in actions:
-                known = inform7.kb.inform7_events[action.name].format(**inform7._get_name_mapping(action))
-                if known.lower().startswith(removing):
-                    return action
-        return None
-
-    inform7.detect_action = detect_action
 
 
 def _readable(command: str) -> bool:

@@ -414,6 +414,47 @@ def test_who_enters_a_door_by_its_name_is_behind_it(
     env.close()
 
 
+@pytest.mark.parametrize(
+    "cls, level",
+    [
+        (CoinCollector, "level-220"),
+        (TreasureHunter, "level-21"),
+        (Cooking, "recipe3+cook+cut+drop+go6"),
+        (Cooking, "recipe3+cook+cut+go12"),
+    ],
+)
+def test_quick_tracking_finds_what_textworlds_own_does_and_in_its_order(
+    cls: type[TextWorld], level: str
+) -> None:
+    from textworld.generator.inform7 import Inform7Game
+    from textworld.logic import State
+
+    env = cls(level=level)
+    task, rng, seen = env.tasks("valid")[0], random.Random(0), set()
+    *_, info = env.reset(options={"task_id": task.id})
+    game = env._state["game"]
+    stock, rules, constants = Inform7Game(game), game.kb.rules.values(), game.kb.types.constants_mapping
+    for _ in range(60):
+        progression = env._state["_game_progression"]
+        own = State(game.kb.logic, progression.state.facts)
+        actions = list(own.all_applicable_actions(rules, constants))
+        assert progression.valid_actions == actions
+        assert info["admissible_actions"] == sorted(set(stock.gen_commands_from_actions(actions)))
+        quick = env._engine._wrapped_env._inform7
+        for action in actions:
+            seen.add(action.name)
+            event = game.kb.inform7_events[action.name].format(**stock._get_name_mapping(action))
+            assert quick.detect_action(event, actions) is stock.detect_action(event, actions)
+        spoils = ("eat", "drink", "cook", "slice", "dice", "chop")
+        *_, terminated, truncated, info = env.step(
+            rng.choice([a for a in info["admissible_actions"] if not a.startswith(spoils)])
+        )
+        if terminated or truncated:
+            *_, info = env.reset(options={"task_id": task.id})
+    assert len(seen) > 5
+    env.close()
+
+
 def test_after_the_end_of_a_walkthrough_there_is_no_advice() -> None:
     env = Cooking(level="recipe3+cook+cut+drop+go6", expose_expert=True)
     solve(env, env.tasks("valid")[0].id, "privileged")
