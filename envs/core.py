@@ -402,7 +402,11 @@ class TextEnv(gymnasium.Env[str, str]):
         if task != self._task and task != self.task(task.id):
             raise BadOption(f"task {task.id!r} of the snapshot is another one here; {_MAKE_EQUAL}")
         self._task, self._steps, self._last = task, steps, last
-        self._load(engine)
+        try:
+            self._load(engine)
+        except BaseException:
+            self._task = None  # no episode is left half restored
+            raise
         self.restored = self._go_on()
         return self.restored
 

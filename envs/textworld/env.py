@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import threading
@@ -198,9 +199,34 @@ class TextWorld(TextEnv):
         if getattr(self._infos, name):
             return
         setattr(self._infos, name, True)
+        self._play_again()
+
+    def _play_again(self) -> None:
         self._state = self._engine.reset()
         for command, _ in self._tried:
             self._state, _, _ = self._engine.step(command)
+
+    def _told(self) -> set[str]:
+        return {name for name in ("admissible_commands", "policy_commands") if getattr(self._infos, name)}
+
+    def _save(self) -> Any:
+        from prosegym.envs.textworld import tracker
+
+        beside = tuple(self._tried), self._opening, copy.copy(self._nearness)
+        return tracker.save(self._engine), self._told(), beside
+
+    def _load(self, state: Any) -> None:
+        from prosegym.envs.textworld import tracker
+
+        engine, told, (tried, opening, nearness) = state
+        assert self._task is not None
+        if str(games.ready(self.challenge, self._task)) != self._game:
+            self._begin(self._task)
+        self._tried, self._opening, self._nearness = list(tried), opening, copy.copy(nearness)
+        if self._told() <= told:
+            self._state = tracker.load(self._engine, engine)
+        else:
+            self._play_again()
 
     def plan(self) -> list[str]:
         """A winning continuation, from the engine's own state; [] where TextWorld has none."""

@@ -21,12 +21,41 @@ Names = tuple[str, ...]
 
 def quicken(engine: Any) -> None:
     """Have a loaded TextWorld environment track its game's world by the classes below."""
-    while not isinstance(engine, StateTracking):
-        engine = engine._wrapped_env
-    tracking: Any = engine
+    tracking = _tracking(engine)
     game = tracking._game
     tracking._inform7 = Words(game)
     game.world._state = World(game.world.state, game.kb.types.constants_mapping)
+
+
+_KEPT = ("_moves", "_last_action", "_previous_winning_policy", "_current_winning_policy")
+
+
+def save(engine: Any) -> Any:
+    """The interpreter's memory and what is tracked beside it, for `load` in any engine of the same game."""
+    tracking = _tracking(engine)
+    kept = {name: getattr(tracking, name) for name in _KEPT}
+    return engine.unwrapped._jericho.get_state(), tracking.state, tracking._game_progression.copy(), kept
+
+
+def load(engine: Any, saved: Any) -> Any:
+    """Go back to what `save` returned; returns the game's state of then."""
+    memory, state, progression, kept = saved
+    if engine.unwrapped._jericho.game_over():  # an interpreter that stopped only starts anew
+        engine.reset()
+    engine.unwrapped._jericho.set_state(memory)
+    tracking = _tracking(engine)
+    vars(tracking).update(kept, _game_progression=progression.copy())
+    layer = tracking
+    while layer is not None:
+        layer.state = state
+        layer = vars(layer).get("_wrapped_env")
+    return state
+
+
+def _tracking(engine: Any) -> Any:
+    while not isinstance(engine, StateTracking):
+        engine = engine._wrapped_env
+    return engine
 
 
 class World(State):  # type: ignore[misc]  # TextWorld has no types

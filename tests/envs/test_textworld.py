@@ -455,6 +455,26 @@ def test_quick_tracking_finds_what_textworlds_own_does_and_in_its_order(
     env.close()
 
 
+@pytest.mark.parametrize("asks", [{}, {"expose_expert": True}, {"admissible": False}])
+def test_a_snapshot_goes_on_where_it_was_taken(asks: dict[str, Any]) -> None:
+    env, other = Cooking(level="recipe1+cook"), Cooking(level="recipe1+cook", **asks)
+    task_id = env.tasks("valid")[0].id
+    actions, texts, last = solve(env, task_id, "search")
+    there = {"task_id": task_id, "prefix": actions[:3]}
+    begun = {one: one.reset(options=there) for one in (other, env)}
+    state = env.snapshot()
+    for one in (env, other):
+        one.step("drop all")
+    for one in (env, other, env):
+        observation, info = one.restore(state)
+        assert (observation, info) == begun[one] and info["steps"] == 3
+        for action, text in zip(actions[3:], texts[4:], strict=True):
+            observation, *_, terminated, _, info = one.step(action)
+            assert observation == text
+        assert terminated and info["success"] and info["score"] == last["score"]
+    env.close(), other.close()
+
+
 def test_after_the_end_of_a_walkthrough_there_is_no_advice() -> None:
     env = Cooking(level="recipe3+cook+cut+drop+go6", expose_expert=True)
     solve(env, env.tasks("valid")[0].id, "privileged")

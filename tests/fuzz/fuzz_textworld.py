@@ -7,6 +7,7 @@ Needs the extra `textworld`. Games are the panels', built where they are not. Co
 in an aside, which is then undone, where everything is (its `print_state`): every thing's place, whether it is open, closed
 or locked, how food is cut and cooked, and the player's room must be as the facts have it. What the world shows as
 changed must be a valid action. Now and then every command of the list is tried, in asides too: each must be valid.
+Now and then the game goes back to a snapshot, in the same environment or in another: its world and its list must be those of then.
 Prints a line for every difference and a summary; exits 1 on any.
 """
 
@@ -19,6 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from prosegym.envs.textworld import env as textworld
 from prosegym.envs.textworld import games
@@ -182,7 +184,23 @@ class Fuzz:
         stated = {name for name in tracked if facts[name][1]}
         names = [info.name for info in env._state["game"].infos.values() if info.name and info.type != "r"]
         played: list[str] = []
+        kept_states: list[Any] = []
         for _ in range(rng.choice((20, 60, 150))):
+            if (u := rng.random()) < 0.05:
+                kept_states.append((env.snapshot(), before, env._admissible()))
+            elif kept_states and u < 0.1:
+                self.count["went back"] += 1
+                if rng.random() < 0.3:  # in another instance
+                    env.close()
+                    env = type(env)(level=self.level, max_steps=1 << 30)
+                state, then, listed_then = rng.choice(kept_states)
+                env.restore(state)
+                played.append("(went back)")
+                before = told(env)
+                if before != then or env._admissible() != listed_then:
+                    self.differ(
+                        f"{env.challenge} {task.id} after {played[-4:]}", f"now {unlike(then, before)}"
+                    )
             command = self.command(env._admissible(), names)
             played.append(command)
             text, _, ended, _, info = env.step(command)
